@@ -1,0 +1,132 @@
+"""The storage protocol, and the registry that opens a storage by its address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from core.errors import ConfigError, InputError, NotFound, ObjectChanged, PreconditionFailed
+from core.types import ObjectInfo
+
+Chunk = bytes | bytearray | memoryview
+
+RESERVED_PREFIX = ".fanfold-tmp-"
+"""File names with this beginning are objects half written; no key may contain such a segment."""
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """Objects by key below one address. Every method may be called from several threads.
+
+    Failures are typed: ``NotFound``, ``AccessDenied``, ``PreconditionFailed``, ``StorageUnavailable``; a key that no
+    storage could hold is an ``InputError``.
+
+    Attributes
+    ----------
+    address : str
+        Canonical address; ``open_storage(address)`` in another process reaches the same objects if `shared`.
+    shared : bool
+        Whether other processes see the same objects.
+    requests, bytes_in, bytes_out : int
+        What this object has asked of the storage so far, for statistics and the bill.
+    """
+
+    address: str
+    shared: bool
+    requests: int
+    bytes_in: int
+    bytes_out: int
+
+    def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
+        """Return bytes ``[start, end)``, cut at the object's end; ``ObjectChanged`` if it no longer has tag `etag`."""
+
+    def get_stream(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Return a readable binary stream over bytes ``[start, end)``; the caller closes it."""
+
+    def put(self, key: str, data: Chunk | Iterable[Chunk], *, if_absent: bool = False) -> ObjectInfo:
+        """Write an object whole or not at all; with `if_absent`, raise ``PreconditionFailed`` if it exists."""
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return an object's size and tag."""
+
+    def list(self, prefix: str = "", start_after: str = "", *, recursive: bool = True) -> Iterator[ObjectInfo]:
+        """Yield objects whose key begins with `prefix` and sorts after `start_after`, in key order, lazily.
+
+        Without `recursive`, only those with no further ``/`` after `prefix`.
+        """
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; a missing one is not an error."""
+
+    def close(self) -> None:
+        """Release connections."""
+
+
+_DRIVERS = {
+    "file": "core.storage.local:LocalStorage",
+    "memory": "core.storage.memory:MemoryStorage",
+}
+
+
+def open_storage(address: str) -> Storage:
+    """Open the storage at an address such as ``file:///data`` or ``memory://name``.
+
+    A plain path means ``file://``. The driver is imported on first use.
+
+    Raises
+    ------
+    ConfigError
+        The scheme is unknown or the address malformed.
+    """
+    scheme, separator, _ = address.partition("://")
+    if not separator:
+        scheme = "file"
+    driver = _DRIVERS.get(scheme)
+    if driver is None:
+        known = ", ".join(f"{name}://" for name in sorted(_DRIVERS))
+        raise ConfigError(f"no storage driver for {scheme}:// (in {address!r}); known: {known}")
+    module, _, name = driver.partition(":")
+    storage: Storage = getattr(import_module(module), name)(address)
+    return storage
+
+
+def is_key(key: str) -> bool:
+    """Whether `key` is a plain path below a storage's address."""
+    names = key.split("/")
+    return not any(name in ("", ".", "..") or name.startswith(RESERVED_PREFIX) for name in names) and "\0" not in key
+
+
+def check_key(key: str) -> None:
+    """Refuse a key that is not a plain path below the storage's address, as ``InputError``."""
+    if not is_key(key):
+        raise InputError(
+            f"{key!r} cannot be an object's key: use names separated by single '/', without '.', '..', a leading or "
+            f"trailing '/', and not beginning with {RESERVED_PREFIX!r}"
+        )
+
+
+def check_range(start: int, end: int | None) -> None:
+    """Refuse a negative byte position, which some services would count from the object's end."""
+    if start < 0 or (end is not None and end < 0):
+        raise ValueError(f"byte range [{start}, {end}) has a negative position")
+
+
+def not_found(address: str, key: str) -> NotFound:
+    """Return the error for an object that is not there."""
+    return NotFound(f"there is no object {key!r} in {address}")
+
+
+def exists_already(address: str, key: str) -> PreconditionFailed:
+    """Return the error of a put-if-absent that came second."""
+    return PreconditionFailed(f"object {key!r} in {address} exists already")
+
+
+def object_changed(address: str, key: str) -> ObjectChanged:
+    """Return the error for an object whose content is no longer what the job was planned on."""
+    return ObjectChanged(f"object {key!r} in {address} changed while the job was reading it; run the job again")
+
+
+def pieces(data: Chunk | Iterable[Chunk]) -> Iterable[Chunk]:
+    """Return what ``put`` was given as an iterable of bytes-likes."""
+    return (data,) if isinstance(data, bytes | bytearray | memoryview) else data

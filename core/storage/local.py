@@ -1,0 +1,326 @@
+"""Objects as files below a directory: ``file:///data``."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import BinaryIO
+
+from core.errors import AccessDenied, ConfigError, FanfoldError, InputError, StorageError, StorageUnavailable
+from core.storage.base import (
+    RESERVED_PREFIX,
+    Chunk,
+    check_key,
+    check_range,
+    exists_already,
+    is_key,
+    not_found,
+    object_changed,
+    pieces,
+)
+from core.types import ObjectInfo
+
+_MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+# A directory can be removed by a racing delete between its creation and its first file; each loss needs another racer.
+_ATTEMPTS = 100
+
+
+class LocalStorage:
+    """Files below a directory, which is created by the first ``put``.
+
+    Keys are paths below the directory with ``/`` between names. Writes are atomic: a file under a reserved name,
+    then a rename (or a hard link, of which only the first succeeds). No descriptor stays open and no lock is held
+    between calls, so an instance may be used by any thread and after fork.
+
+    Parameters
+    ----------
+    address : str
+        ``file:///absolute/path``, or a plain path, relative ones being resolved now.
+
+    Raises
+    ------
+    ConfigError
+        The address names a host or a relative path as URL.
+    """
+
+    shared = True
+
+    def __init__(self, address: str) -> None:
+        path = address.removeprefix("file://")
+        if path != address and not path.startswith("/"):
+            raise ConfigError(f"{address!r} is no file address; write file:///absolute/path or a plain path")
+        self._root = os.path.abspath(path if path != address else os.path.expanduser(path))
+        self.address = f"file://{self._root}"
+        self.requests = self.bytes_in = self.bytes_out = 0
+
+    def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
+        """Return bytes ``[start, end)`` of an object."""
+        check_range(start, end)
+        with io.BufferedReader(self._open(key)) as file:
+            try:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(start)
+                data = file.read(max(0, (size if end is None else min(end, size)) - start))
+                # Tagged after reading: a write before or during the read shows in the modification time.
+                changed = bool(etag) and etag != _etag(os.fstat(file.fileno()))
+            except OSError as error:
+                raise self._typed(error, key) from error
+        if changed:
+            raise object_changed(self.address, key)
+        count = len(data)
+        self.bytes_in += count
+        return data
+
+    def get_stream(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Return a stream over bytes ``[start, end)``; the file stays open until it is closed."""
+        check_range(start, end)
+        file = self._open(key)
+        file.seek(start)
+        return io.BufferedReader(_Range(self, file, key, None if end is None else max(0, end - start)))
+
+    def put(self, key: str, data: Chunk | Iterable[Chunk], *, if_absent: bool = False) -> ObjectInfo:
+        """Write an object whole or not at all."""
+        path = self._path(key)
+        self.requests += 1
+        info, temporary = self._write(key, os.path.dirname(path), data)
+        try:
+            if if_absent:
+                os.link(temporary, path)
+            else:
+                os.replace(temporary, path)
+        except OSError as error:
+            if os.path.isdir(path):
+                raise _conflict(path) from error
+            if isinstance(error, FileExistsError):
+                raise exists_already(self.address, key) from None
+            raise self._typed(error, key, linking=if_absent) from error
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+        self.bytes_out += info.size
+        return info
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return an object's size and tag."""
+        path = self._path(key)
+        self.requests += 1
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise self._typed(error, key) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise not_found(self.address, key)
+        return ObjectInfo(key, status.st_size, _etag(status))
+
+    def list(self, prefix: str = "", start_after: str = "", *, recursive: bool = True) -> Iterator[ObjectInfo]:
+        """Yield objects in key order, reading one directory at a time."""
+        folder, _, name = prefix.rpartition("/")
+        self.requests += 1
+        if folder and not is_key(folder):
+            return
+        yield from self._walk(f"{folder}/" if folder else "", name, start_after, recursive, ())
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, and the directories below the root that this left empty."""
+        self.requests += 1
+        folders: set[str] = set()
+        for key in keys:
+            path = self._path(key)
+            try:
+                os.unlink(path)
+            except OSError as error:
+                if error.errno not in _MISSING and not os.path.isdir(path):
+                    raise self._typed(error, key) from error
+            folders.add(os.path.dirname(path))
+        for folder in folders:
+            self._prune(folder)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _path(self, key: str) -> str:
+        check_key(key)
+        return self._root.rstrip("/") + "/" + key
+
+    def _open(self, key: str) -> io.FileIO:
+        path = self._path(key)
+        self.requests += 1
+        try:
+            # A named pipe in place of a file must not block the caller until somebody writes to it.
+            file = io.FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        except OSError as error:
+            raise self._typed(error, key) from error
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise not_found(self.address, key)
+        return file
+
+    def _write(self, key: str, folder: str, data: Chunk | Iterable[Chunk]) -> tuple[ObjectInfo, str]:
+        temporary = f"{folder}/{RESERVED_PREFIX}{os.uname().nodename}-{os.getpid()}-{os.urandom(6).hex()}"
+        try:
+            file = self._create(temporary, folder)
+        except (NotADirectoryError, FileExistsError) as error:
+            raise _conflict(folder) from error
+        except OSError as error:
+            raise self._typed(error, key) from error
+        try:
+            with file:
+                for piece in pieces(data):
+                    self._write_piece(file, piece, key)
+                status = os.fstat(file.fileno())
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        return ObjectInfo(key, status.st_size, _etag(status)), temporary
+
+    def _create(self, path: str, folder: str) -> io.FileIO:
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError):
+                return io.FileIO(path, "x")
+            os.makedirs(folder, exist_ok=True)
+        return io.FileIO(path, "x")
+
+    def _write_piece(self, file: io.FileIO, piece: Chunk, key: str) -> None:
+        # Apart from reading `data`: an error of the caller's iterable must not pass for one of this storage.
+        view = memoryview(piece).cast("B")
+        try:
+            while view:
+                view = view[file.write(view) :]
+        except OSError as error:
+            raise self._typed(error, key) from error
+
+    def _walk(
+        self, folder: str, name_prefix: str, start_after: str, recursive: bool, followed: tuple[str, ...]
+    ) -> Iterator[ObjectInfo]:
+        path = self._root.rstrip("/") + "/" + folder
+        try:
+            with os.scandir(path) as found:
+                # S3's order: a directory sorts by its name with the '/' that its keys have there.
+                entries = sorted(
+                    (f"{folder}{entry.name}/" if _is_folder(entry) else f"{folder}{entry.name}", entry)
+                    for entry in found
+                    if entry.name.startswith(name_prefix) and not entry.name.startswith(RESERVED_PREFIX)
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise self._typed(error, folder) from error
+        for key, entry in entries:
+            if key.endswith("/"):
+                if recursive and (key > start_after or start_after.startswith(key)):
+                    target = os.path.realpath(entry.path) if entry.is_symlink() else ""
+                    if not target or not _is_loop(target, path, followed):
+                        yield from self._walk(key, "", start_after, True, (*followed, target) if target else followed)
+            elif key > start_after:
+                try:
+                    status = entry.stat()
+                except OSError as error:
+                    if error.errno in (*_MISSING, errno.ELOOP):
+                        continue
+                    raise self._typed(error, key) from error
+                if stat.S_ISREG(status.st_mode):
+                    yield ObjectInfo(key, status.st_size, _etag(status))
+
+    def _prune(self, folder: str) -> None:
+        while len(folder) > len(self._root):
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                if not _remove_orphans(folder):
+                    return
+                continue
+            folder = os.path.dirname(folder)
+
+    def _typed(self, error: OSError, key: str, linking: bool = False) -> FanfoldError:
+        where = self._root.rstrip("/") + "/" + key
+        if linking and error.errno in _NO_HARD_LINKS and os.access(os.path.dirname(where), os.W_OK):
+            return StorageUnavailable(
+                f"cannot write {where} if absent: its file system has no hard links; use a folder on another one"
+            )
+        if error.errno in _MISSING:
+            return not_found(self.address, key)
+        if error.errno in _DENIED:
+            return AccessDenied(f"cannot use {where}: {error.strerror}; check the permissions of its folder")
+        if error.errno in _FULL:
+            return StorageUnavailable(f"cannot write {where}: {error.strerror}; free space or use another folder")
+        if error.errno == errno.ENAMETOOLONG:
+            return InputError(f"cannot use {where}: {error.strerror}; choose a shorter key")
+        return StorageUnavailable(f"cannot use {where}: {error.strerror or error}; check the disk and try again")
+
+
+class _Range(io.RawIOBase):
+    """At most `left` further bytes of an open file."""
+
+    def __init__(self, storage: LocalStorage, file: io.FileIO, key: str, left: int | None) -> None:
+        self._storage = storage
+        self._file = file
+        self._key = key
+        self._left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        view = memoryview(buffer)[: self._left]
+        try:
+            count = self._file.readinto(view) or 0
+        except OSError as error:
+            raise self._storage._typed(error, self._key) from error
+        if self._left is not None:
+            self._left -= count
+        self._storage.bytes_in += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+
+
+def _conflict(path: str) -> StorageError:
+    return StorageError(f"cannot write {path}: a name cannot be a file and a folder at once; choose another key")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):
+        return entry.is_dir()
+    return False
+
+
+def _is_loop(target: str, folder: str, followed: tuple[str, ...]) -> bool:
+    return target in followed or f"{os.path.realpath(folder)}/".startswith(f"{target}/")
+
+
+def _remove_orphans(folder: str) -> bool:
+    """Remove what writers killed on this machine left half written, if nothing else is in the folder."""
+    mine = f"{RESERVED_PREFIX}{os.uname().nodename}-"
+    with suppress(OSError, ValueError):
+        names = os.listdir(folder)
+        if names and all(name.startswith(mine) and not _runs(int(name.split("-")[-2])) for name in names):
+            for name in names:
+                os.unlink(f"{folder}/{name}")
+            return True
+    return False
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
