@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import importlib
+
+import core
+
+PUBLIC = {
+    "ConfigError",
+    "EventLog",
+    "FanfoldError",
+    "FunctionExecutor",
+    "Future",
+    "FutureList",
+    "InputError",
+    "Partition",
+    "ProgressBar",
+    "RetryPolicy",
+    "TaskError",
+    "open_storage",
+    "wait",
+}
+LIMIT = 15
+
+
+def test_the_public_names_are_these_and_few() -> None:
+    assert set(core.__all__) == PUBLIC
+    assert len(core.__all__) <= LIMIT
+
+
+def test_the_public_names_are_sorted_and_there() -> None:
+    assert list(core.__all__) == sorted(core.__all__, key=lambda name: (not name[0].isupper(), name))
+    assert [name for name in core.__all__ if not hasattr(core, name)] == []
+
+
+def test_dir_shows_the_public_names() -> None:
+    assert set(dir(core)) >= PUBLIC
+
+
+def test_every_public_name_is_documented() -> None:
+    assert [name for name in core.__all__ if not (getattr(core, name).__doc__ or "").strip()] == []
+
+
+def test_every_error_is_told_apart_by_its_base() -> None:
+    errors = importlib.import_module("core.errors")
+
+    found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+
+    assert len(found) >= 16
+    assert [kind.__name__ for kind in found if not issubclass(kind, core.FanfoldError)] == []
+    assert [kind.__name__ for kind in found if f"{kind.__name__}" not in (errors.__doc__ or "")] == []

@@ -1,0 +1,78 @@
+"""Importing must cost little and do nothing, so each test asks a fresh interpreter."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = {"numpy", "scipy", "pandas", "matplotlib", "tqdm", "boto3", "botocore", "arch", "numba", "pyarrow", "IPython"}
+
+
+def loaded_by(statement: str, folder: Path) -> set[str]:
+    """Top-level packages in sys.modules after a statement, run in an empty home and working folder."""
+    script = f"{statement}\nimport sys, json; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "FANFOLD_STATE_DIR": str(folder / "state"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stderr == ""
+    return set(json.loads(run.stdout))
+
+
+@pytest.mark.parametrize("statement", ["import core", "from core import *", "import core.cli", "import apps"])
+def test_importing_loads_nothing_heavy_and_leaves_nothing_behind(statement: str, tmp_path: Path) -> None:
+    loaded = loaded_by(statement, tmp_path)
+
+    assert loaded & HEAVY == set()
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_importing_starts_nothing(tmp_path: Path) -> None:
+    statement = (
+        "import atexit, logging, threading, os\n"
+        "before = (atexit._ncallbacks(), threading.active_count(), logging.getLogger().handlers[:])\n"
+        "import concurrent.futures.thread\n"
+        "standard = atexit._ncallbacks()\n"
+        "import core\n"
+        "after = (atexit._ncallbacks() - standard + before[0], threading.active_count(), logging.getLogger().handlers[:])\n"
+        "assert before == after, (before, after)\n"
+        "assert not os.path.exists('/proc/self/task') or len(os.listdir('/proc/self/task')) == 1"
+    )
+
+    assert "core" in loaded_by(statement, tmp_path)
+
+
+def test_the_help_of_the_command_needs_nothing_heavy(tmp_path: Path) -> None:
+    loaded = loaded_by(
+        "from core.cli import main\ntry:\n    import contextlib, io\n    with contextlib.redirect_stdout(io.StringIO()):"
+        "\n        main(['--help'])\nexcept SystemExit:\n    pass",
+        tmp_path,
+    )
+
+    assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("app", sorted(path.parent.name for path in (ROOT / "apps").glob("*/__main__.py")))
+def test_the_help_of_an_application_needs_nothing_heavy(app: str, tmp_path: Path) -> None:
+    loaded = loaded_by(
+        f"import contextlib, io, runpy, sys\nsys.argv = ['{app}', '--help']\ntry:\n"
+        f"    with contextlib.redirect_stdout(io.StringIO()):\n        runpy.run_module('apps.{app}', run_name='__main__')"
+        "\nexcept SystemExit as end:\n    assert not end.code",
+        tmp_path,
+    )
+
+    assert loaded & {"scipy", "pandas", "matplotlib", "arch", "numba"} == set()
+    assert list(tmp_path.rglob("*")) == []
