@@ -1,0 +1,1 @@
+"""Monte Carlo forecasts of stock prices: models, calibration, risk figures, option prices and backtests."""

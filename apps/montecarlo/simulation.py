@@ -1,0 +1,306 @@
+"""Simulation of blocks of forecasts: what a worker runs, and how many of them a job needs.
+
+A block is `BLOCK` forecasts with a random stream of its own, named by the job's seed and the block's number. Which
+worker simulates a block, and beside which others, therefore changes nothing in the result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.random import SFC64, Generator, SeedSequence
+
+from apps.montecarlo import portfolio  # noqa: F401  (registers the portfolio kernels)
+from apps.montecarlo.kernels import Draws, accumulate, draw, evolve, mirror
+from apps.montecarlo.models import (
+    GBM,
+    Bootstrap,
+    FloatArray,
+    GjrGarchFhs,
+    Heston,
+    Merton,
+    Model,
+    PortfolioBootstrap,
+    PortfolioGBM,
+    StudentT,
+)
+from apps.montecarlo.observing import Observed, observe
+from apps.montecarlo.recording import Recorder
+from apps.montecarlo.summary import Summary, merge
+
+__all__ = ["BLOCK", "SimulationSpec", "block_stream", "estimate_cpu_seconds", "merge", "plan_bins", "simulate_blocks"]
+
+BLOCK = 64
+"""Forecasts of one random stream; 64 paths of 1080 days in float64 fit a core's second-level cache."""
+BATCH_VALUES = 1 << 20
+"""Random values held at once (8 MiB): wide enough that numpy's cost per call vanishes, small enough for any worker."""
+MAX_DAYS = 25_200
+"""100 years of 252 trading days; longer paths would no longer keep a worker's memory small."""
+NUMBA_STEPS = 2_000_000_000
+"""Path-steps from which loading and compiling numba's kernels is repaid by the time they save."""
+PILOT_STREAM = (1 << 32) - 1
+"""Number of the stream that plans the histogram ranges; no block has it."""
+PILOT_PATHS = 1024
+GBM_RANGE = 6.5
+"""Half width of a normal's histogram in standard deviations; 1e-10 of the forecasts fall beyond."""
+PILOT_RANGE = 8.0
+"""The same for other models, in standard deviations of the pilot paths."""
+PILOT_MARGIN = 1.5
+"""The range also reaches this much further than the farthest pilot path."""
+DRAWDOWN_MARGIN = 2.0
+NARROWEST = 1e-9
+"""Smallest half width in log price, for models without randomness."""
+
+
+@dataclass(frozen=True, eq=False)
+class SimulationSpec:
+    """Everything a worker needs to simulate any block of a job; small and picklable.
+
+    Parameters
+    ----------
+    model : Model
+        The price model.
+    s0 : float
+        Last known price, or initial value of the portfolio, in currency.
+    days, forecasts, seed : int
+        Length and number of paths, and the job's seed (not negative).
+    horizons : tuple of int
+        Days whose distribution is kept; ascending, the last one is `days`.
+    levels : tuple of float
+        Prices whose chance of being touched at a day's close is wanted; none equals `s0`.
+    drawdown : bool
+        Whether to follow drawdowns.
+    exact : bool
+        Draw a GBM at the horizons alone, without the days between; only without `levels` and `drawdown`.
+    antithetic : bool
+        Make every second path the mirror image of the one before it.
+    engine : {"auto", "numpy", "numba"}
+        What runs the daily loop. It never changes a result; ``auto`` takes numba where it is installed and the job is
+        large enough to repay loading it.
+    bounds : tuple of (float, float)
+        Range of the histogram of each horizon, in log of price over `s0`; planned when empty.
+    drawdown_bound : float
+        Upper end of the drawdown histogram, in log price; planned when 0.
+
+    Raises
+    ------
+    ValueError
+        A value is out of range or two exclude each other; the message says which.
+    """
+
+    model: Model
+    s0: float
+    days: int
+    forecasts: int
+    seed: int
+    horizons: tuple[int, ...]
+    levels: tuple[float, ...] = ()
+    drawdown: bool = True
+    exact: bool = False
+    antithetic: bool = False
+    engine: str = "auto"
+    bounds: tuple[tuple[float, float], ...] = ()
+    drawdown_bound: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._validate()
+        if not self.bounds:
+            bounds, drawdown_bound = plan_bins(self)
+            object.__setattr__(self, "bounds", bounds)
+            object.__setattr__(self, "drawdown_bound", drawdown_bound)
+
+    def _validate(self) -> None:
+        if not 0.0 < self.s0 < math.inf:
+            raise ValueError(f"the initial price must be positive and finite, not {self.s0}")
+        if not 1 <= self.days <= MAX_DAYS:
+            raise ValueError(f"days must be between 1 and {MAX_DAYS}, not {self.days}")
+        if self.forecasts < 1 or self.seed < 0:
+            raise ValueError("forecasts must be at least 1 and the seed not negative")
+        if self.n_blocks >= PILOT_STREAM:
+            raise ValueError(f"at most {PILOT_STREAM * BLOCK:,} forecasts have a random stream of their own")
+        if not self.horizons or list(self.horizons) != sorted(set(self.horizons)):
+            raise ValueError("horizons must be ascending days, each once")
+        if self.horizons[0] < 1 or self.horizons[-1] != self.days:
+            raise ValueError(f"horizons must lie between day 1 and the last day, {self.days}, and end with it")
+        if any(not 0.0 < level < math.inf or level == self.s0 for level in self.levels):
+            raise ValueError("levels must be positive prices other than the initial one")
+        if self.exact and (self.drawdown or self.levels):
+            raise ValueError("exact sampling skips the days between, so it excludes drawdowns and touch levels")
+        if self.exact and not isinstance(self.model, GBM):
+            raise ValueError(f"exact sampling is known for the gbm model alone, not for {self.model.name}")
+        if self.antithetic and self.forecasts % 2:
+            raise ValueError("antithetic forecasts come in pairs: ask for an even number")
+        if self.antithetic:
+            mirror(self.model, (np.zeros((1, 1)),) * 3)
+        if self.engine not in ("auto", "numpy", "numba"):
+            raise ValueError(f"engine must be auto, numpy or numba, not {self.engine!r}")
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks; the last one may be partly used."""
+        return -(-self.forecasts // BLOCK)
+
+    @property
+    def steps(self) -> int:
+        """Steps simulated for one path: its days, or the horizons alone with exact sampling."""
+        return len(self.horizons) if self.exact else self.days
+
+    @property
+    def path_steps(self) -> int:
+        """Steps truly simulated by the whole job."""
+        return self.forecasts * self.steps
+
+
+def block_stream(seed: int, block: int) -> Generator:
+    """Open the random stream of one block: the same wherever and whenever the block is simulated."""
+    return Generator(SFC64(SeedSequence(seed, spawn_key=(block,))))
+
+
+def simulate_blocks(spec: SimulationSpec, first: int, count: int) -> Summary:
+    """Simulate blocks ``first`` to ``first + count - 1`` of a job.
+
+    Parameters
+    ----------
+    spec : SimulationSpec
+        The job.
+    first, count : int
+        Which blocks; they must exist.
+
+    Returns
+    -------
+    Summary
+        Of those blocks alone; `merge` joins summaries in any grouping to the same bits.
+
+    Raises
+    ------
+    ValueError
+        There are no such blocks, or prices leave the range of floating point.
+    """
+    if first < 0 or count < 1 or first + count > spec.n_blocks:
+        raise ValueError(f"blocks {first} to {first + count - 1} are not among the {spec.n_blocks} of the job")
+    recorder = Recorder(spec)
+    width = _batch_blocks(spec)
+    for start in range(first, first + count, width):
+        blocks = range(start, min(start + width, first + count))
+        used = min(len(blocks) * BLOCK, spec.forecasts - start * BLOCK)
+        recorder.add(observe_blocks(spec, blocks).first(used))
+    return recorder.finish()
+
+
+def observe_blocks(spec: SimulationSpec, blocks: range) -> Observed:
+    """Simulate whole blocks and return their figures, side by side, before anything is counted."""
+    streams = [block_stream(spec.seed, block) for block in blocks]
+    if _uses_numba(spec):
+        from apps.montecarlo.kernels_numba import observe_gbm
+
+        return observe_gbm(spec, streams)
+    if spec.exact:
+        return Observed(_exact_path(spec, streams))
+    draws = _side_by_side([_draw_block(spec, stream, spec.days) for stream in streams])
+    return observe(evolve(spec.model, draws), spec.horizons, drawdown=spec.drawdown, extremes=bool(spec.levels))
+
+
+def plan_bins(spec: SimulationSpec) -> tuple[tuple[tuple[float, float], ...], float]:
+    """Plan the histogram ranges of a job, from the model and the seed alone.
+
+    Parameters
+    ----------
+    spec : SimulationSpec
+        The job; its `bounds` are not looked at.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Lower and upper bound of each horizon, in log of price over `s0`.
+    float
+        Upper bound of the drawdown in log price, 0.0 when drawdowns are not wanted.
+    """
+    model = spec.model
+    normal = isinstance(model, GBM)
+    if not normal or spec.drawdown:
+        stream = block_stream(spec.seed, PILOT_STREAM)
+        with np.errstate(over="ignore", invalid="ignore"):
+            path = _pilot_path(model, stream, spec.days)
+            pilot = observe(path, spec.horizons, drawdown=spec.drawdown, extremes=False)
+        if not np.isfinite(pilot.at).all():
+            raise ValueError(f"the {model.name} model explodes within {spec.days} days; check its parameters")
+    if isinstance(model, GBM):
+        days = np.asarray(spec.horizons, dtype=np.float64)
+        centre, half = model.drift * days, GBM_RANGE * model.volatility * np.sqrt(days)
+    else:
+        centre = pilot.at.mean(axis=1)
+        far = np.abs(pilot.at - centre[:, None]).max(axis=1)
+        half = np.maximum(PILOT_RANGE * pilot.at.std(axis=1), PILOT_MARGIN * far)
+    half = np.maximum(half, NARROWEST)
+    bounds = tuple(zip((centre - half).tolist(), (centre + half).tolist(), strict=True))
+    if not spec.drawdown or pilot.drawdown is None:
+        return bounds, 0.0
+    return bounds, max(DRAWDOWN_MARGIN * float(pilot.drawdown.max()), NARROWEST)
+
+
+_NUMPY_NS = {
+    GBM: 13.0, Bootstrap: 16.0, StudentT: 50.0, Merton: 35.0, GjrGarchFhs: 30.0, Heston: 40.0,
+    PortfolioGBM: 35.0, PortfolioBootstrap: 35.0,
+}  # fmt: skip
+"""CPU nanoseconds of one step, measured with benchmarks/montecarlo_kernels.py; portfolios: of one asset's step."""
+_NUMBA_NS = 4.0
+
+
+def estimate_cpu_seconds(spec: SimulationSpec) -> float:
+    """Estimate the CPU time of the whole job on one ordinary core, in seconds, for sizing invocations and plans."""
+    if _uses_numba(spec):
+        return spec.path_steps * _NUMBA_NS * 1e-9
+    return spec.path_steps * _NUMPY_NS[type(spec.model)] * _assets(spec.model) * 1e-9
+
+
+def _assets(model: Model) -> int:
+    return model.weights.size if isinstance(model, PortfolioGBM | PortfolioBootstrap) else 1
+
+
+def _uses_numba(spec: SimulationSpec) -> bool:
+    possible = isinstance(spec.model, GBM) and not spec.exact and not spec.antithetic
+    if spec.engine == "numpy" or not possible:
+        return False
+    if spec.engine == "auto" and spec.path_steps < NUMBA_STEPS:
+        return False
+    from importlib.util import find_spec
+
+    return find_spec("numba") is not None
+
+
+def _batch_blocks(spec: SimulationSpec) -> int:
+    return max(1, BATCH_VALUES // (BLOCK * spec.steps * _assets(spec.model)))
+
+
+def _draw_block(spec: SimulationSpec, stream: Generator, steps: int) -> Draws:
+    if not spec.antithetic:
+        return draw(spec.model, stream, steps, BLOCK)
+    half = draw(spec.model, stream, steps, BLOCK // 2)
+    # A path and its mirror image lie side by side, so that any even number of paths is whole pairs.
+    pairs = zip(half, mirror(spec.model, half), strict=True)
+    return tuple(np.stack(pair, axis=-1).reshape(*pair[0].shape[:-1], BLOCK) for pair in pairs)
+
+
+def _side_by_side(blocks: list[Draws]) -> Draws:
+    if len(blocks) == 1:
+        return blocks[0]
+    return tuple(np.concatenate(parts, axis=-1) for parts in zip(*blocks, strict=True))
+
+
+def _exact_path(spec: SimulationSpec, streams: list[Generator]) -> FloatArray:
+    assert isinstance(spec.model, GBM)
+    gaps = np.diff(np.asarray(spec.horizons, dtype=np.float64), prepend=0.0)[:, None]
+    normals = _side_by_side([_draw_block(spec, stream, len(spec.horizons)) for stream in streams])[0]
+    return accumulate(normals * (spec.model.volatility * np.sqrt(gaps)) + spec.model.drift * gaps)
+
+
+def _pilot_path(model: Model, stream: Generator, days: int) -> FloatArray:
+    paths = max(BLOCK, min(PILOT_PATHS, BATCH_VALUES // (days * _assets(model))))
+    return evolve(model, draw(model, stream, days, paths))
+
+
+def resized(spec: SimulationSpec, forecasts: int) -> SimulationSpec:
+    """Return the same job with another number of forecasts: each path that both have is the same."""
+    return replace(spec, forecasts=forecasts)

@@ -1,0 +1,343 @@
+"""The mergeable result of a simulation, and the figures read from it.
+
+A summary holds whole numbers (histogram counts, and moments in units of 2**-40) and extremes: joining any grouping of
+the same blocks gives the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps.montecarlo import histograms
+from apps.montecarlo.exact import UNIT
+from apps.montecarlo.histograms import BINS
+from apps.montecarlo.models import FloatArray
+
+__all__ = ["BINS", "Summary", "TailRisk", "merge"]
+
+
+class TailRisk(NamedTuple):
+    """Value at risk and expected shortfall of one horizon, as fractions of the initial price.
+
+    Parameters
+    ----------
+    var, es : float
+        Loss not exceeded with the chosen confidence, and mean loss beyond it; positive is a loss.
+    var_se, es_se : float
+        Their standard errors.
+    """
+
+    var: float
+    es: float
+    var_se: float
+    es_se: float
+
+    def in_currency(self, s0: float) -> TailRisk:
+        """Convert to currency, for one share (or portfolio) worth `s0`."""
+        return TailRisk(self.var * s0, self.es * s0, self.var_se * s0, self.es_se * s0)
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What is kept of simulated forecasts; memory does not depend on their number.
+
+    Parameters
+    ----------
+    s0 : float
+        Initial price, in currency.
+    horizons : tuple of int
+        Recorded days.
+    bounds : tuple of (float, float)
+        Histogram range of each horizon, in log of price over `s0`.
+    levels : tuple of float
+        Prices watched for a touch.
+    drawdown_bound : float
+        Upper end of the drawdown histogram, in log price; 0.0 when drawdowns were not followed.
+    antithetic : bool
+        Whether forecasts come in mirrored pairs.
+    forecasts, path_steps : int
+        Paths, and steps of them, truly simulated.
+    counts : ndarray of int64, shape (horizons, BINS)
+        Histograms of the log price; the outermost bins also hold what lies beyond.
+    lowest, highest : ndarray of float64, shape (horizons,)
+        Extremes of the log price.
+    sums, squares, pair_squares : tuple of int
+        Sums over forecasts (pairs) of the price over the price at the middle of the histogram, its square, and the
+        square of a pair's mean, in units of 2**-40.
+    touches, touched_pairs : tuple of int
+        Forecasts that touched each level, and pairs of which both did.
+    drawdown_counts : ndarray of int64, shape (BINS,)
+        Histogram of the maximum drawdown in log price; empty when not followed.
+    drawdown_sums : tuple of int
+        Sums of the maximum drawdown as a fraction of the peak and of its square, in units of 2**-40.
+    deepest : float
+        Largest drawdown, in log price.
+    """
+
+    s0: float
+    horizons: tuple[int, ...]
+    bounds: tuple[tuple[float, float], ...]
+    levels: tuple[float, ...]
+    drawdown_bound: float
+    antithetic: bool
+    forecasts: int
+    path_steps: int
+    counts: NDArray[np.int64]
+    lowest: FloatArray
+    highest: FloatArray
+    sums: tuple[int, ...]
+    squares: tuple[int, ...]
+    pair_squares: tuple[int, ...]
+    touches: tuple[int, ...]
+    touched_pairs: tuple[int, ...]
+    drawdown_counts: NDArray[np.int64]
+    drawdown_sums: tuple[int, ...]
+    deepest: float
+
+    def quantile(self, day: int, q: float) -> float:
+        """Return the price at probability `q` on a recorded day, by interpolation within its histogram bin.
+
+        Off by less than one bin (4e-4 relative for a volatility of 40%), in practice by about 5e-5 at 100,000
+        forecasts; `apps.montecarlo.refinement` gives the exact order statistic.
+        """
+        return self.s0 * math.exp(self.log_quantile(day, q))
+
+    def log_quantile(self, day: int, q: float) -> float:
+        """Return the same as `quantile`, in log of price over `s0`."""
+        return histograms.quantile(*self._histogram(day), q)
+
+    def quantile_se(self, day: int, q: float) -> float:
+        """Return the standard error of `quantile`, in currency; for antithetic forecasts of a GBM an upper bound."""
+        return self.quantile(day, q) * histograms.quantile_se(*self._histogram(day), q)
+
+    def mean(self, day: int) -> float:
+        """Return the mean price on a recorded day, in currency."""
+        row = self._row(day)
+        return self._scale(row) * (self.sums[row] / self.forecasts * UNIT)
+
+    def mean_se(self, day: int) -> float:
+        """Return the standard error of `mean`, in currency; antithetic pairs count as one observation."""
+        row = self._row(day)
+        if self.antithetic:
+            pairs = self.forecasts // 2
+            return self._scale(row) * _deviation(self.sums[row], self.pair_squares[row], pairs, 2) / math.sqrt(pairs)
+        return self.std(day) / math.sqrt(self.forecasts)
+
+    def std(self, day: int) -> float:
+        """Return the standard deviation of the price on a recorded day, in currency (``ddof=1``)."""
+        row = self._row(day)
+        return self._scale(row) * _deviation(self.sums[row], self.squares[row], self.forecasts, 1)
+
+    def min(self, day: int) -> float:
+        """Return the lowest simulated price on a recorded day."""
+        return self.s0 * math.exp(float(self.lowest[self._row(day)]))
+
+    def max(self, day: int) -> float:
+        """Return the highest simulated price on a recorded day."""
+        return self.s0 * math.exp(float(self.highest[self._row(day)]))
+
+    def probability_below(self, day: int, price: float) -> tuple[float, float]:
+        """Return the chance that the price on a recorded day is below `price`, and its standard error."""
+        p = histograms.share_below(*self._histogram(day), math.log(price / self.s0))
+        return p, math.sqrt(p * (1.0 - p) / self.forecasts)
+
+    def var_es(self, day: int, level: float) -> TailRisk:
+        """Return value at risk and expected shortfall against `s0` on a recorded day.
+
+        Parameters
+        ----------
+        day : int
+            A recorded day.
+        level : float
+            Confidence, above 0 and below 1; 0.99 looks at the worst 1% of forecasts.
+
+        Returns
+        -------
+        TailRisk
+            Fractions of `s0`.
+
+        Notes
+        -----
+        Standard errors are the asymptotic ones of order statistics and tail means: Glasserman, "Monte Carlo Methods in
+        Financial Engineering" (2003), section 9.1.
+        """
+        histogram = self._histogram(day)
+        tail = 1.0 - level
+        cut = math.exp(histograms.quantile(*histogram, tail))
+        var_se = cut * histograms.quantile_se(*histogram, tail)
+        shortfall, square = histograms.tail_shortfall(*histogram, tail)
+        es = 1.0 - cut + shortfall / tail
+        es_se = math.sqrt(max(square - shortfall * shortfall, 0.0) / self.forecasts) / tail
+        return TailRisk(1.0 - cut, es, var_se, es_se)
+
+    def touch_probability(self, level: float) -> tuple[float, float]:
+        """Return the chance that a daily close touches `level` (one of `levels`) by the last day, and its standard error."""
+        if level not in self.levels:
+            raise ValueError(f"level {level:g} was not watched; watched: {', '.join(map(str, self.levels)) or 'none'}")
+        index = self.levels.index(level)
+        hits = self.touches[index]
+        p = hits / self.forecasts
+        if self.antithetic:
+            pairs = self.forecasts // 2
+            variance = (hits + 2 * self.touched_pairs[index]) / (4 * pairs) - p * p
+            return p, math.sqrt(max(variance, 0.0) / pairs)
+        return p, math.sqrt(p * (1.0 - p) / self.forecasts)
+
+    def drawdown_quantile(self, q: float) -> float:
+        """Return the quantile of the maximum drawdown, as a fraction of the peak before it."""
+        return -math.expm1(-histograms.quantile(*self._drawdown_histogram(), q))
+
+    def drawdown_mean(self) -> tuple[float, float]:
+        """Return the mean of the maximum drawdown as a fraction of the peak before it, and its standard error.
+
+        The standard error takes forecasts as independent, also where they are antithetic.
+        """
+        self._drawdown_histogram()
+        total, squares = self.drawdown_sums
+        return total / self.forecasts * UNIT, _deviation(total, squares, self.forecasts, 1) / math.sqrt(self.forecasts)
+
+    def drawdown_log_mean(self) -> float:
+        """Return the mean of the maximum drawdown in log price."""
+        counts, (lower, upper), _, _ = self._drawdown_histogram()
+        return float(counts @ histograms.centres(lower, upper)) / self.forecasts
+
+    def histogram(self, day: int, bins: int | None = None) -> tuple[FloatArray, NDArray[np.int64]]:
+        """Make a histogram of the price on a recorded day, for plotting.
+
+        Parameters
+        ----------
+        day : int
+            A recorded day.
+        bins : int, optional
+            Number of equal bins between the lowest and highest price; without it numpy's rule ``bins="auto"``.
+
+        Returns
+        -------
+        edges : ndarray of float64, shape (bins + 1,)
+            In currency.
+        counts : ndarray of int64, shape (bins,)
+            Forecasts in each bin; they sum to `forecasts`.
+        """
+        if bins is None:
+            spread = self.quantile(day, 0.75) - self.quantile(day, 0.25)
+            bins = histograms.auto_bins(self.min(day), self.max(day), spread, self.forecasts)
+        edges = np.linspace(self.min(day), self.max(day), bins + 1)
+        return edges, histograms.rebin(*self._histogram(day), np.log(edges / self.s0))
+
+    def drawdown_histogram(self, bins: int = 60) -> tuple[FloatArray, NDArray[np.int64]]:
+        """Make a histogram of the maximum drawdown as a fraction: edges of shape (bins + 1,), counts of shape (bins,)."""
+        edges = np.linspace(0.0, -math.expm1(-self.deepest), bins + 1)
+        return edges, histograms.rebin(*self._drawdown_histogram(), -np.log1p(-edges))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the whole content, in hexadecimal: equal for equal results on any backend."""
+        content = hashlib.sha256()
+        for value in self._content().values():
+            content.update(value.astype(value.dtype.newbyteorder("<")).tobytes() if isinstance(value, np.ndarray)
+                           else repr(value).encode())  # fmt: skip
+            content.update(b"\0")
+        return content.hexdigest()
+
+    def _content(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def _row(self, day: int) -> int:
+        if day not in self.horizons:
+            raise ValueError(f"day {day} was not recorded; recorded: {', '.join(map(str, self.horizons))}")
+        return self.horizons.index(day)
+
+    def _scale(self, row: int) -> float:
+        return self.s0 * math.exp((self.bounds[row][0] + self.bounds[row][1]) / 2.0)
+
+    def _histogram(self, day: int) -> histograms.Histogram:
+        row = self._row(day)
+        return self.counts[row], self.bounds[row], float(self.lowest[row]), float(self.highest[row])
+
+    def _drawdown_histogram(self) -> histograms.Histogram:
+        if not self.drawdown_counts.size:
+            raise ValueError("drawdowns were not followed in this simulation")
+        return self.drawdown_counts, (0.0, self.drawdown_bound), 0.0, self.deepest
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Most bins are empty: only the others travel.
+        state = self._content()
+        for name in ("counts", "drawdown_counts"):
+            state[name] = histograms.packed(state[name])
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in ("counts", "drawdown_counts"):
+            state[name] = histograms.unpacked(state[name])
+        self.__dict__.update(state)
+
+
+def merge(summaries: Iterable[Summary]) -> Summary:
+    """Join summaries of different blocks of one job.
+
+    Parameters
+    ----------
+    summaries : iterable of Summary
+        At least one; their order and grouping do not matter.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    ValueError
+        There is none, or they belong to different jobs.
+    """
+    iterator = iter(summaries)
+    try:
+        first = next(iterator)
+    except StopIteration:
+        raise ValueError("there is no summary to merge") from None
+    return reduce(_joined, iterator, first)
+
+
+def _joined(left: Summary, right: Summary) -> Summary:
+    if _identity(left) != _identity(right):
+        raise ValueError("these summaries belong to different jobs and cannot be merged")
+    return replace(
+        left,
+        forecasts=left.forecasts + right.forecasts,
+        path_steps=left.path_steps + right.path_steps,
+        counts=left.counts + right.counts,
+        lowest=np.minimum(left.lowest, right.lowest),
+        highest=np.maximum(left.highest, right.highest),
+        sums=_plus(left.sums, right.sums),
+        squares=_plus(left.squares, right.squares),
+        pair_squares=_plus(left.pair_squares, right.pair_squares),
+        touches=_plus(left.touches, right.touches),
+        touched_pairs=_plus(left.touched_pairs, right.touched_pairs),
+        drawdown_counts=left.drawdown_counts + right.drawdown_counts,
+        drawdown_sums=_plus(left.drawdown_sums, right.drawdown_sums),
+        deepest=max(left.deepest, right.deepest),
+    )
+
+
+def _identity(summary: Summary) -> tuple[Any, ...]:
+    return (summary.s0, summary.horizons, summary.bounds, summary.levels, summary.drawdown_bound, summary.antithetic)
+
+
+def _plus(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(left, right, strict=True))
+
+
+def _deviation(total: int, squares: int, count: int, share: int) -> float:
+    # Exact whole numbers until the end: a day's variance is a small difference of large sums. With `share` 2,
+    # `total` adds both members of each pair while `squares` adds squares of their means.
+    if count < 2:
+        return math.nan
+    scale = 1 << 40
+    numerator = count * squares * scale * share * share - total * total
+    return math.sqrt(max(numerator, 0) / (share * share * count * (count - 1))) * UNIT
