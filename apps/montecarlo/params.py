@@ -1,0 +1,148 @@
+"""The documented parameter set of a forecast: the same for flags, TOML and API."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from apps._params import check_fields, choice, number, optional, setting, several, switch, text, whole
+from core import ConfigError
+
+MODELS = ("gbm", "bootstrap", "block-bootstrap", "student-t", "merton", "gjr-garch", "heston")
+PORTFOLIO_MODELS = ("gbm", "bootstrap", "block-bootstrap")
+NORMAL_MODELS = ("gbm", "merton", "heston")
+"""Models driven by normal shocks, which have a mirror image for antithetic paths."""
+EXACT_MODELS = ("gbm",)
+"""Models whose value at a horizon can be drawn without the days before it."""
+ENGINES = ("auto", "numpy", "numba")
+PRESETS = ("talk",)
+
+DEFAULT_SEED = 20181231
+"""The last day of the default prices."""
+MAX_FORECASTS = 10**10
+MAX_DAYS = 36_500
+MAX_SEED = 2**64 - 1
+
+TALK_LAST_PRICE = 159.44
+"""USD. Constants of the published notebook that the talk's picture was made with."""
+TALK_DRIFT = -0.00022513546014255100
+"""Mean daily log return in that notebook."""
+TALK_VOLATILITY = 0.0121678341323272
+"""Standard deviation of daily log returns in that notebook."""
+
+_TOUCH = re.compile(r"([+-]\d+(?:\.\d+)?)%|(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", re.IGNORECASE)
+
+_probabilities = several(number(0.0, 1.0, open_ends=True), distinct=True, ordered=True)
+
+
+def _touch(value: object) -> str:
+    level = str(value).strip()
+    if isinstance(value, bool) or _TOUCH.fullmatch(level) is None or touch_price(level, 1.0) <= 0.0:
+        raise ValueError
+    return level
+
+
+def touch_price(level: str, s0: float) -> float:
+    """Return the price of a touch level: ``+25%`` is relative to `s0`, ``3000`` a price."""
+    match = _TOUCH.fullmatch(level)
+    if match is None:
+        raise ConfigError(f"--touch {level}: expected a change such as +25% or -10%, or a price")
+    return s0 * (1.0 + float(match[1]) / 100.0) if match[1] else float(match[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """Everything that determines the result of a forecast."""
+
+    forecasts: int = setting(
+        100_000, whole(1, MAX_FORECASTS), f"a whole number from 1 to {MAX_FORECASTS:.0e}", "simulated price paths", "N"
+    )
+    days: int = setting(
+        1080, whole(1, MAX_DAYS), f"a whole number from 1 to {MAX_DAYS}", "trading days to look ahead", "DAYS"
+    )
+    model: str = setting(
+        "gbm", choice(*MODELS), f"one of {', '.join(MODELS)}", f"price model: {', '.join(MODELS)}", "NAME"
+    )
+    seed: int = setting(
+        DEFAULT_SEED, whole(0, MAX_SEED), "a whole number from 0 to 2**64 - 1", "seed of all random numbers", "SEED"
+    )
+    symbol: tuple[str, ...] = setting(
+        ("sp500",), several(text, distinct=True), "names of packaged series, each once, separated by commas",
+        "packaged daily prices: sp500, nasdaq, wti; several make a portfolio", "NAME[,NAME]",
+    )  # fmt: skip
+    prices: str = setting(
+        "", text, "a CSV file or object URL, with :COLUMN[,COLUMN] after it if need be",
+        "your own daily prices: CSV file or object URL; several columns make a portfolio", "FILE.csv[:COLUMN,..]",
+    )  # fmt: skip
+    weights: tuple[float, ...] = setting(
+        (), several(number(0.0, 1.0)), "shares from 0 to 1 separated by commas, one an asset, summing to 1",
+        "share of each asset in the portfolio on day 0; equal shares unless given", "W,W[,..]",
+    )  # fmt: skip
+    window: str = setting(
+        "", text, "a number of rows, or dates FROM:TO",
+        "prices to calibrate on: the last so many rows, or dates FROM:TO; all unless given", "ROWS|FROM:TO",
+    )  # fmt: skip
+    preset: str = setting(
+        "", choice("", *PRESETS), f"one of {', '.join(PRESETS)}",
+        "constants in place of prices: talk (the published notebook's)", "NAME",
+    )  # fmt: skip
+    touch: tuple[str, ...] = setting(
+        (), several(_touch, distinct=True), "changes such as +25% or -10% (above -100%), or positive prices, each once",
+        "price levels, or changes from the last price, to give the probability of reaching", "LEVEL[,..]",
+    )  # fmt: skip
+    levels: tuple[float, ...] = setting(
+        (0.05, 0.25, 0.5, 0.75, 0.95), _probabilities, "distinct probabilities between 0 and 1",
+        "percentiles of the fan, as probabilities", "P[,..]",
+    )  # fmt: skip
+    confidence: tuple[float, ...] = setting(
+        (0.95, 0.99), several(number(0.5, 1.0, open_ends=True), distinct=True, ordered=True),
+        "distinct probabilities between 0.5 and 1", "confidence levels of value at risk and expected shortfall", "P[,..]",
+    )  # fmt: skip
+    antithetic: bool = setting(
+        False, switch, "true or false", "pair each path with its mirror image (models driven by normal shocks)"
+    )
+    exact: bool = setting(
+        False, switch, "true or false",
+        "draw prices at the horizons without the days between (gbm only; no touch, no drawdown)",
+    )  # fmt: skip
+    engine: str = setting(
+        "auto", choice(*ENGINES), f"one of {', '.join(ENGINES)}", f"simulation kernel: {', '.join(ENGINES)}", "NAME"
+    )
+    invocations: int | None = setting(
+        None, optional(whole(1, 10**6)), "a whole number from 1 to 1000000",
+        "tasks the forecasts are split into; sized to a second of CPU time unless given", "N",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.symbol:
+            raise ConfigError("--symbol: expected at least one packaged series: sp500, nasdaq or wti")
+        if not self.levels or not self.confidence:
+            raise ConfigError(f"--{'confidence' if self.levels else 'levels'}: expected at least one probability")
+        self._check_sources()
+        self._check_methods()
+
+    def _check_sources(self) -> None:
+        given_symbol = self.symbol != ("sp500",)
+        if self.preset and (self.prices or given_symbol or self.window or self.weights):
+            raise ConfigError(
+                "--preset uses fixed constants, so --prices, --symbol, --window and --weights have no use beside it; "
+                "drop --preset or them"
+            )
+        if self.preset and self.model != "gbm":
+            raise ConfigError(f"--preset talk is a gbm model; drop --model {self.model} or --preset")
+        if self.prices and given_symbol:
+            raise ConfigError("--prices and --symbol both name prices; give only one of them")
+        if self.weights and abs(sum(self.weights) - 1.0) > 1e-9:
+            raise ConfigError(f"--weights sum to {sum(self.weights):g}; they must sum to 1")
+
+    def _check_methods(self) -> None:
+        if self.exact and self.touch:
+            raise ConfigError("--exact skips the daily path that --touch needs; drop one of the two")
+        if self.exact and self.model not in EXACT_MODELS:
+            raise ConfigError(f"--exact works with --model gbm, not {self.model}; drop --exact")
+        if self.antithetic and self.model not in NORMAL_MODELS:
+            raise ConfigError(
+                f"--antithetic needs a model driven by normal shocks ({', '.join(NORMAL_MODELS)}), not {self.model}; "
+                "drop --antithetic"
+            )
