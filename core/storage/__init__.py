@@ -1,0 +1,1 @@
+"""Where objects live: the storage protocol and its drivers."""

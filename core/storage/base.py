@@ -69,6 +69,11 @@ _DRIVERS = {
 }
 
 
+def storage_names() -> list[str]:
+    """Return the schemes of all known storages."""
+    return sorted(_DRIVERS)
+
+
 def open_storage(address: str) -> Storage:
     """Open the storage at an address such as ``file:///data`` or ``memory://name``.
 

@@ -1,0 +1,114 @@
+"""Addresses of data: which storage they mean, and which objects in it."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from core.errors import ConfigError, InputError
+
+_MAGIC = re.compile(r"[*?\[]")
+_SET = re.compile(r"\[(!?)(\]?[^\]]*)\]")
+
+
+def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
+    """Split an address of data into the storage's address and a key, a folder or a pattern below it.
+
+    For files the storage is the innermost folder without wildcard, except that folders such as ``year=2019``, whose
+    names are data, stay in the key. For everything else it is the bucket, name or host.
+
+    Parameters
+    ----------
+    address : str or path
+        ``file:///data/*.csv``, ``data/x.csv``, ``~/x``, ``memory://name/prefix/``, ``s3://bucket/prefix/*.csv`` ...
+        A trailing ``/`` means a folder.
+
+    Returns
+    -------
+    root : str
+        What ``open_storage`` accepts.
+    pattern : str
+        Key, folder (empty, or with a trailing ``/``) or glob pattern.
+
+    Raises
+    ------
+    InputError
+        The address is empty.
+    ConfigError
+        A URL names no bucket, or a file's URL is not absolute.
+    """
+    text = os.fspath(address)
+    scheme, separator, rest = text.partition("://")
+    if not text:
+        raise InputError("an empty text is not an address of data; give a path or URL")
+    if not separator:
+        return _split_path(os.path.expanduser(text), text)
+    if scheme == "file":
+        if not rest.startswith("/"):
+            raise ConfigError(f"{text!r} is no file address; write file:///absolute/path or a plain path")
+        return _split_path(rest, text)
+    bucket, _, pattern = rest.partition("/")
+    if not bucket:
+        raise ConfigError(f"{text!r} names no bucket; write {scheme}://BUCKET/KEY")
+    return f"{scheme}://{bucket}", pattern
+
+
+def bucket_of(address: str) -> str:
+    """Return the bucket, name or host of a storage's address; for files, the folder."""
+    scheme, _, rest = address.partition("://")
+    return rest if scheme == "file" else rest.partition("/")[0]
+
+
+def is_pattern(key: str) -> bool:
+    """Whether `key` has wildcards: ``*``, ``?`` or ``[``."""
+    return bool(_MAGIC.search(key))
+
+
+def literal_prefix(pattern: str) -> str:
+    """Return the part of a pattern that every match begins with."""
+    found = _MAGIC.search(pattern)
+    return pattern[: found.start()] if found else pattern
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Compile a glob pattern to one that matches whole keys.
+
+    ``*`` and ``?`` stay within a path segment and, as in a shell, do not match a leading dot; ``[abc]``, ``[a-z]``
+    and ``[!a]`` match one character; a segment ``**`` matches any number of folders, at the end everything below.
+    """
+    expression = ""
+    segments = pattern.split("/")
+    for index, segment in enumerate(segments):
+        last = index == len(segments) - 1
+        if segment == "**":
+            expression += ".+" if last else "(?:[^/]+/)*"
+        else:
+            hidden = "" if segment.startswith(".") else r"(?!\.)"
+            expression += hidden + _compile_segment(segment) + ("" if last else "/")
+    return re.compile(expression, re.DOTALL)
+
+
+def _split_path(path: str, text: str) -> tuple[str, str]:
+    folder = path.endswith("/") or os.path.basename(path) in (".", "..")
+    names = [name for name in os.path.abspath(path).split("/") if name]
+    if folder:
+        names.append("")
+    split = next((index for index, name in enumerate(names) if is_pattern(name)), max(0, len(names) - 1))
+    while split > 0 and re.fullmatch(r"[^=]+=[^=]*", names[split - 1]):
+        split -= 1
+    return "file:///" + "/".join(names[:split]), "/".join(names[split:])
+
+
+def _compile_segment(segment: str) -> str:
+    expression, position = "", 0
+    while position < len(segment):
+        character = segment[position]
+        choice = _SET.match(segment, position)
+        if choice:
+            inside = choice[2].replace("\\", r"\\").replace("[", r"\[").replace("]", r"\]").replace("^", r"\^")
+            expression += f"(?!/)[{'^' if choice[1] else ''}{inside}]"
+            position = choice.end()
+            continue
+        expression += {"*": "[^/]*", "?": "[^/]"}.get(character, re.escape(character))
+        position += 1
+    return expression
