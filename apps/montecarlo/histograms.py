@@ -99,7 +99,7 @@ def rebin(
 
 
 def auto_bins(lowest: float, highest: float, interquartile: float, count: int) -> int:
-    """Choose the number of bins by numpy's ``bins="auto"``: the narrower of the Freedman-Diaconis and Sturges widths."""
+    """Choose a number of bins as numpy's ``bins="auto"``: the narrower Freedman-Diaconis or Sturges width."""
     spread = highest - lowest
     if spread <= 0.0:
         return 1

@@ -13,6 +13,7 @@ import numba
 import numpy as np
 from numpy.random import Generator
 
+from apps.montecarlo.blocks import BLOCK
 from apps.montecarlo.models import GBM, FloatArray
 from apps.montecarlo.observing import Observed
 
@@ -77,8 +78,6 @@ def observe_gbm(spec: SimulationSpec, streams: list[Generator]) -> Observed:
     Observed
         Bit for bit what the numpy kernels give.
     """
-    from apps.montecarlo.simulation import BLOCK
-
     assert isinstance(spec.model, GBM)
     horizons = np.asarray(spec.horizons, dtype=np.int64)
     paths = len(streams) * BLOCK

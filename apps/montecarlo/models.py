@@ -85,6 +85,10 @@ class StudentT:
         Centre and scale of the log return of a day.
     df : float
         Degrees of freedom; above 2 so that the variance exists.
+
+    Notes
+    -----
+    The expected price is infinite for every `df`: read quantiles of such forecasts, not means.
     """
 
     name: ClassVar[str] = "student-t"

@@ -1,7 +1,7 @@
 """Simulation of blocks of forecasts: what a worker runs, and how many of them a job needs.
 
-A block is `BLOCK` forecasts with a random stream of its own, named by the job's seed and the block's number. Which
-worker simulates a block, and beside which others, therefore changes nothing in the result.
+How a block's random stream makes the result independent of where and beside which others it is simulated stands in
+:mod:`apps.montecarlo.blocks`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.random import SFC64, Generator, SeedSequence
+from numpy.random import Generator
 
-from apps.montecarlo import portfolio  # noqa: F401  (registers the portfolio kernels)
-from apps.montecarlo.kernels import Draws, accumulate, draw, evolve, mirror
+from apps.montecarlo.blocks import BATCH_VALUES, BLOCK, assets, batch_width, block_stream, draw_blocks
+from apps.montecarlo.kernels import accumulate, draw, evolve, mirror
 from apps.montecarlo.models import (
     GBM,
     Bootstrap,
@@ -32,10 +32,6 @@ from apps.montecarlo.summary import Summary, merge
 
 __all__ = ["BLOCK", "SimulationSpec", "block_stream", "estimate_cpu_seconds", "merge", "plan_bins", "simulate_blocks"]
 
-BLOCK = 64
-"""Forecasts of one random stream; 64 paths of 1080 days in float64 fit a core's second-level cache."""
-BATCH_VALUES = 1 << 20
-"""Random values held at once (8 MiB): wide enough that numpy's cost per call vanishes, small enough for any worker."""
 MAX_DAYS = 25_200
 """100 years of 252 trading days; longer paths would no longer keep a worker's memory small."""
 NUMBA_STEPS = 2_000_000_000
@@ -105,6 +101,9 @@ class SimulationSpec:
     drawdown_bound: float = 0.0
 
     def __post_init__(self) -> None:
+        # Plain floats print alike everywhere, which the digest of a summary needs.
+        object.__setattr__(self, "s0", float(self.s0))
+        object.__setattr__(self, "levels", tuple(float(level) for level in self.levels))
         self._validate()
         if not self.bounds:
             bounds, drawdown_bound = plan_bins(self)
@@ -153,11 +152,6 @@ class SimulationSpec:
         return self.forecasts * self.steps
 
 
-def block_stream(seed: int, block: int) -> Generator:
-    """Open the random stream of one block: the same wherever and whenever the block is simulated."""
-    return Generator(SFC64(SeedSequence(seed, spawn_key=(block,))))
-
-
 def simulate_blocks(spec: SimulationSpec, first: int, count: int) -> Summary:
     """Simulate blocks ``first`` to ``first + count - 1`` of a job.
 
@@ -181,7 +175,7 @@ def simulate_blocks(spec: SimulationSpec, first: int, count: int) -> Summary:
     if first < 0 or count < 1 or first + count > spec.n_blocks:
         raise ValueError(f"blocks {first} to {first + count - 1} are not among the {spec.n_blocks} of the job")
     recorder = Recorder(spec)
-    width = _batch_blocks(spec)
+    width = batch_width(spec.model, spec.steps)
     for start in range(first, first + count, width):
         blocks = range(start, min(start + width, first + count))
         used = min(len(blocks) * BLOCK, spec.forecasts - start * BLOCK)
@@ -198,7 +192,7 @@ def observe_blocks(spec: SimulationSpec, blocks: range) -> Observed:
         return observe_gbm(spec, streams)
     if spec.exact:
         return Observed(_exact_path(spec, streams))
-    draws = _side_by_side([_draw_block(spec, stream, spec.days) for stream in streams])
+    draws = draw_blocks(spec.model, streams, spec.days, spec.antithetic)
     return observe(evolve(spec.model, draws), spec.horizons, drawdown=spec.drawdown, extremes=bool(spec.levels))
 
 
@@ -252,11 +246,7 @@ def estimate_cpu_seconds(spec: SimulationSpec) -> float:
     """Estimate the CPU time of the whole job on one ordinary core, in seconds, for sizing invocations and plans."""
     if _uses_numba(spec):
         return spec.path_steps * _NUMBA_NS * 1e-9
-    return spec.path_steps * _NUMPY_NS[type(spec.model)] * _assets(spec.model) * 1e-9
-
-
-def _assets(model: Model) -> int:
-    return model.weights.size if isinstance(model, PortfolioGBM | PortfolioBootstrap) else 1
+    return spec.path_steps * _NUMPY_NS[type(spec.model)] * assets(spec.model) * 1e-9
 
 
 def _uses_numba(spec: SimulationSpec) -> bool:
@@ -270,34 +260,15 @@ def _uses_numba(spec: SimulationSpec) -> bool:
     return find_spec("numba") is not None
 
 
-def _batch_blocks(spec: SimulationSpec) -> int:
-    return max(1, BATCH_VALUES // (BLOCK * spec.steps * _assets(spec.model)))
-
-
-def _draw_block(spec: SimulationSpec, stream: Generator, steps: int) -> Draws:
-    if not spec.antithetic:
-        return draw(spec.model, stream, steps, BLOCK)
-    half = draw(spec.model, stream, steps, BLOCK // 2)
-    # A path and its mirror image lie side by side, so that any even number of paths is whole pairs.
-    pairs = zip(half, mirror(spec.model, half), strict=True)
-    return tuple(np.stack(pair, axis=-1).reshape(*pair[0].shape[:-1], BLOCK) for pair in pairs)
-
-
-def _side_by_side(blocks: list[Draws]) -> Draws:
-    if len(blocks) == 1:
-        return blocks[0]
-    return tuple(np.concatenate(parts, axis=-1) for parts in zip(*blocks, strict=True))
-
-
 def _exact_path(spec: SimulationSpec, streams: list[Generator]) -> FloatArray:
     assert isinstance(spec.model, GBM)
     gaps = np.diff(np.asarray(spec.horizons, dtype=np.float64), prepend=0.0)[:, None]
-    normals = _side_by_side([_draw_block(spec, stream, len(spec.horizons)) for stream in streams])[0]
+    normals = draw_blocks(spec.model, streams, len(spec.horizons), spec.antithetic)[0]
     return accumulate(normals * (spec.model.volatility * np.sqrt(gaps)) + spec.model.drift * gaps)
 
 
 def _pilot_path(model: Model, stream: Generator, days: int) -> FloatArray:
-    paths = max(BLOCK, min(PILOT_PATHS, BATCH_VALUES // (days * _assets(model))))
+    paths = max(BLOCK, min(PILOT_PATHS, BATCH_VALUES // (days * assets(model))))
     return evolve(model, draw(model, stream, days, paths))
 
 

@@ -179,7 +179,7 @@ class Summary:
         return TailRisk(1.0 - cut, es, var_se, es_se)
 
     def touch_probability(self, level: float) -> tuple[float, float]:
-        """Return the chance that a daily close touches `level` (one of `levels`) by the last day, and its standard error."""
+        """Return the chance that a daily close touches `level` by the last day, and its standard error."""
         if level not in self.levels:
             raise ValueError(f"level {level:g} was not watched; watched: {', '.join(map(str, self.levels)) or 'none'}")
         index = self.levels.index(level)
@@ -196,7 +196,7 @@ class Summary:
         return -math.expm1(-histograms.quantile(*self._drawdown_histogram(), q))
 
     def drawdown_mean(self) -> tuple[float, float]:
-        """Return the mean of the maximum drawdown as a fraction of the peak before it, and its standard error.
+        """Return the mean of the maximum drawdown as a fraction of the peak, and its standard error.
 
         The standard error takes forecasts as independent, also where they are antithetic.
         """
@@ -233,7 +233,7 @@ class Summary:
         return edges, histograms.rebin(*self._histogram(day), np.log(edges / self.s0))
 
     def drawdown_histogram(self, bins: int = 60) -> tuple[FloatArray, NDArray[np.int64]]:
-        """Make a histogram of the maximum drawdown as a fraction: edges of shape (bins + 1,), counts of shape (bins,)."""
+        """Make a histogram of the maximum drawdown as a fraction: edges (bins + 1,) and counts (bins,)."""
         edges = np.linspace(0.0, -math.expm1(-self.deepest), bins + 1)
         return edges, histograms.rebin(*self._drawdown_histogram(), -np.log1p(-edges))
 

@@ -1,0 +1,233 @@
+"""Fits of the models that need more than a mean and a standard deviation; scipy and arch are loaded where used."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from apps.montecarlo.models import (
+    GBM,
+    Bootstrap,
+    FloatArray,
+    GjrGarchFhs,
+    Heston,
+    Merton,
+    Model,
+    PortfolioBootstrap,
+    PortfolioGBM,
+    StudentT,
+)
+
+PERCENT = 100.0
+"""`arch` fits returns in percent: its optimiser is poorly scaled on fractions."""
+MAX_JUMPS = 12
+"""Jumps on one day beyond which Merton's likelihood is cut off."""
+MERTON_STARTS = ((0.02, 3.0), (0.1, 2.0), (0.5, 1.0))
+"""Starting points: jumps a day, and their size in standard deviations of a day's return."""
+HESTON_LAGS = 60
+"""Days over which the memory of squared returns is fitted."""
+LEVERAGE_LAGS = 10
+"""Days after a return over which its effect on the variance is averaged."""
+EWMA_DECAY = 0.94
+"""Daily decay of the variance estimate that starts a forecast: RiskMetrics Technical Document (1996)."""
+PERSISTENCE_RANGE = (0.5, 0.999)
+"""Daily persistence of the variance is kept in this range: outside it the sample says nothing."""
+CORRELATION_LIMIT = 0.95
+
+
+def optimal_block_length(returns: FloatArray) -> float:
+    """Choose the mean block of the stationary bootstrap by the rule of Politis and White.
+
+    Parameters
+    ----------
+    returns : ndarray of float64, shape (n, k)
+
+    Returns
+    -------
+    float
+        Days, at least 1: the longest over assets, and over returns and squared returns, since the memory of returns is
+        that of their size.
+
+    Notes
+    -----
+    Politis and White, Econometric Reviews 23 (2004), with the correction of 2009, as `arch` computes it.
+    """
+    from arch.bootstrap import optimal_block_length as politis_white
+
+    series = np.concatenate([returns, np.square(returns - returns.mean(axis=0))], axis=1)
+    lengths = politis_white(series)["stationary"].to_numpy(dtype=np.float64)
+    return max(1.0, float(np.nanmax(lengths))) if np.isfinite(lengths).any() else 1.0
+
+
+def fit_student_t(returns: FloatArray) -> tuple[float, float, float]:
+    """Fit scale and degrees of freedom by maximum likelihood, about the mean of the sample.
+
+    Returns
+    -------
+    location, scale, df : float
+        The location is the sample mean: a free one would forget the crashes and forecast a drift never earned.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import gammaln
+
+    location, spread = float(returns.mean()), float(returns.std(ddof=1))
+    standard = (returns - location) / spread
+
+    def minus_log_likelihood(theta: FloatArray) -> float:
+        scale, df = math.exp(theta[0]), 2.0 + math.exp(theta[1])
+        norm = gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * math.log(df * math.pi) - theta[0]
+        return float((df + 1) / 2 * np.log1p(np.square(standard / scale) / df).sum() - returns.size * norm)
+
+    # Above df = 2 + e^6, about 400, the law is normal for every purpose; below 2 + e^-6 it has no variance to speak of.
+    fit = minimize(minus_log_likelihood, np.array([-0.3, 1.0]), method="L-BFGS-B", bounds=[(-5.0, 2.0), (-6.0, 6.0)])
+    return location, spread * math.exp(fit.x[0]), 2.0 + math.exp(fit.x[1])
+
+
+def fit_merton(returns: FloatArray) -> Merton:
+    """Fit a jump diffusion by maximum likelihood, its overall mean being that of the sample.
+
+    Raises
+    ------
+    ValueError
+        The optimiser finds no maximum.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import gammaln, logsumexp
+
+    mean, spread = float(returns.mean()), float(returns.std(ddof=1))
+    standard = ((returns - mean) / spread)[:, None]
+    jumps = np.arange(MAX_JUMPS + 1)[None, :]
+    log_factorial = gammaln(jumps + 1.0)
+
+    def minus_log_likelihood(theta: FloatArray) -> float:
+        volatility, rate, jump_mean, jump_std = math.exp(theta[0]), math.exp(theta[1]), theta[2], math.exp(theta[3])
+        variance = volatility**2 + jumps * jump_std**2
+        distance = standard - (jumps - rate) * jump_mean
+        terms = (
+            jumps * theta[1] - rate - log_factorial - 0.5 * np.log(2 * math.pi * variance) - distance**2 / variance / 2
+        )
+        return -float(logsumexp(terms, axis=1).sum())
+
+    limits = [(math.log(0.05), math.log(1.5)), (math.log(1e-4), 0.0), (-10.0, 10.0), (math.log(0.05), math.log(20.0))]
+    starts = [np.array([-0.3, math.log(rate), 0.0, math.log(size)]) for rate, size in MERTON_STARTS]
+    fits = [minimize(minus_log_likelihood, start, method="L-BFGS-B", bounds=limits) for start in starts]
+    best = min(fits, key=lambda fit: float(fit.fun))
+    if not np.isfinite(best.fun):
+        raise ValueError("the merton model could not be fitted to these prices; choose another model")
+    rate, jump_mean = math.exp(best.x[1]), float(best.x[2]) * spread
+    return Merton(
+        drift=mean - rate * jump_mean,
+        volatility=spread * math.exp(best.x[0]),
+        jump_rate=rate,
+        jump_mean=jump_mean,
+        jump_std=spread * math.exp(best.x[3]),
+    )
+
+
+def fit_gjr_garch(returns: FloatArray) -> GjrGarchFhs:
+    """Fit GJR-GARCH(1,1) by quasi maximum likelihood with `arch`, and keep its standardised residuals.
+
+    Residuals are brought to mean 0 and variance 1, so that forecasts keep the sample's mean and the fitted variance.
+
+    Raises
+    ------
+    ValueError
+        The fit does not converge.
+    """
+    from arch import arch_model
+
+    mean = float(returns.mean())
+    model = arch_model((returns - mean) * PERCENT, mean="Zero", vol="GARCH", p=1, o=1, q=1, rescale=False)
+    fit = model.fit(disp="off", show_warning=False)
+    if fit.convergence_flag != 0:
+        raise ValueError("the gjr-garch fit did not converge on these prices; use more history or another model")
+    omega, alpha, gamma, beta = (float(fit.params[key]) for key in ("omega", "alpha[1]", "gamma[1]", "beta[1]"))
+    omega /= PERCENT**2
+    variance = np.square(np.asarray(fit.conditional_volatility) / PERCENT)
+    shocks = returns - mean
+    residuals = shocks / np.sqrt(variance)
+    residuals = (residuals - residuals.mean()) / residuals.std()
+    weight = alpha + (gamma if shocks[-1] < 0 else 0.0)
+    return GjrGarchFhs(
+        mean=mean,
+        omega=omega,
+        alpha=alpha,
+        gamma=max(gamma, -alpha),
+        beta=beta,
+        next_variance=float(omega + weight * shocks[-1] ** 2 + beta * variance[-1]),
+        residuals=residuals,
+    )
+
+
+def fit_heston(returns: FloatArray) -> Heston:
+    """Estimate stochastic variance by matching moments of the returns.
+
+    The autocovariance of squared returns at lag ``l`` is ``c (1 - kappa)^l`` with ``c`` the stationary variance of the
+    variance, ``xi^2 theta / (1 - (1 - kappa)^2)``; the covariance of a return with the squared one ``l`` days later is
+    ``rho xi theta (1 - kappa)^(l - 1)``. The first is fitted by least squares over `HESTON_LAGS` lags, the second
+    averaged over `LEVERAGE_LAGS`; the variance on day 0 is exponentially weighted.
+
+    Notes
+    -----
+    A simple estimator without the option prices or high-frequency data that a careful one would use.
+    """
+    mean = float(returns.mean())
+    shocks = returns - mean
+    squares = np.square(shocks)
+    theta = float(squares.mean())
+    excess = squares - theta
+    lags = np.arange(1, min(HESTON_LAGS, returns.size // 3) + 1)
+    covariance = np.array([excess[:-lag] @ excess[lag:] / excess.size for lag in lags])
+    candidates = np.linspace(*PERSISTENCE_RANGE, 500)
+    decay = candidates[:, None] ** lags[None, :]
+    level = np.maximum(decay @ covariance / np.square(decay).sum(axis=1), 0.0)
+    misfit = np.square(covariance - level[:, None] * decay).sum(axis=1)
+    best = int(np.argmin(misfit))
+    persistence = float(candidates[best])
+    xi = math.sqrt(float(level[best]) * (1.0 - persistence**2) / theta)
+    leads = np.arange(1, min(LEVERAGE_LAGS, lags.size) + 1)
+    leverage = np.array([shocks[:-lead] @ excess[lead:] / excess.size for lead in leads])
+    weights = persistence ** (leads - 1.0)
+    slope = float(weights @ leverage / (weights @ weights))
+    rho = slope / (xi * theta) if xi > 0.0 else 0.0
+    age = np.arange(squares.size)[::-1]
+    recent = EWMA_DECAY**age
+    return Heston(
+        drift=mean,
+        kappa=1.0 - persistence,
+        theta=theta,
+        xi=xi,
+        rho=float(np.clip(rho, -CORRELATION_LIMIT, CORRELATION_LIMIT)),
+        v0=float(recent @ squares / recent.sum()),
+    )
+
+
+def daily_moments(model: Model) -> tuple[float, float]:
+    """Compute mean and standard deviation of a day's log return, long-run where they change from day to day.
+
+    For a portfolio, of the value on the first day, to first order in the assets' returns.
+    """
+    match model:
+        case GBM():
+            return model.drift, model.volatility
+        case Bootstrap():
+            return float(model.returns.mean()), float(model.returns.std(ddof=1))
+        case StudentT():
+            return model.location, model.scale * math.sqrt(model.df / (model.df - 2.0))
+        case Merton():
+            jump = model.jump_rate * (model.jump_mean**2 + model.jump_std**2)
+            return model.drift + model.jump_rate * model.jump_mean, math.sqrt(model.volatility**2 + jump)
+        case GjrGarchFhs():
+            below = float(np.square(np.minimum(model.residuals, 0.0)).mean())
+            rest = 1.0 - model.alpha - model.beta - model.gamma * below
+            variance = model.omega / rest if rest > 0.0 else model.next_variance
+            return model.mean, math.sqrt(variance)
+        case Heston():
+            return model.drift, math.sqrt(model.theta)
+        case PortfolioGBM():
+            spread = float(model.weights @ model.covariance @ model.weights)
+            return float(model.weights @ model.drifts), math.sqrt(spread)
+        case PortfolioBootstrap():
+            value = model.returns @ model.weights
+            return float(value.mean()), float(value.std(ddof=1))
