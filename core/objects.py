@@ -125,7 +125,7 @@ def _locate(source: Source, partition: Partition) -> tuple[bytes, int, int]:
     header_end = 0
     for _ in range(partition.header_lines):
         header_end = line_start(source, header_end + 1, newline)
-    header = source.read(0, header_end)
+    header = source.read(0, header_end) if header_end else b""
     if end - start > BLOCK:
         stop = line_start(source, end, newline)
         source.prefetch(max(0, start - len(newline)), start + BLOCK)

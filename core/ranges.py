@@ -38,13 +38,14 @@ class Source:
 
     def prefetch(self, start: int, end: int) -> None:
         """Remember bytes ``[start, end)``, cut at the object's end."""
-        self._at, self._block = start, self.fetch(start, min(end, self.size))
+        end = min(end, self.size)
+        if not self._at <= start <= end <= self._at + len(self._block):
+            self._at, self._block = start, self.fetch(start, end)
 
     def view(self, start: int, length: int, least: int = 1) -> memoryview:
         """Return up to `length` bytes from `start`, and no fewer than `least` unless the object ends first."""
         end = min(start + length, self.size)
-        held = self._at + len(self._block)
-        if not (self._at <= start and min(start + least, end) <= held):
+        if not self._at <= start < min(start + least, end) <= self._at + len(self._block):
             self.prefetch(start, end)
         return memoryview(self._block)[start - self._at : end - self._at]
 

@@ -75,6 +75,11 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
     ``*`` and ``?`` stay within a path segment and, as in a shell, do not match a leading dot; ``[abc]``, ``[a-z]``
     and ``[!a]`` match one character; a segment ``**`` matches any number of folders, at the end everything below.
+
+    Raises
+    ------
+    InputError
+        A range between brackets is reversed, as in ``[z-a]``.
     """
     expression = ""
     segments = pattern.split("/")
@@ -83,9 +88,12 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         if segment == "**":
             expression += ".+" if last else "(?:[^/]+/)*"
         else:
-            hidden = "" if segment.startswith(".") else r"(?!\.)"
-            expression += hidden + _compile_segment(segment) + ("" if last else "/")
-    return re.compile(expression, re.DOTALL)
+            visible = r"(?=[^/.])" if segment and not segment.startswith(".") else ""
+            expression += visible + _compile_segment(segment) + ("" if last else "/")
+    try:
+        return re.compile(expression, re.DOTALL)
+    except re.error as error:
+        raise InputError(f"{pattern!r} is no pattern: {error}; correct what stands between '[' and ']'") from error
 
 
 def _split_path(path: str, text: str) -> tuple[str, str]:
@@ -105,7 +113,7 @@ def _compile_segment(segment: str) -> str:
         character = segment[position]
         choice = _SET.match(segment, position)
         if choice:
-            inside = choice[2].replace("\\", r"\\").replace("[", r"\[").replace("]", r"\]").replace("^", r"\^")
+            inside = re.sub(r"[\\\[\]^&~|]", r"\\\g<0>", choice[2])
             expression += f"(?!/)[{'^' if choice[1] else ''}{inside}]"
             position = choice.end()
             continue

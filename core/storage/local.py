@@ -100,7 +100,7 @@ class LocalStorage:
                 raise _conflict(path) from error
             if isinstance(error, FileExistsError):
                 raise exists_already(self.address, key) from None
-            raise self._typed(error, key, linking=if_absent) from error
+            raise self._unwritten(error, key, linking=if_absent) from error
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -147,7 +147,10 @@ class LocalStorage:
 
     def _path(self, key: str) -> str:
         check_key(key)
-        return self._root.rstrip("/") + "/" + key
+        return self._path_of(key)
+
+    def _path_of(self, name: str) -> str:
+        return self._root.rstrip("/") + "/" + name
 
     def _open(self, key: str) -> io.FileIO:
         path = self._path(key)
@@ -166,10 +169,10 @@ class LocalStorage:
         temporary = f"{folder}/{RESERVED_PREFIX}{os.uname().nodename}-{os.getpid()}-{os.urandom(6).hex()}"
         try:
             file = self._create(temporary, folder)
-        except (NotADirectoryError, FileExistsError) as error:
+        except NotADirectoryError as error:
             raise _conflict(folder) from error
         except OSError as error:
-            raise self._typed(error, key) from error
+            raise self._unwritten(error, key) from error
         try:
             with file:
                 for piece in pieces(data):
@@ -185,7 +188,8 @@ class LocalStorage:
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError):
                 return io.FileIO(path, "x")
-            os.makedirs(folder, exist_ok=True)
+            with suppress(FileNotFoundError, FileExistsError):
+                os.makedirs(folder, exist_ok=True)
         return io.FileIO(path, "x")
 
     def _write_piece(self, file: io.FileIO, piece: Chunk, key: str) -> None:
@@ -195,12 +199,12 @@ class LocalStorage:
             while view:
                 view = view[file.write(view) :]
         except OSError as error:
-            raise self._typed(error, key) from error
+            raise self._unwritten(error, key) from error
 
     def _walk(
         self, folder: str, name_prefix: str, start_after: str, recursive: bool, followed: tuple[str, ...]
     ) -> Iterator[ObjectInfo]:
-        path = self._root.rstrip("/") + "/" + folder
+        path = self._path_of(folder)
         try:
             with os.scandir(path) as found:
                 # S3's order: a directory sorts by its name with the '/' that its keys have there.
@@ -241,21 +245,28 @@ class LocalStorage:
                 continue
             folder = os.path.dirname(folder)
 
-    def _typed(self, error: OSError, key: str, linking: bool = False) -> FanfoldError:
-        where = self._root.rstrip("/") + "/" + key
-        if linking and error.errno in _NO_HARD_LINKS and os.access(os.path.dirname(where), os.W_OK):
-            return StorageUnavailable(
-                f"cannot write {where} if absent: its file system has no hard links; use a folder on another one"
-            )
+    def _typed(self, error: OSError, key: str) -> FanfoldError:
+        path = self._path_of(key)
         if error.errno in _MISSING:
             return not_found(self.address, key)
         if error.errno in _DENIED:
-            return AccessDenied(f"cannot use {where}: {error.strerror}; check the permissions of its folder")
-        if error.errno in _FULL:
-            return StorageUnavailable(f"cannot write {where}: {error.strerror}; free space or use another folder")
+            return AccessDenied(f"cannot use {path}: {error.strerror}; check the permissions of its folder")
         if error.errno == errno.ENAMETOOLONG:
-            return InputError(f"cannot use {where}: {error.strerror}; choose a shorter key")
-        return StorageUnavailable(f"cannot use {where}: {error.strerror or error}; check the disk and try again")
+            return InputError(f"cannot use {path}: {error.strerror}; choose a shorter key")
+        return StorageUnavailable(f"cannot use {path}: {error.strerror or error}; check the disk and try again")
+
+    def _unwritten(self, error: OSError, key: str, linking: bool = False) -> FanfoldError:
+        path = self._path_of(key)
+        folder = os.path.dirname(path)
+        if linking and error.errno in _NO_HARD_LINKS and os.access(folder, os.W_OK):
+            return StorageUnavailable(
+                f"cannot write {path} if absent: its file system has no hard links; use a folder on another one"
+            )
+        if error.errno in _FULL:
+            return StorageUnavailable(f"cannot write {path}: {error.strerror}; free space or use another folder")
+        if error.errno in _MISSING:
+            return StorageUnavailable(f"cannot write {path}: its folder cannot be created; use another folder")
+        return self._typed(error, key)
 
 
 class _Range(io.RawIOBase):
