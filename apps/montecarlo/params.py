@@ -20,15 +20,9 @@ PRESETS = ("talk",)
 DEFAULT_SEED = 20181231
 """The last day of the default prices."""
 MAX_FORECASTS = 10**10
-MAX_DAYS = 36_500
+MAX_DAYS = 25_200
+"""100 years of 252 trading days, the longest path the simulation accepts."""
 MAX_SEED = 2**64 - 1
-
-TALK_LAST_PRICE = 159.44
-"""USD. Constants of the published notebook that the talk's picture was made with."""
-TALK_DRIFT = -0.00022513546014255100
-"""Mean daily log return in that notebook."""
-TALK_VOLATILITY = 0.0121678341323272
-"""Standard deviation of daily log returns in that notebook."""
 
 _TOUCH = re.compile(r"([+-]\d+(?:\.\d+)?)%|(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", re.IGNORECASE)
 

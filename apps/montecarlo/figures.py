@@ -1,0 +1,188 @@
+"""The numbers of a finished forecast as one JSON object: what ``--json`` prints and ``result.json`` holds."""
+
+from __future__ import annotations
+
+import platform
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from apps.montecarlo.calibration import describe
+from apps.montecarlo.dataset import PriceHistory
+from apps.montecarlo.job import Result, middle, risk_days
+from apps.montecarlo.summary import Summary
+
+TRADING_DAYS_PER_YEAR = 252
+"""Customary number, for annualised figures."""
+DRAWDOWN_LEVELS = (0.5, 0.9, 0.95, 0.99)
+DOUBLE_COUNTED = (
+    "The preset's drift already has half the variance taken off a mean of log returns, which double-counts it; it is "
+    "kept to repeat the published picture. Forecasts from prices use the mean log return."
+)
+LIMITATION = (
+    "Calibrated on past prices: it shows what follows if the future behaves like that past, and is no evidence of "
+    "skill in predicting prices. Standard errors cover the simulation alone, not the choice of model or period."
+)
+
+
+def result_object(result: Result) -> dict[str, Any]:
+    """Return every figure of a forecast, JSON-ready.
+
+    Prices are in the unit of the source, losses in the same unit and positive, probabilities and drawdowns fractions,
+    drift and volatility per trading day unless the name says annual.
+    """
+    prepared, summary = result.prepared, result.summary
+    params, spec = prepared.params, prepared.spec
+    end = params.days
+    touches = {name: summary.touch_probability(price) for name, price in prepared.touch.items()}
+    return {
+        "model": params.model,
+        "model_parameters": describe(prepared.model),
+        "symbol": "" if params.prices or params.preset else ",".join(params.symbol),
+        "preset": params.preset,
+        "source": prepared.history.source if prepared.history else f"preset {params.preset}",
+        "assets": assets(result),
+        "calibration": calibration_window(prepared.history),
+        "seed": params.seed,
+        "forecasts": summary.forecasts,
+        "days": end,
+        "path_steps": summary.path_steps,
+        "exact_sampling": spec.exact,
+        "antithetic": spec.antithetic,
+        "s0": spec.s0,
+        "drift": prepared.drift,
+        "volatility": prepared.volatility,
+        "annual_drift": prepared.drift * TRADING_DAYS_PER_YEAR,
+        "annual_volatility": prepared.volatility * TRADING_DAYS_PER_YEAR**0.5,
+        "quantiles": {str(q): summary.quantile(end, q) for q in params.levels},
+        "quantiles_se": {str(q): summary.quantile_se(end, q) for q in params.levels},
+        "mean": summary.mean(end),
+        "mean_se": summary.mean_se(end),
+        "std": summary.std(end),
+        "prob_loss": summary.probability_below(end, spec.s0)[0],
+        "prob_loss_se": summary.probability_below(end, spec.s0)[1],
+        "var": {str(c): spec.s0 * summary.var_es(end, c).var for c in params.confidence},
+        "es": {str(c): spec.s0 * summary.var_es(end, c).es for c in params.confidence},
+        "risk": [_risk(summary, day, c) for day in risk_days(end) for c in params.confidence],
+        "prob_touch": {name: p for name, (p, _) in touches.items()},
+        "prob_touch_se": {name: error for name, (_, error) in touches.items()},
+        "touch_prices": dict(prepared.touch),
+        "drawdown": _drawdown(summary),
+        "fan": fan(result),
+        "middle_day": middle(end),
+        "notes": notes(result),
+        "wall_seconds": result.wall_seconds,
+        "cpu_seconds": result.cpu_seconds,
+        "tasks": result.tasks,
+        "workers": result.workers,
+        "engine": result.engine,
+        "versions": versions(),
+        "result_sha256": summary.digest(),
+    }
+
+
+def notes(result: Result) -> list[str]:
+    """Return what a reader must know to judge the figures."""
+    spec = result.prepared.spec
+    said = [LIMITATION]
+    if result.prepared.params.preset:
+        said.insert(0, DOUBLE_COUNTED)
+    if spec.exact:
+        said.insert(
+            0,
+            f"Exact sampling: prices were drawn at {len(spec.horizons)} recorded days without the days between, so "
+            "there is no drawdown.",
+        )
+    history = result.prepared.history
+    if history is not None and len(history.names) > 1:
+        said.append(
+            "The portfolio is bought at its weights on day 0, held, and not rebalanced; its value starts at 100."
+        )
+    return said
+
+
+def assets(result: Result) -> list[dict[str, Any]]:
+    """Return name, last price, and daily drift and volatility of each asset in the calibration sample."""
+    history = result.prepared.history
+    if history is None:
+        return []
+    returns = history.log_returns
+    shares = getattr(result.prepared.model, "weights", np.ones(1))
+    return [
+        {
+            "name": name,
+            "last_price": float(history.prices[-1, i]),
+            "weight": float(shares[i]),
+            "drift": float(returns[:, i].mean()),
+            "volatility": float(returns[:, i].std(ddof=1)),
+        }
+        for i, name in enumerate(history.names)
+    ]
+
+
+def calibration_window(history: PriceHistory | None) -> dict[str, Any] | None:
+    """Return first and last date and the number of prices, None for a preset."""
+    if history is None:
+        return None
+    first, last = (str(history.dates[0]), str(history.dates[-1])) if history.dates else (None, None)
+    return {"from": first, "to": last, "prices": len(history.prices), "returns": len(history.prices) - 1}
+
+
+def forecast_dates(history: PriceHistory | None, days: tuple[int, ...]) -> list[str]:
+    """Return the calendar date of each forecast day, counting weekdays; empty text without a last date."""
+    if history is None or not history.dates:
+        return [""] * len(days)
+    last = np.datetime64(history.dates[-1], "D")
+    return [str(np.busday_offset(last, day, roll="backward")) for day in days]
+
+
+def as_date(text: str) -> date | None:
+    """Return a date of ``forecast_dates``, None for its empty text."""
+    return date.fromisoformat(text) if text else None
+
+
+def fan(result: Result) -> list[dict[str, Any]]:
+    """Return day, date, mean, standard deviation and quantiles of every recorded day."""
+    summary, params = result.summary, result.prepared.params
+    dates = forecast_dates(result.prepared.history, summary.horizons)
+    return [
+        {
+            "day": day,
+            "date": when,
+            "mean": summary.mean(day),
+            "sd": summary.std(day),
+            "quantiles": {str(q): summary.quantile(day, q) for q in params.levels},
+        }
+        for day, when in zip(summary.horizons, dates, strict=True)
+    ]
+
+
+def _risk(summary: Summary, day: int, confidence: float) -> dict[str, Any]:
+    share = summary.var_es(day, confidence)
+    money = share.in_currency(summary.s0)
+    return {
+        "day": day,
+        "confidence": confidence,
+        "var": money.var,
+        "var_se": money.var_se,
+        "es": money.es,
+        "es_se": money.es_se,
+        "var_fraction": share.var,
+        "es_fraction": share.es,
+    }
+
+
+def _drawdown(summary: Summary) -> dict[str, Any] | None:
+    if not summary.drawdown_counts.size:
+        return None
+    mean, error = summary.drawdown_mean()
+    quantiles = {str(q): summary.drawdown_quantile(q) for q in DRAWDOWN_LEVELS}
+    return {"mean": mean, "mean_se": error, "quantiles": quantiles}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    from apps._cli import version
+
+    return {"fanfold": version(), "python": platform.python_version(), "numpy": np.__version__}

@@ -1,0 +1,197 @@
+"""The pictures of a forecast: percentile fan and histograms, as PNG bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from apps.montecarlo.figures import as_date, forecast_dates
+from apps.montecarlo.job import Result, middle, portfolio_value
+
+INK = "#1b2733"
+SOFT_INK = "#5b6875"
+BLUE = "#1f5f99"
+BAND_ALPHA = 0.17
+RED = "#b3382c"
+GRID = "#dfe4e9"
+FONT = 10.5
+"""Points; on a picture 5.6 inches wide this stays legible at the width of a phone."""
+SIZE = (5.6, 4.0)
+DPI = 200
+TAIL_CUT = 0.999
+"""Share of the forecasts that the axis of a histogram reaches to; a few outliers would squeeze the rest."""
+LABEL_GAP = 0.058
+"""Least distance of two labels at the fan's end, as a share of the axis height."""
+MOST_HISTORY = 1.0
+"""Past shown before a fan, as a multiple of the horizon."""
+
+
+def fan_png(result: Result) -> bytes:
+    """Draw the past prices and the percentiles of the forecasts over time."""
+    summary, params, s0 = result.summary, result.prepared.params, result.summary.s0
+    figure, axes = _figure(SIZE)
+    days = (0, *summary.horizons)
+    curves = {q: [s0, *(summary.quantile(day, q) for day in summary.horizons)] for q in params.levels}
+    levels = list(params.levels)
+    for low, high in zip(levels[: len(levels) // 2], reversed(levels[-(len(levels) // 2) :]), strict=False):
+        axes.fill_between(days, curves[low], curves[high], color=BLUE, alpha=BAND_ALPHA, linewidth=0)
+    if len(levels) % 2:
+        axes.plot(days, curves[levels[len(levels) // 2]], color=BLUE, linewidth=1.8)
+    past = _past_values(result)
+    if len(past) > 1:
+        axes.plot(np.arange(-len(past) + 1, 1), past, color=INK, linewidth=0.9)
+    for name, price in result.prepared.touch.items():
+        axes.axhline(price, color=RED, linewidth=0.9, linestyle=(0, (5, 3)))
+        axes.annotate(f"touch {name}", (-len(past) + 1, price), (2, 3), textcoords="offset points", color=RED,
+                      fontsize=FONT - 1)  # fmt: skip
+    axes.axvline(0, color=SOFT_INK, linewidth=0.7)
+    axes.set_xlim(-len(past) + 1, summary.horizons[-1])
+    axes.set_ylim(bottom=0)
+    _label_ends(axes, {q: curve[-1] for q, curve in curves.items()}, float(days[-1]))
+    _date_axis(axes, result, len(past))
+    axes.annotate(f"{_price(s0)}", (0, s0), (-5, 6), textcoords="offset points", ha="right", color=INK, fontsize=FONT)
+    axes.set_title(f"{_unit(result)}: past and {params.days:,}-day percentile fan", **_TITLE)
+    return _png(figure, left=0.115, right=0.815)
+
+
+def histogram_png(result: Result) -> bytes:
+    """Draw the distribution of the price at the middle and the end, with the value at risk marked."""
+    summary, params = result.summary, result.prepared.params
+    days = sorted({middle(params.days), params.days})
+    figure, *panels = _figure((SIZE[0], 2.35 * len(days) + 0.35), rows=len(days))
+    right = max(summary.quantile(day, TAIL_CUT) for day in days)
+    left = min(min(summary.min(day) for day in days), summary.s0)
+    for axes, day in zip(panels, days, strict=True):
+        _histogram(axes, result, day)
+        axes.set_xlim(max(0.0, left - 0.03 * (right - left)), right)
+    panels[-1].set_xlabel(_unit(result), color=SOFT_INK, fontsize=FONT - 1)
+    return _png(figure, left=0.115, right=0.965, bottom=0.5 / figure.get_figheight(), hspace=0.42)
+
+
+def _histogram(axes: Axes, result: Result, day: int) -> None:
+    summary, s0 = result.summary, result.summary.s0
+    edges, counts = summary.histogram(day)
+    centres, widths = (edges[:-1] + edges[1:]) / 2.0, np.diff(edges)
+    worst = result.prepared.params.confidence[0]
+    cut = s0 * (1.0 - summary.var_es(day, worst).var)
+    axes.bar(centres, counts, widths, color=np.where(edges[1:] <= cut, RED, BLUE), alpha=0.75, linewidth=0)
+    top = float(counts.max())
+    axes.set_ylim(0, top * 1.42)
+    peak = float(centres[int(counts.argmax())])
+    axes.annotate(f"peak near {_price(peak)}:\n{int(top):,} forecasts a bin", (peak, top), (10, 1),
+                  textcoords="offset points", color=SOFT_INK, fontsize=FONT - 1.5, va="center")  # fmt: skip
+    axes.plot([s0, s0], [0, top * 1.12], color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
+    axes.annotate(f"today {_price(s0)}", (s0, top * 1.12), (0, 3), textcoords="offset points", color=INK,
+                  fontsize=FONT - 1.5, ha="center")  # fmt: skip
+    for index, confidence in enumerate(reversed(result.prepared.params.confidence)):
+        price = s0 * (1.0 - summary.var_es(day, confidence).var)
+        height = top * (0.40 + 0.28 * index)
+        axes.plot([price, price], [0, height], color=RED, linewidth=1.1)
+        loss = f"VaR {confidence:.4g}: {_loss(s0 - price)}".replace(f"{confidence:.4g}", _percent(confidence))
+        axes.annotate(loss, (price, height), (0, 3), textcoords="offset points", color=RED, fontsize=FONT - 1.5,
+                      ha="right" if index else "center")  # fmt: skip
+    axes.yaxis.set_visible(False)
+    axes.spines["left"].set_visible(False)
+    axes.grid(False)
+    when = forecast_dates(result.prepared.history, (day,))[0]
+    axes.set_title(f"After {day:,} trading days{f' ({when})' if when else ''}", **_TITLE)
+
+
+_TITLE = {"loc": "left", "fontsize": FONT + 0.5, "color": INK, "fontweight": "bold", "pad": 7}
+
+
+def _figure(size: tuple[float, float], rows: int = 1) -> tuple[Figure, ...]:
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
+    panels = np.atleast_1d(figure.subplots(rows, 1))
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(GRID)
+        axes.tick_params(colors=SOFT_INK, labelsize=FONT - 1, length=0)
+        axes.grid(axis="y", color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(6))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    return figure, *panels
+
+
+def _png(figure: Figure, *, left: float, right: float, bottom: float = 0.085, hspace: float = 0.2) -> bytes:
+    figure.subplots_adjust(left=left, right=right, bottom=bottom, top=1 - 0.37 / figure.get_figheight(), hspace=hspace)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _past_values(result: Result) -> np.ndarray:
+    history = result.prepared.history
+    if history is None:
+        return np.array([result.summary.s0])
+    if len(history.names) == 1:
+        values = history.prices[:, 0]
+    else:
+        values = portfolio_value(history, result.prepared.model.weights)  # type: ignore[union-attr]
+    return values[-max(2, round(MOST_HISTORY * result.prepared.params.days)) :]
+
+
+def _label_ends(axes: Axes, ends: dict[float, float], day: float) -> None:
+    """Name each percentile and its price at the end of its curve, moved apart where they would touch."""
+    low, high = axes.get_ylim()
+    gap = LABEL_GAP * (high - low)
+    heights: list[float] = []
+    for value in ends.values():
+        heights.append(max(value, heights[-1] + gap) if heights else value)
+    for (q, value), height in zip(ends.items(), heights, strict=True):
+        middle_one = abs(q - 0.5) < 1e-12
+        axes.annotate(
+            f"{_percent(q)}  {_price(value)}", (day, height), (6, 0), textcoords="offset points", va="center",
+            color=BLUE if middle_one else INK, fontsize=FONT - 0.5, fontweight="bold" if middle_one else "normal",
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def _date_axis(axes: Axes, result: Result, past: int) -> None:
+    """Mark the first trading day of years (or months), on an axis that counts trading days."""
+    history, end = result.prepared.history, result.prepared.params.days
+    if history is None or not history.dates:
+        axes.set_xlabel("trading days from the last price", color=SOFT_INK, fontsize=FONT - 1)
+        return
+    ahead = [as_date(day) for day in forecast_dates(history, tuple(range(1, end + 1)))]
+    calendar = [*history.dates[-past:], *(day for day in ahead if day is not None)]
+    ticks = _starts(calendar, "%Y") if len(calendar) > 500 else _starts(calendar, "%b %Y")
+    if len(ticks) < 2:
+        axes.set_xlabel("trading days from the last price", color=SOFT_INK, fontsize=FONT - 1)
+        return
+    every = -(-len(ticks) // 6)
+    axes.set_xticks([index - past + 1 for index, _ in ticks[::every]], [label for _, label in ticks[::every]])
+
+
+def _starts(calendar: Sequence[date], pattern: str) -> list[tuple[int, str]]:
+    labels = [day.strftime(pattern) for day in calendar]
+    return [(i, label) for i, label in enumerate(labels) if i and label != labels[i - 1]]
+
+
+def _unit(result: Result) -> str:
+    history = result.prepared.history
+    if history is None:
+        return "Price, USD (talk preset)"
+    if len(history.names) > 1:
+        return "Portfolio, 100 = day 0"
+    return history.source.split(" (packaged")[0] if "(packaged" in history.source else history.names[0]
+
+
+def _price(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _loss(value: float) -> str:
+    return f"−{_price(value)}" if value >= 0 else f"+{_price(-value)}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"
