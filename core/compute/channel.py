@@ -1,0 +1,260 @@
+"""Messages between a driver and one of its worker processes, over a socket pair.
+
+A message is a list of byte segments. Small ones travel in the stream; a message above `INLINE` bytes travels in a
+shared-memory file whose descriptor goes with it (memfd and SCM_RIGHTS on Linux), which the receiver maps: no copy
+through the socket, and no name that could be left behind. The receiver says when it no longer uses a file, and the
+sender writes its next large message into it, which saves the kernel from clearing fresh pages.
+Where there is no memfd everything travels in the stream.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import mmap
+import os
+import socket
+import struct
+import weakref
+from collections import deque
+from collections.abc import Sequence
+
+from core.serialization import Buffer
+
+INLINE = 64 << 10
+POOL_FILES = 16
+POOL_BYTES = 256 << 20
+MAPPED = 128
+"""Shared files a receiver keeps mapped; past that it copies, since each holds a descriptor."""
+
+_HEAD = struct.Struct("<IqIQ")  # segments, id of the shared file or -1, released ids that follow, bytes that follow
+_ALIGN = 64
+
+
+def has_shared_files() -> bool:
+    """Whether large messages can travel in shared memory here."""
+    return hasattr(os, "memfd_create") and os.environ.get("FANFOLD_NO_MEMFD") != "1"
+
+
+class ConnectionLost(Exception):
+    """The other end of a channel is gone."""
+
+
+class Channel:
+    """One end of a socket pair. `send` and `receive` block; `queue`, `flush` and `drain` do not."""
+
+    def __init__(self, end: socket.socket, shared: bool | None = None) -> None:
+        self.socket = end
+        self._shared = has_shared_files() if shared is None else shared
+        self._outbox: deque[tuple[memoryview, int | None]] = deque()
+        self._inbox = bytearray()
+        self._descriptors: deque[int] = deque()
+        self._files: dict[int, tuple[int, int]] = {}
+        self._free: list[int] = []
+        self._next = 0
+        self._mapped: set[int] = set()
+        self._released: deque[int] = deque()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, for selectors."""
+        return self.socket.fileno()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether queued bytes wait for the socket."""
+        return bool(self._outbox)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether shared files were released that the sender has not been told of."""
+        return bool(self._released)
+
+    def queue(self, segments: Sequence[Buffer]) -> None:
+        """Put a message into the outbox."""
+        views = [view if view.format == "B" else view.cast("B") for view in map(memoryview, segments)]
+        sizes = [view.nbytes for view in views]
+        released = []
+        while self._released:
+            released.append(self._released.popleft())
+        ident, descriptor = -1, None
+        inline: list[memoryview] = views
+        if self._shared and sum(sizes) > INLINE:
+            ident, descriptor = self._share(views)
+            inline = []
+        table = struct.pack(f"<{len(released)}q{len(sizes)}Q", *released, *sizes)
+        total = len(table) + (0 if descriptor is not None else sum(sizes))
+        head = _HEAD.pack(len(sizes), ident, len(released), total)
+        self._outbox.append((memoryview(b"".join([head, table, *inline])), descriptor))
+
+    def _share(self, views: list[memoryview]) -> tuple[int, int]:
+        total = sum(-(-view.nbytes // _ALIGN) * _ALIGN for view in views)
+        ident = next((i for i in self._free if total <= self._files[i][1] <= 4 * total + INLINE), None)
+        if ident is None:
+            ident = self._next
+            self._next += 1
+            descriptor = os.memfd_create("fanfold", os.MFD_CLOEXEC)
+            os.ftruncate(descriptor, total)
+            self._files[ident] = (descriptor, total)
+            if len(self._files) > POOL_FILES + len(self._free):
+                oldest = next(i for i in self._files if i not in self._free)
+                if oldest != ident and all(fd != self._files[oldest][0] for _, fd in self._outbox):
+                    self._discard(oldest)
+        else:
+            self._free.remove(ident)
+            descriptor = self._files[ident][0]
+        offset = 0
+        for view in views:
+            written = 0
+            while written < view.nbytes:
+                written += os.pwrite(descriptor, view[written:], offset + written)
+            offset += -(-view.nbytes // _ALIGN) * _ALIGN
+        return ident, descriptor
+
+    def _discard(self, ident: int) -> None:
+        descriptor, _ = self._files.pop(ident)
+        os.close(descriptor)
+        if ident in self._free:
+            self._free.remove(ident)
+
+    def _recycle(self, ident: int) -> None:
+        if ident not in self._files:
+            return
+        self._free.append(ident)
+        while sum(self._files[i][1] for i in self._free) > POOL_BYTES or len(self._free) > POOL_FILES:
+            self._discard(self._free[0])
+
+    def flush(self) -> None:
+        """Write as much of the outbox as the socket takes.
+
+        Raises
+        ------
+        ConnectionLost
+            Nobody reads any more.
+        """
+        try:
+            while self._outbox:
+                view, descriptor = self._outbox[0]
+                if descriptor is None:
+                    sent = self.socket.send(view)
+                else:
+                    rights = array.array("i", [descriptor])
+                    sent = self.socket.sendmsg([view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                if sent == len(view):
+                    self._outbox.popleft()
+                else:
+                    self._outbox[0] = (view[sent:], None)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ConnectionLost from error
+
+    def send(self, segments: Sequence[Buffer]) -> None:
+        """Send a message, waiting until it is written."""
+        self.queue(segments)
+        self.flush()
+
+    def _read(self) -> bool:
+        try:
+            if not self._shared:
+                data = self.socket.recv(1 << 20)
+            else:
+                data, ancillary, _, _ = self.socket.recvmsg(1 << 18, socket.CMSG_SPACE(64))
+                for level, kind, payload in ancillary:
+                    if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                        descriptors = array.array("i")
+                        descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+                        self._descriptors.extend(descriptors)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise ConnectionLost from error
+        if not data:
+            raise ConnectionLost
+        self._inbox += data
+        return True
+
+    def _message(self) -> list[Buffer] | None:
+        if len(self._inbox) < _HEAD.size:
+            return None
+        count, ident, releases, total = _HEAD.unpack_from(self._inbox)
+        end = _HEAD.size + total
+        if len(self._inbox) < end:
+            return None
+        numbers = struct.unpack_from(f"<{releases}q{count}Q", self._inbox, _HEAD.size)
+        for released in numbers[:releases]:
+            self._recycle(released)
+        sizes = numbers[releases:]
+        segments: list[Buffer] = []
+        if ident < 0:
+            offset = end - sum(sizes)
+            for size in sizes:
+                segments.append(self._inbox[offset : offset + size])
+                offset += size
+        else:
+            segments.extend(self._map(ident, self._descriptors.popleft(), sizes))
+        del self._inbox[:end]
+        return segments
+
+    def _map(self, ident: int, descriptor: int, sizes: Sequence[int]) -> list[Buffer]:
+        try:
+            length = sum(-(-size // _ALIGN) * _ALIGN for size in sizes)
+            mapping = mmap.mmap(descriptor, length)
+        finally:
+            os.close(descriptor)
+        whole = memoryview(mapping)
+        views: list[Buffer] = []
+        offset = 0
+        for size in sizes:
+            views.append(whole[offset : offset + size])
+            offset += -(-size // _ALIGN) * _ALIGN
+        if len(self._mapped) >= MAPPED:
+            views = [bytearray(view) for view in views]
+            self._released.append(ident)
+            return views
+        self._mapped.add(ident)
+        weakref.finalize(mapping, _unmapped, weakref.ref(self), ident).atexit = False
+        return views
+
+    def drain(self) -> list[list[Buffer]]:
+        """Return every message that has arrived, reading what the socket has.
+
+        Raises
+        ------
+        ConnectionLost
+            The other end is gone; messages that arrived before are returned by a further call of `pending`.
+        """
+        while self._read():
+            if len(self._inbox) > INLINE and _HEAD.unpack_from(self._inbox)[3] < len(self._inbox):
+                break
+        return self.pending()
+
+    def pending(self) -> list[list[Buffer]]:
+        """Return messages that were read but not yet returned."""
+        messages = []
+        while (message := self._message()) is not None:
+            messages.append(message)
+        return messages
+
+    def receive(self) -> list[Buffer]:
+        """Return the next message, waiting for it."""
+        while (message := self._message()) is None:
+            self._read()
+        return message
+
+    def close(self) -> None:
+        """Close the socket and every shared file that this end owns; what is mapped stays readable."""
+        self.socket.close()
+        for descriptor, _ in self._files.values():
+            os.close(descriptor)
+        while self._descriptors:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptors.popleft())
+        self._files.clear()
+        self._free.clear()
+
+
+def _unmapped(reference: weakref.ref[Channel], ident: int) -> None:
+    channel = reference()
+    if channel is not None:
+        channel._mapped.discard(ident)
+        channel._released.append(ident)

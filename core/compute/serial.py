@@ -1,0 +1,79 @@
+"""Runs tasks in the calling process, one after the other: for debuggers, and for the smallest jobs."""
+
+from __future__ import annotations
+
+from core import serialization
+from core.calls import Call
+from core.compute.base import BatchDone, Invocation, Reply
+from core.config import Address
+from core.errors import ConfigError
+from core.worker import run
+
+
+class SerialBackend:
+    """Runs each batch inside `invoke`.
+
+    Function, items and results are pickled and unpickled as for any other backend, so that what works here
+    works there. Nothing can end a running task: its timeout is judged when it returns, and `memory` is not enforced.
+    """
+
+    name = "serial"
+    workers = 1
+    inline = True
+    shares_files = True
+    speculates = False
+    enforces: frozenset[str] = frozenset()
+
+    def __init__(self, address: Address, workers: int | None = None) -> None:
+        if address.options or address.where:
+            raise ConfigError("compute backend 'serial' takes no place and no options")
+        if workers not in (None, 1):
+            raise ConfigError(f"compute backend 'serial' has one worker, not {workers}; use 'process' for more")
+        self._replies: list[Reply] = []
+        self._calls: dict[str, Call] = {}
+
+    def start(self) -> None:
+        """Nothing to make ready."""
+
+    def room(self) -> int:
+        """Return one: a batch is done when `invoke` returns."""
+        return 1
+
+    def invoke(self, invocation: Invocation) -> None:
+        """Run a batch here and now."""
+        if invocation.durable is not None:
+            from core.durable import run_committed
+
+            run_committed(invocation.durable, invocation.attempt)
+            self._replies.append(BatchDone(invocation.batch_id, "serial", None))
+            return
+        assert invocation.packed is not None
+        call = self._calls.get(invocation.call_hash)
+        if call is None:
+            call = self._calls[invocation.call_hash] = serialization.loads(invocation.call)
+        items = serialization.unpack(invocation.packed)
+        outcome = run(call, items, invocation.task_ids, invocation.job_id, invocation.attempt)
+        self._replies.append(BatchDone(invocation.batch_id, "serial", outcome))
+
+    def poll(self, timeout: float | None) -> list[Reply]:
+        """Return the replies of what was invoked."""
+        replies, self._replies = self._replies, []
+        return replies
+
+    def wake(self) -> None:
+        """Nothing waits."""
+
+    def revoke(self, batch_id: int) -> bool:
+        """Refuse: a batch has run before anybody could ask."""
+        return False
+
+    def kill(self, batch_id: int) -> None:
+        """Nothing runs between calls."""
+
+    def forget(self, call_hash: str) -> None:
+        """Drop a function."""
+        self._calls.pop(call_hash, None)
+
+    def close(self, force: bool = False) -> None:
+        """Drop everything."""
+        self._calls.clear()

@@ -1,0 +1,532 @@
+"""FunctionExecutor: what a user calls. Wires partitioner, jobs, monitor and backend together."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from core import serialization
+from core.calls import first_parameter, make_call
+from core.compute.base import open_backend
+from core.config import load_config, parse_address, parse_setting
+from core.errors import ConfigError, InputError
+from core.feed import result_of
+from core.futures import Future, FutureList, follow, wait
+from core.invoker import DirectRun
+from core.monitor import Monitor
+from core.reduction import reduce_job
+from core.run import Options, Run
+from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen, TaskStats
+
+if TYPE_CHECKING:
+    import pandas
+
+Retries = int | RetryPolicy | None
+
+
+class FunctionExecutor(Executor):
+    """Runs a function on thousands of items.
+
+    A ``concurrent.futures.Executor`` whose ``map`` follows PyWren and Lithops: one function, one iterable, futures
+    back. Nothing is started before the first call.
+
+    Parameters
+    ----------
+    compute : str, optional
+        Address of the backend: ``process`` (warm worker processes on this machine) or ``serial`` (this process).
+    storage : str, optional
+        Address of the storage that durable jobs live in and that functions get as ``storage``.
+    workers : int, optional
+        Tasks that run at the same time; by default the processors of this machine.
+    memory : int or str, optional
+        Bytes a task may use, such as ``"512MB"``, beyond what its worker inherited; a task over it is ended.
+    timeout : float or str, optional
+        Seconds a task may run; a task over it is ended.
+    retries : int or RetryPolicy, optional
+        Further attempts of a task whose worker died or that ran out of time or memory (2 by default).
+    durable : bool, optional
+        Keep inputs and results of jobs in `storage`, so that they outlive this process; see `attach`.
+    speculation : bool, optional
+        Run backup copies of slow tasks; by default where a copy is likely to run on another machine.
+    listeners : iterable of callables
+        Receive every event; see ``ProgressBar`` and ``EventLog``.
+    config : path, optional
+        Configuration file to use instead of ``fanfold.toml`` and the user's own.
+
+    Raises
+    ------
+    ConfigError
+        A setting is wrong; the message says which, where it came from and what is valid.
+    """
+
+    def __init__(
+        self,
+        compute: str | None = None,
+        storage: str | None = None,
+        *,
+        workers: int | None = None,
+        memory: int | str | None = None,
+        timeout: float | str | None = None,
+        retries: Retries = None,
+        durable: bool | None = None,
+        speculation: bool | None = None,
+        listeners: Iterable[Listener] = (),
+        config: str | Path | None = None,
+    ) -> None:
+        self.config = load_config(
+            config,
+            compute=compute,
+            storage=storage,
+            workers=workers,
+            memory=memory,
+            timeout=timeout,
+            retries=retries,
+            durable=durable,
+            speculation=speculation,
+        )
+        self._backend = open_backend(parse_address(self.config.compute), self.config.workers)
+        heard = list(listeners)
+        if self.config.log is not None:
+            from core.progress import EventLog
+
+            heard.append(EventLog(self.config.log))
+        self._monitor = Monitor(self._backend, heard)
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._runs: list[Run] = []
+        self._latest: list[FutureList | Future] = []
+        self._closed = False
+        self._pid = os.getpid()
+
+    @property
+    def workers(self) -> int:
+        """Tasks that run at the same time."""
+        return self._backend.workers
+
+    def call_async(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Future:
+        """Run ``fn(*args, **kwargs)`` once; returns its future."""
+        future = self._start(fn, "call", [(args, kwargs)])[0]
+        self._latest.append(future)
+        return future
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Run ``fn(*args, **kwargs)`` once, as every ``concurrent.futures.Executor`` does."""
+        return self.call_async(fn, *args, **kwargs)
+
+    def map(  # type: ignore[override]
+        self,
+        fn: Callable[..., Any],
+        data: Iterable[Any] | str | os.PathLike[str],
+        *,
+        extra_args: Sequence[Any] | Mapping[str, Any] = (),
+        extra_env: Mapping[str, str] | None = None,
+        include_modules: Iterable[ModuleType | str] = (),
+        batch_size: int | None = None,
+        timeout: float | str | None = None,
+        memory: int | str | None = None,
+        retries: Retries = None,
+        durable: bool | None = None,
+        chunk_bytes: int | None = None,
+        chunk_count: int | None = None,
+        newline: bytes | None = b"\n",
+        header_lines: int = 0,
+        partitioner: Callable[..., Iterable[Partition]] | None = None,
+    ) -> FutureList:
+        r"""Run a function on every item, or on every object or chunk of objects.
+
+        Parameters
+        ----------
+        fn : callable
+            Gets the item; a tuple is spread over its positional parameters when it takes that many, a dict over its
+            keywords when they are its own. Parameters named ``storage``, ``task_id``, ``task_key`` and ``attempt``
+            are filled when it declares them. Over objects it gets a handle (``obj.key``, ``obj.read()``,
+            ``obj.lines()``, ``obj.data_stream`` ...).
+        data : iterable, or address
+            Any iterable; a generator is read as workers need items. A string or path is an object, folder, prefix
+            or pattern of objects; so is each element when `fn` names its first parameter ``obj``.
+        extra_args : tuple, list or dict
+            Further arguments of every call, after the item's or by name.
+        extra_env : mapping
+            Environment variables of the tasks.
+        include_modules : iterable of modules or names
+            Modules that travel with the function because workers cannot import them.
+        batch_size : int, optional
+            Tasks sent together; by default as many as take about 0.1 s.
+        timeout, memory, retries, durable
+            As for the executor, for this job.
+        chunk_bytes, chunk_count, newline, header_lines, partitioner
+            How objects are cut into chunks of whole lines; by default each object is one task. See ``Partition``.
+
+        Raises
+        ------
+        ConfigError, InputError, SerializationError
+            The call cannot work. Nothing has been run.
+        """
+        cut = {
+            "chunk_bytes": chunk_bytes,
+            "chunk_count": chunk_count,
+            "newline": newline,
+            "header_lines": header_lines,
+            "partitioner": partitioner,
+        }
+        items = self._inputs(fn, data, cut)
+        options = self._options(timeout, memory, retries, batch_size, durable)
+        futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules, durable)
+        self._latest.append(futures)
+        return futures
+
+    def map_reduce(
+        self,
+        map_fn: Callable[..., Any],
+        data: Iterable[Any] | str | os.PathLike[str],
+        reduce_fn: Callable[..., Any],
+        *,
+        reduce_by: Literal["object"] | None = None,
+        combine: Callable[[Any, Any], Any] | None = None,
+        **options: Any,
+    ) -> Future:
+        """Map, then reduce the list of results to one value.
+
+        Parameters
+        ----------
+        map_fn, data, options
+            As for `map`.
+        reduce_fn : callable
+            Gets the list of map results in input order, and runs in a worker.
+        reduce_by : "object", optional
+            Reduce the results of each object by themselves, as soon as they are there; the future's result is a dict
+            from ``(address, key)`` to reduced value, in input order.
+        combine : callable, optional
+            Associative function of two results. They are merged here in input order as they arrive, so that they
+            never all sit in memory; `reduce_fn` then gets a list of the one merged value.
+        """
+        if reduce_by not in (None, "object"):
+            raise ConfigError(f"reduce_by must be None or 'object', not {reduce_by!r}")
+        if not callable(reduce_fn) or not (combine is None or callable(combine)):
+            raise ConfigError("reduce_fn and combine must be functions")
+        partitions: list[Partition] = []
+        if reduce_by == "object":
+            data = _recorded(self._objects(map_fn, data, options), partitions)
+        futures = self.map(map_fn, data, **options)
+        self._latest.pop()
+        groups = partitions if reduce_by else None
+        final = reduce_job(self, futures, reduce_fn, combine, groups, self._backend.inline)
+        self._latest.append(final)
+        return final
+
+    def wait(
+        self,
+        futures: Iterable[Future] | FutureList | Future | None = None,
+        return_when: ReturnWhen = "ALL",
+        timeout: float | None = None,
+    ) -> tuple[list[Future], list[Future]]:
+        """Wait for futures, by default those of the latest jobs not yet fetched; returns (done, not done)."""
+        if futures is None:
+            futures = [future for job in self._latest for future in ([job] if isinstance(job, Future) else job)]
+        if isinstance(futures, FutureList):
+            return futures.wait(return_when, timeout)
+        return wait(futures, return_when, timeout)
+
+    def get_result(
+        self, futures: Iterable[Future] | FutureList | Future | None = None, timeout: float | None = None
+    ) -> Any:
+        """Return results, by default of the latest jobs not yet fetched.
+
+        One future gives its result, several a list; results of several jobs follow one another. A result that is a
+        future of a durable job is followed.
+
+        Raises
+        ------
+        TimeoutError
+            Not all ended within `timeout` seconds; the jobs go on and can be asked again.
+        """
+        latest = futures is None
+        jobs = list(self._latest) if futures is None else [_as_job(futures)]
+        deadline = None if timeout is None else time.monotonic() + timeout
+        results: list[Any] = []
+        single = True
+        for job in jobs:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if isinstance(job, Future):
+                results.append(follow(job.result(left), left))
+            else:
+                results.extend(job.results(left))
+                single = False
+        if latest:
+            self._latest = [job for job in self._latest if job not in jobs]
+        return results[0] if single and len(results) == 1 else results
+
+    def cancel(self, futures: Iterable[Future] | FutureList | Future | None = None) -> None:
+        """Cancel futures, by default all of this executor; running tasks are ended by force."""
+        self._check_process()
+        if futures is None:
+            self._monitor.cancel(dict.fromkeys(self._runs))
+            return
+        chosen: dict[Run, set[int] | None] = {}
+        runs = {run.job_id: run for run in self._runs}
+        if isinstance(futures, FutureList) and futures.job_id in runs:
+            chosen[runs[futures.job_id]] = None
+        else:
+            for future in [futures] if isinstance(futures, Future) else futures:
+                if future.job_id in runs:
+                    tasks = chosen.setdefault(runs[future.job_id], set())
+                    assert tasks is not None
+                    tasks.add(future.index)
+                else:
+                    future.cancel()
+        self._monitor.cancel(chosen)
+
+    def clean(self) -> None:
+        """Forget finished jobs, their statistics included, and delete what they keep in storage."""
+        for run in [run for run in self._runs if run.finished]:
+            run.remove()
+            self._runs.remove(run)
+
+    def stats(self) -> pandas.DataFrame:
+        """Return one row a finished task: job, task, start, duration, CPU seconds, worker, attempts, memory, bytes."""
+        import pandas
+
+        rows = [
+            {"job_id": run.job_id, "function": run.name, **{name: getattr(row, name) for name in TaskStats.__slots__}}
+            for run in self._runs
+            for row in run.stats()
+        ]
+        return pandas.DataFrame(rows, columns=["job_id", "function", *TaskStats.__slots__])
+
+    def plot(self, path: str | Path) -> None:
+        """Draw a timeline of finished tasks, one line a worker, to a PNG, SVG or PDF file."""
+        from core.progress import timeline
+
+        timeline([row for run in self._runs for row in run.stats()], path)
+
+    def bill(self) -> Bill:
+        """Return what the jobs of this executor have cost so far."""
+        from core.progress import bill
+
+        rows = [row for run in self._runs for row in run.stats()]
+        invocations = sum(run.invocations for run in self._runs)
+        requests = sum(run.requests for run in self._runs)
+        return bill(self._backend.name, rows, self.config.memory, invocations, requests)
+
+    @classmethod
+    def attach(cls, job_id: str, storage: str | None = None, **settings: Any) -> FunctionExecutor:
+        """Take up a durable job, from any process that has its key; its results are the executor's latest.
+
+        What is committed is not run again. If its driver lives, this executor only looks on; if it died, this one
+        runs what is left.
+
+        Parameters
+        ----------
+        job_id : str
+            As ``FutureList.job_id`` or ``fanfold jobs`` gives it.
+        storage : str, optional
+            Where the job is, if this machine's records do not know.
+
+        Raises
+        ------
+        InputError
+            There is no such job, or this user does not hold its key.
+        """
+        from core.durable_run import attach
+
+        executor = cls(storage=storage, **settings)
+        try:
+            run = attach(job_id, executor.config.storage if storage else None, executor._monitor.wake)
+            executor._adopt(run)
+        except BaseException:
+            executor.shutdown(cancel_futures=True)
+            raise
+        executor._latest.append(run.futures)
+        return executor
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Release the workers.
+
+        Parameters
+        ----------
+        wait : bool
+            Return when every task has ended.
+        cancel_futures : bool
+            End running tasks and cancel waiting ones. What a durable job has committed stays.
+        """
+        if self._closed or self._pid != os.getpid():
+            return
+        self._closed = True
+        if self._finalizer is None:
+            return
+        self._finalizer.detach()
+        if not wait and not cancel_futures:
+            import threading
+
+            threading.Thread(target=self._end, args=(False,), name="fanfold-shutdown").start()
+            return
+        self._end(cancel_futures)
+
+    def _end(self, force: bool) -> None:
+        self._monitor.close(force)
+        for run in self._runs:
+            run.leave()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown(cancel_futures=kind is not None)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an executor cannot be sent to workers; make one inside the function")
+
+    def _check_process(self) -> None:
+        if self._closed:
+            raise RuntimeError("the executor has been shut down")
+        if self._pid != os.getpid():
+            raise RuntimeError("the executor belongs to the process that made it; make one in this process")
+
+    def _adopt(self, run: Run) -> None:
+        self._check_process()
+        if self._finalizer is None:
+            self._monitor.start()
+            self._finalizer = weakref.finalize(self, self._monitor.close, True)
+        self._runs.append(run)
+        self._monitor.submit(run)
+
+    def _options(
+        self,
+        timeout: float | str | None = None,
+        memory: int | str | None = None,
+        retries: Retries = None,
+        batch_size: int | None = None,
+        durable: bool | None = None,
+    ) -> Options:
+        given = {"timeout": timeout, "memory": memory, "retries": retries}
+        settled = {
+            name: getattr(self.config, name) if value is None else parse_setting(name, value, "argument")
+            for name, value in given.items()
+        }
+        if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
+            raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+        speculate = self.config.speculation
+        if speculate is None:
+            speculate = self._backend.speculates
+        return Options(settled["timeout"], settled["memory"], settled["retries"], batch_size, speculate)
+
+    def _start(
+        self,
+        fn: Callable[..., Any],
+        kind: Literal["item", "call"],
+        data: Iterable[Any],
+        options: Options | None = None,
+        extra_args: Sequence[Any] | Mapping[str, Any] = (),
+        extra_env: Mapping[str, str] | None = None,
+        include_modules: Iterable[ModuleType | str] = (),
+        durable: bool | None = None,
+    ) -> FutureList:
+        self._check_process()
+        options = options or self._options()
+        durable = self.config.durable if durable is None else durable
+        if durable and options.retry.memory_growth is None:
+            options = replace(options, retry=replace(options.retry, memory_growth=2.0))
+        extras = extra_args if isinstance(extra_args, Mapping) else tuple(extra_args)
+        call = make_call(
+            fn, kind=kind, extra_args=extras, env=extra_env, retry=options.retry, storage=self.config.storage
+        )
+        shipped = serialization.dump_function(call, include_modules, ship_local=not self._backend.shares_files)
+        job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+        futures = FutureList(job_id, self.map)
+        if durable:
+            from core.durable_run import create
+
+            items = [result_of(item) for item in data]
+            run: Run = create(job_id, call.name, shipped, items, options, futures, self._backend, self.config.storage)
+            run.wake = self._monitor.wake
+        else:
+            run = DirectRun(
+                job_id, call.name, shipped, data, options, futures, self._monitor.wake, self._backend.inline
+            )
+        self._adopt(run)
+        return futures
+
+    def _inputs(
+        self, fn: Callable[..., Any], data: Iterable[Any] | str | os.PathLike[str], cut: Mapping[str, Any]
+    ) -> Iterable[Any]:
+        """Turn what the user gave as data into items: a sequence, or a stream."""
+        if isinstance(data, str | os.PathLike):
+            return self._partitions([data], cut)
+        if isinstance(data, bytes | bytearray | memoryview):
+            raise InputError("data is bytes; give a list of items, or the address of an object")
+        if not isinstance(data, Iterable):
+            raise InputError(f"data must be an iterable or an address, not {type(data).__name__}")
+        if first_parameter(fn) == "obj":
+            given = list(data) if isinstance(data, Sequence) else data
+            if isinstance(given, list) and all(isinstance(item, str | os.PathLike) for item in given):
+                return self._partitions(given, cut)
+        if any(
+            value is not None for name, value in cut.items() if name in ("chunk_bytes", "chunk_count", "partitioner")
+        ):
+            raise ConfigError(
+                "chunks are made of objects: give data as an address, or name the function's first parameter obj"
+            )
+        if isinstance(data, list | tuple | FutureList):
+            return [result_of(item) for item in data] if self._backend.inline else _shallow(data)
+        if isinstance(data, Sequence):
+            return data
+        if hasattr(data, "__array__") and hasattr(data, "shape") and hasattr(data, "__getitem__") and len(data.shape):
+            return list(data)
+        if isinstance(data, Mapping | set | frozenset):
+            return list(data)
+        return data
+
+    def _partitions(self, addresses: Sequence[str | os.PathLike[str]], cut: Mapping[str, Any]) -> Iterable[Partition]:
+        from core.partitioner import find_objects, partition
+
+        stream = partition(find_objects(addresses), **cut)
+        try:
+            first = next(iter(stream))
+        except StopIteration:
+            raise InputError("the partitioner returned no partitions") from None
+        return _chain(first, stream)
+
+    def _objects(
+        self, fn: Callable[..., Any], data: Iterable[Any] | str | os.PathLike[str], options: dict[str, Any]
+    ) -> Iterable[Any]:
+        names = ("chunk_bytes", "chunk_count", "newline", "header_lines", "partitioner")
+        defaults = {"chunk_bytes": None, "chunk_count": None, "newline": b"\n", "header_lines": 0, "partitioner": None}
+        return self._inputs(fn, data, {name: options.pop(name, defaults[name]) for name in names})
+
+
+def _as_job(futures: Iterable[Future] | FutureList | Future) -> FutureList | Future:
+    if isinstance(futures, Future | FutureList):
+        return futures
+    known = FutureList()
+    known.extend(futures)
+    known.finish()
+    return known
+
+
+def _chain(first: Partition, rest: Iterable[Partition]) -> Iterable[Partition]:
+    yield first
+    yield from rest
+
+
+def _recorded(data: Iterable[Any], into: list[Partition]) -> Iterable[Any]:
+    for item in data:
+        if not isinstance(item, Partition):
+            raise InputError("reduce_by='object' needs objects: give data as an address")
+        into.append(item)
+        yield item
+
+
+def _shallow(data: Sequence[Any]) -> Iterable[Any]:
+    """Copy a sequence against later changes; one with futures becomes a stream that waits for each."""
+    if isinstance(data, FutureList):
+        return iter(data)
+    return iter(data) if any(isinstance(item, Future) for item in data) else list(data)

@@ -1,0 +1,342 @@
+"""Futures that cost little until somebody waits for them, and the list that a map returns."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from concurrent.futures import Future as BaseFuture
+from concurrent.futures import wait as _wait
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from typing import Any, Protocol, cast, overload
+
+from core.types import ReturnWhen
+
+_transition = threading.Lock()
+_ended = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
+
+
+class Owner(Protocol):
+    """What a future asks of the job it belongs to."""
+
+    job_id: str
+
+    def log(self, index: int) -> str:
+        """Return what a task wrote to its standard streams."""
+
+    def notice_cancel(self) -> None:
+        """Hear that a future was cancelled."""
+
+    def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return a picklable constructor of an equal future for another process."""
+
+
+class Future(BaseFuture[Any]):
+    """The result of one task; a ``concurrent.futures.Future``.
+
+    A job has a million of these, so the condition that waiting needs is made on the first wait. One lock
+    guards every change of state, which is what makes making it late safe.
+    """
+
+    _state = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _waiters: Any = ()
+    _done_callbacks: Any = ()
+    _bell: threading.Condition | None = None
+
+    def __init__(self, owner: Owner | None = None, index: int = 0) -> None:
+        self._owner = owner
+        self.index = index
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        bell = self._bell
+        if bell is None:
+            with _transition:
+                bell = self._bell
+                if bell is None:
+                    self._waiters, self._done_callbacks = [], []
+                    bell = self._bell = threading.Condition()
+        return bell
+
+    def settle(self, result: Any, error: BaseException | None = None) -> bool:
+        """Finish the future unless it has ended; returns whether this call did."""
+        with _transition:
+            if self._state in _ended:
+                return False
+            self._result, self._exception = result, error
+            self._state = FINISHED
+            bell = self._bell
+        if bell is not None:
+            self._ring(bell, "add_result" if error is None else "add_exception")
+        return True
+
+    def _ring(self, bell: threading.Condition, notice: str) -> None:
+        with bell:
+            for waiter in self._waiters:
+                getattr(waiter, notice)(self)
+            bell.notify_all()
+        self._invoke_callbacks()  # type: ignore[attr-defined]
+
+    def start(self) -> bool:
+        """Mark the future as handed to a worker; False if it has been cancelled."""
+        with _transition:
+            if self._state in _ended:
+                return False
+            self._state = RUNNING
+            return True
+
+    def drop(self) -> bool:
+        """Cancel even if running; returns whether this call did."""
+        return self._cancel((PENDING, RUNNING))
+
+    def cancel(self) -> bool:
+        """Cancel the task unless a worker has it; returns whether it is cancelled."""
+        return self._cancel((PENDING,)) or self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
+
+    def _cancel(self, states: tuple[str, ...]) -> bool:
+        with _transition:
+            if self._state not in states:
+                return False
+            self._state = CANCELLED_AND_NOTIFIED
+            bell = self._bell
+        if bell is not None:
+            self._ring(bell, "add_cancelled")
+        if self._owner is not None:
+            self._owner.notice_cancel()
+        return True
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Mark as running, as ``concurrent.futures`` executors do."""
+        return self.start()
+
+    def set_result(self, result: Any) -> None:
+        """Set the result."""
+        self.settle(result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Set the exception."""
+        self.settle(None, exception)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the task's result, waiting for it.
+
+        Raises
+        ------
+        TimeoutError
+            It did not end within `timeout` seconds; the task itself goes on.
+        CancelledError
+            It was cancelled.
+        TaskError
+            It failed. An exception of the task's function that can be pickled is raised as its own type, with the
+            remote traceback as its cause.
+        """
+        if self._state != FINISHED:
+            self._await(timeout)
+        if self._exception is not None:
+            try:
+                raise self._exception
+            finally:
+                self = None  # type: ignore[assignment]  # the traceback would keep the future alive
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the exception that the task failed with, or None."""
+        if self._state != FINISHED:
+            self._await(timeout)
+        return self._exception
+
+    def _await(self, timeout: float | None) -> None:
+        bell = self._condition
+        with bell:
+            if not bell.wait_for(lambda: self._state in _ended, timeout):
+                raise TimeoutError(f"task {self.index} has not ended after {timeout} s; it goes on")
+        if self._state != FINISHED:
+            raise CancelledError
+
+    @property
+    def job_id(self) -> str:
+        """Identifier of the job."""
+        return self._owner.job_id if self._owner else ""
+
+    @property
+    def log(self) -> str:
+        """What the task wrote to its standard streams, up to the worker's limit."""
+        return self._owner.log(self.index) if self._owner else ""
+
+    def __reduce__(self) -> Any:
+        if self._owner is None:
+            raise TypeError("only futures of a durable job can be pickled; pass durable=True, or return results")
+        return self._owner.reference(self.index)
+
+    def __repr__(self) -> str:
+        return f"<Future {self.job_id}[{self.index}] {self._state.lower()}>"
+
+
+class FutureList(Sequence[Future]):
+    """The futures of one map, in input order.
+
+    `made` holds those made so far. While the input is a generator the list grows; iterating yields futures as they are made, and ``len``
+    waits for the end of the input.
+    """
+
+    def __init__(self, job_id: str = "", mapper: Callable[..., FutureList] | None = None) -> None:
+        self.job_id = job_id
+        self.made: list[Future] = []
+        self._complete = threading.Event()
+        self._grown = threading.Condition()
+        self._error: BaseException | None = None
+        self._mapper = mapper
+
+    def extend(self, futures: Iterable[Future]) -> None:
+        """Append futures; for the executor."""
+        self.made.extend(futures)
+        with self._grown:
+            self._grown.notify_all()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Declare the list complete, or its input broken; for the executor."""
+        self._error = error
+        self._complete.set()
+        with self._grown:
+            self._grown.notify_all()
+
+    def release(self, index: int) -> None:
+        """Forget one future, so that a stream of results can be freed as it is consumed; for the executor."""
+        self.made[index] = _forgotten
+
+    def __iter__(self) -> Iterator[Future]:
+        index = 0
+        while True:
+            while index < len(self.made):
+                yield self.made[index]
+                index += 1
+            if self._complete.is_set() and index >= len(self.made):
+                if self._error is not None:
+                    raise self._error
+                return
+            with self._grown:
+                self._grown.wait_for(lambda: self._complete.is_set() or len(self.made) > index)
+
+    def __len__(self) -> int:
+        self._complete.wait()
+        if self._error is not None:
+            raise self._error
+        return len(self.made)
+
+    @overload
+    def __getitem__(self, index: int) -> Future: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Future]: ...
+    def __getitem__(self, index: int | slice) -> Future | list[Future]:
+        self._complete.wait()
+        return self.made[index]
+
+    def done(self) -> bool:
+        """Whether the input has ended and every task with it."""
+        return self._complete.is_set() and all(future.done() for future in self.made)
+
+    def results(self, timeout: float | None = None) -> list[Any]:
+        """Return every result in input order; raises the first failure in that order.
+
+        Raises
+        ------
+        TimeoutError
+            Not all ended within `timeout` seconds; the job goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if deadline is not None and not self._complete.wait(timeout):
+            raise TimeoutError(f"the input of job {self.job_id} has not ended after {timeout} s; it goes on")
+        results = []
+        for future in self:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            results.append(follow(future.result(left), left))
+        return results
+
+    def wait(self, return_when: ReturnWhen = "ALL", timeout: float | None = None) -> tuple[list[Future], list[Future]]:
+        """Wait for tasks; returns (done, not done), each in input order."""
+        if return_when == "ALL":
+            self._complete.wait(timeout)
+        return wait(self, return_when, timeout)
+
+    def map(self, fn: Callable[..., Any], **options: Any) -> FutureList:
+        """Map another function over the results, each as soon as those before it are there."""
+        if self._mapper is None:
+            raise TypeError("these futures belong to no executor; call executor.map(fn, futures)")
+        return self._mapper(fn, self, **options)
+
+    def cancel(self) -> bool:
+        """Cancel every task that no worker has; returns whether all are cancelled."""
+        return all([future.cancel() for future in list(self.made)])
+
+    def __repr__(self) -> str:
+        known = "" if self._complete.is_set() else "at least "
+        return f"<FutureList {self.job_id}: {known}{len(self.made)} tasks>"
+
+
+def start_all(futures: Iterable[Future]) -> list[bool]:
+    """Mark futures as handed to a worker; False for each that has ended, by cancellation or a faster copy."""
+    alive = []
+    with _transition:
+        for future in futures:
+            ok = future._state not in _ended
+            if ok:
+                future._state = RUNNING
+            alive.append(ok)
+    return alive
+
+
+_forgotten = Future()
+_forgotten.settle(None)
+
+
+def follow(value: Any, timeout: float | None = None) -> Any:
+    """Replace futures in a result by their own results: a task may return futures of a durable job."""
+    if isinstance(value, Future):
+        return follow(value.result(timeout), timeout)
+    if isinstance(value, FutureList):
+        return value.results(timeout)
+    if type(value) is list and value and isinstance(value[0], Future):
+        return [follow(item, timeout) for item in value]
+    return value
+
+
+def wait(
+    futures: Iterable[Future] | FutureList | Future, return_when: ReturnWhen = "ALL", timeout: float | None = None
+) -> tuple[list[Future], list[Future]]:
+    """Wait for futures.
+
+    Parameters
+    ----------
+    return_when : "ALL", "ANY" or "ALWAYS"
+        Return when all have ended, when one has, or at once.
+    timeout : float, optional
+        Seconds to wait at most; never an error, and the tasks go on.
+
+    Returns
+    -------
+    (done, not done)
+        Two lists in the order given.
+    """
+    if isinstance(futures, Future):
+        futures = [futures]
+    elif isinstance(futures, FutureList):
+        futures = list(futures.made)
+    known = list(futures)
+    if return_when not in ("ALL", "ANY", "ALWAYS"):
+        raise ValueError(f"return_when must be 'ALL', 'ANY' or 'ALWAYS', not {return_when!r}")
+    if return_when == "ALL" and timeout is None:
+        for future in known:
+            with contextlib.suppress(CancelledError):
+                future.exception()
+    elif return_when != "ALWAYS" and known:
+        condition = "ALL_COMPLETED" if return_when == "ALL" else "FIRST_COMPLETED"
+        _wait(cast("list[BaseFuture[Any]]", known), timeout, return_when=condition)
+    ended = [future.done() for future in known]
+    return (
+        [future for future, done in zip(known, ended, strict=True) if done],
+        [future for future, done in zip(known, ended, strict=True) if not done],
+    )

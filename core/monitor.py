@@ -1,0 +1,263 @@
+"""The loop of an executor: sends batches, completes futures, repeats what was lost, and tells listeners."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+
+from core.compute.base import BatchDone, BatchLost, ComputeBackend, Reply
+from core.errors import FanfoldError, TaskTimeout
+from core.run import Batch, Run
+from core.types import BatchInvoked, Event, JobCreated, JobDone, Listener, TaskSpeculated
+from core.worker import describe
+
+BACKUP_AFTER = 0.5
+"""Backup copies start when this share of a job is done (as in MapReduce: J. Dean, S. Ghemawat, OSDI 2004)."""
+
+BACKUP_SLOWNESS = 3.0
+"""A batch is a straggler at this many times the median duration of its tasks."""
+
+BACKUP_SHARE = 0.1
+"""At most this share of a job's tasks get a backup copy."""
+
+_LOOK = 0.05
+
+
+class Monitor:
+    """Drives jobs over one backend: on a thread of its own, or, for an inline backend, in the caller's."""
+
+    def __init__(self, backend: ComputeBackend, listeners: Iterable[Listener]) -> None:
+        self.backend = backend
+        self.listeners = list(listeners)
+        self._commands: deque[Callable[[], None]] = deque()
+        self._runs: deque[Run] = deque()
+        self._batches: dict[int, Batch] = {}
+        self._ids = itertools.count()
+        self._closing = False
+        self._failure: BaseException | None = None
+        self._driving = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the backend and, unless it is inline, the thread that drives it."""
+        self.backend.start()
+        if not self.backend.inline:
+            self._thread = threading.Thread(target=self._drive, name="fanfold-monitor", daemon=True)
+            self._thread.start()
+
+    def submit(self, run: Run) -> None:
+        """Take on a job. Called from any thread."""
+        self.command(lambda: self._adopt(run))
+
+    def command(self, action: Callable[[], None]) -> None:
+        """Have the loop do something. Called from any thread."""
+        self._commands.append(action)
+        if self.backend.inline:
+            self._drive()
+        else:
+            self.backend.wake()
+        if self._failure is not None:
+            self._obey()
+
+    def wake(self) -> None:
+        """Have the loop look for work. Called from any thread."""
+        self.backend.wake()
+
+    def cancel(self, tasks: Mapping[Run, Collection[int] | None]) -> None:
+        """Cancel tasks, or whole jobs (None), running ones included, and wait until their workers have been told."""
+        told = threading.Event()
+
+        def act() -> None:
+            for run, chosen in tasks.items():
+                if chosen is None:
+                    run.stop()
+                else:
+                    for index in chosen:
+                        run.futures.made[index].drop()
+                for batch in list(run.inflight.values()):
+                    if any(run.futures.made[i].cancelled() for i in batch.task_ids):
+                        self._withdraw(batch)
+                        run.again(batch, range(len(batch.task_ids)))
+            told.set()
+
+        self.command(act)
+        told.wait(5)
+
+    def close(self, force: bool = False) -> None:
+        """End the loop when no job is left, or at once with `force`, and release the backend."""
+        if force:
+            self.cancel(dict.fromkeys(self._runs))
+        self._closing = True
+        if self._thread is None:
+            self.backend.close(force)
+            return
+        self.backend.wake()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _adopt(self, run: Run) -> None:
+        if self.listeners:
+            run.emit = self._emit
+        self._emit(JobCreated(run.job_id, time.time(), run.name, run.total))
+        self._runs.append(run)
+        self._settle_run(run)
+
+    def _emit(self, event: Event) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except Exception as error:
+                self.listeners.remove(listener)
+                logging.getLogger("fanfold").warning(
+                    "listener %r raised %s: %s; it hears no more", listener, type(error).__name__, error
+                )
+
+    def _obey(self) -> None:
+        while self._commands:
+            self._commands.popleft()()
+        if self._failure is not None:
+            self._fail_all(self._failure)
+
+    def _drive(self) -> None:
+        if self._driving:  # a listener or callback of an inline backend submitted a job: the outer loop runs it
+            return
+        self._driving = True
+        try:
+            while True:
+                self._obey()
+                self._fill()
+                if self.backend.inline and not self._batches and not self._commands:
+                    return
+                if self._closing and not self._runs and not self._commands:
+                    break
+                for reply in self.backend.poll(self._patience()):
+                    self._handle(reply)
+                for run in list(self._runs):
+                    self._back_up(run)
+                    self._settle_run(run)
+        except KeyboardInterrupt:
+            for run in list(self._runs):
+                run.stop()
+            raise
+        except BaseException as error:
+            self._failure = error
+            self._fail_all(error)
+        finally:
+            self._driving = False
+            if not self.backend.inline:
+                self.backend.close(force=self._failure is not None)
+
+    def _fail_all(self, cause: BaseException) -> None:
+        """Leave nobody waiting for a loop that has ended."""
+        error = cause if isinstance(cause, FanfoldError) else FanfoldError(f"the executor broke: {cause!r}")
+        error.__cause__ = cause if error is not cause else cause.__cause__
+        for run in list(self._runs):
+            for future in run.futures.made:
+                future.settle(None, error)
+            run.futures.finish(error if run.total is None else None)
+        self._runs.clear()
+
+    def _patience(self) -> float | None:
+        if self._closing and not self._runs:
+            return 0.0
+        waits = [wait for run in self._runs if (wait := run.patience()) is not None]
+        if any(run.options.speculate and run.idle for run in self._runs):
+            waits.append(_LOOK)
+        return min(waits, default=None)
+
+    def _fill(self) -> None:
+        room = self.backend.room()
+        idle = 0
+        while room > 0 and idle < len(self._runs):
+            run = self._runs[0]
+            self._runs.rotate(-1)
+            batch = run.next_batch(next(self._ids), self.backend.workers)
+            if batch is None:
+                idle += 1
+                continue
+            idle = 0
+            room -= 1
+            self._invoke(batch)
+
+    def _invoke(self, batch: Batch) -> None:
+        self._batches[batch.batch_id] = batch
+        if self.listeners:
+            run = batch.run
+            self._emit(BatchInvoked(run.job_id, time.time(), batch.batch_id, tuple(batch.task_ids)))
+        self.backend.invoke(batch.invocation)
+
+    def _handle(self, reply: Reply) -> None:
+        batch = self._batches.pop(reply.batch_id, None)
+        if batch is None:
+            return
+        run = batch.run
+        del run.inflight[batch.batch_id]
+        if batch.gone:
+            return
+        if isinstance(reply, BatchLost):
+            if batch.twin is None or batch.twin.gone:
+                run.lost(batch, reply)
+            else:
+                batch.twin.twin = None  # the other copy is now the only one
+            return
+        self._check_time(batch, reply)
+        run.done(batch, reply.worker, reply.outcome)
+        if batch.twin is not None:
+            self._withdraw(batch.twin)
+
+    def _check_time(self, batch: Batch, reply: BatchDone) -> None:
+        """Judge timeouts after the fact where the backend could not end the task."""
+        limit = batch.invocation.timeout
+        if limit is None or reply.outcome is None or "timeout" in self.backend.enforces:
+            return
+        for position, duration in enumerate(reply.outcome.durations):
+            if duration > limit:
+                task_id = batch.task_ids[position]
+                message = f"task {task_id} of {batch.run.name} ran longer than its timeout of {limit:g} s"
+                error = TaskTimeout(message, job_id=batch.run.job_id, task_id=task_id)
+                reply.outcome.failures[position] = describe(error, batch.attempts + 1)
+
+    def _withdraw(self, batch: Batch) -> None:
+        """Make sure a batch that nobody needs does not keep a worker."""
+        batch.gone = True
+        if self.backend.revoke(batch.batch_id):
+            self._batches.pop(batch.batch_id, None)
+            batch.run.inflight.pop(batch.batch_id, None)
+        else:
+            self.backend.kill(batch.batch_id)
+
+    def _back_up(self, run: Run) -> None:
+        total = run.total
+        if not (run.options.speculate and run.idle and total and run.ended >= BACKUP_AFTER * total and run.durations):
+            return
+        median = statistics.median(run.durations)
+        now = time.monotonic()
+        for batch in list(run.inflight.values()):
+            slow = now - batch.sent > max(BACKUP_SLOWNESS * median * len(batch.task_ids), 2 * _LOOK)
+            allowed = run.backups + len(batch.task_ids) <= max(1, BACKUP_SHARE * total)
+            if slow and allowed and batch.twin is None and not batch.gone and not batch.is_backup:
+                run.backups += len(batch.task_ids)
+                ident = next(self._ids)
+                invocation = replace(batch.invocation, batch_id=ident, attempt=batch.attempts + 1)
+                copy = replace(batch, batch_id=ident, invocation=invocation, twin=batch, is_backup=True)
+                batch.twin = run.launch(copy)
+                for task_id in batch.task_ids:
+                    self._emit(TaskSpeculated(run.job_id, time.time(), task_id))
+                self._invoke(copy)
+
+    def _settle_run(self, run: Run) -> None:
+        run.look()
+        if run.finished and run in self._runs:
+            self._runs.remove(run)
+            for batch in list(run.inflight.values()):
+                self._withdraw(batch)
+            if not any(other.call_hash == run.call_hash for other in self._runs):
+                self.backend.forget(run.call_hash)
+            self._emit(JobDone(run.job_id, time.time(), run.ended, run.failed, run.cancelled))
+            run.close()

@@ -1,0 +1,99 @@
+"""The second half of map_reduce."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from core.futures import Future, FutureList, follow
+from core.types import Partition
+
+
+class Caller(Protocol):
+    """What reduction needs of an executor."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
+        """Run a function in a worker."""
+
+    def cancel(self, futures: FutureList) -> None:
+        """Cancel tasks."""
+
+
+def reduce_job(
+    executor: Caller,
+    futures: FutureList,
+    reduce_fn: Callable[..., Any],
+    combine: Callable[[Any, Any], Any] | None,
+    groups: Sequence[Partition] | None,
+    inline: bool,
+) -> Future:
+    """Return the future of a reduction that follows a map.
+
+    Parameters
+    ----------
+    groups : sequence of Partition, optional
+        The input of each map task, made before its future: results of one object are reduced together.
+    inline : bool
+        Reduce before returning, for backends that run everything in the calling thread.
+    """
+    final = Future()
+
+    def work() -> None:
+        final.start()
+        try:
+            if groups is None:
+                final.settle(_reduce(executor, futures, reduce_fn, combine))
+            else:
+                final.settle(_reduce_objects(executor, futures, reduce_fn, combine, groups))
+        except BaseException as error:
+            executor.cancel(futures)
+            final.settle(None, error)
+
+    if inline:
+        work()
+    else:
+        threading.Thread(target=work, name="fanfold-reduce", daemon=True).start()
+    return final
+
+
+def _reduce(
+    executor: Caller,
+    futures: FutureList,
+    reduce_fn: Callable[..., Any],
+    combine: Callable[[Any, Any], Any] | None,
+) -> Any:
+    merged: list[Any] = []
+    for index, future in enumerate(futures):
+        _merge(merged, follow(future.result()), combine)
+        futures.release(index)
+    return executor.submit(reduce_fn, merged).result()
+
+
+def _reduce_objects(
+    executor: Caller,
+    futures: FutureList,
+    reduce_fn: Callable[..., Any],
+    combine: Callable[[Any, Any], Any] | None,
+    groups: Sequence[Partition],
+) -> dict[tuple[str, str], Any]:
+    pending: dict[tuple[str, str], Future] = {}
+    merged: list[Any] = []
+    for index, future in enumerate(futures):
+        name = groups[index].address, groups[index].key
+        if merged and index and name != (groups[index - 1].address, groups[index - 1].key):
+            last = groups[index - 1].address, groups[index - 1].key
+            pending[last] = executor.submit(reduce_fn, merged)
+            merged = []
+        _merge(merged, follow(future.result()), combine)
+        futures.release(index)
+    if merged:
+        pending[groups[-1].address, groups[-1].key] = executor.submit(reduce_fn, merged)
+    return {name: future.result() for name, future in pending.items()}
+
+
+def _merge(merged: list[Any], value: Any, combine: Callable[[Any, Any], Any] | None) -> None:
+    if combine is None or not merged:
+        merged.append(value)
+    else:
+        merged[0] = combine(merged[0], value)

@@ -1,0 +1,266 @@
+"""A job in progress, seen from the driver: its futures, what its tasks cost, and what becomes of lost ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core import serialization
+from core.compute.base import BatchLost, Failure, Invocation, Outcome
+from core.errors import (
+    FanfoldError,
+    MemoryLimitExceeded,
+    SerializationError,
+    StorageUnavailable,
+    TaskError,
+    TaskTimeout,
+    WorkerDied,
+)
+from core.futures import FutureList
+from core.serialization import Unpackable
+from core.types import Event, RetryPolicy, TaskDone, TaskFailed, TaskLogged, TaskRetried, TaskStats
+from core.worker import revive
+
+_LOST: dict[str, type[TaskError]] = {"timeout": TaskTimeout, "memory": MemoryLimitExceeded}
+_EMPTY = serialization.pack([])
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the tasks of one job are run; see `FunctionExecutor`."""
+
+    timeout: float | None = None
+    memory: int | None = None
+    retry: RetryPolicy = RetryPolicy()
+    batch_size: int | None = None
+    speculate: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Tasks of one job that travel together, and the invocation they travel in.
+
+    `attempts` counts how often they were tried before; `twin` is the other copy of a speculated batch; a batch that
+    is `gone` is no longer wanted, whatever its worker says.
+    """
+
+    batch_id: int
+    run: Run
+    task_ids: Sequence[int]
+    items: Sequence[Any]
+    attempts: int
+    memory: int | None
+    invocation: Invocation
+    sent: float = 0.0
+    twin: Batch | None = None
+    is_backup: bool = False
+    gone: bool = False
+
+
+class Run:
+    """Base of a job in progress.
+
+    Attributes
+    ----------
+    total : int or None
+        Number of tasks, None while the input goes on.
+    idle : bool
+        Whether nothing is left to send.
+    emit : callable or None
+        Receives events; None if nobody listens.
+    """
+
+    total: int | None
+    idle: bool
+
+    def __init__(self, job_id: str, name: str, call: bytes, options: Options, futures: FutureList) -> None:
+        self.job_id = job_id
+        self.name = name
+        self.call = call
+        self.call_hash = serialization.content_hash(call)
+        self.options = options
+        self.futures = futures
+        self.emit: Callable[[Event], None] | None = None
+        self.wake: Callable[[], None] = _nobody
+        self.inflight: dict[int, Batch] = {}
+        self.durations: list[float] = []
+        self.ended = self.failed = self.cancelled = self.backups = self.invocations = 0
+        self._records: list[tuple[Sequence[int], int, str, Outcome]] = []
+        self._some_cancelled = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task has ended."""
+        return self.ended == self.total
+
+    def next_batch(self, batch_id: int, workers: int) -> Batch | None:
+        """Form the next batch, or return None if nothing can be sent now."""
+        raise NotImplementedError
+
+    def done(self, batch: Batch, worker: str, outcome: Outcome | None) -> None:
+        """Complete the futures of a batch."""
+        raise NotImplementedError
+
+    def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
+        """Repeat a batch whose tasks count an attempt: the one that ran, or all if it is not known."""
+        raise NotImplementedError
+
+    def again(self, batch: Batch, positions: Sequence[int]) -> None:
+        """Repeat tasks of a batch that are not to blame for its loss."""
+        raise NotImplementedError
+
+    def poll(self) -> None:
+        """Look for results that nobody announces."""
+
+    def patience(self) -> float | None:
+        """Return the seconds after which `poll` wants to be called, None for never."""
+        return None
+
+    def close(self) -> None:
+        """Release what the job holds once it has ended."""
+
+    def leave(self) -> None:
+        """Part from the job because its executor closes."""
+
+    def remove(self) -> None:
+        """Delete what the job keeps in storage."""
+
+    def launch(self, batch: Batch) -> Batch:
+        """Account for a batch that is about to be invoked."""
+        batch.sent = time.monotonic()
+        self.inflight[batch.batch_id] = batch
+        self.invocations += 1
+        return batch
+
+    def lost(self, batch: Batch, loss: BatchLost) -> None:
+        """Repeat the tasks of a batch that no worker will answer, or fail those that were tried enough."""
+        if loss.reason == "killed" or not loss.started:
+            self.again(batch, range(len(batch.task_ids)))
+        else:
+            self.blame(batch, loss.position, loss)
+
+    def settle(self, task_ids: Sequence[int], worker: str, attempts: int, outcome: Outcome) -> None:
+        """Give the values and failures of an outcome to their futures, unless another copy was first."""
+        futures = self.futures.made
+        failures = outcome.failures
+        ended = 0
+        for position, value in enumerate(serialization.unpack(outcome.values)):
+            task_id = task_ids[position]
+            if position in failures:
+                failure = failures[position]
+                error = revive(failure, self.job_id, task_id, self.name, outcome.logs.get(position, ""))
+                self.fail(task_id, error, failure.attempts)
+            elif type(value) is Unpackable:
+                reason = f"the result of task {task_id} of {self.name} cannot be sent back: {value.reason}"
+                self.fail(task_id, SerializationError(reason), attempts + 1)
+                failures[position] = Failure("SerializationError", reason, "", None, attempts + 1)
+            elif futures[task_id].settle(value):
+                ended += 1
+        self.ended += ended
+        outcome.values = _EMPTY
+        self._records.append((task_ids, attempts, worker, outcome))
+        if len(self.durations) < _SAMPLE:
+            self.durations.extend(outcome.durations[:_SAMPLE])
+        if self.emit is not None:
+            for position, text in outcome.logs.items():
+                self.tell(TaskLogged, task_ids[position], text)
+            for position, stats in enumerate(_rows(task_ids, attempts, worker, outcome)):
+                if position not in failures:
+                    self.tell(TaskDone, stats)
+
+    def fail(self, task_id: int, error: BaseException, attempts: int) -> None:
+        """Fail a task for good."""
+        if self.futures.made[task_id].settle(None, error):
+            self.ended += 1
+            self.failed += 1
+            self.tell(TaskFailed, task_id, attempts, f"{type(error).__name__}: {error}")
+
+    def give_up(self, task_id: int, attempts: int, loss: BatchLost) -> bool:
+        """Fail a task that was tried enough, or tell that it is tried again; returns whether it failed."""
+        if attempts > self.options.retry.retries:
+            self.fail(task_id, self.loss_error(task_id, attempts, loss), attempts)
+            return True
+        self.tell(TaskRetried, task_id, attempts, loss.message)
+        return False
+
+    def loss_error(self, task_id: int, attempts: int, loss: BatchLost) -> FanfoldError:
+        """Return the exception of a task whose worker ended."""
+        tried = f" (tried {attempts} times)" if attempts > 1 else ""
+        message = f"task {task_id} of {self.name} did not finish: {loss.message}{tried}"
+        if loss.reason == "unavailable":
+            return StorageUnavailable(message)
+        kind = _LOST.get(loss.reason, WorkerDied)
+        return kind(message, job_id=self.job_id, task_id=task_id, attempts=attempts)
+
+    def tell(self, kind: Callable[..., Event], *values: Any) -> None:
+        """Emit an event of this job."""
+        if self.emit is not None:
+            self.emit(kind(self.job_id, time.time(), *values))
+
+    def stop(self) -> None:
+        """Cancel everything that has not ended."""
+        for future in self.futures.made:
+            future.drop()
+        self.count_cancelled()
+
+    def notice_cancel(self) -> None:
+        """Hear that a future was cancelled. Called from any thread."""
+        self._some_cancelled = True
+        self.wake()
+
+    def count_cancelled(self) -> None:
+        """Account for futures that were cancelled since the last look."""
+        self._some_cancelled = False
+        known = sum(future.cancelled() for future in self.futures.made)
+        self.ended += known - self.cancelled
+        self.cancelled = known
+
+    def look(self) -> None:
+        """Do what wants doing once per turn of the loop."""
+        if self._some_cancelled:
+            self.count_cancelled()
+        self.poll()
+
+    def log(self, index: int) -> str:
+        """Return what a task wrote to its standard streams."""
+        for task_ids, _, _, outcome in reversed(self._records):
+            if outcome.logs and index in task_ids:
+                return outcome.logs.get(task_ids.index(index), "")
+        return ""
+
+    def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Refuse: results of this job exist in this process only."""
+        raise TypeError("only futures of a durable job can be pickled; pass durable=True, or return results")
+
+    def stats(self) -> Iterator[TaskStats]:
+        """Yield what each finished task cost."""
+        for record in list(self._records):
+            yield from _rows(*record)
+
+    @property
+    def requests(self) -> int:
+        """Storage requests of the workers so far."""
+        return sum(outcome.requests for _, _, _, outcome in list(self._records))
+
+
+_SAMPLE = 1024
+
+
+def _nobody() -> None:
+    return None
+
+
+def _rows(task_ids: Sequence[int], attempts: int, worker: str, outcome: Outcome) -> Iterator[TaskStats]:
+    """Yield what each task of a batch cost; CPU time is shared out in proportion to duration, bytes evenly."""
+    total = sum(outcome.durations) or 1.0
+    started = outcome.started
+    count = len(task_ids)
+    for position, duration in enumerate(outcome.durations):
+        failure = outcome.failures.get(position)
+        tried = failure.attempts if failure else outcome.attempts.get(position, attempts + 1)
+        cpu = outcome.cpu * duration / total
+        transferred = outcome.bytes_in // count, outcome.bytes_out // count
+        yield TaskStats(task_ids[position], started, duration, cpu, worker, tried, outcome.peak_rss, *transferred)
+        started += duration

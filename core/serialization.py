@@ -1,0 +1,260 @@
+"""Pickling with out-of-band buffers, content hashes and signatures. Nothing else in the product pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import io
+import pickle
+import struct
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from core.errors import IntegrityError, SerializationError
+
+Buffer = bytes | bytearray | memoryview
+
+OUT_OF_BAND = 16 << 10
+"""Buffers of at least this many bytes stay outside the pickle; below it the bookkeeping costs more than the copy."""
+
+_SIGNATURE = hashlib.sha256().digest_size
+_SHORT = 4096
+
+
+@dataclass(slots=True)
+class Packed:
+    """Several pickled values.
+
+    Each value has its own pickle, so that one that cannot be read spoils no other and mutable objects are never
+    shared between tasks; immutable scalars (`ends` is None) travel as one pickle of their list.
+    """
+
+    count: int
+    data: Buffer
+    ends: list[int] | None = None
+    buffer_counts: list[int] | None = None
+    buffers: list[Buffer] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of data and buffers."""
+        return len(self.data) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
+
+    def meta(self) -> tuple[int, list[int] | None, list[int] | None]:
+        """Return what `unpack` needs beside the data and the buffers."""
+        return self.count, self.ends, self.buffer_counts
+
+
+class Unpackable:
+    """Stands in a `Packed` sequence for a value that could not be pickled."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+def _is_plain(values: Sequence[Any]) -> bool:
+    for value in values:
+        kind = type(value)
+        if kind is int or kind is float or kind is bool or value is None:
+            continue
+        if (kind is str or kind is bytes) and len(value) < _SHORT:
+            continue
+        return False
+    return True
+
+
+def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
+    """Pickle values one by one.
+
+    Parameters
+    ----------
+    values : sequence
+        A value that cannot be pickled becomes an `Unpackable`.
+    limit : int, optional
+        Stop after the value that brings the total to this many bytes; `Packed.count` says how many are in.
+    """
+    if _is_plain(values):
+        return Packed(len(values), pickle.dumps(list(values), 5))
+    stream = io.BytesIO()
+    buffers: list[Buffer] = []
+    out_of_band = 0
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        nonlocal out_of_band
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND:
+            return True
+        out_of_band += view.nbytes
+        buffers.append(view)
+        return False
+
+    pickler = cloudpickle.Pickler(stream, protocol=5, buffer_callback=keep)
+    ends: list[int] = []
+    counts: list[int] = []
+    for value in values:
+        start, held = stream.tell(), len(buffers)
+        try:
+            pickler.dump(value)
+        except Exception as error:
+            stream.seek(start)
+            stream.truncate()
+            del buffers[held:]
+            pickle.dump(Unpackable(f"{type(error).__name__}: {error}"), stream, protocol=5)
+            pickler = cloudpickle.Pickler(stream, protocol=5, buffer_callback=keep)
+        pickler.clear_memo()
+        ends.append(stream.tell())
+        counts.append(len(buffers) - held)
+        if limit is not None and ends[-1] + out_of_band >= limit:
+            break
+    return Packed(len(ends), stream.getbuffer(), ends, counts if buffers else None, buffers)
+
+
+def unpack(packed: Packed) -> Iterator[Any]:
+    """Yield the values of a `Packed`; one that cannot be read comes as an `Unpackable`."""
+    if packed.ends is None:
+        yield from pickle.loads(packed.data)
+        return
+    view = memoryview(packed.data)
+    counts = packed.buffer_counts
+    start = used = 0
+    for i, end in enumerate(packed.ends):
+        held = counts[i] if counts else 0
+        try:
+            value = pickle.loads(view[start:end], buffers=packed.buffers[used : used + held])
+        except Exception as error:
+            value = Unpackable(f"{type(error).__name__}: {error}")
+        yield value
+        start, used = end, used + held
+
+
+def split(packed: Packed) -> Iterator[Packed]:
+    """Yield every value of a `Packed` as a `Packed` of its own, without copying."""
+    if packed.ends is None:
+        for value in pickle.loads(packed.data):
+            yield Packed(1, pickle.dumps([value], 5))
+        return
+    view = memoryview(packed.data)
+    start = used = 0
+    for i, end in enumerate(packed.ends):
+        held = packed.buffer_counts[i] if packed.buffer_counts else 0
+        counts = [held] if held else None
+        yield Packed(1, view[start:end], [end - start], counts, packed.buffers[used : used + held])
+        start, used = end, used + held
+
+
+def to_bytes(packed: Packed) -> bytes:
+    """Return a `Packed` as one byte string, for storage."""
+    views = [memoryview(packed.data).cast("B"), *(memoryview(buffer).cast("B") for buffer in packed.buffers)]
+    head = pickle.dumps((packed.meta(), [view.nbytes for view in views]), 5)
+    return b"".join([struct.pack("<Q", len(head)), head, *views])
+
+
+def from_bytes(blob: Buffer) -> Packed:
+    """Inverse of `to_bytes`; buffers are writable copies."""
+    view = memoryview(blob)
+    (length,) = struct.unpack_from("<Q", view)
+    (count, ends, counts), sizes = pickle.loads(view[8 : 8 + length])
+    offset = 8 + length
+    parts: list[Buffer] = []
+    for i, size in enumerate(sizes):
+        part = view[offset : offset + size]
+        parts.append(bytearray(part) if i else part)
+        offset += size
+    return Packed(count, parts[0], ends, counts, parts[1:])
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle one value in band, functions and classes of ``__main__`` by value."""
+    data: bytes = cloudpickle.dumps(value, protocol=5)
+    return data
+
+
+def loads(data: Buffer) -> Any:
+    """Unpickle what `dumps` made. Only for bytes this job's own driver or workers wrote."""
+    return pickle.loads(data)
+
+
+def dump_function(value: Any, include: Iterable[ModuleType | str] = (), ship_local: bool = False) -> bytes:
+    """Pickle a function and what it refers to.
+
+    Parameters
+    ----------
+    include : modules or module names
+        Pickled by value, for workers that cannot import them.
+    ship_local : bool
+        Treat every loaded module outside the Python installation as included.
+
+    Raises
+    ------
+    SerializationError
+        The function, or something it refers to, cannot be pickled.
+    """
+    modules = [sys.modules[item] if isinstance(item, str) else item for item in include]
+    if ship_local:
+        modules += [module for module in list(sys.modules.values()) if _is_local(module)]
+    known = set(cloudpickle.list_registry_pickle_by_value())
+    fresh = {module.__name__: module for module in modules if module.__name__ not in known}
+    for module in fresh.values():
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return dumps(value)
+    except Exception as error:
+        raise SerializationError(
+            f"the function cannot be sent to workers: {type(error).__name__}: {error}; "
+            "open files, locks and connections must be made inside the function"
+        ) from error
+    finally:
+        for module in fresh.values():
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _is_local(module: ModuleType) -> bool:
+    path = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "__main__")
+    if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
+        return False
+    installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return "site-packages" not in path and not any(path.startswith(root) for root in installed)
+
+
+def content_hash(data: Buffer) -> str:
+    """Return the hexadecimal SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sign(key: bytes, data: Buffer) -> bytes:
+    """Return `data` behind its HMAC-SHA256 (RFC 2104) under `key`."""
+    return hmac.digest(key, data, "sha256") + data
+
+
+def verify(key: bytes, signed: Buffer, what: str) -> memoryview:
+    """Return the data behind a signature made by `sign`.
+
+    Raises
+    ------
+    IntegrityError
+        The signature is not this key's; `what` names the object in the message.
+    """
+    view = memoryview(signed)
+    data = view[_SIGNATURE:]
+    if not hmac.compare_digest(bytes(view[:_SIGNATURE]), hmac.digest(key, data, "sha256")):
+        raise IntegrityError(f"{what} was not written by this job (its signature does not match); it is not read")
+    return data
+
+
+def dump_exception(error: BaseException) -> bytes | None:
+    """Pickle an exception if it survives the round trip with its type and message, else None."""
+    try:
+        data = dumps(error)
+        back = loads(data)
+        return data if type(back) is type(error) and str(back) == str(error) else None
+    except Exception:
+        return None

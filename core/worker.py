@@ -1,0 +1,228 @@
+"""Runs one batch of tasks; the same code on every backend."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO
+
+from core import serialization
+from core.calls import Call, apply
+from core.compute.base import Failure, Outcome
+from core.errors import SerializationError, TaskError
+from core.serialization import Unpackable
+
+LOG_LIMIT = 64 << 10
+"""Characters of a task's output that are kept: the last ones."""
+
+Mark = Callable[[int, float], None]
+"""Told the position of each task in its batch, and the monotonic time, when it starts; -1 when none runs."""
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class _Tee(io.TextIOBase):
+    """Passes text on to a stream and keeps the end of it."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self.kept: list[str] = []
+        self._size = 0
+
+    def write(self, text: str) -> int:
+        if self._stream is not None:
+            self._stream.write(text)
+        self.kept.append(text)
+        self._size += len(text)
+        while self._size - len(self.kept[0]) > LOG_LIMIT:
+            self._size -= len(self.kept.pop(0))
+        return len(text)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            self._stream.flush()
+
+    def fileno(self) -> int:
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def writable(self) -> bool:
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def take(self) -> str:
+        text = "".join(self.kept)[-LOG_LIMIT:]
+        self.kept, self._size = [], 0
+        return text
+
+
+@contextlib.contextmanager
+def _surroundings(call: Call) -> Iterator[_Tee]:
+    """The environment of a batch: the job's variables, and standard streams that are listened to."""
+    before = {name: os.environ.get(name) for name, _ in call.env}
+    os.environ.update(call.env)
+    tee, streams = _Tee(sys.stdout), (sys.stdout, sys.stderr)
+    errors = _Tee(sys.stderr)
+    errors.kept = tee.kept
+    errors.take = tee.take  # type: ignore[method-assign]
+    sys.stdout, sys.stderr = tee, errors  # type: ignore[assignment]
+    try:
+        yield tee
+    finally:
+        sys.stdout, sys.stderr = streams
+        for stream in streams:
+            with contextlib.suppress(Exception):
+                stream.flush()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def run(
+    call: Call,
+    items: Iterator[Any],
+    task_ids: Sequence[int],
+    job_id: str,
+    attempt: int = 0,
+    mark: Mark | None = None,
+) -> Outcome:
+    """Run a function on a batch of items.
+
+    Every failure, of the function or of its item or result, belongs to its own task; the others go on.
+
+    Parameters
+    ----------
+    items : iterator
+        As many as `task_ids`; an `Unpackable` fails its task.
+    attempt : int
+        How often these tasks have been tried before.
+    """
+    values: list[Any] = []
+    durations: list[float] = []
+    failures: dict[int, Failure] = {}
+    attempts: dict[int, int] = {}
+    logs: dict[int, str] = {}
+    function = call.function
+    direct = call.kind == "item" and not call.filled and not call.keyword_extras and not call.positional_extras
+    clock = time.monotonic
+    epoch, cpu = time.time(), time.process_time()
+    plain = (int, float, str, bytes, type(None))
+    with _surroundings(call) as output:
+        before = clock()
+        for position, item in enumerate(items):
+            if mark is not None:
+                mark(position, before)
+            try:
+                if direct and type(item) in plain:
+                    value = function(item)
+                else:
+                    if type(item) is Unpackable:
+                        raise SerializationError(f"the item cannot be read by the worker: {item.reason}")
+                    value = apply(call, item, task_ids[position], f"{job_id}/{task_ids[position]}", attempt)
+            except BaseException as error:
+                if mark is None and isinstance(error, KeyboardInterrupt):
+                    raise  # a person at the keyboard of an in-process backend
+                value = None
+                failure = _retried(call, item, task_ids[position], job_id, attempt, error, mark, position)
+                if isinstance(failure, Failure):
+                    failures[position] = failure
+                else:
+                    value = failure[0]
+                    attempts[position] = failure[1]
+            values.append(value)
+            now = clock()
+            durations.append(now - before)
+            before = now
+            if output.kept:
+                logs[position] = output.take()
+        if mark is not None:
+            mark(-1, before)
+    packed = serialization.pack(values)
+    cpu = time.process_time() - cpu
+    return Outcome(packed, durations, failures, attempts, logs, epoch, cpu, peak_rss())
+
+
+def _retried(
+    call: Call, item: Any, task_id: int, job_id: str, attempt: int, error: BaseException, mark: Mark | None, at: int
+) -> Failure | tuple[Any, int]:
+    """Repeat a failed task as its policy says; returns its last failure, or (value, attempts)."""
+    policy = call.retry
+    tries = attempt + 1
+    while True:
+        if tries > policy.retries or not isinstance(error, policy.retry_on):
+            return describe(error, tries)
+        delay = min(policy.backoff * 2.0 ** (tries - 1), policy.max_backoff)
+        time.sleep(delay * random.uniform(0.5, 1.0))
+        if mark is not None:
+            mark(at, time.monotonic())
+        try:
+            return apply(call, item, task_id, f"{job_id}/{task_id}", tries), tries + 1
+        except BaseException as again:
+            error = again
+            tries += 1
+
+
+def describe(error: BaseException, attempts: int = 1) -> Failure:
+    """Turn an exception into what a driver can show, whatever the exception is."""
+    frames = error.__traceback__
+    while frames is not None and os.path.dirname(os.path.abspath(frames.tb_frame.f_code.co_filename)) == _HERE:
+        frames = frames.tb_next
+    try:
+        shown = traceback.TracebackException(type(error), error, frames)
+        text = "".join(shown.format()).rstrip()
+    except Exception:
+        text = f"{type(error).__name__} (its message cannot be shown)"
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be shown)"
+    if isinstance(error, SystemExit):
+        message = f"the function called sys.exit({error.code!r})"
+        return Failure("SystemExit", message, text, None, attempts)
+    return Failure(type(error).__name__, message, text, serialization.dump_exception(error), attempts)
+
+
+def revive(failure: Failure, job_id: str, task_id: int, name: str, log: str = "") -> BaseException:
+    """Make the exception that a failed task's future raises.
+
+    An exception that could be pickled comes back as its own type, caused by a `TaskError` whose message is the
+    remote traceback; any other comes as that `TaskError`.
+    """
+    where = f"task {task_id} of {name} failed with {failure.kind}: {failure.message}"
+    if failure.attempts > 1:
+        where = f"{where} (after {failure.attempts} attempts)"
+    remote = TaskError(
+        f"{where}\n\n{failure.traceback}", job_id=job_id, task_id=task_id, attempts=failure.attempts, log=log
+    )
+    if failure.pickled is not None:
+        try:
+            error = serialization.loads(failure.pickled)
+        except Exception:
+            return remote
+        if isinstance(error, BaseException):
+            error.__cause__ = remote
+            return error
+    return remote
+
+
+def peak_rss() -> int:
+    """Return the largest resident memory of this process so far, in bytes."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
