@@ -83,9 +83,7 @@ def calibrate(
     if name not in MODEL_NAMES:
         raise ValueError(f"there is no model {name!r}; choose from {', '.join(MODEL_NAMES)}")
     if returns.shape[0] < MIN_RETURNS:
-        raise ValueError(
-            f"{returns.shape[0]} log returns are too few to calibrate from; at least {MIN_RETURNS} are needed"
-        )
+        raise ValueError(f"{returns.shape[0]} log returns are too few to calibrate from; {MIN_RETURNS} are needed")
     if not np.isfinite(returns).all():
         raise ValueError("log returns must be finite; prices must be positive and none missing")
     if returns.ndim == 2:
@@ -100,9 +98,9 @@ def calibrate(
         raise ValueError(f"these prices never change, so the {name} model cannot be fitted; use gbm or bootstrap")
     if name == "student-t":
         return StudentT(*fitting.fit_student_t(returns))
-    return {"merton": fitting.fit_merton, "gjr-garch": fitting.fit_gjr_garch, "heston": fitting.fit_heston}[name](
-        returns
-    )
+    if name == "merton":
+        return fitting.fit_merton(returns)
+    return fitting.fit_gjr_garch(returns) if name == "gjr-garch" else fitting.fit_heston(returns)
 
 
 def _calibrate_portfolio(

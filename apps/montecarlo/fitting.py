@@ -104,9 +104,8 @@ def fit_merton(returns: FloatArray) -> Merton:
         volatility, rate, jump_mean, jump_std = math.exp(theta[0]), math.exp(theta[1]), theta[2], math.exp(theta[3])
         variance = volatility**2 + jumps * jump_std**2
         distance = standard - (jumps - rate) * jump_mean
-        terms = (
-            jumps * theta[1] - rate - log_factorial - 0.5 * np.log(2 * math.pi * variance) - distance**2 / variance / 2
-        )
+        poisson = jumps * theta[1] - rate - log_factorial
+        terms = poisson - 0.5 * np.log(2 * math.pi * variance) - distance**2 / variance / 2
         return -float(logsumexp(terms, axis=1).sum())
 
     limits = [(math.log(0.05), math.log(1.5)), (math.log(1e-4), 0.0), (-10.0, 10.0), (math.log(0.05), math.log(20.0))]
