@@ -65,6 +65,8 @@ class Storage(Protocol):
 
 _DRIVERS = {
     "file": "core.storage.local:LocalStorage",
+    "http": "core.storage.http:HttpStorage",
+    "https": "core.storage.http:HttpStorage",
     "memory": "core.storage.memory:MemoryStorage",
 }
 

@@ -1,0 +1,198 @@
+"""Objects on web servers, with a server of this process."""
+
+import email.utils
+import http.server
+import io
+import threading
+
+import pandas as pd
+import pytest
+
+from core.errors import AccessDenied, ConfigError, InputError, NotFound, ObjectChanged, StorageUnavailable
+from core.objects import open_handle
+from core.partitioner import find_objects, partition
+from core.storage import http as driver
+from core.storage.base import open_storage
+
+TABLE = b"name,value\n" + b"".join(b"row%d,%d\n" % (number, number) for number in range(200))
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves ``server.files``; what it does wrong stands in the server's attributes."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.answer(with_body=False)
+
+    def do_GET(self):
+        self.answer(with_body=True)
+
+    def answer(self, with_body):
+        server = self.server
+        server.seen.append((self.command, self.headers.get("Range")))
+        if server.statuses:
+            return self.empty(server.statuses.pop(0))
+        if self.command == "HEAD" and server.refuses_head:
+            return self.empty(501)
+        body = server.files.get(self.path)
+        if body is None:
+            return self.empty(404)
+        span = self.headers.get("Range") if server.has_ranges else None
+        size = len(body)
+        if span:
+            first, _, last = span.removeprefix("bytes=").partition("-")
+            if int(first) >= size:
+                return self.empty(416)
+            body = body[int(first) : int(last) + 1 if last else None]
+        self.send_response(206 if span else 200)
+        if server.tag:
+            self.send_header(*server.tag)
+        if server.tells_length or with_body and not server.breaks_off:
+            self.send_header("Content-Length", str(len(body)))
+        if not server.tells_length:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if with_body:
+            if server.breaks_off:
+                server.breaks_off = False
+                body = body[: len(body) // 2]
+                self.close_connection = True
+            self.wfile.write(body)
+        return None
+
+    def empty(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(driver, "BACKOFF", 0)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.files, server.seen, server.statuses = {"/data/table.csv": TABLE}, [], []
+        server.has_ranges = server.tells_length = True
+        server.refuses_head = server.breaks_off = False
+        server.tag = ("ETag", '"1"')
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def chunks(server, **options):
+    return [open_handle(part) for part in partition(find_objects(f"{server.url}/data/table.csv"), **options)]
+
+
+@pytest.mark.parametrize("has_ranges", [True, False])
+@pytest.mark.parametrize("refuses_head", [True, False])
+@pytest.mark.parametrize("tells_length", [True, False])
+@pytest.mark.parametrize("tag", [("ETag", '"1"'), ("Last-Modified", email.utils.formatdate(0)), None])
+def test_chunks_of_a_web_object_are_complete_whatever_the_server_can(
+    server, has_ranges, refuses_head, tells_length, tag
+):
+    server.has_ranges, server.refuses_head, server.tells_length, server.tag = (
+        has_ranges,
+        refuses_head,
+        tells_length,
+        tag,
+    )
+
+    frames = [pd.read_csv(io.BytesIO(handle.read())) for handle in chunks(server, chunk_bytes=500, header_lines=1)]
+
+    assert len(frames) > 2
+    assert pd.concat(frames)["value"].tolist() == list(range(200))
+
+
+def test_a_server_with_ranges_sends_only_what_is_asked_for(server):
+    storage = open_storage(server.url)
+
+    assert storage.get("data/table.csv", 0, 4) == b"name"
+    assert storage.get("data/table.csv", len(TABLE) - 2) == b"9\n"
+    assert storage.get("data/table.csv", len(TABLE)) == b""
+    assert storage.get("data/table.csv", 3, 3) == b""
+    assert storage.get_stream("data/table.csv", 5, 10).read() == b"value"
+    assert server.seen[:2] == [("GET", "bytes=0-3"), ("GET", f"bytes={len(TABLE) - 2}-")]
+    assert storage.bytes_in < 20
+
+
+def test_a_server_without_ranges_sends_an_object_once(server):
+    server.has_ranges = False
+
+    read = b"".join(handle.read() for handle in chunks(server, chunk_count=5))
+
+    assert read == TABLE
+    assert [method for method, _ in server.seen].count("GET") == 1
+
+
+def test_a_changed_web_object_is_an_error(server):
+    (handle,) = chunks(server)
+    server.tag = ("ETag", '"2"')
+
+    with pytest.raises(ObjectChanged, match=r"data/table\.csv"):
+        handle.read()
+
+
+@pytest.mark.parametrize("has_ranges", [True, False])
+def test_an_answer_cut_off_is_asked_for_again(server, has_ranges):
+    server.has_ranges = has_ranges
+    (handle,) = chunks(server)
+    server.breaks_off = True
+
+    assert handle.read() == TABLE
+
+
+def test_passing_faults_are_tried_again_and_lasting_ones_are_typed(server):
+    storage = open_storage(server.url)
+    server.statuses = [503, 429, 500]
+    assert storage.head("data/table.csv").size == len(TABLE)
+
+    for status, error in ((503, StorageUnavailable), (403, AccessDenied), (401, AccessDenied), (410, NotFound)):
+        server.statuses = [status] * driver.ATTEMPTS
+        with pytest.raises(error, match=r"data/table\.csv"):
+            storage.get("data/table.csv")
+        server.statuses = []
+
+
+def test_a_server_that_is_not_there_is_unavailable(server):
+    server.server_close()
+
+    with pytest.raises(StorageUnavailable, match=r"cannot read http://127.*check the address"):
+        open_storage(server.url).head("data/table.csv")
+
+
+@pytest.mark.parametrize("path", ["data/missing.csv", "data/", "data/*.csv", ""])
+def test_what_a_server_cannot_give_is_an_input_error_with_the_remedy(server, path):
+    with pytest.raises(InputError, match="give each object's exact URL"):
+        list(find_objects(f"{server.url}/{path}"))
+
+
+def test_queries_and_spaces_are_part_of_the_key(server):
+    server.files["/a%20b?version=[1]"] = b"found"
+
+    ((storage, info),) = find_objects(f"{server.url}/a b?version=[1]")
+
+    assert storage.get(info.key) == b"found"
+
+
+def test_web_servers_are_read_only(server):
+    storage = open_storage(server.url)
+
+    with pytest.raises(AccessDenied, match="read only"):
+        storage.put("key", b"")
+    with pytest.raises(AccessDenied, match="read only"):
+        storage.delete(["key"])
+
+
+@pytest.mark.parametrize("address", ["https://", "https://user:secret@host/x"])
+def test_addresses_without_host_or_with_password_are_refused_without_repeating_it(address):
+    with pytest.raises(ConfigError, match="without user name or password") as caught:
+        open_storage(address)
+    assert "secret" not in str(caught.value)
