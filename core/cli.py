@@ -17,7 +17,7 @@ from core.errors import ConfigError, FanfoldError, InputError, NotFound
 
 if TYPE_CHECKING:
     from core.doctor import Report
-    from core.durable import JobInfo
+    from core.jobs import JobInfo
 
 Row = tuple[object, ...]
 
@@ -160,7 +160,7 @@ def _jobs(arguments: argparse.Namespace) -> int:
 
 
 def _clean(arguments: argparse.Namespace) -> int:
-    from core.durable import remove_job
+    from core.jobs import remove_job
     from core.storage.base import open_storage
 
     address, jobs = _listed(arguments)
@@ -215,7 +215,7 @@ def chosen_jobs(jobs: Iterable[JobInfo], ids: Sequence[str], older_than: float, 
 
 
 def _listed(arguments: argparse.Namespace) -> tuple[str, list[JobInfo]]:
-    from core.durable import list_jobs
+    from core.jobs import list_jobs
     from core.storage.base import open_storage
 
     address = load_config(arguments.config, storage=arguments.storage).storage or default_storage()

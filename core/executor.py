@@ -267,11 +267,14 @@ class FunctionExecutor(Executor):
         """Cancel futures, by default all of this executor; running tasks are ended by force."""
         self._check_process()
         if futures is None:
+            for run in self._runs:
+                run.discarded = True
             self._monitor.cancel(dict.fromkeys(self._runs))
             return
         chosen: dict[Run, set[int] | None] = {}
         runs = {run.job_id: run for run in self._runs}
         if isinstance(futures, FutureList) and futures.job_id in runs:
+            runs[futures.job_id].discarded = True
             chosen[runs[futures.job_id]] = None
         else:
             for future in [futures] if isinstance(futures, Future) else futures:
@@ -338,7 +341,7 @@ class FunctionExecutor(Executor):
 
         executor = cls(storage=storage, **settings)
         try:
-            run = attach(job_id, executor.config.storage if storage else None, executor._monitor.wake)
+            run = attach(job_id, storage, executor._backend, executor.map)
             executor._adopt(run)
         except BaseException:
             executor.shutdown(cancel_futures=True)
@@ -396,6 +399,7 @@ class FunctionExecutor(Executor):
         if self._finalizer is None:
             self._monitor.start()
             self._finalizer = weakref.finalize(self, self._monitor.close, True)
+        run.wake = self._monitor.wake
         self._runs.append(run)
         self._monitor.submit(run)
 
@@ -447,7 +451,6 @@ class FunctionExecutor(Executor):
 
             items = [result_of(item) for item in data]
             run: Run = create(job_id, call.name, shipped, items, options, futures, self._backend, self.config.storage)
-            run.wake = self._monitor.wake
         else:
             run = DirectRun(
                 job_id, call.name, shipped, data, options, futures, self._monitor.wake, self._backend.inline

@@ -22,6 +22,7 @@ class Owner(Protocol):
     """What a future asks of the job it belongs to."""
 
     job_id: str
+    fetched: bool
 
     def log(self, index: int) -> str:
         """Return what a task wrote to its standard streams."""
@@ -141,6 +142,8 @@ class Future(BaseFuture[Any]):
                 raise self._exception
             finally:
                 self = None  # type: ignore[assignment]  # the traceback would keep the future alive
+        if self._owner is not None:
+            self._owner.fetched = True
         return self._result
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -272,9 +275,19 @@ class FutureList(Sequence[Future]):
         """Cancel every task that no worker has; returns whether all are cancelled."""
         return all([future.cancel() for future in list(self.made)])
 
+    def __reduce__(self) -> Any:
+        return _rebuild_list, (self.job_id, self[:])
+
     def __repr__(self) -> str:
         known = "" if self._complete.is_set() else "at least "
         return f"<FutureList {self.job_id}: {known}{len(self.made)} tasks>"
+
+
+def _rebuild_list(job_id: str, futures: list[Future]) -> FutureList:
+    rebuilt = FutureList(job_id)
+    rebuilt.extend(futures)
+    rebuilt.finish()
+    return rebuilt
 
 
 def start_all(futures: Iterable[Future]) -> list[bool]:

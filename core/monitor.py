@@ -252,7 +252,8 @@ class Monitor:
                 self._invoke(copy)
 
     def _settle_run(self, run: Run) -> None:
-        run.look()
+        for reply in run.look():
+            self._handle(reply)
         if run.finished and run in self._runs:
             self._runs.remove(run)
             for batch in list(run.inflight.values()):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import serialization
-from core.compute.base import BatchLost, Failure, Invocation, Outcome
+from core.compute.base import BatchLost, Failure, Invocation, Outcome, Reply
 from core.errors import (
     FanfoldError,
     MemoryLimitExceeded,
@@ -24,7 +24,6 @@ from core.types import Event, RetryPolicy, TaskDone, TaskFailed, TaskLogged, Tas
 from core.worker import revive
 
 _LOST: dict[str, type[TaskError]] = {"timeout": TaskTimeout, "memory": MemoryLimitExceeded}
-_EMPTY = serialization.pack([])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +69,10 @@ class Run:
         Whether nothing is left to send.
     emit : callable or None
         Receives events; None if nobody listens.
+    fetched : bool
+        Whether anybody has asked for a result.
+    discarded : bool
+        Whether the user cancelled the whole job.
     """
 
     total: int | None
@@ -89,6 +92,8 @@ class Run:
         self.ended = self.failed = self.cancelled = self.backups = self.invocations = 0
         self._records: list[tuple[Sequence[int], int, str, Outcome]] = []
         self._some_cancelled = False
+        self.fetched = False
+        self.discarded = False
 
     @property
     def finished(self) -> bool:
@@ -111,8 +116,9 @@ class Run:
         """Repeat tasks of a batch that are not to blame for its loss."""
         raise NotImplementedError
 
-    def poll(self) -> None:
+    def poll(self) -> list[Reply]:
         """Look for results that nobody announces."""
+        return []
 
     def patience(self) -> float | None:
         """Return the seconds after which `poll` wants to be called, None for never."""
@@ -159,7 +165,7 @@ class Run:
             elif futures[task_id].settle(value):
                 ended += 1
         self.ended += ended
-        outcome.values = _EMPTY
+        outcome.values = serialization.EMPTY
         self._records.append((task_ids, attempts, worker, outcome))
         if len(self.durations) < _SAMPLE:
             self.durations.extend(outcome.durations[:_SAMPLE])
@@ -182,8 +188,12 @@ class Run:
         if attempts > self.options.retry.retries:
             self.fail(task_id, self.loss_error(task_id, attempts, loss), attempts)
             return True
-        self.tell(TaskRetried, task_id, attempts, loss.message)
+        self.tell_retry(task_id, attempts, loss)
         return False
+
+    def tell_retry(self, task_id: int, attempts: int, loss: BatchLost) -> None:
+        """Tell that a task is tried again."""
+        self.tell(TaskRetried, task_id, attempts, loss.message)
 
     def loss_error(self, task_id: int, attempts: int, loss: BatchLost) -> FanfoldError:
         """Return the exception of a task whose worker ended."""
@@ -217,11 +227,11 @@ class Run:
         self.ended += known - self.cancelled
         self.cancelled = known
 
-    def look(self) -> None:
-        """Do what wants doing once per turn of the loop."""
+    def look(self) -> list[Reply]:
+        """Do what wants doing once per turn of the loop; returns what it found out."""
         if self._some_cancelled:
             self.count_cancelled()
-        self.poll()
+        return self.poll()
 
     def log(self, index: int) -> str:
         """Return what a task wrote to its standard streams."""

@@ -24,6 +24,12 @@ OUT_OF_BAND = 16 << 10
 """Buffers of at least this many bytes stay outside the pickle; below it the bookkeeping costs more than the copy."""
 
 _SIGNATURE = hashlib.sha256().digest_size
+
+MARKER = "taken apart"
+"""Stands in the commit of a batch whose items are committed one by one."""
+
+MARKER_SIZE = _SIGNATURE + len(pickle.dumps(MARKER, 5))
+"""Bytes of a signed marker: no commit is that small."""
 _SHORT = 4096
 
 
@@ -150,6 +156,23 @@ def split(packed: Packed) -> Iterator[Packed]:
         start, used = end, used + held
 
 
+def join(parts: Sequence[Packed]) -> Packed:
+    """Inverse of `split`, for parts that `split` made and storage returned."""
+    data: list[Buffer] = []
+    ends: list[int] = []
+    counts: list[int] = []
+    buffers: list[Buffer] = []
+    end = 0
+    for part in parts:
+        piece = part.data if part.ends is not None else pickle.dumps(next(unpack(part)), 5)
+        data.append(piece)
+        end += len(piece)
+        ends.append(end)
+        counts.append(len(part.buffers))
+        buffers += part.buffers
+    return Packed(len(parts), b"".join(data), ends, counts, buffers)
+
+
 def to_bytes(packed: Packed) -> bytes:
     """Return a `Packed` as one byte string, for storage."""
     views = [memoryview(packed.data).cast("B"), *(memoryview(buffer).cast("B") for buffer in packed.buffers)]
@@ -169,6 +192,10 @@ def from_bytes(blob: Buffer) -> Packed:
         parts.append(bytearray(part) if i else part)
         offset += size
     return Packed(count, parts[0], ends, counts, parts[1:])
+
+
+EMPTY = pack([])
+"""No values."""
 
 
 def dumps(value: Any) -> bytes:

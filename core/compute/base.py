@@ -124,6 +124,8 @@ class ComputeBackend(Protocol):
         Batches run inside `invoke`, in the calling thread.
     shares_files : bool
         Workers can import the driver's modules and open its files.
+    announces : bool
+        It says when a batch whose result is in storage has ended; where it cannot, the storage is looked through.
     speculates : bool
         A backup copy of a slow task is likely to run on another machine.
     enforces : frozenset
@@ -134,6 +136,7 @@ class ComputeBackend(Protocol):
     workers: int
     inline: bool
     shares_files: bool
+    announces: bool
     speculates: bool
     enforces: frozenset[str]
 

@@ -86,6 +86,7 @@ class ProcessBackend:
     name = "process"
     inline = False
     shares_files = True
+    announces = True
     speculates = False
 
     def __init__(self, address: Address, workers: int | None = None) -> None:

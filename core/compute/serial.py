@@ -21,6 +21,7 @@ class SerialBackend:
     workers = 1
     inline = True
     shares_files = True
+    announces = True
     speculates = False
     enforces: frozenset[str] = frozenset()
 

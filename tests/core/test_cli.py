@@ -63,10 +63,10 @@ class Shelf:
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shelf:
     shelf = Shelf()
-    module = types.ModuleType("core.durable")
+    module = types.ModuleType("core.jobs")
     module.list_jobs = shelf.list_jobs  # type: ignore[attr-defined]
     module.remove_job = shelf.remove_job  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "core.durable", module)
+    monkeypatch.setitem(sys.modules, "core.jobs", module)
     monkeypatch.setattr(cli.time, "time", lambda: NOW)
     monkeypatch.setenv("FANFOLD_STORAGE", f"file://{tmp_path}")
     monkeypatch.chdir(tmp_path)
@@ -141,7 +141,7 @@ class TestJobs:
         def interrupted(storage: Storage) -> list[Job]:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(sys.modules["core.durable"], "list_jobs", interrupted)
+        monkeypatch.setattr(sys.modules["core.jobs"], "list_jobs", interrupted)
 
         assert main(["jobs"]) == 130
 

@@ -1,0 +1,469 @@
+"""A durable job, seen from the driver that runs it or from one that attaches to it later."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core import keys, serialization
+from core.compute.base import BatchDone, BatchLost, ComputeBackend, DurableRef, Invocation, Outcome, Reply
+from core.config import default_storage
+from core.durable import (
+    LIFETIME,
+    JobRecord,
+    commit,
+    read_commit,
+    read_record,
+    split,
+    versions,
+    write_record,
+)
+from core.errors import ConfigError, InputError, NotFound, StorageError
+from core.futures import Future, FutureList, start_all
+from core.jobs import LEASE, Lease, find_key, forget_key, keep_key, read_lease, remove_job, this_owner, write_lease
+from core.objects import process_storage
+from core.run import Batch, Options, Run
+from core.worker import describe
+
+WAVES = 8
+"""Batches per worker that a durable job is cut into, so that little is lost with a worker."""
+
+LARGEST_BATCH = 64
+"""Tasks in a batch at most; a commit costs about as much as this many short tasks."""
+
+SOONEST, LATEST = 0.005, 1.0
+"""Seconds between two looks for commits that nobody announces."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A batch, or one item of a batch that was taken apart."""
+
+    batch: int
+    item: int | None
+    attempts: int
+    memory: int | None
+
+
+class DurableRun(Run):
+    """A job whose inputs and results are in storage.
+
+    Batches are fixed when the job is made, so that their commits mean the same to every driver.
+
+    Parameters
+    ----------
+    address : str
+        Storage of the job.
+    announced : bool
+        The backend says when a batch has ended; if not, commits are looked for.
+    attached : bool
+        The job was made by another driver: collect what is committed, and only look on while that driver lives.
+    """
+
+    def __init__(
+        self,
+        record: JobRecord,
+        address: str,
+        key: bytes,
+        options: Options,
+        futures: FutureList,
+        announced: bool,
+        attached: bool = False,
+    ) -> None:
+        super().__init__(record.job_id, record.name, record.call, options, futures)
+        self.record = record
+        self._address, self._key = address, key
+        self._storage = process_storage(address)
+        self._before = self._storage.requests
+        self._announced = announced
+        self._collected: set[tuple[int, int | None]] = set()
+        self._apart: dict[int, int] = {}
+        self._low = 0
+        self._delay = SOONEST
+        self._next_look = 0.0
+        self._next_lease = time.monotonic() + LEASE / 3
+        self._watching = False
+        self._kept = False
+        futures.extend([Future(self, i) for i in range(record.tasks)])
+        futures.finish()
+        if attached:
+            self._discover()
+            self._watching = not self._take_over()
+        self._todo = deque(self._open_parts())
+
+    @property
+    def total(self) -> int:  # type: ignore[override]
+        """Number of tasks."""
+        return self.record.tasks
+
+    @property
+    def idle(self) -> bool:  # type: ignore[override]
+        """Whether nothing is left to send."""
+        return not self._todo
+
+    @property
+    def complete(self) -> bool:
+        """Whether every batch is committed."""
+        return self._low >= self.record.batches
+
+    def _ref(self, batch: int, item: int | None) -> DurableRef:
+        return DurableRef(self._address, self.job_id, self._key, batch, item)
+
+    def _items(self, batch: int) -> range:
+        return range(len(self.record.task_ids(batch)))
+
+    def _open_parts(self) -> list[_Part]:
+        """Return what is not committed."""
+        parts: list[_Part] = []
+        for batch in range(self._low, self.record.batches):
+            items: Sequence[int | None] = [*self._items(batch)] if batch in self._apart else [None]
+            parts += [
+                _Part(batch, item, 0, self.options.memory) for item in items if (batch, item) not in self._collected
+            ]
+        return parts
+
+    def next_batch(self, batch_id: int, workers: int) -> Batch | None:
+        """Form the next invocation, or return None if nothing can be sent now."""
+        while self._todo and not self._watching:
+            part = self._todo.popleft()
+            task_ids = self.record.task_ids(part.batch, part.item)
+            if (part.batch, part.item) in self._collected or not any(
+                start_all([self.futures.made[i] for i in task_ids])
+            ):
+                continue
+            invocation = Invocation(
+                batch_id,
+                self.job_id,
+                b"",
+                self.call_hash,
+                task_ids,
+                part.attempts,
+                self.options.timeout,
+                part.memory,
+                durable=self._ref(part.batch, part.item),
+            )
+            return self.launch(Batch(batch_id, self, task_ids, (), part.attempts, part.memory, invocation))
+        return None
+
+    def done(self, batch: Batch, worker: str, outcome: Outcome | None) -> None:
+        """Collect what a worker says it has committed."""
+        assert batch.invocation.durable is not None
+        part = batch.invocation.durable
+        if (part.batch, part.item) not in self._collected:
+            self._collect(part.batch, part.item)
+
+    def _collect(self, batch: int, item: int | None) -> None:
+        """Read a commit and give its values to their futures."""
+        made = read_commit(self._storage, self._ref(batch, item))
+        if made is None:
+            self._take_apart(batch)
+            return
+        self._collected.add((batch, item))
+        assert made.fetched is not None
+        made.outcome.values = made.fetched
+        self.settle(self.record.task_ids(batch, item), made.worker, made.attempt, made.outcome)
+        if item is not None:
+            self._apart[batch] -= 1
+        while not self.complete and ((self._low, None) in self._collected or self._apart.get(self._low) == 0):
+            self._low += 1
+
+    def _take_apart(self, batch: int) -> None:
+        self._apart.setdefault(batch, len(self._items(batch)))
+
+    def again(self, batch: Batch, positions: Sequence[int]) -> None:
+        """Repeat a batch that is not to blame for its loss."""
+        assert batch.invocation.durable is not None
+        part = batch.invocation.durable
+        if not all(self.futures.made[i].done() for i in batch.task_ids):
+            self._todo.append(_Part(part.batch, part.item, batch.attempts, batch.memory))
+
+    def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
+        """Repeat a batch item by item; commit the failure of an item that was tried enough."""
+        assert batch.invocation.durable is not None
+        part = batch.invocation.durable
+        items: Sequence[int]
+        if part.item is not None:
+            items, guilty = [part.item], [part.item]
+        else:
+            if not split(self._storage, self._ref(part.batch, None)):
+                self._collect(part.batch, None)
+                return
+            self._take_apart(part.batch)
+            items = self._items(part.batch)
+            guilty = list(items) if position is None else [position]
+        memory = batch.memory
+        if loss.reason == "memory" and memory is not None:
+            memory = int(memory * (self.options.retry.memory_growth or 1))
+        for item in items:
+            attempts = batch.attempts + (item in guilty)
+            task_id = self.record.task_ids(part.batch, item)[0]
+            if item not in guilty:
+                self._todo.append(_Part(part.batch, item, attempts, batch.memory))
+            elif attempts <= self.options.retry.retries:
+                self.tell_retry(task_id, attempts, loss)
+                self._todo.append(_Part(part.batch, item, attempts, memory))
+            else:
+                failure = describe(self.loss_error(task_id, attempts, loss), attempts)
+                outcome = Outcome(serialization.pack([None]), [0.0], {0: failure}, started=time.time())
+                commit(self._storage, self._ref(part.batch, item), outcome, attempts - 1, loss.worker)
+                self._collect(part.batch, item)
+
+    def poll(self) -> list[Reply]:
+        """Renew the lease; look for commits that nobody announces; take over from a driver that died."""
+        now = time.monotonic()
+        if now >= self._next_lease:
+            self._next_lease = now + (LATEST if self._watching else LEASE / 3)
+            watched, self._watching = self._watching, not self._take_over()
+            if watched and not self._watching:
+                self._discover()
+                self._todo = deque(self._open_parts())
+        if (self._announced and not self._watching) or now < self._next_look:
+            return []
+        before = len(self._collected)
+        self._discover()
+        self._delay = SOONEST if len(self._collected) > before else min(self._delay * 1.5, LATEST)
+        self._next_look = now + self._delay
+        ended = []
+        for batch in self.inflight.values():
+            part = batch.invocation.durable
+            if part is not None and (part.batch, part.item) in self._collected:
+                ended.append(BatchDone(batch.batch_id, "", None))
+        return list(ended)
+
+    def patience(self) -> float | None:
+        """Return the seconds until `poll` has something to do."""
+        wants = [self._next_lease]
+        if not self._announced or self._watching:
+            wants.append(self._next_look)
+        return max(0.0, min(wants) - time.monotonic())
+
+    def _discover(self) -> None:
+        """List new commits, shard by shard from the lowest that is missing, and collect them."""
+        found = True
+        while found and not self.complete:
+            found = False
+            low = self._low
+            after = (
+                keys.commit(self.job_id, low - 1) + "~"
+                if low % keys.SHARD
+                else keys.commits(self.job_id, low // keys.SHARD)
+            )
+            last = (self.record.batches - 1) // keys.SHARD
+            for shard in range(low // keys.SHARD, last + 1):
+                prefix = keys.commits(self.job_id, shard)
+                news = [keys.parse_commit(i.key) for i in self._storage.list(prefix, after if after > prefix else "")]
+                for batch, item in news:
+                    if (batch, item) in self._collected or (item is None and batch in self._apart):
+                        continue
+                    if item is not None:
+                        self._take_apart(batch)
+                    self._collect(batch, item)
+                    found = item is None and batch in self._apart  # its items may have been listed already
+                if not news:
+                    break
+
+    def _take_over(self) -> bool:
+        """Hold the lease; returns False if another driver that lives does."""
+        lease = read_lease(self._storage, self.job_id)
+        if lease is not None and lease.alive() and lease.owner != this_owner():
+            return False
+        write_lease(self._storage, self.job_id, self._lease(LEASE))
+        return True
+
+    def _lease(self, seconds: float) -> Lease:
+        record = self.record
+        return Lease(this_owner(), time.time() + seconds, record.name, record.created, record.tasks, record.batch_size)
+
+    def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Return what makes an equal future in another process; the job then stays in storage for it."""
+        self._kept = True
+        return _stored_future, (self._address, self.job_id, self._key, index)
+
+    def leave(self) -> None:
+        """Delete a job that is complete or discarded; let go of one that others may take up.
+
+        Inside a task, a job that nobody has asked for results outlives its executor: its futures may be what the
+        task returns.
+        """
+        from core.compute.zygote import in_worker
+
+        wanted = self._kept or (in_worker() and not self.fetched)
+        if (self.complete and not wanted) or self.discarded:
+            self.remove()
+        elif not self._watching:
+            with contextlib.suppress(StorageError):
+                write_lease(self._storage, self.job_id, self._lease(0.0))
+
+    def remove(self) -> None:
+        """Delete everything of the job."""
+        remove_job(self._storage, self.job_id)
+
+    @property
+    def requests(self) -> int:
+        """Storage requests of driver and workers so far."""
+        return super().requests + self._storage.requests - self._before
+
+
+def create(
+    job_id: str,
+    name: str,
+    call: bytes,
+    items: Sequence[Any],
+    options: Options,
+    futures: FutureList,
+    backend: ComputeBackend,
+    address: str | None,
+) -> DurableRun:
+    """Write a new job to storage.
+
+    Raises
+    ------
+    ConfigError
+        The workers cannot reach the storage.
+    StorageError
+        It cannot be written to; nothing was run.
+    """
+    storage = process_storage(address or default_storage())
+    if not storage.shared and not backend.inline:
+        raise ConfigError(
+            f"durable jobs need storage that workers can reach, and {storage.address} exists in this process only; "
+            'use storage="file:///some/folder"'
+        )
+    size = options.batch_size or min(max(1, math.ceil(len(items) / (WAVES * backend.workers))), LARGEST_BATCH)
+    packed = [serialization.pack(items[start : start + size]) for start in range(0, len(items), size)]
+    key = secrets.token_bytes(32)
+    now = time.time()
+    record = JobRecord(
+        job_id,
+        name,
+        now,
+        versions(),
+        call,
+        len(items),
+        size,
+        [],
+        options.timeout,
+        options.memory,
+        options.retry,
+        now + LIFETIME,
+    )
+    keep_key(job_id, storage.address, key)
+    try:
+        write_lease(storage, job_id, Lease(this_owner(), now + LEASE, name, now, record.tasks, size))
+        write_record(storage, key, record, packed)
+    except BaseException:
+        with contextlib.suppress(StorageError):
+            remove_job(storage, job_id)
+        forget_key(job_id)
+        raise
+    return DurableRun(record, storage.address, key, options, futures, backend.announces)
+
+
+def attach(job_id: str, address: str | None, backend: ComputeBackend, mapper: Callable[..., FutureList]) -> DurableRun:
+    """Take up a job of another process.
+
+    Raises
+    ------
+    InputError
+        There is no such job, or no key for it here.
+    """
+    known, key = find_key(job_id)
+    address = address or known
+    try:
+        record = read_record(process_storage(address), key, job_id)
+    except NotFound:
+        raise InputError(
+            f"job {job_id} is not in {address} any more: it was finished or cleaned; "
+            "if it was moved, say where with storage="
+        ) from None
+    options = Options(record.timeout, record.memory, record.retry, record.batch_size)
+    futures = FutureList(job_id, mapper)
+    return DurableRun(record, address, key, options, futures, backend.announces, attached=True)
+
+
+class _Stored:
+    """A durable job whose futures came here inside a result: reads their commits, and deletes the job after the last."""
+
+    def __init__(self, address: str, job_id: str, key: bytes) -> None:
+        self.job_id = job_id
+        self._address, self._key = address, key
+        self._storage = process_storage(address)
+        self._record = read_record(self._storage, key, job_id)
+        self.pending: set[int] = set()
+        self.fetched = False
+
+    def read(self, index: int) -> Outcome | None:
+        """Return the outcome of one task, None if it is not committed."""
+        batch, item = divmod(index, self._record.batch_size)
+        with contextlib.suppress(NotFound):
+            ref = DurableRef(self._address, self.job_id, self._key, batch)
+            made = read_commit(self._storage, ref)
+            if made is None:
+                made = read_commit(self._storage, DurableRef(self._address, self.job_id, self._key, batch, item))
+                item = 0
+            assert made is not None
+            assert made.fetched is not None
+            one = list(serialization.split(made.fetched))[item]
+            failures = {0: made.outcome.failures[item]} if item in made.outcome.failures else {}
+            return Outcome(one, [made.outcome.durations[item]], failures)
+        return None
+
+    def settled(self, index: int) -> None:
+        """Delete the job when the last of its futures here has its result."""
+        self.pending.discard(index)
+        if not self.pending:
+            remove_job(self._storage, self.job_id)
+
+    def revive(self, outcome: Outcome, index: int) -> BaseException | None:
+        from core.worker import revive
+
+        failure = outcome.failures.get(0)
+        return revive(failure, self.job_id, index, self._record.name) if failure else None
+
+    def log(self, index: int) -> str:
+        return ""
+
+    def notice_cancel(self) -> None:
+        pass
+
+    def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        self.pending.discard(index)  # whoever gets the reference deletes the job
+        return _stored_future, (self._address, self.job_id, self._key, index)
+
+
+class StoredFuture(Future):
+    """A future of a durable job of another process: asks the storage."""
+
+    def _await(self, timeout: float | None) -> None:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        owner = self._owner
+        assert isinstance(owner, _Stored)
+        delay = SOONEST
+        while (outcome := owner.read(self.index)) is None:
+            if time.monotonic() + delay > deadline:
+                raise TimeoutError(f"task {self.index} of job {owner.job_id} has not ended after {timeout} s")
+            time.sleep(delay)
+            delay = min(delay * 1.5, LATEST)
+        self.settle(next(serialization.unpack(outcome.values)), owner.revive(outcome, self.index))
+        owner.settled(self.index)
+
+
+_stored: weakref.WeakValueDictionary[str, _Stored] = weakref.WeakValueDictionary()
+_stored_lock = threading.Lock()
+
+
+def _stored_future(address: str, job_id: str, key: bytes, index: int) -> StoredFuture:
+    with _stored_lock:
+        owner = _stored.get(job_id)
+        if owner is None:
+            owner = _stored[job_id] = _Stored(address, job_id, key)
+    owner.pending.add(index)
+    return StoredFuture(owner, index)
