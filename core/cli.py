@@ -221,7 +221,7 @@ def _listed(arguments: argparse.Namespace) -> tuple[str, list[JobInfo]]:
     address = load_config(arguments.config, storage=arguments.storage).storage or default_storage()
     with closing(open_storage(address)) as storage:
         try:
-            jobs = list_jobs(storage)
+            jobs = list(list_jobs(storage))
         except NotFound:
             jobs = []
     return address, sorted(jobs, key=lambda job: job.created)
