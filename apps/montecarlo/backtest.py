@@ -1,4 +1,4 @@
-"""Backtest: were past prices where forecasts made at the time said they would be?
+"""Backtests: whether past prices came where forecasts made at the time said they would.
 
 History is cut into windows that do not overlap. Before each, a model is calibrated on what was known then; the price at
 the window's end is compared with the forecast's distribution.

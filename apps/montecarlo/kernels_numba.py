@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from apps.montecarlo.simulation import SimulationSpec
 
 
-def _compiled(function: Callable[..., None]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile to machine code on the first call, kept on disk for later processes where that is possible."""
     try:
         return numba.njit(function, cache=True)
     except RuntimeError:
@@ -60,7 +61,7 @@ def _gbm_block(
             row += 1
 
 
-_gbm_block_compiled = _compiled(_gbm_block)
+_gbm_block_compiled = compiled(_gbm_block)
 
 
 def observe_gbm(spec: SimulationSpec, streams: list[Generator]) -> Observed:

@@ -56,6 +56,8 @@ class OptionSpec:
     method: str = "plain"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, GBM | Merton | Heston):
+            raise ValueError("options are priced under a gbm, merton or heston model")
         if not 0.0 < self.s0 < math.inf:
             raise ValueError(f"the initial price must be positive and finite, not {self.s0}")
         if self.paths < 2 or self.seed < 0:

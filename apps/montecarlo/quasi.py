@@ -148,4 +148,4 @@ def _terminal_logs(model: GBM | PortfolioGBM, normals: FloatArray, day: int) -> 
         return model.drift * day + model.volatility * math.sqrt(day) * normals[:, 0]
     shocks = normals @ np.linalg.cholesky(model.covariance).T * math.sqrt(day)
     assets = [(drift * day + column)[None, :] for drift, column in zip(model.drifts.tolist(), shocks.T, strict=True)]
-    return log_value(assets, model.weights)[0]
+    return np.asarray(log_value(assets, model.weights)[0], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Exact quantiles by a second pass, which simulates the same paths again and keeps only the bins that hold the answer."""
+"""Exact quantiles by a second pass: the same paths again, keeping only the bins that hold the answer."""
 
 from __future__ import annotations
 
@@ -73,7 +73,13 @@ def refine_blocks(
     -------
     dict of (row, bin) to ndarray of float64, shape (n,)
         Log of price over initial price, in no particular order.
+
+    Raises
+    ------
+    ValueError
+        There are no such blocks.
     """
+    spec.check_blocks(first, count)
     wanted = {(target.row, target.bin) for target in targets}
     kept: dict[tuple[int, int], list[FloatArray]] = {key: [] for key in wanted}
     width = batch_width(spec.model, spec.steps)

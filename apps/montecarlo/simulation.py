@@ -30,7 +30,16 @@ from apps.montecarlo.observing import Observed, observe
 from apps.montecarlo.recording import Recorder
 from apps.montecarlo.summary import Summary, merge
 
-__all__ = ["BLOCK", "SimulationSpec", "block_stream", "estimate_cpu_seconds", "merge", "plan_bins", "simulate_blocks"]
+__all__ = [
+    "BLOCK",
+    "SimulationSpec",
+    "block_stream",
+    "engine_of",
+    "estimate_cpu_seconds",
+    "merge",
+    "plan_bins",
+    "simulate_blocks",
+]
 
 MAX_DAYS = 25_200
 """100 years of 252 trading days; longer paths would no longer keep a worker's memory small."""
@@ -141,6 +150,11 @@ class SimulationSpec:
         """Number of blocks; the last one may be partly used."""
         return -(-self.forecasts // BLOCK)
 
+    def check_blocks(self, first: int, count: int) -> None:
+        """Make sure that blocks ``first`` to ``first + count - 1`` are the job's; ValueError if not."""
+        if first < 0 or count < 1 or first + count > self.n_blocks:
+            raise ValueError(f"blocks {first} to {first + count - 1} are not among the {self.n_blocks} of the job")
+
     @property
     def steps(self) -> int:
         """Steps simulated for one path: its days, or the horizons alone with exact sampling."""
@@ -172,8 +186,7 @@ def simulate_blocks(spec: SimulationSpec, first: int, count: int) -> Summary:
     ValueError
         There are no such blocks, or prices leave the range of floating point.
     """
-    if first < 0 or count < 1 or first + count > spec.n_blocks:
-        raise ValueError(f"blocks {first} to {first + count - 1} are not among the {spec.n_blocks} of the job")
+    spec.check_blocks(first, count)
     recorder = Recorder(spec)
     width = batch_width(spec.model, spec.steps)
     for start in range(first, first + count, width):
@@ -247,6 +260,11 @@ def estimate_cpu_seconds(spec: SimulationSpec) -> float:
     if _uses_numba(spec):
         return spec.path_steps * _NUMBA_NS * 1e-9
     return spec.path_steps * _NUMPY_NS[type(spec.model)] * assets(spec.model) * 1e-9
+
+
+def engine_of(spec: SimulationSpec) -> str:
+    """Name what will run the job's daily loop here: ``numba`` or ``numpy``."""
+    return "numba" if _uses_numba(spec) else "numpy"
 
 
 def _uses_numba(spec: SimulationSpec) -> bool:

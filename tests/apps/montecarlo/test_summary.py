@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from apps.montecarlo.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
+from apps.montecarlo.exact import UNIT, exponential, row_sums
+from apps.montecarlo.models import GBM, FloatArray, StudentT
+from apps.montecarlo.refinement import find_targets, refine, refine_blocks
+from apps.montecarlo.simulation import SimulationSpec, merge, observe_blocks, simulate_blocks
+from apps.montecarlo.summary import Summary
+
+SPEC = SimulationSpec(GBM(1e-4, 0.012), 100.0, 60, 20_001, 3, (10, 60), engine="numpy")
+
+
+@pytest.fixture(scope="module")
+def logs() -> FloatArray:
+    return observe_blocks(SPEC, range(SPEC.n_blocks)).first(SPEC.forecasts).at
+
+
+@pytest.fixture(scope="module")
+def summary() -> Summary:
+    return simulate_blocks(SPEC, 0, SPEC.n_blocks)
+
+
+@pytest.mark.parametrize("q", [0.0, 0.01, 0.05, 0.5, 0.95, 0.99, 1.0])
+def test_quantiles_are_those_of_the_simulated_prices(logs: FloatArray, summary: Summary, q: float) -> None:
+    exact = 100 * math.exp(np.quantile(logs[1], q))
+
+    assert summary.quantile(60, q) == pytest.approx(exact, rel=1e-4)
+
+
+def test_median_quantile_error_is_within_five_parts_in_a_hundred_thousand(logs: FloatArray, summary: Summary) -> None:
+    grid = np.linspace(0.05, 0.95, 91)
+
+    errors = [abs(summary.log_quantile(60, q) - np.quantile(logs[1], q)) for q in grid]
+
+    assert np.median(errors) < 5e-5
+
+
+def test_moments_and_extremes_are_those_of_the_simulated_prices(logs: FloatArray, summary: Summary) -> None:
+    prices = 100 * np.exp(logs[0])
+
+    assert summary.mean(10) == pytest.approx(prices.mean(), rel=1e-11)
+    assert summary.std(10) == pytest.approx(prices.std(ddof=1), rel=1e-8)
+    assert summary.min(10) == pytest.approx(prices.min(), rel=1e-14)
+    assert summary.max(10) == pytest.approx(prices.max(), rel=1e-14)
+    assert summary.probability_below(10, 99.0)[0] == pytest.approx((prices < 99).mean(), abs=1e-4)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+def test_tail_risk_is_that_of_the_simulated_losses(logs: FloatArray, summary: Summary, level: float) -> None:
+    losses = 1 - np.exp(logs[1])
+    var = np.quantile(losses, level)
+
+    risk = summary.var_es(60, level)
+
+    assert risk.var == pytest.approx(var, abs=1e-4)
+    assert risk.es == pytest.approx(losses[losses >= var].mean(), abs=2e-4)
+    assert risk.in_currency(100.0).es == pytest.approx(100 * risk.es)
+
+
+def test_standard_errors_are_the_spread_over_many_seeds() -> None:
+    figures, stated = [], []
+    for seed in range(200):
+        one = simulate_blocks(replace(SPEC, forecasts=1280, seed=seed, drawdown=False), 0, 20)
+        risk = one.var_es(60, 0.95)
+        figures.append((one.quantile(60, 0.25), risk.var, risk.es, one.mean(60)))
+        stated.append((one.quantile_se(60, 0.25), risk.var_se, risk.es_se, one.mean_se(60)))
+
+    ratio = np.mean(stated, axis=0) / np.std(figures, axis=0, ddof=1)
+
+    # The spread of 200 seeds is itself known to 5%.
+    np.testing.assert_allclose(ratio, 1.0, atol=0.2)
+
+
+def test_drawdown_figures_are_those_of_the_simulated_paths(summary: Summary) -> None:
+    drawdown = observe_blocks(SPEC, range(SPEC.n_blocks)).first(SPEC.forecasts).drawdown
+    assert drawdown is not None
+    fraction = 1 - np.exp(-drawdown)
+
+    mean, se = summary.drawdown_mean()
+
+    assert mean == pytest.approx(fraction.mean(), rel=1e-10)
+    assert se == pytest.approx(fraction.std(ddof=1) / math.sqrt(fraction.size), rel=1e-6)
+    assert summary.drawdown_quantile(0.9) == pytest.approx(np.quantile(fraction, 0.9), rel=1e-3)
+    edges, counts = summary.drawdown_histogram(20)
+    assert edges.size == 21
+    assert counts.sum() == SPEC.forecasts
+
+
+def test_a_plotted_histogram_is_numpys_own(logs: FloatArray, summary: Summary) -> None:
+    prices = 100 * np.exp(logs[1])
+    expected, _ = np.histogram(prices, bins="auto")
+
+    edges, counts = summary.histogram(60)
+
+    assert counts.sum() == SPEC.forecasts
+    assert abs(counts.size - expected.size) <= 1
+    assert edges[0] == pytest.approx(prices.min())
+    fixed, _ = np.histogram(prices, bins=40)
+    assert np.abs(summary.histogram(60, 40)[1] - fixed).max() <= 6
+
+
+def test_the_talks_picture_is_repeated() -> None:
+    spec = SimulationSpec(
+        TALK_MODEL, TALK_LAST_PRICE, TALK_DAYS, 100_000, 1, (540, TALK_DAYS), exact=True, drawdown=False
+    )
+
+    edges, counts = simulate_blocks(spec, 0, spec.n_blocks).histogram(540)
+
+    top = int(counts.argmax())
+    assert 120 < (edges[top] + edges[top + 1]) / 2 < 140
+    assert 2380 < counts[top] < 2620
+
+
+def test_a_second_pass_gives_exact_quantiles(logs: FloatArray, summary: Summary) -> None:
+    wanted = [(10, 0.01), (60, 0.5), (60, 0.975), (60, 1.0)]
+    targets = [target for day, q in wanted for target in find_targets(summary, day, q)[:2]]
+
+    prices = refine(summary, wanted, [refine_blocks(SPEC, targets, 200, 113), refine_blocks(SPEC, targets, 0, 200)])
+
+    exact = [100 * math.exp(np.quantile(logs[SPEC.horizons.index(day)], q)) for day, q in wanted]
+    np.testing.assert_allclose(prices, exact, rtol=1e-14)
+
+
+def test_values_beyond_the_histogram_are_counted_and_bounded_by_the_true_extremes() -> None:
+    narrow = replace(SPEC, bounds=((-0.001, 0.001), (-0.001, 0.001)))
+
+    summary = simulate_blocks(narrow, 0, narrow.n_blocks)
+
+    assert summary.counts.sum() == 2 * SPEC.forecasts
+    assert summary.quantile(60, 0.0) == summary.min(60) < 80
+    assert summary.quantile(60, 1.0) == summary.max(60) > 120
+
+
+def test_a_summary_travels_without_its_empty_bins(summary: Summary) -> None:
+    sent = pickle.dumps(summary)
+
+    assert pickle.loads(sent).digest() == summary.digest()
+    assert len(sent) < summary.counts.nbytes / 3
+
+
+def test_summaries_of_different_jobs_do_not_merge(summary: Summary) -> None:
+    other = simulate_blocks(replace(SPEC, s0=101.0), 0, 1)
+
+    with pytest.raises(ValueError, match="different jobs"):
+        merge([summary, other])
+
+
+def test_merging_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no summary to merge"):
+        merge([])
+
+
+def test_figures_that_were_not_recorded_are_refused() -> None:
+    bare = simulate_blocks(replace(SPEC, drawdown=False), 0, 1)
+
+    with pytest.raises(ValueError, match="day 11 was not recorded"):
+        bare.quantile(11, 0.5)
+    with pytest.raises(ValueError, match="was not watched"):
+        bare.touch_probability(120.0)
+    with pytest.raises(ValueError, match="drawdowns were not followed"):
+        bare.drawdown_mean()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        bare.quantile(10, 1.5)
+
+
+def test_heavy_tails_keep_finite_figures() -> None:
+    spec = SimulationSpec(StudentT(0.0, 0.01, 2.2), 100.0, 5, 5000, 2, (1, 5))
+
+    summary = simulate_blocks(spec, 0, spec.n_blocks)
+
+    assert summary.quantile(5, 0.5) == pytest.approx(100, rel=0.01)
+    assert math.isfinite(summary.std(5))
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 50), elements=st.floats(-700, 700)))
+def test_the_exponential_is_the_true_one_to_two_units_in_the_last_place(values: FloatArray) -> None:
+    true = np.array([math.exp(value) for value in values.tolist()])
+
+    assert (np.abs(exponential(values) - true) <= 2 * np.spacing(true)).all()
+
+
+@given(
+    st.lists(st.floats(0, 1e6), min_size=1, max_size=60),
+    st.integers(0, 60),
+    st.randoms(use_true_random=False),
+)
+def test_sums_do_not_depend_on_order_or_grouping(values: list[float], cut: int, order: object) -> None:
+    shuffled = list(values)
+    order.shuffle(shuffled)  # type: ignore[attr-defined]
+    parts = [part for part in (shuffled[:cut], shuffled[cut:]) if part]
+
+    total = sum(row_sums(np.array([part]))[0] for part in parts)
+
+    assert total == row_sums(np.array([values]))[0]
+    assert total * UNIT == pytest.approx(math.fsum(values), rel=1e-12, abs=1e-10)
