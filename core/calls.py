@@ -74,12 +74,12 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def make_call(
-    function: Callable[..., Any],
+    function: Any,
     *,
     kind: Literal["item", "call"],
-    extra_args: tuple[Any, ...] | list[Any] | Mapping[str, Any] = (),
+    extra_args: Any = (),
     env: Mapping[str, str] | None = None,
-    retry: RetryPolicy = RetryPolicy(),
+    retry: RetryPolicy | None = None,
     storage: str | None = None,
 ) -> Call:
     """Read a function's signature once, in the driver.
@@ -101,7 +101,7 @@ def make_call(
         "positional_extras": positional_extras,
         "keyword_extras": tuple(keyword_extras.items()),
         "env": tuple((str(name), str(value)) for name, value in (env or {}).items()),
-        "retry": retry,
+        "retry": retry or RetryPolicy(),
         "storage": storage,
         "name": name_of(function),
     }

@@ -247,6 +247,7 @@ def read_commit(storage: Storage, ref: DurableRef) -> Commit | None:
     content = serialization.loads(serialization.verify(ref.key, storage.get(key), key))
     if content == MARKER:
         return None
+    made: Commit
     batch, item, made = content
     if (batch, item) != (ref.batch, ref.item):
         raise IntegrityError(f"{key} holds the commit of another batch; it is not read")
@@ -255,8 +256,9 @@ def read_commit(storage: Storage, ref: DurableRef) -> Commit | None:
         return made
     parts = []
     for entry in made.values:
-        data = entry
-        if not isinstance(entry, bytes):
+        if isinstance(entry, bytes):
+            data = entry
+        else:
             place, digest = entry
             try:
                 data = storage.get(place)

@@ -390,7 +390,7 @@ def attach(job_id: str, address: str | None, backend: ComputeBackend, mapper: Ca
 
 
 class _Stored:
-    """A durable job whose futures came here inside a result: reads their commits, and deletes the job after the last."""
+    """A durable job whose futures came here inside a result; deletes the job once all of them have theirs."""
 
     def __init__(self, address: str, job_id: str, key: bytes) -> None:
         self.job_id = job_id

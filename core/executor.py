@@ -202,15 +202,16 @@ class FunctionExecutor(Executor):
             Gets the list of map results in input order, and runs in a worker.
         reduce_by : "object", optional
             Reduce the results of each object by themselves, as soon as they are there; the future's result is a dict
-            from ``(address, key)`` to reduced value, in input order.
+            from the object's address to its reduced value, in input order.
         combine : callable, optional
             Associative function of two results. They are merged here in input order as they arrive, so that they
             never all sit in memory; `reduce_fn` then gets a list of the one merged value.
         """
         if reduce_by not in (None, "object"):
             raise ConfigError(f"reduce_by must be None or 'object', not {reduce_by!r}")
-        if not callable(reduce_fn) or not (combine is None or callable(combine)):
-            raise ConfigError("reduce_fn and combine must be functions")
+        for function in (reduce_fn, combine):
+            if function is not None and not callable(function):
+                raise ConfigError(f"reduce_fn and combine must be functions, not {type(function).__name__}")
         partitions: list[Partition] = []
         if reduce_by == "object":
             data = _recorded(self._objects(map_fn, data, options), partitions)

@@ -42,11 +42,14 @@ class Feed:
             self._stopped = True
             self._changed.notify()
 
+    def _is_stopped(self) -> bool:
+        return self._stopped
+
     def _read(self) -> None:
         index = 0
         error: BaseException | None = None
         try:
-            while not self._stopped:
+            while True:
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopped or len(self.items) < self._want)
                     count = max(1, self._want - len(self.items))
@@ -60,9 +63,9 @@ class Feed:
                         self._wake()
                         starved = False
                     count -= 1
-                    if self._stopped:
+                    if self._is_stopped():
                         break
-                if count > 0:
+                if count > 0 or self._is_stopped():
                     break
         except BaseException as cause:
             error = InputError(

@@ -182,8 +182,8 @@ class Future(BaseFuture[Any]):
 class FutureList(Sequence[Future]):
     """The futures of one map, in input order.
 
-    `made` holds those made so far. While the input is a generator the list grows; iterating yields futures as they are made, and ``len``
-    waits for the end of the input.
+    `made` holds those made so far. While the input is a generator the list grows; iterating yields futures as they
+    are made, and ``len`` waits for the end of the input.
     """
 
     def __init__(self, job_id: str = "", mapper: Callable[..., FutureList] | None = None) -> None:
@@ -222,7 +222,8 @@ class FutureList(Sequence[Future]):
                     raise self._error
                 return
             with self._grown:
-                self._grown.wait_for(lambda: self._complete.is_set() or len(self.made) > index)
+                while not self._complete.is_set() and len(self.made) <= index:
+                    self._grown.wait()
 
     def __len__(self) -> int:
         self._complete.wait()

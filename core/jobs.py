@@ -60,7 +60,7 @@ def this_owner() -> str:
 
 
 def _birth(pid: int) -> str:
-    """Return when a process was started, in the kernel's own unit, "" if there is none such, "?" if it cannot be told."""
+    """Return when a process was started, in the kernel's unit; "" if there is none such, "?" if that is not told."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[19].decode()

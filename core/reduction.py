@@ -76,20 +76,21 @@ def _reduce_objects(
     reduce_fn: Callable[..., Any],
     combine: Callable[[Any, Any], Any] | None,
     groups: Sequence[Partition],
-) -> dict[tuple[str, str], Any]:
-    pending: dict[tuple[str, str], Future] = {}
+) -> dict[str, Any]:
+    pending: dict[str, Future] = {}
     merged: list[Any] = []
+    name = ""
     for index, future in enumerate(futures):
-        name = groups[index].address, groups[index].key
-        if merged and index and name != (groups[index - 1].address, groups[index - 1].key):
-            last = groups[index - 1].address, groups[index - 1].key
-            pending[last] = executor.submit(reduce_fn, merged)
+        group = groups[index]
+        before, name = name, f"{group.address}/{group.key}"
+        if merged and name != before:
+            pending[before] = executor.submit(reduce_fn, merged)
             merged = []
         _merge(merged, follow(future.result()), combine)
         futures.release(index)
     if merged:
-        pending[groups[-1].address, groups[-1].key] = executor.submit(reduce_fn, merged)
-    return {name: future.result() for name, future in pending.items()}
+        pending[name] = executor.submit(reduce_fn, merged)
+    return {address: future.result() for address, future in pending.items()}
 
 
 def _merge(merged: list[Any], value: Any, combine: Callable[[Any, Any], Any] | None) -> None:

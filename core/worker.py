@@ -27,21 +27,36 @@ Mark = Callable[[int, float], None]
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-class _Tee(io.TextIOBase):
-    """Passes text on to a stream and keeps the end of it."""
+class _Log:
+    """The end of what a task writes to either stream."""
 
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
+    def __init__(self) -> None:
         self.kept: list[str] = []
         self._size = 0
 
-    def write(self, text: str) -> int:
-        if self._stream is not None:
-            self._stream.write(text)
+    def add(self, text: str) -> None:
         self.kept.append(text)
         self._size += len(text)
         while self._size - len(self.kept[0]) > LOG_LIMIT:
             self._size -= len(self.kept.pop(0))
+
+    def take(self) -> str:
+        text = "".join(self.kept)[-LOG_LIMIT:]
+        self.kept, self._size = [], 0
+        return text
+
+
+class _Tee(io.TextIOBase):
+    """Passes text on to a stream and keeps it in a log."""
+
+    def __init__(self, stream: TextIO | None, log: _Log) -> None:
+        self._stream = stream
+        self._log = log
+
+    def write(self, text: str) -> int:
+        if self._stream is not None:
+            self._stream.write(text)
+        self._log.add(text)
         return len(text)
 
     def flush(self) -> None:
@@ -63,24 +78,16 @@ class _Tee(io.TextIOBase):
     def encoding(self) -> str:  # type: ignore[override]
         return getattr(self._stream, "encoding", None) or "utf-8"
 
-    def take(self) -> str:
-        text = "".join(self.kept)[-LOG_LIMIT:]
-        self.kept, self._size = [], 0
-        return text
-
 
 @contextlib.contextmanager
-def _surroundings(call: Call) -> Iterator[_Tee]:
-    """The environment of a batch: the job's variables, and standard streams that are listened to."""
+def _surroundings(call: Call) -> Iterator[_Log]:
+    """Give a batch the job's environment variables, and standard streams that are listened to."""
     before = {name: os.environ.get(name) for name, _ in call.env}
     os.environ.update(call.env)
-    tee, streams = _Tee(sys.stdout), (sys.stdout, sys.stderr)
-    errors = _Tee(sys.stderr)
-    errors.kept = tee.kept
-    errors.take = tee.take  # type: ignore[method-assign]
-    sys.stdout, sys.stderr = tee, errors  # type: ignore[assignment]
+    log, streams = _Log(), (sys.stdout, sys.stderr)
+    sys.stdout, sys.stderr = (_Tee(stream, log) for stream in streams)
     try:
-        yield tee
+        yield log
     finally:
         sys.stdout, sys.stderr = streams
         for stream in streams:

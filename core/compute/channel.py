@@ -71,7 +71,7 @@ class Channel:
 
     def queue(self, segments: Sequence[Buffer]) -> None:
         """Put a message into the outbox."""
-        views = [view if view.format == "B" else view.cast("B") for view in map(memoryview, segments)]
+        views = [memoryview(segment).cast("B") for segment in segments]
         sizes = [view.nbytes for view in views]
         released = []
         while self._released:

@@ -33,7 +33,8 @@ from core.serialization import Buffer, Packed
 from core.worker import Mark, describe, run
 
 NOTE = struct.Struct("<cqq")
-"""Driver to zygote: (b"S", worker, 0) with three descriptors; (b"K", worker, signal). Back: (b"S", worker, pid), (b"D", worker, status)."""
+"""To the zygote: (b"S", worker, 0) with three descriptors, (b"K", worker, signal); back: (b"S", worker, pid),
+(b"D", worker, status)."""
 
 SLOT = struct.Struct("<qqd")
 """What a worker is doing, in memory it shares with the driver: batch, position in it or -1, monotonic start."""
@@ -129,11 +130,11 @@ def _serve(control: socket.socket) -> None:
     signal.set_wakeup_fd(bell_write, warn_on_full_buffer=False)
     try:
         while True:
-            ready, _, _ = select.select([control, bell_read], [], [])
+            ready, _, _ = select.select([control.fileno(), bell_read], [], [])
             if bell_read in ready:
                 os.read(bell_read, 4096)
                 _reap(control, children)
-            if control in ready and not _obey(control, children, (bell_read, bell_write)):
+            if control.fileno() in ready and not _obey(control, children, (bell_read, bell_write)):
                 return
     except OSError:
         return  # the driver is gone
