@@ -164,7 +164,7 @@ def _clean(arguments: argparse.Namespace) -> int:
     from core.storage.base import open_storage
 
     address, jobs = _listed(arguments)
-    chosen = chosen_jobs(jobs, arguments.job, 0.0 if arguments.all else arguments.older_than, time.time())
+    chosen = chosen_jobs(jobs, arguments.job, None if arguments.all else arguments.older_than, time.time())
     if not arguments.dry_run and chosen:
         with closing(open_storage(address)) as storage:
             for job in chosen:
@@ -184,7 +184,7 @@ def _clean(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def chosen_jobs(jobs: Iterable[JobInfo], ids: Sequence[str], older_than: float, now: float) -> list[JobInfo]:
+def chosen_jobs(jobs: Iterable[JobInfo], ids: Sequence[str], older_than: float | None, now: float) -> list[JobInfo]:
     """Return the jobs that may and shall be removed.
 
     Parameters
@@ -193,8 +193,8 @@ def chosen_jobs(jobs: Iterable[JobInfo], ids: Sequence[str], older_than: float, 
         What is in the storage.
     ids : sequence of str
         Jobs to remove however old; if empty, every job whose lease ran out long enough ago.
-    older_than : float
-        Seconds since the lease ran out.
+    older_than : float, optional
+        Seconds since the lease ran out; None for every job whose owner is known to be gone.
     now : float
         Seconds since the epoch.
 
@@ -205,13 +205,20 @@ def chosen_jobs(jobs: Iterable[JobInfo], ids: Sequence[str], older_than: float, 
     """
     known = {job.job_id: job for job in jobs}
     if not ids:
-        return [job for job in known.values() if job.state != "running" and job.lease_expires + older_than <= now]
+        return [job for job in known.values() if job.state != "running" and _is_left(job, older_than, now)]
     for job_id in ids:
         if job_id not in known:
             raise InputError(f"there is no job {job_id}; fanfold jobs lists those that are there")
         if known[job_id].state == "running":
             raise InputError(f"job {job_id} is being run by {known[job_id].owner}; stop that process first")
     return [known[job_id] for job_id in dict.fromkeys(ids)]
+
+
+def _is_left(job: JobInfo, older_than: float | None, now: float) -> bool:
+    if older_than is None:
+        # The results of a finished job may still be read by its driver, as long as that renews the lease.
+        return job.state == "interrupted" or job.lease_expires <= now
+    return job.lease_expires + older_than <= now
 
 
 def _listed(arguments: argparse.Namespace) -> tuple[str, list[JobInfo]]:
@@ -227,8 +234,12 @@ def _listed(arguments: argparse.Namespace) -> tuple[str, list[JobInfo]]:
     return address, sorted(jobs, key=lambda job: job.created)
 
 
+def _holds(job: JobInfo, now: float) -> bool:
+    return job.state != "interrupted" and job.lease_expires > now
+
+
 def _row(job: JobInfo, now: float) -> Row:
-    lease = f"alive, {readable_age(job.lease_expires - now)} left" if job.lease_expires > now else "dead"
+    lease = f"alive, {readable_age(job.lease_expires - now)} left" if _holds(job, now) else "dead"
     done = f"{job.done}/{job.tasks}"
     return (
         job.job_id,

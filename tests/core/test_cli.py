@@ -17,6 +17,7 @@ from core.doctor import Check
 from core.errors import InputError, NotFound, StorageUnavailable
 from core.storage.base import Storage
 
+ROOT = Path(__file__).resolve().parents[2]
 NOW = 1_000_000.0
 HOUR = 3600.0
 
@@ -146,6 +147,36 @@ class TestJobs:
         assert main(["jobs"]) == 130
 
 
+ABANDONED = """
+import os, sys
+from core import FunctionExecutor
+executor = FunctionExecutor(compute="serial", storage=sys.argv[1], durable=True)
+futures = executor.map(abs, [-1, -2, -3])
+futures.results()
+print(futures.job_id, flush=True)
+os._exit(1)
+"""
+
+
+def test_what_a_dead_driver_left_is_listed_then_removed_for_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = f"file://{tmp_path}/jobs"
+    driver = subprocess.run(
+        [sys.executable, "-c", ABANDONED, address], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    job_id = driver.stdout.strip()
+
+    main(["jobs", "--storage", address, "--json"])
+    listed = json.loads(capsys.readouterr().out)["jobs"]
+    status = main(["clean", "--storage", address, job_id])
+
+    assert [(job["job_id"], job["tasks"], job["done"]) for job in listed] == [(job_id, 3, 3)]
+    assert listed[0]["bytes"] > 0
+    assert status == 0
+    assert [path for path in (tmp_path / "jobs").rglob("*") if path.is_file()] == []
+
+
 class TestClean:
     def test_removes_jobs_dead_for_a_day(self, shelf: Shelf, capsys: pytest.CaptureFixture[str]) -> None:
         status = main(["clean"])
@@ -198,10 +229,16 @@ class TestClean:
 
         assert (caught.value.code, shelf.removed) == (2, [])
 
-    def test_a_lease_that_has_not_run_out_protects_a_job(self) -> None:
-        held = Job("held", lease_expires=NOW + 1)
+    def test_a_driver_known_to_be_gone_leaves_its_job_to_all_before_the_lease_runs_out(self) -> None:
+        gone = Job("gone", lease_expires=NOW + 1)
 
-        assert chosen_jobs([held], [], 0.0, NOW) == []  # type: ignore[list-item]
+        assert chosen_jobs([gone], [], None, NOW) == [gone]  # type: ignore[list-item]
+        assert chosen_jobs([gone], [], 60.0, NOW) == []  # type: ignore[list-item]
+
+    def test_results_that_a_driver_may_still_read_are_spared(self) -> None:
+        read = Job("read", state="finished", lease_expires=NOW + 1)
+
+        assert chosen_jobs([read], [], None, NOW) == []  # type: ignore[list-item]
 
     def test_a_job_named_twice_is_removed_once(self) -> None:
         assert chosen_jobs([DEAD], ["dead", "dead"], 0.0, NOW) == [DEAD]  # type: ignore[list-item]
