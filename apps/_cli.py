@@ -50,8 +50,11 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags every app has: where it runs, where its results go, what it says."""
+def add_common_flags(parser: argparse.ArgumentParser, *, resumable: bool = True) -> None:
+    """Add the flags every app has: where it runs and what it says.
+
+    With `resumable` unset, for a command of a few seconds, those of durable jobs and of dry runs are left out.
+    """
     where = parser.add_argument_group("where it runs (defaults: FANFOLD_* variables, fanfold.toml, this machine)")
     where.add_argument("--compute", metavar="ADDRESS", help="backend: process (this machine), serial, ...")
     where.add_argument("--storage", metavar="ADDRESS", help="storage of durable jobs: file:///folder, ...")
@@ -59,11 +62,14 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--memory", metavar="SIZE", help="memory a task may use, such as 512MB")
     where.add_argument("--timeout", metavar="TIME", help="time a task may take, such as 30s or 5m")
     where.add_argument("--retries", metavar="N", help="further attempts after a task's first")
-    where.add_argument("--durable", action="store_true", help="keep the job in storage, so that it can be resumed")
-    where.add_argument("--resume", metavar="JOB", help="take up a durable job again; repeat the flags it had")
+    if resumable:
+        where.add_argument("--durable", action="store_true", help="keep the job in storage, so that it can be resumed")
+        where.add_argument("--resume", metavar="JOB", help="take up a durable job again; repeat the flags it had")
     says = parser.add_argument_group("what it says")
     says.add_argument("--json", action="store_true", help="one JSON object on stdout, progress as JSON lines on stderr")
-    says.add_argument("--dry-run", action="store_true", help="print tasks, CPU time, memory and cost; run nothing")
+    if resumable:
+        says.add_argument("--dry-run", action="store_true", help="print tasks, CPU time, memory and cost; run nothing")
+    parser.set_defaults(**({} if resumable else {"durable": False, "resume": None}))
     says.add_argument("--config", metavar="FILE.toml", help="settings of the app, named like its flags; flags win")
     loud = says.add_mutually_exclusive_group()
     loud.add_argument("--quiet", action="store_true", help="no progress and no table")
@@ -102,6 +108,9 @@ class Session:
         elif not flags.quiet:
             listeners.append(ProgressBar())
         try:
+            if flags.resume:
+                self.job_id = flags.resume
+                return FunctionExecutor.attach(flags.resume, listeners=listeners, **given)
             return FunctionExecutor(durable=True if flags.durable else None, listeners=listeners, **given)
         except ConfigError as error:
             raise ConfigError(re.sub(r"^argument: (\w+) = ", r"--\1 ", str(error))) from error

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import as_completed
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,9 +14,9 @@ from apps.montecarlo.calibration import TALK_LAST_PRICE, TALK_MODEL, calibrate
 from apps.montecarlo.dataset import PriceHistory, load_history
 from apps.montecarlo.models import FloatArray, Model
 from apps.montecarlo.params import Params, touch_price
-from apps.montecarlo.simulation import SimulationSpec, _uses_numba, estimate_cpu_seconds, merge, simulate_blocks
+from apps.montecarlo.simulation import SimulationSpec, estimate_cpu_seconds, merge, simulate_blocks, uses_numba
 from apps.montecarlo.summary import Summary
-from core import ConfigError, Future, FunctionExecutor, InputError
+from core import ConfigError, FunctionExecutor, Future, FutureList, InputError
 
 RISK_DAYS = (1, 5, 10)
 """Holding periods in trading days that risk figures are customarily given for, besides the horizon."""
@@ -71,6 +70,14 @@ class Plan:
     def task_cpu_seconds(self) -> float:
         """Estimated CPU seconds of one task."""
         return self.cpu_seconds / len(self.ranges)
+
+
+class Part(NamedTuple):
+    """What one task returns: its summary, the CPU seconds it took, and the seed it used."""
+
+    summary: Summary
+    cpu_seconds: float
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +170,11 @@ def _laid_out(
         )
     except ValueError as error:
         raise ConfigError(f"this forecast cannot be simulated: {error}") from error
+    if params.engine == "numba" and not uses_numba(spec):
+        raise ConfigError(
+            "--engine numba needs numba (pip install 'fanfold[fast]') and simulates daily steps of --model gbm for one "
+            "price, without --antithetic or --exact; choose --engine auto"
+        )
     return Prepared(params, history, model, spec, touch, drift, volatility)
 
 
@@ -195,30 +207,43 @@ def plan(spec: SimulationSpec, workers: int, invocations: int | None = None) -> 
         Number of tasks, instead of tasks of about one CPU second.
     """
     cpu = estimate_cpu_seconds(spec)
+    return Plan(tuple(block_ranges(spec.n_blocks, cpu, workers, invocations)), cpu)
+
+
+def block_ranges(blocks: int, cpu: float, workers: int, invocations: int | None = None) -> list[tuple[int, int]]:
+    """Split `blocks` that take `cpu` CPU seconds in all into (first, count) ranges; see ``plan``."""
     rounds = math.ceil(max(1, min(MAX_TASKS, round(cpu / TASK_CPU_SECONDS))) / workers)
-    count = min(invocations or rounds * workers, spec.n_blocks)
-    cuts = [spec.n_blocks * part // count for part in range(count + 1)]
-    return Plan(tuple((start, stop - start) for start, stop in zip(cuts, cuts[1:], strict=False)), cpu)
+    count = min(invocations or rounds * workers, blocks)
+    cuts = [blocks * part // count for part in range(count + 1)]
+    return [(start, stop - start) for start, stop in zip(cuts, cuts[1:], strict=False)]
 
 
-def simulate(first: int, count: int, spec: SimulationSpec) -> tuple[Summary, float]:
-    """Map function: the summary of a range of blocks, and the CPU seconds it took."""
+def simulate(first: int, count: int, spec: SimulationSpec) -> Part:
+    """Map function: the summary of a range of blocks, with what it cost."""
     started = time.process_time()
     summary = simulate_blocks(spec, first, count)
-    return summary, time.process_time() - started
+    return Part(summary, time.process_time() - started, spec.seed)
 
 
-def fold(parts: Iterable[Future]) -> tuple[Summary, float]:
-    """Merge the results of ``simulate`` as they arrive; order and grouping do not change the summary."""
-    total: Summary | None = None
-    cpu = 0.0
-    for part in as_completed(list(parts)):
-        summary, seconds = part.result()
-        total = summary if total is None else merge([total, summary])
-        cpu += seconds
+def fold(futures: Iterable[Future]) -> tuple[Part, int]:
+    """Merge the results of ``simulate`` as they arrive; returns the whole and the number of tasks.
+
+    Grouping does not change the summary, and a merged part is let go, so memory is flat in the number of tasks.
+    """
+    total: Part | None = None
+    tasks = 0
+    for tasks, future in enumerate(futures, 1):
+        part: Part = future.result()
+        if isinstance(futures, FutureList):
+            futures.release(tasks - 1)
+        total = part if total is None else _joined(total, part)
     if total is None:
         raise InputError("the job has no tasks, so there is nothing to sum up")
-    return total, cpu
+    return total, tasks
+
+
+def _joined(left: Part, right: Part) -> Part:
+    return Part(merge([left.summary, right.summary]), left.cpu_seconds + right.cpu_seconds, left.seed)
 
 
 def run(
@@ -243,7 +268,7 @@ def run(
     """
     started = time.perf_counter() if started is None else started
     ranges = plan(prepared.spec, executor.workers, prepared.params.invocations).ranges
-    futures = executor.map(simulate, ranges, extra_args=(prepared.spec,))
+    futures = executor.map(simulate, ranges, extra_args=(prepared.spec,), batch_size=1)
     if meanwhile is not None:
         meanwhile()
     return collect(prepared, futures, executor.workers, started)
@@ -257,14 +282,12 @@ def collect(prepared: Prepared, futures: Iterable[Future], workers: int, started
     ConfigError
         The job was started with other parameters.
     """
-    parts = list(futures)
-    summary, cpu = fold(parts)
-    spec = prepared.spec
-    if (summary.forecasts, summary.horizons, summary.bounds) != (spec.forecasts, spec.horizons, spec.bounds):
-        raise ConfigError("the job to resume was started with other parameters; repeat its flags, or start anew")
-    return Result(prepared, summary, time.perf_counter() - started, cpu, len(parts), workers, engine_used(spec))
-
-
-def engine_used(spec: SimulationSpec) -> str:
-    """Return what runs the daily loop; it never changes a result."""
-    return "numba" if _uses_numba(spec) else "numpy"
+    whole, tasks = fold(futures)
+    summary, spec = whole.summary, prepared.spec
+    ours = (spec.seed, spec.s0, spec.forecasts, spec.horizons, spec.bounds, spec.levels, spec.drawdown_bound)
+    theirs = (whole.seed, summary.s0, summary.forecasts, summary.horizons, summary.bounds, summary.levels,
+              summary.drawdown_bound)  # fmt: skip
+    if ours != theirs:
+        raise ConfigError("--resume: the job was started with other parameters; repeat the flags it had, or start anew")
+    seconds = time.perf_counter() - started
+    return Result(prepared, summary, seconds, whole.cpu_seconds, tasks, workers, "numba" if uses_numba(spec) else "numpy")

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from apps.montecarlo.figures import as_date, forecast_dates
+from apps.montecarlo.figures import TRADING_DAYS_PER_YEAR, as_date, forecast_dates
 from apps.montecarlo.job import Result, middle, portfolio_value
 
 INK = "#1b2733"
@@ -28,6 +28,8 @@ TAIL_CUT = 0.999
 """Share of the forecasts that the axis of a histogram reaches to; a few outliers would squeeze the rest."""
 LABEL_GAP = 0.058
 """Least distance of two labels at the fan's end, as a share of the axis height."""
+ZERO_BASE = 0.5
+"""The price axis begins at zero when the lowest price is below this share of the highest."""
 MOST_HISTORY = 1.0
 """Past shown before a fan, as a multiple of the horizon."""
 
@@ -48,16 +50,23 @@ def fan_png(result: Result) -> bytes:
         axes.plot(np.arange(-len(past) + 1, 1), past, color=INK, linewidth=0.9)
     for name, price in result.prepared.touch.items():
         axes.axhline(price, color=RED, linewidth=0.9, linestyle=(0, (5, 3)))
-        axes.annotate(f"touch {name}", (-len(past) + 1, price), (2, 3), textcoords="offset points", color=RED,
+        axes.annotate(f"touch {name}", (0, price), (4, 3), textcoords="offset points", color=RED,
                       fontsize=FONT - 1)  # fmt: skip
     axes.axvline(0, color=SOFT_INK, linewidth=0.7)
     axes.set_xlim(-len(past) + 1, summary.horizons[-1])
-    axes.set_ylim(bottom=0)
+    lowest = min(min(curves[levels[0]]), float(past.min()))
+    if lowest < ZERO_BASE * max(curves[levels[-1]]):
+        axes.set_ylim(bottom=0)
     _label_ends(axes, {q: curve[-1] for q, curve in curves.items()}, float(days[-1]))
     _date_axis(axes, result, len(past))
-    axes.annotate(f"{_price(s0)}", (0, s0), (-5, 6), textcoords="offset points", ha="right", color=INK, fontsize=FONT)
-    axes.set_title(f"{_unit(result)}: past and {params.days:,}-day percentile fan", **_TITLE)
-    return _png(figure, left=0.115, right=0.815)
+    left_of_today = len(past) > 1
+    axes.annotate(
+        f"today {_price(s0)}", (0, 0.02), (-5 if left_of_today else 5, 0), xycoords=("data", "axes fraction"),
+        textcoords="offset points", ha="right" if left_of_today else "left", color=INK, fontsize=FONT,
+        bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1},
+    )  # fmt: skip
+    axes.set_title(f"{_unit(result)}: percentiles ahead", **_TITLE)
+    return _png(figure, left=0.115, right=0.815, bottom=0.125 if axes.get_xlabel() else 0.085)
 
 
 def histogram_png(result: Result) -> bytes:
@@ -69,7 +78,7 @@ def histogram_png(result: Result) -> bytes:
     left = min(min(summary.min(day) for day in days), summary.s0)
     for axes, day in zip(panels, days, strict=True):
         _histogram(axes, result, day)
-        axes.set_xlim(max(0.0, left - 0.03 * (right - left)), right)
+        axes.set_xlim(max(0.0, left - 0.15 * (right - left)), right)
     panels[-1].set_xlabel(_unit(result), color=SOFT_INK, fontsize=FONT - 1)
     return _png(figure, left=0.115, right=0.965, bottom=0.5 / figure.get_figheight(), hspace=0.42)
 
@@ -84,18 +93,18 @@ def _histogram(axes: Axes, result: Result, day: int) -> None:
     top = float(counts.max())
     axes.set_ylim(0, top * 1.42)
     peak = float(centres[int(counts.argmax())])
-    axes.annotate(f"peak near {_price(peak)}:\n{int(top):,} forecasts a bin", (peak, top), (10, 1),
-                  textcoords="offset points", color=SOFT_INK, fontsize=FONT - 1.5, va="center")  # fmt: skip
+    axes.annotate(f"peak near {_price(peak)}: {int(top):,}\nforecasts in {_price(widths[0])} wide bins",
+                  (1.0, 0.9), xycoords="axes fraction", color=SOFT_INK, fontsize=FONT - 1.5, ha="right", va="top")  # fmt: skip
     axes.plot([s0, s0], [0, top * 1.12], color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
     axes.annotate(f"today {_price(s0)}", (s0, top * 1.12), (0, 3), textcoords="offset points", color=INK,
                   fontsize=FONT - 1.5, ha="center")  # fmt: skip
     for index, confidence in enumerate(reversed(result.prepared.params.confidence)):
         price = s0 * (1.0 - summary.var_es(day, confidence).var)
-        height = top * (0.40 + 0.28 * index)
+        height = top * (0.34 + 0.3 * index)
         axes.plot([price, price], [0, height], color=RED, linewidth=1.1)
-        loss = f"VaR {confidence:.4g}: {_loss(s0 - price)}".replace(f"{confidence:.4g}", _percent(confidence))
+        loss = f"VaR {_percent(confidence)}: {_loss(s0 - price)}"
         axes.annotate(loss, (price, height), (0, 3), textcoords="offset points", color=RED, fontsize=FONT - 1.5,
-                      ha="right" if index else "center")  # fmt: skip
+                      ha="right")  # fmt: skip
     axes.yaxis.set_visible(False)
     axes.spines["left"].set_visible(False)
     axes.grid(False)
@@ -163,11 +172,12 @@ def _date_axis(axes: Axes, result: Result, past: int) -> None:
         return
     ahead = [as_date(day) for day in forecast_dates(history, tuple(range(1, end + 1)))]
     calendar = [*history.dates[-past:], *(day for day in ahead if day is not None)]
-    ticks = _starts(calendar, "%Y") if len(calendar) > 500 else _starts(calendar, "%b %Y")
+    yearly = len(calendar) > 2.5 * TRADING_DAYS_PER_YEAR
+    ticks = _starts(calendar, "%Y" if yearly else "%b %Y")
     if len(ticks) < 2:
         axes.set_xlabel("trading days from the last price", color=SOFT_INK, fontsize=FONT - 1)
         return
-    every = -(-len(ticks) // 6)
+    every = -(-len(ticks) // (6 if yearly else 4))
     axes.set_xticks([index - past + 1 for index, _ in ticks[::every]], [label for _, label in ticks[::every]])
 
 
@@ -186,7 +196,7 @@ def _unit(result: Result) -> str:
 
 
 def _price(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 
 
 def _loss(value: float) -> str:

@@ -1,0 +1,169 @@
+"""The option command: parameters, one task a range of blocks, and the price with its standard error."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from apps._params import check_fields, choice, number, setting, whole
+from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED
+from core import ConfigError, FunctionExecutor
+
+DESCRIPTION = """\
+Option: price a European, Asian (arithmetic mean) or barrier option under geometric Brownian motion by simulation, with its
+standard error and the variance reduction of your choice. Rates and volatility are per year, in percent or as fractions.
+"""
+KINDS = ("european", "asian", "barrier")
+RIGHTS = ("call", "put")
+BARRIERS = ("up-and-out", "up-and-in", "down-and-out", "down-and-in")
+METHODS = ("plain", "antithetic", "control", "antithetic+control", "sobol")
+STEP_CPU_SECONDS = 16e-9
+"""CPU time of one simulated step; enough to size tasks."""
+MAX_STEPS = 25_200
+
+
+def rate(value: Any) -> float:
+    """Parse a yearly rate: ``3%`` or ``0.03``."""
+    if isinstance(value, str) and value.strip().endswith("%"):
+        return float(number(-100.0, 1000.0)(value.strip()[:-1])) / 100.0
+    return float(number(-1.0, 10.0)(value))
+
+
+def volatility(value: Any) -> float:
+    """Parse a yearly volatility above zero: ``20%`` or ``0.2``."""
+    result = rate(value)
+    if result <= 0.0:
+        raise ValueError
+    return result
+
+
+_positive = number(0.0, open_ends=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionParams:
+    """Everything that determines the price of an option."""
+
+    kind: str = setting("european", choice(*KINDS), f"one of {', '.join(KINDS)}", ", ".join(KINDS), "NAME")
+    right: str = setting("call", choice(*RIGHTS), "call or put", "call or put", "NAME")
+    spot: float = setting(100.0, _positive, "a positive number", "price of the asset today, in currency", "PRICE")
+    strike: float = setting(110.0, _positive, "a positive number", "strike price, in currency", "PRICE")
+    rate: float = setting(
+        0.03, rate, "a rate a year such as 3% or 0.03", "interest a year, continuously compounded", "RATE"
+    )
+    dividend: float = setting(0.0, rate, "a rate a year such as 1% or 0.01", "dividend yield a year, likewise", "RATE")
+    volatility: float = setting(
+        0.2, volatility, "a positive volatility a year such as 20% or 0.2", "volatility a year", "VOL"
+    )
+    years: float = setting(1.0, number(0.0, 100.0, open_ends=True), "a number above 0, below 100", "expiry", "YEARS")
+    steps: int = setting(
+        252, whole(1, MAX_STEPS), f"a whole number from 1 to {MAX_STEPS}",
+        "equal steps to expiry: dates of an Asian mean, looks at a barrier", "N",
+    )  # fmt: skip
+    barrier: float = setting(0.0, number(0.0), "a positive number", "barrier price, for kind barrier", "PRICE")
+    barrier_type: str = setting(
+        "", choice("", *BARRIERS), f"one of {', '.join(BARRIERS)}", ", ".join(BARRIERS), "NAME"
+    )
+    method: str = setting(
+        "control", choice(*METHODS), f"one of {', '.join(METHODS)}", f"variance reduction: {', '.join(METHODS)}", "NAME"
+    )
+    paths: int = setting(100_000, whole(2, 10**10), "a whole number from 2 to 1e10", "simulated paths", "N")
+    seed: int = setting(
+        DEFAULT_SEED, whole(0, MAX_SEED), "a whole number from 0 to 2**64 - 1", "seed of all random numbers", "SEED"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.kind == "barrier" and not (self.barrier and self.barrier_type):
+            raise ConfigError("--kind barrier needs --barrier PRICE and --barrier-type, such as up-and-out")
+        if self.kind != "barrier" and (self.barrier or self.barrier_type):
+            raise ConfigError(f"--barrier and --barrier-type have no meaning for --kind {self.kind}; use --kind barrier")
+        if self.method.startswith("antithetic") and self.paths % 2:
+            raise ConfigError(f"--paths {self.paths}: antithetic paths come in pairs; give an even number")
+
+
+def option_spec(params: OptionParams) -> Any:
+    """Return what the workers receive.
+
+    Raises
+    ------
+    ConfigError
+        The contract cannot be priced by this method.
+    """
+    from apps.montecarlo.models import GBM
+    from apps.montecarlo.options import Option
+    from apps.montecarlo.pricing import OptionSpec
+
+    step = params.years / params.steps
+    try:
+        contract = Option(
+            params.kind, params.right, params.strike, params.steps, params.barrier, params.barrier_type
+        )
+        model = GBM(0.0, params.volatility * step**0.5)
+        return OptionSpec(
+            contract, model, params.spot, params.rate * step, params.paths, params.seed, params.dividend * step, params.method
+        )
+    except ValueError as error:
+        raise ConfigError(f"this option cannot be priced: {error}") from error
+
+
+def price_part(first: int, count: int, spec: Any) -> Any:
+    """Map function: the sums of a range of blocks."""
+    from apps.montecarlo.pricing import price_blocks
+
+    return price_blocks(spec, first, count)
+
+
+def run(params: OptionParams, executor: FunctionExecutor) -> dict[str, Any]:
+    """Price an option; returns its figures, JSON-ready."""
+    from apps.montecarlo.figures import versions
+    from apps.montecarlo.job import block_ranges
+    from apps.montecarlo.pricing import merge_prices, price
+
+    spec = option_spec(params)
+    cpu = spec.simulated_paths * params.steps * STEP_CPU_SECONDS
+    ranges = block_ranges(spec.n_blocks, cpu, executor.workers)
+    futures = executor.map(price_part, ranges, extra_args=(spec,), batch_size=1)
+    sums = merge_prices(future.result() for future in futures)
+    value = price(spec, sums)
+    return {
+        "command": "option",
+        "model": "gbm",
+        **{name: getattr(params, name) for name in params.__dataclass_fields__},
+        "price": value.value,
+        "standard_error": value.se,
+        "simulated_paths": spec.simulated_paths,
+        "path_steps": sums.path_steps,
+        "black_scholes": black_scholes_price(params),
+        "versions": versions(),
+        "result_sha256": sums.digest(),
+    }
+
+
+def black_scholes_price(params: OptionParams) -> float | None:
+    """Return the closed-form price of a European option, None for the others."""
+    from apps.montecarlo.options import black_scholes
+
+    if params.kind != "european":
+        return None
+    # A dividend yield is the same as a lower spot: Merton, Bell J. Economics 4 (1973).
+    spot = params.spot * math.exp(-params.dividend * params.years)
+    return black_scholes(params.right, spot, params.strike, params.rate, params.volatility, params.years)
+
+
+def as_text(figures: dict[str, Any]) -> str:
+    """Return the price for people."""
+    barrier = f", {figures['barrier_type']} at {figures['barrier']:g}" if figures["kind"] == "barrier" else ""
+    rows = [
+        ("Contract", f"{figures['kind']} {figures['right']}, spot {figures['spot']:g}, strike {figures['strike']:g}{barrier}, "
+                     f"{figures['years']:g} years in {figures['steps']:,} steps"),
+        ("Market", f"interest {100 * figures['rate']:g}%, dividends {100 * figures['dividend']:g}%, volatility "
+                   f"{100 * figures['volatility']:g}% a year; geometric Brownian motion"),
+        ("Price", f"{figures['price']:.6g} ± {figures['standard_error']:.2g} (standard error)"),
+        ("Simulated", f"{figures['simulated_paths']:,} paths, {figures['path_steps']:,} steps, method {figures['method']}, "
+                      f"seed {figures['seed']}"),
+    ]  # fmt: skip
+    if figures["black_scholes"] is not None:
+        rows.append(("Black-Scholes", f"{figures['black_scholes']:.6g} (closed formula, for comparison)"))
+    return "\n".join(f"{name.ljust(13)}  {value}" for name, value in rows)

@@ -1,0 +1,180 @@
+"""What a forecast leaves behind: a table on the terminal, and the files of its run folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from apps._params import as_flags
+from apps._report import Card, Picture, Section, Table, Text, page
+from apps.montecarlo import tables
+from apps.montecarlo.job import Result
+from apps.montecarlo.params import Params
+from apps.montecarlo.tables import name_of, percent, price
+
+
+def terminal(figures: dict[str, Any]) -> str:
+    """Return the text that is printed when a forecast is done."""
+    facts = tables.facts(figures)
+    width = max(len(name) for name, _ in facts)
+    timing = (
+        f"{figures['wall_seconds']:.2f} s, {figures['cpu_seconds']:.2f} CPU s in {figures['tasks']} tasks "
+        f"on {figures['workers']} workers"
+    )
+    parts = ["\n".join(f"{name.ljust(width)}  {value}" for name, value in [*facts, ["Took", timing]])]
+    for table in (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures)):
+        parts.append(tables.render(table))
+    parts += [f"Note: {note}" for note in figures["notes"]]
+    return "\n\n".join(parts)
+
+
+def warm_up() -> None:
+    """Load what drawing and writing need, while the workers simulate."""
+    import apps.montecarlo.plots  # noqa: F401
+
+    if find_spec("pyarrow") is not None:
+        import pyarrow.parquet  # noqa: F401
+
+
+def run_files(result: Result, figures: dict[str, Any]) -> dict[str, bytes]:
+    """Return every file of the run folder by name."""
+    from apps.montecarlo.plots import fan_png, histogram_png
+
+    fan, histogram = fan_png(result), histogram_png(result)
+    files = {
+        "forecasts.csv": forecasts_csv(figures),
+        "fan.png": fan,
+        "histogram.png": histogram,
+        "report.html": html(figures, result.prepared.params, fan, histogram).encode(),
+        "result.json": (json.dumps(figures, indent=2) + "\n").encode(),
+    }
+    if find_spec("pyarrow") is not None:
+        files["forecasts.parquet"] = forecasts_parquet(figures)
+    return files
+
+
+def forecast_columns(figures: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return day, date, mean, standard deviation and one column a percentile, by name."""
+    fan = figures["fan"]
+    columns: dict[str, list[Any]] = {key: [row[key] for row in fan] for key in ("day", "date", "mean", "sd")}
+    return columns | {f"q{q}": [row["quantiles"][q] for row in fan] for q in figures["quantiles"]}
+
+
+def forecasts_csv(figures: dict[str, Any]) -> bytes:
+    """Return the percentile fan as CSV."""
+    columns = forecast_columns(figures)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return buffer.getvalue().encode()
+
+
+def forecasts_parquet(figures: dict[str, Any]) -> bytes:
+    """Return the percentile fan as Parquet; needs pyarrow."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(forecast_columns(figures)), buffer)
+    return buffer.getvalue()
+
+
+def reproduction(params: Params) -> str:
+    """Return the command that gives the same figures again."""
+    return shlex.join(["python", "-m", "apps.montecarlo", *as_flags(params)])
+
+
+def html(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) -> str:
+    """Return the self-contained report."""
+    end = f"{figures['days']:,}"
+    dated = figures["fan"][-1]["date"]
+    levels = list(figures["quantiles"])
+    lead = (
+        f"{figures['forecasts']:,} simulated price paths over {end} trading days{f' (to {dated})' if dated else ''}, "
+        f"{figures['model']} model, starting from {price(figures['s0'])}. Source: {figures['source']}."
+    )
+    pictures = [
+        Picture(fan, "Past prices and percentile fan of the forecasts", _fan_caption(levels)),
+        Picture(histogram, "Histograms of the price at the middle and the end of the forecast", _histogram_caption(params)),
+    ]
+    footer = (
+        f"fanfold {figures['versions']['fanfold']}, Python {figures['versions']['python']}, "
+        f"numpy {figures['versions']['numpy']}. {figures['wall_seconds']:.2f} s on {figures['workers']} workers. "
+        f"Result SHA-256 {figures['result_sha256']}."
+    )
+    return page(f"Price forecast: {title(figures)}", lead, _cards(figures), pictures, _sections(figures, params), footer)
+
+
+def title(figures: Mapping[str, Any]) -> str:
+    """Return a short name of what was forecast."""
+    if len(figures["assets"]) > 1:
+        return "portfolio of " + ", ".join(asset["name"] for asset in figures["assets"])
+    if figures["preset"]:
+        return f"preset {figures['preset']}"
+    return str(figures["source"]).split(" (packaged")[0] if figures["symbol"] else str(figures["assets"][0]["name"])
+
+
+def _cards(figures: dict[str, Any]) -> list[Card]:
+    levels = list(figures["quantiles"])
+    low, high = levels[0], levels[-1]
+    end = f"after {figures['days']:,} days"
+    cards = []
+    if "0.5" in levels:
+        error = figures["quantiles_se"]["0.5"]
+        cards.append(Card(f"Median price {end}", price(figures["quantiles"]["0.5"]), f"± {price(error)} s.e."))
+    if len(levels) > 1:
+        span = f"{price(figures['quantiles'][low])} to {price(figures['quantiles'][high])}"
+        share = name_of(round(float(high) - float(low), 10))
+        cards.append(Card(f"{share} of forecasts {end}", span, f"{name_of(float(low))} to {name_of(float(high))} percentile"))
+    shown = [row for row in figures["risk"] if row["day"] in (10, figures["days"])]
+    confidence = figures["risk"][-1]["confidence"]
+    for row in shown:
+        if row["confidence"] == confidence:
+            label = f"{row['day']:,}-day VaR at {name_of(confidence)}"
+            cards.append(Card(label, percent(row["var_fraction"]), f"{price(row['var'])} ± {price(row['var_se'])} s.e."))
+    chance = percent(figures["prob_loss"])
+    cards.append(Card(f"Chance of a loss {end}", chance, f"± {percent(figures['prob_loss_se'], 2)} s.e."))
+    if figures["drawdown"]:
+        drawdown = figures["drawdown"]
+        worst = percent(drawdown["quantiles"]["0.95"])
+        cards.append(Card("Mean largest fall from a peak", percent(drawdown["mean"]), f"1 in 20 beyond {worst}"))
+    return cards
+
+
+def _sections(figures: dict[str, Any], params: Params) -> list[Section]:
+    sections: list[Section] = []
+    captions = (
+        "Price units of the source; the last row is the standard error at the last day.",
+        "VaR: the loss not exceeded with that confidence. ES: the mean of the losses beyond it. Price units and % of "
+        "the last price; no interest, no dividends beyond those in the prices.",
+        "Judged at daily closes. Standard errors are of the simulation.",
+    )
+    built = (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures))
+    for (name, header, rows), caption in zip(built, captions, strict=True):
+        sections.append(Table(name, header, rows, caption))
+    parameters = ", ".join(f"{name} {value:.6g}" for name, value in figures["model_parameters"].items())
+    rows = [*tables.facts(figures), ["Model parameters", parameters or "see the prices: drawn from their past returns"]]
+    sections.append(Table("What it stands on", [], rows, facts=True))
+    sections.append(Text("Read with care", figures["notes"]))
+    sections.append(Text("The same again", [reproduction(params)], code=True))
+    return sections
+
+
+def _fan_caption(levels: list[str]) -> str:
+    return (
+        f"Black: past closing prices. Blue: percentiles of the simulated price, from {name_of(float(levels[0]))} to "
+        f"{name_of(float(levels[-1]))}."
+    )
+
+
+def _histogram_caption(params: Params) -> str:
+    return (
+        f"Simulated prices half-way and at the end. Red: the worst {name_of(round(1 - params.confidence[0], 10))}; "
+        "VaR is the distance from today's price to each mark."
+    )

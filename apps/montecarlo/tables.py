@@ -1,0 +1,122 @@
+"""The figures of a forecast as tables for people: the same rows for the terminal and for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Rows = list[list[str]]
+Table = tuple[str, list[str], Rows]
+"""Title, header, rows."""
+
+
+def price(value: float) -> str:
+    """Write a price, or a standard error of one, with digits to suit its size."""
+    if abs(value) >= 1:
+        return f"{value:,.2f}"
+    return f"{value:.4g}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Write a fraction as a percentage."""
+    return f"{100 * share:.{digits}f}%"
+
+
+def name_of(share: float) -> str:
+    """Write a probability as a level: 0.975 is 97.5%."""
+    return f"{100 * share:.6g}%"
+
+
+def fan_table(figures: dict[str, Any]) -> Table:
+    """Percentiles and mean of the price at the risk horizons and the quarters of the forecast."""
+    wanted = {row["day"] for row in figures["risk"]} | {figures["middle_day"]}
+    wanted |= {-(-figures["days"] * part // 4) for part in (1, 2, 3)}
+    levels = list(figures["quantiles"])
+    dated = any(row["date"] for row in figures["fan"])
+    header = ["day", *(["date"] if dated else []), *(name_of(float(q)) for q in levels), "mean", "std dev"]
+    rows = [
+        [f"{row['day']:,}", *([row["date"]] if dated else []), *(price(row["quantiles"][q]) for q in levels),
+         price(row["mean"]), price(row["sd"])]
+        for row in figures["fan"] if row["day"] in wanted
+    ]  # fmt: skip
+    errors = [price(figures["quantiles_se"][q]) for q in levels] + [price(figures["mean_se"]), ""]
+    rows.append(["± s.e.", *([""] if dated else []), *errors])
+    return "Percentiles of the price", header, rows
+
+
+def risk_table(figures: dict[str, Any]) -> Table:
+    """Value at risk and expected shortfall, in price units and as a share of the last price."""
+    header = ["days", "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
+    rows = [
+        [f"{row['day']:,}", name_of(row["confidence"]), price(row["var"]), price(row["var_se"]),
+         percent(row["var_fraction"]), price(row["es"]), price(row["es_se"]), percent(row["es_fraction"])]
+        for row in figures["risk"]
+    ]  # fmt: skip
+    return f"Loss from {price(figures['s0'])} (a negative loss is a gain)", header, rows
+
+
+def chance_table(figures: dict[str, Any]) -> Table:
+    """Probabilities of a loss and of touching levels, and the drawdown distribution."""
+    days = f"{figures['days']:,}"
+    rows = [[f"price below {price(figures['s0'])} after {days} days", percent(figures["prob_loss"], 2),
+             percent(figures["prob_loss_se"], 2)]]  # fmt: skip
+    for name, chance in figures["prob_touch"].items():
+        level = price(figures["touch_prices"][name])
+        shown = f"{name} ({level})" if name.endswith("%") else level
+        rows.append([f"a daily close reaches {shown} within {days} days", percent(chance, 2),
+                     percent(figures["prob_touch_se"][name], 2)])  # fmt: skip
+    drawdown = figures["drawdown"]
+    if drawdown:
+        rows.append(["largest fall from a peak: mean", percent(drawdown["mean"], 2), percent(drawdown["mean_se"], 2)])
+        rows += [[f"largest fall from a peak: {name_of(float(q))} of forecasts below", percent(value, 1), ""]
+                 for q, value in drawdown["quantiles"].items()]  # fmt: skip
+    return "Chances and drawdowns", ["", "value", "± s.e."], rows
+
+
+def facts(figures: dict[str, Any]) -> Rows:
+    """What the forecast stands on: prices, model, calibration, simulation, seed."""
+    window = figures["calibration"]
+    rows = [["Prices", figures["source"]]]
+    if len(figures["assets"]) > 1:
+        rows.append(["Portfolio", ", ".join(f"{percent(a['weight'], 2)} {a['name']}" for a in figures["assets"])])
+    last = window["to"] if window and window["to"] else ""
+    rows.append(["Last price", price(figures["s0"]) + (f" on {last}" if last else "")])
+    rows.append(["Model", figures["model"] + (", antithetic pairs" if figures["antithetic"] else "")])
+    rows.append([
+        "Daily log return",
+        f"drift {percent(figures['drift'], 4)} a day ({percent(figures['annual_drift'], 2)} a year), "
+        f"volatility {percent(figures['volatility'], 3)} a day ({percent(figures['annual_volatility'], 2)} a year of 252)",
+    ])  # fmt: skip
+    rows.append(["Calibrated on", _window(figures)])
+    rows.append(["Simulated", simulated(figures)])
+    rows.append(["Seed", f"{figures['seed']}"])
+    return rows
+
+
+def simulated(figures: dict[str, Any]) -> str:
+    """Say how many steps were truly simulated, and how."""
+    kind = "exact draws at the recorded days (no daily path)" if figures["exact_sampling"] else "daily steps"
+    return (
+        f"{figures['forecasts']:,} forecasts of {figures['days']:,} trading days: {figures['path_steps']:,} {kind}, "
+        f"{figures['engine']} engine"
+    )
+
+
+def _window(figures: dict[str, Any]) -> str:
+    window = figures["calibration"]
+    if window is None:
+        return f"not calibrated: constants of preset {figures['preset']}"
+    span = f"{window['from']} to {window['to']}, " if window["from"] else ""
+    return f"{span}{window['prices']:,} daily prices"
+
+
+def render(table: Table) -> str:
+    """Lay a table out for a terminal: first column left, numbers right."""
+    title, header, rows = table
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        return "  " + "  ".join(cells).rstrip()
+
+    return "\n".join([title, line(header), *map(line, rows)])
