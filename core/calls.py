@@ -92,7 +92,8 @@ def make_call(
     if not callable(function):
         raise ConfigError(f"map and call_async need a function, not {type(function).__name__} {function!r:.60}")
     if isinstance(extra_args, Mapping):
-        positional_extras, keyword_extras = (), dict(extra_args)
+        positional_extras: tuple[Any, ...] = ()
+        keyword_extras = dict(extra_args)
     elif isinstance(extra_args, tuple | list):
         positional_extras, keyword_extras = tuple(extra_args), {}
     else:

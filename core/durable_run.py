@@ -31,7 +31,7 @@ from core.futures import Future, FutureList, start_all
 from core.jobs import LEASE, Lease, find_key, forget_key, keep_key, read_lease, remove_job, this_owner, write_lease
 from core.objects import process_storage
 from core.run import Batch, Options, Run
-from core.worker import describe
+from core.worker import describe, in_worker, revive
 
 WAVES = 8
 """Batches per worker that a durable job is cut into, so that little is lost with a worker."""
@@ -287,15 +287,19 @@ class DurableRun(Run):
         self._kept = True
         return _stored_future, (self._address, self.job_id, self._key, index)
 
+    def close(self) -> None:
+        """Let go of results, but remember inside a task whether they were asked for."""
+        if not in_worker():
+            super().close()
+
     def leave(self) -> None:
         """Delete a job that is complete or discarded; let go of one that others may take up.
 
         Inside a task, a job that nobody has asked for results outlives its executor: its futures may be what the
         task returns.
         """
-        from core.compute.zygote import in_worker
-
-        wanted = self._kept or (in_worker() and not self.fetched)
+        fetched = any(future.fetched for future in self.futures.made)
+        wanted = self._kept or (in_worker() and not fetched)
         if (self.complete and not wanted) or self.discarded:
             self.remove()
         elif not self._watching:
@@ -398,7 +402,6 @@ class _Stored:
         self._storage = process_storage(address)
         self._record = read_record(self._storage, key, job_id)
         self.pending: set[int] = set()
-        self.fetched = False
 
     def read(self, index: int) -> Outcome | None:
         """Return the outcome of one task, None if it is not committed."""
@@ -423,8 +426,6 @@ class _Stored:
             remove_job(self._storage, self.job_id)
 
     def revive(self, outcome: Outcome, index: int) -> BaseException | None:
-        from core.worker import revive
-
         failure = outcome.failures.get(0)
         return revive(failure, self.job_id, index, self._record.name) if failure else None
 

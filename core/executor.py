@@ -113,7 +113,7 @@ class FunctionExecutor(Executor):
     def call_async(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once; returns its future."""
         future = self._start(fn, "call", [(args, kwargs)])[0]
-        self._latest.append(future)
+        self._remember(future)
         return future
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
@@ -179,7 +179,7 @@ class FunctionExecutor(Executor):
         items = self._inputs(fn, data, cut)
         options = self._options(timeout, memory, retries, batch_size, durable)
         futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules, durable)
-        self._latest.append(futures)
+        self._remember(futures)
         return futures
 
     def map_reduce(
@@ -219,7 +219,7 @@ class FunctionExecutor(Executor):
         self._latest.pop()
         groups = partitions if reduce_by else None
         final = reduce_job(self, futures, reduce_fn, combine, groups, self._backend.inline)
-        self._latest.append(final)
+        self._remember(final)
         return final
 
     def wait(
@@ -343,11 +343,12 @@ class FunctionExecutor(Executor):
         executor = cls(storage=storage, **settings)
         try:
             run = attach(job_id, storage, executor._backend, executor.map)
+            futures = run.futures
             executor._adopt(run)
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
-        executor._latest.append(run.futures)
+        executor._latest.append(futures)
         return executor
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -388,6 +389,11 @@ class FunctionExecutor(Executor):
 
     def __reduce__(self) -> Any:
         raise TypeError("an executor cannot be sent to workers; make one inside the function")
+
+    def _remember(self, job: FutureList | Future) -> None:
+        """Keep a job for `get_result`, and let go of those whose results have been had."""
+        self._latest = [known for known in self._latest if not known.fetched]
+        self._latest.append(job)
 
     def _check_process(self) -> None:
         if self._closed:

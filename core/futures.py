@@ -22,7 +22,6 @@ class Owner(Protocol):
     """What a future asks of the job it belongs to."""
 
     job_id: str
-    fetched: bool
 
     def log(self, index: int) -> str:
         """Return what a task wrote to its standard streams."""
@@ -37,8 +36,8 @@ class Owner(Protocol):
 class Future(BaseFuture[Any]):
     """The result of one task; a ``concurrent.futures.Future``.
 
-    A job has a million of these, so the condition that waiting needs is made on the first wait. One lock
-    guards every change of state, which is what makes making it late safe.
+    `fetched` tells whether anybody has had its result. A job has a million of these, so the condition that waiting
+    needs is made on the first wait. One lock guards every change of state, which is what makes making it late safe.
     """
 
     _state = PENDING
@@ -47,6 +46,7 @@ class Future(BaseFuture[Any]):
     _waiters: Any = ()
     _done_callbacks: Any = ()
     _bell: threading.Condition | None = None
+    fetched = False
 
     def __init__(self, owner: Owner | None = None, index: int = 0) -> None:
         self._owner = owner
@@ -137,13 +137,12 @@ class Future(BaseFuture[Any]):
         """
         if self._state != FINISHED:
             self._await(timeout)
+        self.fetched = True
         if self._exception is not None:
             try:
                 raise self._exception
             finally:
                 self = None  # type: ignore[assignment]  # the traceback would keep the future alive
-        if self._owner is not None:
-            self._owner.fetched = True
         return self._result
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -238,6 +237,11 @@ class FutureList(Sequence[Future]):
     def __getitem__(self, index: int | slice) -> Future | list[Future]:
         self._complete.wait()
         return self.made[index]
+
+    @property
+    def fetched(self) -> bool:
+        """Whether every result has been asked for."""
+        return self._complete.is_set() and all(future.fetched for future in self.made)
 
     def done(self) -> bool:
         """Whether the input has ended and every task with it."""

@@ -71,9 +71,11 @@ class DirectRun(Run):
         self._position = 0
         self._feed: Feed | None = None
         self._items: Sequence[Any] = ()
+        self._count = 0
         if isinstance(data, Sequence) or inline:
             self._items = data if isinstance(data, Sequence) else list(map(result_of, data))
-            futures.extend([Future(self, i) for i in range(len(self._items))])
+            self._count = len(self._items)
+            futures.extend([Future(self, i) for i in range(self._count)])
             futures.finish()
         else:
             self._feed = Feed(data, futures, self, wake)
@@ -82,7 +84,7 @@ class DirectRun(Run):
     def total(self) -> int | None:  # type: ignore[override]
         """Number of tasks, None while the input goes on."""
         if self._feed is None:
-            return len(self._items)
+            return self._count
         return len(self.futures.made) if self._feed.exhausted else None
 
     @property
@@ -199,6 +201,13 @@ class DirectRun(Run):
         for suspect in suspects:
             if not self.give_up(batch.task_ids[suspect], batch.attempts + 1, loss):
                 self._repeat(batch, [suspect], batch.attempts + 1, memory)
+
+    def close(self) -> None:
+        """Let go of inputs and results."""
+        self._count = self.ended
+        self._feed = None
+        self._items = ()
+        super().close()
 
     def stop(self) -> None:
         """Read no more input and cancel everything that has not ended."""

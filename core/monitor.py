@@ -75,6 +75,8 @@ class Monitor:
 
         def act() -> None:
             for run, chosen in tasks.items():
+                if run.finished:
+                    continue
                 if chosen is None:
                     run.stop()
                 else:

@@ -69,8 +69,6 @@ class Run:
         Whether nothing is left to send.
     emit : callable or None
         Receives events; None if nobody listens.
-    fetched : bool
-        Whether anybody has asked for a result.
     discarded : bool
         Whether the user cancelled the whole job.
     """
@@ -92,7 +90,6 @@ class Run:
         self.ended = self.failed = self.cancelled = self.backups = self.invocations = 0
         self._records: list[tuple[Sequence[int], int, str, Outcome]] = []
         self._some_cancelled = False
-        self.fetched = False
         self.discarded = False
 
     @property
@@ -125,7 +122,8 @@ class Run:
         return None
 
     def close(self) -> None:
-        """Release what the job holds once it has ended."""
+        """Let go of inputs and results once every task has ended: whoever wants results has the futures."""
+        self.futures = FutureList(self.job_id)
 
     def leave(self) -> None:
         """Part from the job because its executor closes."""

@@ -27,6 +27,20 @@ Mark = Callable[[int, float], None]
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+_worker_process = 0
+
+
+def become_worker() -> None:
+    """Declare this process a worker, once, before it runs anything."""
+    global _worker_process
+    _worker_process = os.getpid()
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker."""
+    return _worker_process == os.getpid()
+
+
 class _Log:
     """The end of what a task writes to either stream."""
 

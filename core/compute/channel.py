@@ -13,6 +13,7 @@ import array
 import contextlib
 import mmap
 import os
+import resource
 import socket
 import struct
 import weakref
@@ -24,8 +25,9 @@ from core.serialization import Buffer
 INLINE = 64 << 10
 POOL_FILES = 16
 POOL_BYTES = 256 << 20
-MAPPED = 128
-"""Shared files a receiver keeps mapped; past that it copies, since each holds a descriptor."""
+MAPPED = 4096
+"""Shared files a receiver keeps mapped at most, or a quarter of its descriptors if that is less: each mapping holds
+one. Past that it copies."""
 
 _HEAD = struct.Struct("<IqIQ")  # segments, id of the shared file or -1, released ids that follow, bytes that follow
 _ALIGN = 64
@@ -53,6 +55,7 @@ class Channel:
         self._free: list[int] = []
         self._next = 0
         self._mapped: set[int] = set()
+        self._mappable = min(MAPPED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._released: deque[int] = deque()
 
     def fileno(self) -> int:
@@ -207,7 +210,7 @@ class Channel:
         for size in sizes:
             views.append(whole[offset : offset + size])
             offset += -(-size // _ALIGN) * _ALIGN
-        if len(self._mapped) >= MAPPED:
+        if len(self._mapped) >= self._mappable:
             views = [bytearray(view) for view in views]
             self._released.append(ident)
             return views

@@ -30,7 +30,7 @@ from core.calls import Call
 from core.compute.base import DurableRef, Outcome
 from core.compute.channel import Channel, ConnectionLost
 from core.serialization import Buffer, Packed
-from core.worker import Mark, describe, run
+from core.worker import Mark, become_worker, describe, in_worker, run
 
 NOTE = struct.Struct("<cqq")
 """To the zygote: (b"S", worker, 0) with three descriptors, (b"K", worker, signal); back: (b"S", worker, pid),
@@ -48,17 +48,10 @@ LAST_MOMENT = 0.2
 _FORK_UNSAFE = ("torch", "tensorflow", "jax", "cupy", "grpc", "ray", "pyspark")
 _SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-_in_worker = False
-
-
-def in_worker() -> bool:
-    """Whether this process is a worker."""
-    return _in_worker
-
 
 def is_clean() -> bool:
     """Whether forking this process can neither deadlock on another thread's lock nor share a connection."""
-    if not sys.platform.startswith("linux") or _in_worker or threading.active_count() > 1:
+    if not sys.platform.startswith("linux") or in_worker() or threading.active_count() > 1:
         return False
     if any(name in sys.modules for name in _FORK_UNSAFE):
         return False
@@ -77,9 +70,9 @@ def start_zygote(fresh: bool | None = None) -> tuple[socket.socket, int]:
     fresh : bool, optional
         Start a new interpreter (True) or fork (False); by default fork if that is safe.
     """
-    ours, theirs = socket.socketpair()
     if fresh is None:
         fresh = not is_clean()
+    ours, theirs = socket.socketpair()
     if fresh:
         code = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from core.compute.zygote import main; main()"
         paths = [path or os.getcwd() for path in sys.path]
@@ -209,8 +202,7 @@ def _obey(control: socket.socket, children: dict[int, int], bell: tuple[int, int
 
 def _live(channel_end: int, token_end: int, slot_file: int) -> None:
     """Be a worker: answer batches until the driver closes the channel."""
-    global _in_worker
-    _in_worker = True
+    become_worker()
     if "numpy.random" in sys.modules:  # every fork would draw the same numbers
         sys.modules["numpy.random"].seed(list(os.urandom(16)))
     channel = Channel(socket.socket(fileno=channel_end))
