@@ -9,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,31 +72,40 @@ def isolated(module: str, arguments: Sequence[str], timeout: float) -> dict[str,
 
     Nothing that the module started outlives it.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        return {"error": f"not done after {timeout:.0f} s"}
-    finally:
-        _end_session(process)
-    try:
-        answer = json.loads(out.strip().splitlines()[-1])
-    except (IndexError, ValueError):
-        lines = [line for line in err.strip().splitlines() if line.strip()]
-        return {"error": lines[-1][:120] if lines else f"ended with status {process.returncode}"}
-    return dict(answer)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+        # Lithops starts its workers as "python", which must be this one.
+        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),
+    }
+    # Files, not pipes: workers that outlive the measurement would hold a pipe open.
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return {"error": f"not done after {timeout:.0f} s"}
+        finally:
+            _end_session(process)
+        out.seek(0)
+        err.seek(0)
+        try:
+            return dict(json.loads(out.read().strip().splitlines()[-1]))
+        except (IndexError, ValueError):
+            lines = [line for line in err.read().splitlines() if line.strip()]
+            return {"error": lines[-1][:120] if lines else f"ended with status {process.returncode}"}
 
 
-def _end_session(process: subprocess.Popen[str]) -> None:
+def _end_session(process: subprocess.Popen[bytes]) -> None:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
@@ -103,7 +113,7 @@ def _end_session(process: subprocess.Popen[str]) -> None:
                     os.kill(int(entry), signal.SIGKILL)
             except OSError:
                 continue
-    process.communicate()
+    process.wait()
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
