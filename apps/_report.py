@@ -19,7 +19,7 @@ h2{font-size:1.15rem;margin:36px 0 10px}
 .lead{color:var(--soft);margin:0 0 22px;max-width:75ch}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px}
-.card b{display:block;font-size:1.45rem;line-height:1.25;font-variant-numeric:tabular-nums}
+.card b{display:block;white-space:nowrap;font-size:1.25rem;line-height:1.25;font-variant-numeric:tabular-nums}
 .card span{display:block;color:var(--soft);font-size:.85rem}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:16px;margin-top:20px;
 align-items:start}
@@ -28,10 +28,11 @@ figure img{display:block;width:100%;height:auto}
 figcaption{color:#5b6875;font-size:.85rem;padding:6px 4px 0}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--soft);font-size:.85rem;padding:10px 14px 4px}
+.note{color:var(--soft);font-size:.85rem;margin:-4px 0 10px}
 th,td{padding:7px 14px;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
 thead th{border-top:0;color:var(--soft);font-weight:600;font-size:.85rem}
 th:first-child,td:first-child{text-align:left}
+td:first-child{white-space:normal}
 .facts td:first-child{color:var(--soft);width:14rem;vertical-align:top}
 .facts td{text-align:left;white-space:normal;overflow-wrap:anywhere}
 p,li{max-width:80ch}
@@ -133,8 +134,9 @@ def _table(table: Table) -> str:
     head = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in table.header)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in table.rows)
     return (
-        f'<h2>{escape(table.title)}</h2>\n<div class="scroll"><table{" class=facts" if table.facts else ""}>'
-        + (f"<caption>{escape(table.caption)}</caption>" if table.caption else "")
+        f"<h2>{escape(table.title)}</h2>\n"
+        + (f'<p class="note">{escape(table.caption)}</p>' if table.caption else "")
+        + f'<div class="scroll"><table{" class=facts" if table.facts else ""}>'
         + (f"<thead><tr>{head}</tr></thead>" if table.header else "")
         + f"<tbody>\n{body}</tbody></table></div>\n"
     )

@@ -20,9 +20,9 @@ BLUE = "#1f5f99"
 BAND_ALPHA = 0.17
 RED = "#b3382c"
 GRID = "#dfe4e9"
-FONT = 10.5
+FONT = 11.5
 """Points; on a picture 5.6 inches wide this stays legible at the width of a phone."""
-SIZE = (5.6, 4.0)
+SIZE = (5.6, 4.9)
 DPI = 200
 TAIL_CUT = 0.999
 """Share of the forecasts that the axis of a histogram reaches to; a few outliers would squeeze the rest."""
@@ -66,21 +66,21 @@ def fan_png(result: Result) -> bytes:
         bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1},
     )  # fmt: skip
     axes.set_title(f"{_unit(result)}: percentiles ahead", **_TITLE)
-    return _png(figure, left=0.115, right=0.815, bottom=0.125 if axes.get_xlabel() else 0.085)
+    return _png(figure, left=0.125, right=0.785, bottom=0.115 if axes.get_xlabel() else 0.075)
 
 
 def histogram_png(result: Result) -> bytes:
     """Draw the distribution of the price at the middle and the end, with the value at risk marked."""
     summary, params = result.summary, result.prepared.params
     days = sorted({middle(params.days), params.days})
-    figure, *panels = _figure((SIZE[0], 2.35 * len(days) + 0.35), rows=len(days))
+    figure, *panels = _figure((SIZE[0], (SIZE[1] - 0.35) / 2 * len(days) + 0.35), rows=len(days))
     right = max(summary.quantile(day, TAIL_CUT) for day in days)
     left = min(min(summary.min(day) for day in days), summary.s0)
     for axes, day in zip(panels, days, strict=True):
         _histogram(axes, result, day)
         axes.set_xlim(max(0.0, left - 0.15 * (right - left)), right)
     panels[-1].set_xlabel(_unit(result), color=SOFT_INK, fontsize=FONT - 1)
-    return _png(figure, left=0.115, right=0.965, bottom=0.5 / figure.get_figheight(), hspace=0.42)
+    return _png(figure, left=0.09, right=0.97, bottom=0.5 / figure.get_figheight(), hspace=0.42)
 
 
 def _histogram(axes: Axes, result: Result, day: int) -> None:
@@ -100,11 +100,11 @@ def _histogram(axes: Axes, result: Result, day: int) -> None:
                   fontsize=FONT - 1.5, ha="center")  # fmt: skip
     for index, confidence in enumerate(reversed(result.prepared.params.confidence)):
         price = s0 * (1.0 - summary.var_es(day, confidence).var)
-        height = top * (0.34 + 0.3 * index)
+        height = top * (0.42 + 0.42 * index)
         axes.plot([price, price], [0, height], color=RED, linewidth=1.1)
-        loss = f"VaR {_percent(confidence)}: {_loss(s0 - price)}"
-        axes.annotate(loss, (price, height), (0, 3), textcoords="offset points", color=RED, fontsize=FONT - 1.5,
-                      ha="right")  # fmt: skip
+        loss = f"VaR {_percent(confidence)}\n{_loss(s0 - price)}"
+        axes.annotate(loss, (price, height), (-3, 2), textcoords="offset points", color=RED, fontsize=FONT - 1.5,
+                      ha="right", va="top", linespacing=1.05)  # fmt: skip
     axes.yaxis.set_visible(False)
     axes.spines["left"].set_visible(False)
     axes.grid(False)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shlex
+import textwrap
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -15,7 +16,9 @@ from apps._report import Card, Picture, Section, Table, Text, page
 from apps.montecarlo import tables
 from apps.montecarlo.job import Result
 from apps.montecarlo.params import Params
-from apps.montecarlo.tables import name_of, percent, price
+from apps.montecarlo.tables import error, name_of, percent, price, rounded
+
+NOTE_WIDTH = 100
 
 
 def terminal(figures: dict[str, Any]) -> str:
@@ -29,7 +32,7 @@ def terminal(figures: dict[str, Any]) -> str:
     parts = ["\n".join(f"{name.ljust(width)}  {value}" for name, value in [*facts, ["Took", timing]])]
     for table in (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures)):
         parts.append(tables.render(table))
-    parts += [f"Note: {note}" for note in figures["notes"]]
+    parts += [textwrap.fill(f"Note: {note}", NOTE_WIDTH) for note in figures["notes"]]
     return "\n\n".join(parts)
 
 
@@ -126,18 +129,18 @@ def _cards(figures: dict[str, Any]) -> list[Card]:
     end = f"after {figures['days']:,} days"
     cards = []
     if "0.5" in levels:
-        error = figures["quantiles_se"]["0.5"]
-        cards.append(Card(f"Median price {end}", price(figures["quantiles"]["0.5"]), f"± {price(error)} s.e."))
+        median, se = figures["quantiles"]["0.5"], figures["quantiles_se"]["0.5"]
+        cards.append(Card(f"Median price {end}", rounded(median), f"± {error(se)} s.e."))
     if len(levels) > 1:
-        span = f"{price(figures['quantiles'][low])} to {price(figures['quantiles'][high])}"
+        span = f"{rounded(figures['quantiles'][low])}–{rounded(figures['quantiles'][high])}"
         share = name_of(round(float(high) - float(low), 10))
-        cards.append(Card(f"{share} of forecasts {end}", span, f"{name_of(float(low))} to {name_of(float(high))} percentile"))
-    shown = [row for row in figures["risk"] if row["day"] in (10, figures["days"])]
+        between = f"{name_of(float(low))} to {name_of(float(high))} percentile"
+        cards.append(Card(f"{share} of forecasts {end}", span, between))
     confidence = figures["risk"][-1]["confidence"]
-    for row in shown:
-        if row["confidence"] == confidence:
+    for row in figures["risk"]:
+        if row["confidence"] == confidence and row["day"] in (10, figures["days"]):
             label = f"{row['day']:,}-day VaR at {name_of(confidence)}"
-            cards.append(Card(label, percent(row["var_fraction"]), f"{price(row['var'])} ± {price(row['var_se'])} s.e."))
+            cards.append(Card(label, percent(row["var_fraction"]), f"{price(row['var'])} ± {error(row['var_se'])} s.e."))
     chance = percent(figures["prob_loss"])
     cards.append(Card(f"Chance of a loss {end}", chance, f"± {percent(figures['prob_loss_se'], 2)} s.e."))
     if figures["drawdown"]:
@@ -150,7 +153,7 @@ def _cards(figures: dict[str, Any]) -> list[Card]:
 def _sections(figures: dict[str, Any], params: Params) -> list[Section]:
     sections: list[Section] = []
     captions = (
-        "Price units of the source; the last row is the standard error at the last day.",
+        "Price units of the source; the last row is the standard error at the last day. Dates count weekdays, not holidays.",
         "VaR: the loss not exceeded with that confidence. ES: the mean of the losses beyond it. Price units and % of "
         "the last price; no interest, no dividends beyond those in the prices.",
         "Judged at daily closes. Standard errors are of the simulation.",

@@ -11,10 +11,20 @@ Table = tuple[str, list[str], Rows]
 
 
 def price(value: float) -> str:
-    """Write a price, or a standard error of one, with digits to suit its size."""
+    """Write a price with digits to suit its size."""
     if abs(value) >= 1:
         return f"{value:,.2f}"
     return f"{value:.4g}"
+
+
+def error(value: float) -> str:
+    """Write a standard error with two digits that mean something."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def rounded(value: float) -> str:
+    """Write a price for a headline."""
+    return f"{value:,.0f}" if value >= 1000 else price(value)
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -39,8 +49,8 @@ def fan_table(figures: dict[str, Any]) -> Table:
          price(row["mean"]), price(row["sd"])]
         for row in figures["fan"] if row["day"] in wanted
     ]  # fmt: skip
-    errors = [price(figures["quantiles_se"][q]) for q in levels] + [price(figures["mean_se"]), ""]
-    rows.append(["± s.e.", *([""] if dated else []), *errors])
+    errors = [error(figures["quantiles_se"][q]) for q in levels] + [error(figures["mean_se"]), ""]
+    rows.append(["s.e.", *([""] if dated else []), *errors])
     return "Percentiles of the price", header, rows
 
 
@@ -48,8 +58,8 @@ def risk_table(figures: dict[str, Any]) -> Table:
     """Value at risk and expected shortfall, in price units and as a share of the last price."""
     header = ["days", "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
     rows = [
-        [f"{row['day']:,}", name_of(row["confidence"]), price(row["var"]), price(row["var_se"]),
-         percent(row["var_fraction"]), price(row["es"]), price(row["es_se"]), percent(row["es_fraction"])]
+        [f"{row['day']:,}", name_of(row["confidence"]), price(row["var"]), error(row["var_se"]),
+         percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"])]
         for row in figures["risk"]
     ]  # fmt: skip
     return f"Loss from {price(figures['s0'])} (a negative loss is a gain)", header, rows
@@ -70,7 +80,7 @@ def chance_table(figures: dict[str, Any]) -> Table:
         rows.append(["largest fall from a peak: mean", percent(drawdown["mean"], 2), percent(drawdown["mean_se"], 2)])
         rows += [[f"largest fall from a peak: {name_of(float(q))} of forecasts below", percent(value, 1), ""]
                  for q, value in drawdown["quantiles"].items()]  # fmt: skip
-    return "Chances and drawdowns", ["", "value", "± s.e."], rows
+    return "Chances and drawdowns", ["daily closes", "value", "± s.e."], rows
 
 
 def facts(figures: dict[str, Any]) -> Rows:
