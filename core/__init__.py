@@ -1,11 +1,17 @@
 """fanfold: run a Python function on thousands of items, here or anywhere, with data in object storage."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from core.errors import ConfigError, FanfoldError, InputError, TaskError
 from core.executor import FunctionExecutor
 from core.futures import Future, FutureList, wait
-from core.progress import EventLog, ProgressBar
 from core.storage.base import open_storage
 from core.types import Partition, RetryPolicy
+
+if TYPE_CHECKING:
+    from core.progress import EventLog, ProgressBar
 
 __version__ = "0.1.0"
 
@@ -24,3 +30,16 @@ __all__ = [
     "open_storage",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load listeners on first use: most workers and many drivers have none."""
+    if name in ("EventLog", "ProgressBar"):
+        import core.progress
+
+        return getattr(core.progress, name)
+    raise AttributeError(f"module 'core' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

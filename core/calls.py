@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, Literal
 
+from core import serialization
 from core.errors import ConfigError, InputError
 from core.types import Partition, RetryPolicy
 
@@ -37,6 +41,8 @@ class Call:
         Added to every call by name.
     positional_extras : tuple
         Added to every call after the item's own arguments.
+    folder : str, optional
+        Working folder of the tasks, where driver and workers share files.
     """
 
     function: Callable[..., Any]
@@ -53,6 +59,36 @@ class Call:
     retry: RetryPolicy = RetryPolicy()
     storage: str | None = None
     name: str = ""
+    folder: str | None = None
+
+
+class _ImportPath:
+    """Unpickles into an extension of ``sys.path``: comes before a function whose modules it leads to."""
+
+    def __reduce__(self) -> Any:
+        return _extend_path, ([entry or os.getcwd() for entry in sys.path],)
+
+
+def _extend_path(entries: list[str]) -> None:
+    sys.path.extend(entry for entry in entries if entry not in sys.path)
+
+
+def dump_call(call: Call, include: Iterable[ModuleType | str], shares_files: bool) -> bytes:
+    """Pickle a call for workers, which find the driver's modules if they share its files.
+
+    Raises
+    ------
+    SerializationError
+        The function, or something it refers to, cannot be pickled.
+    """
+    path = _ImportPath() if shares_files else None
+    return serialization.dump_function((path, call), include, ship_local=not shares_files)
+
+
+def load_call(data: serialization.Buffer) -> Call:
+    """Inverse of `dump_call`."""
+    call: Call = serialization.loads(data)[1]
+    return call
 
 
 _UNLIMITED = 1 << 30
@@ -81,6 +117,7 @@ def make_call(
     env: Mapping[str, str] | None = None,
     retry: RetryPolicy | None = None,
     storage: str | None = None,
+    folder: str | None = None,
 ) -> Call:
     """Read a function's signature once, in the driver.
 
@@ -105,6 +142,7 @@ def make_call(
         "retry": retry or RetryPolicy(),
         "storage": storage,
         "name": name_of(function),
+        "folder": folder,
     }
     try:
         parameters = list(inspect.signature(function).parameters.values())

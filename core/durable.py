@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import secrets
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from core import keys, serialization
-from core.calls import Call
+from core.calls import Call, load_call
 from core.compute.base import DurableRef, Outcome
 from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed, VersionMismatch
 from core.objects import process_storage
@@ -161,7 +160,7 @@ def read_record(storage: Storage, key: bytes, job_id: str) -> JobRecord:
 def _known(address: str, key: bytes, job_id: str, process: int) -> tuple[JobRecord, Call]:
     record = read_record(process_storage(address), key, job_id)
     check_versions(record.versions)
-    return record, serialization.loads(record.call)
+    return record, load_call(record.call)
 
 
 def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> None:
@@ -208,7 +207,7 @@ def commit(storage: Storage, ref: DurableRef, outcome: Outcome, attempt: int, wo
             if len(data) <= INLINE_RESULT:
                 values.append(data)
                 continue
-            place = keys.result(ref.job_id, ref.batch, ref.item or position, secrets.token_hex(4))
+            place = keys.result(ref.job_id, ref.batch, ref.item or position, os.urandom(4).hex())
             storage.put(place, data)
             large.append(place)
             values.append((place, serialization.content_hash(data)))

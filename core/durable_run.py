@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import secrets
+import os
 import threading
 import time
 import weakref
@@ -343,7 +343,7 @@ def create(
         )
     size = options.batch_size or min(max(1, math.ceil(len(items) / (WAVES * backend.workers))), LARGEST_BATCH)
     packed = [serialization.pack(items[start : start + size]) for start in range(0, len(items), size)]
-    key = secrets.token_bytes(32)
+    key = os.urandom(32)
     now = time.time()
     record = JobRecord(
         job_id,

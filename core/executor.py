@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +13,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from core import serialization
-from core.calls import first_parameter, make_call
+from core.calls import dump_call, first_parameter, make_call
 from core.compute.base import open_backend
 from core.config import load_config, parse_address, parse_setting
 from core.errors import ConfigError, InputError
@@ -30,6 +29,11 @@ if TYPE_CHECKING:
     import pandas
 
 Retries = int | RetryPolicy | None
+
+_LONG = 1 << 20
+"""Items of a computed sequence, such as a range, past which it is read like a generator."""
+
+_logger = logging.getLogger("fanfold")
 
 
 class FunctionExecutor(Executor):
@@ -448,10 +452,18 @@ class FunctionExecutor(Executor):
             options = replace(options, retry=replace(options.retry, memory_growth=2.0))
         extras = extra_args if isinstance(extra_args, Mapping) else tuple(extra_args)
         call = make_call(
-            fn, kind=kind, extra_args=extras, env=extra_env, retry=options.retry, storage=self.config.storage
+            fn,
+            kind=kind,
+            extra_args=extras,
+            env=extra_env,
+            retry=options.retry,
+            storage=self.config.storage,
+            folder=os.getcwd() if self._backend.shares_files else None,
         )
-        shipped = serialization.dump_function(call, include_modules, ship_local=not self._backend.shares_files)
-        job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+        modules = list(include_modules)
+        shipped = dump_call(call, modules, self._backend.shares_files)
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), modules or "none")
+        job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)
         if durable:
             from core.durable_run import create
@@ -488,7 +500,7 @@ class FunctionExecutor(Executor):
         if isinstance(data, list | tuple | FutureList):
             return [result_of(item) for item in data] if self._backend.inline else _shallow(data)
         if isinstance(data, Sequence):
-            return data
+            return data if len(data) <= _LONG or self._backend.inline else iter(data)
         if hasattr(data, "__array__") and hasattr(data, "shape") and hasattr(data, "__getitem__") and len(data.shape):
             return list(data)
         if isinstance(data, Mapping | set | frozenset):

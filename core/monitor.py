@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import statistics
 import threading
 import time
 from collections import deque
@@ -238,7 +237,7 @@ class Monitor:
         total = run.total
         if not (run.options.speculate and run.idle and total and run.ended >= BACKUP_AFTER * total and run.durations):
             return
-        median = statistics.median(run.durations)
+        median = sorted(run.durations)[len(run.durations) // 2]
         now = time.monotonic()
         for batch in list(run.inflight.values()):
             slow = now - batch.sent > max(BACKUP_SLOWNESS * median * len(batch.task_ids), 2 * _LOOK)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import random
 import sys
 import time
 import traceback
@@ -98,6 +97,9 @@ def _surroundings(call: Call) -> Iterator[_Log]:
     """Give a batch the job's environment variables, and standard streams that are listened to."""
     before = {name: os.environ.get(name) for name, _ in call.env}
     os.environ.update(call.env)
+    if call.folder is not None and call.folder != os.getcwd():
+        with contextlib.suppress(OSError):
+            os.chdir(call.folder)
     log, streams = _Log(), (sys.stdout, sys.stderr)
     sys.stdout, sys.stderr = (_Tee(stream, log) for stream in streams)
     try:
@@ -188,7 +190,7 @@ def _retried(
         if tries > policy.retries or not isinstance(error, policy.retry_on):
             return describe(error, tries)
         delay = min(policy.backoff * 2.0 ** (tries - 1), policy.max_backoff)
-        time.sleep(delay * random.uniform(0.5, 1.0))
+        time.sleep(delay * (1 + os.urandom(1)[0] / 255) / 2)  # tasks that failed together return apart
         if mark is not None:
             mark(at, time.monotonic())
         try:

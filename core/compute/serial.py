@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core import serialization
-from core.calls import Call
+from core.calls import Call, load_call
 from core.compute.base import BatchDone, Invocation, Reply
 from core.config import Address
 from core.errors import ConfigError
@@ -51,7 +51,7 @@ class SerialBackend:
         assert invocation.packed is not None
         call = self._calls.get(invocation.call_hash)
         if call is None:
-            call = self._calls[invocation.call_hash] = serialization.loads(invocation.call)
+            call = self._calls[invocation.call_hash] = load_call(invocation.call)
         items = serialization.unpack(invocation.packed)
         outcome = run(call, items, invocation.task_ids, invocation.job_id, invocation.attempt)
         self._replies.append(BatchDone(invocation.batch_id, "serial", outcome))

@@ -26,7 +26,7 @@ import threading
 import time
 
 from core import serialization
-from core.calls import Call
+from core.calls import Call, load_call
 from core.compute.base import DurableRef, Outcome
 from core.compute.channel import Channel, ConnectionLost
 from core.serialization import Buffer, Packed
@@ -261,7 +261,7 @@ def _answer(
     try:
         call = calls[call_hash]
         if not isinstance(call, Call):
-            call = calls[call_hash] = serialization.loads(call)
+            call = calls[call_hash] = load_call(call)
         items = serialization.unpack(Packed(meta[0], segments[0], meta[1], meta[2], segments[1:]))
         outcome = run(call, items, task_ids, job_id, attempt, mark)
     except Exception as error:
