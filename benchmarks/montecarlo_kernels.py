@@ -25,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +38,11 @@ REPEATS = 5
 WARM_UP = 2
 """Paths of a first run, not timed; QuantLib's engine takes no fewer."""
 FAN = tuple(range(30, TALK_DAYS + 1, 30))
-SPEC = SimulationSpec(TALK_MODEL, TALK_LAST_PRICE, TALK_DAYS, HEADLINE, 1, FAN, levels=(200.0,), engine="numpy")
 GOALS = {"numpy": "<= 16 ns", "numba": "<= 7 ns, >= 5,000x the notebook"}
+
+
+def spec(forecasts: int, engine: str) -> SimulationSpec:
+    return SimulationSpec(TALK_MODEL, TALK_LAST_PRICE, TALK_DAYS, forecasts, 1, FAN, levels=(200.0,), engine=engine)
 
 
 def notebook(paths: int) -> None:
@@ -73,8 +75,8 @@ def plain_python(paths: int) -> None:
 
 def ours(engine: str) -> Callable[[int], None]:
     def run(paths: int) -> None:
-        spec = replace(SPEC, forecasts=paths, engine=engine)
-        simulate_blocks(spec, 0, spec.n_blocks)
+        job = spec(paths, engine)
+        simulate_blocks(job, 0, job.n_blocks)
 
     return run
 
@@ -140,7 +142,7 @@ def speed_table() -> str:
     missing: dict[str, str] = {}
     for name, (run, paths) in CONTENDERS.items():
         print(f"speed: {name}", file=sys.stderr, flush=True)
-        if name == "numba" and not uses_numba(replace(SPEC, engine="numba")):
+        if name == "numba" and not uses_numba(spec(HEADLINE, "numba")):
             missing[name] = "numba is not installed"
             continue
         try:
@@ -163,7 +165,7 @@ def memory_table(sizes: list[int]) -> str:
                 continue
             print(f"memory: {forecasts:,} {engine}", file=sys.stderr, flush=True)
             with tempfile.NamedTemporaryFile(suffix=".pickle") as file:
-                file.write(pickle.dumps(replace(SPEC, forecasts=forecasts, engine=engine)))
+                file.write(pickle.dumps(spec(forecasts, engine)))
                 file.flush()
                 got = isolated("benchmarks.montecarlo_kernels", ["--worker", file.name], 600.0)
             cells = [got["error"], "", ""] if "error" in got else [
@@ -175,8 +177,8 @@ def memory_table(sizes: list[int]) -> str:
 
 def worker(path: str) -> None:
     """Simulate a pickled job as a worker does, and say on one line what it took."""
-    spec = pickle.loads(Path(path).read_bytes())
-    simulate_blocks(spec, 0, spec.n_blocks)
+    job = pickle.loads(Path(path).read_bytes())
+    simulate_blocks(job, 0, job.n_blocks)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     kilobytes = {key: int(status[key].split()[0]) for key in ("VmHWM", "RssAnon")}
     answer = {"peak": kilobytes["VmHWM"] * 1024, "anonymous": kilobytes["RssAnon"] * 1024, "cpu": time.process_time()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 from numpy.random import Generator
 
@@ -10,13 +12,13 @@ from apps.montecarlo.kernels import Draws, accumulate, block_indices, draw, draw
 from apps.montecarlo.models import FloatArray, PortfolioBootstrap, PortfolioGBM
 
 
-def log_value(asset_paths: list[FloatArray], weights: FloatArray) -> FloatArray:
+def log_value(asset_paths: Iterable[FloatArray], weights: FloatArray) -> FloatArray:
     """Return the log of the portfolio's value over its value on day 0.
 
     Parameters
     ----------
-    asset_paths : list of ndarray of float64, shape (days, paths)
-        Log of each asset's price over its price on day 0.
+    asset_paths : iterable of ndarray of float64, shape (days, paths)
+        Log of each asset's price over its price on day 0; used one after another, so they need not exist at once.
     weights : ndarray of float64, shape (k,)
         Share of each asset in the value on day 0.
 
@@ -24,11 +26,11 @@ def log_value(asset_paths: list[FloatArray], weights: FloatArray) -> FloatArray:
     -------
     ndarray of float64, shape (days, paths)
     """
-    value = np.zeros_like(asset_paths[0])
+    value = np.zeros(())
     for weight, path in zip(weights.tolist(), asset_paths, strict=True):
         grown = exponential(path)
         np.multiply(grown, weight, out=grown)
-        np.add(value, grown, out=value)
+        value = np.add(value, grown, out=grown)
     return np.asarray(np.log(value, out=value), dtype=np.float64)
 
 
@@ -41,15 +43,17 @@ def _(model: PortfolioGBM, rng: Generator, days: int, paths: int) -> Draws:
 def _(model: PortfolioGBM, draws: Draws) -> FloatArray:
     normals = draws[0]
     factor = np.linalg.cholesky(model.covariance)
-    asset_paths = []
-    for asset, drift in enumerate(model.drifts.tolist()):
-        # A plain loop, not a matrix product: its rounding does not depend on the BLAS that happens to be installed.
-        increments = normals[0] * factor[asset, 0]
-        for other in range(1, asset + 1):
-            increments += normals[other] * factor[asset, other]
-        increments += drift
-        asset_paths.append(accumulate(increments))
-    return log_value(asset_paths, model.weights)
+
+    def asset_paths() -> Iterator[FloatArray]:
+        for asset, drift in enumerate(model.drifts.tolist()):
+            # A plain loop, not a matrix product: its rounding does not depend on the BLAS that happens to be installed.
+            increments = normals[0] * factor[asset, 0]
+            for other in range(1, asset + 1):
+                increments += normals[other] * factor[asset, other]
+            increments += drift
+            yield accumulate(increments)
+
+    return log_value(asset_paths(), model.weights)
 
 
 @mirror.register
@@ -66,4 +70,4 @@ def _(model: PortfolioBootstrap, rng: Generator, days: int, paths: int) -> Draws
 def _(model: PortfolioBootstrap, draws: Draws) -> FloatArray:
     indices = draws[0] if len(draws) == 1 else block_indices(draws[0], draws[1], model.returns.shape[0])
     columns = np.ascontiguousarray(model.returns.T)
-    return log_value([accumulate(column[indices]) for column in columns], model.weights)
+    return log_value((accumulate(column[indices]) for column in columns), model.weights)

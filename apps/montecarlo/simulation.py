@@ -34,15 +34,17 @@ __all__ = [
     "BLOCK",
     "SimulationSpec",
     "block_stream",
-    "engine_of",
     "estimate_cpu_seconds",
     "merge",
     "plan_bins",
     "simulate_blocks",
+    "uses_numba",
 ]
 
 MAX_DAYS = 25_200
 """100 years of 252 trading days; longer paths would no longer keep a worker's memory small."""
+MAX_ASSET_DAYS = 100_000
+"""The same for portfolios: one block of as many normals takes 51 MB."""
 NUMBA_STEPS = 2_000_000_000
 """Path-steps from which loading and compiling numba's kernels is repaid by the time they save."""
 PILOT_STREAM = (1 << 32) - 1
@@ -124,6 +126,9 @@ class SimulationSpec:
             raise ValueError(f"the initial price must be positive and finite, not {self.s0}")
         if not 1 <= self.days <= MAX_DAYS:
             raise ValueError(f"days must be between 1 and {MAX_DAYS}, not {self.days}")
+        if self.days * assets(self.model) > MAX_ASSET_DAYS:
+            longest = MAX_ASSET_DAYS // assets(self.model)
+            raise ValueError(f"a portfolio of {assets(self.model)} assets can look at most {longest} days ahead")
         if self.forecasts < 1 or self.seed < 0:
             raise ValueError("forecasts must be at least 1 and the seed not negative")
         if self.n_blocks >= PILOT_STREAM:
@@ -199,7 +204,7 @@ def simulate_blocks(spec: SimulationSpec, first: int, count: int) -> Summary:
 def observe_blocks(spec: SimulationSpec, blocks: range) -> Observed:
     """Simulate whole blocks and return their figures, side by side, before anything is counted."""
     streams = [block_stream(spec.seed, block) for block in blocks]
-    if _uses_numba(spec):
+    if uses_numba(spec):
         from apps.montecarlo.kernels_numba import observe_gbm
 
         return observe_gbm(spec, streams)
@@ -248,26 +253,22 @@ def plan_bins(spec: SimulationSpec) -> tuple[tuple[tuple[float, float], ...], fl
 
 
 _NUMPY_NS = {
-    GBM: 13.0, Bootstrap: 16.0, StudentT: 50.0, Merton: 35.0, GjrGarchFhs: 30.0, Heston: 40.0,
-    PortfolioGBM: 35.0, PortfolioBootstrap: 35.0,
+    GBM: 13.0, Bootstrap: 13.0, StudentT: 45.0, Merton: 80.0, GjrGarchFhs: 18.0, Heston: 30.0,
+    PortfolioGBM: 25.0, PortfolioBootstrap: 22.0,
 }  # fmt: skip
-"""CPU nanoseconds of one step, measured with benchmarks/montecarlo_kernels.py; portfolios: of one asset's step."""
+"""CPU nanoseconds of one step as measured on a server's core; for portfolios, of one asset's step."""
 _NUMBA_NS = 4.0
 
 
 def estimate_cpu_seconds(spec: SimulationSpec) -> float:
     """Estimate the CPU time of the whole job on one ordinary core, in seconds, for sizing invocations and plans."""
-    if _uses_numba(spec):
+    if uses_numba(spec):
         return spec.path_steps * _NUMBA_NS * 1e-9
     return spec.path_steps * _NUMPY_NS[type(spec.model)] * assets(spec.model) * 1e-9
 
 
-def engine_of(spec: SimulationSpec) -> str:
-    """Name what will run the job's daily loop here: ``numba`` or ``numpy``."""
-    return "numba" if _uses_numba(spec) else "numpy"
-
-
-def _uses_numba(spec: SimulationSpec) -> bool:
+def uses_numba(spec: SimulationSpec) -> bool:
+    """Tell whether numba will run the job's daily loop here; numpy does otherwise, with the same result."""
     possible = isinstance(spec.model, GBM) and not spec.exact and not spec.antithetic
     if spec.engine == "numpy" or not possible:
         return False

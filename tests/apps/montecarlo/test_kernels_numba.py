@@ -10,7 +10,7 @@ pytest.importorskip("numba")
 
 from apps.montecarlo import kernels_numba
 from apps.montecarlo.models import GBM
-from apps.montecarlo.simulation import NUMBA_STEPS, SimulationSpec, engine_of, observe_blocks, simulate_blocks
+from apps.montecarlo.simulation import NUMBA_STEPS, SimulationSpec, observe_blocks, simulate_blocks, uses_numba
 
 SPEC = SimulationSpec(GBM(-2e-4, 0.0121), 159.44, 300, 1000, 5, (1, 7, 150, 300), levels=(120.0, 200.0), engine="numba")
 
@@ -48,6 +48,6 @@ def test_the_kernel_works_where_no_cache_can_be_written(monkeypatch: pytest.Monk
 def test_only_jobs_that_repay_loading_numba_use_it() -> None:
     large = replace(SPEC, engine="auto", forecasts=-(-NUMBA_STEPS // 300))
 
-    assert engine_of(large) == "numba"
-    assert engine_of(replace(SPEC, engine="auto")) == "numpy"
-    assert engine_of(replace(large, antithetic=True, forecasts=large.forecasts // 2 * 2)) == "numpy"
+    assert uses_numba(large)
+    assert not uses_numba(replace(SPEC, engine="auto"))
+    assert not uses_numba(replace(large, antithetic=True, forecasts=large.forecasts // 2 * 2))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,6 @@ from apps.montecarlo.blocks import BLOCK
 from apps.montecarlo.models import GBM, Bootstrap, Heston, Model, PortfolioGBM
 from apps.montecarlo.simulation import (
     SimulationSpec,
-    engine_of,
     estimate_cpu_seconds,
     merge,
     observe_blocks,
@@ -159,9 +159,32 @@ def test_histogram_ranges_do_not_depend_on_the_number_of_forecasts() -> None:
     assert other.bounds == replace(other, forecasts=10**9, bounds=()).bounds
 
 
+def test_memory_does_not_grow_with_the_number_of_forecasts() -> None:
+    def peak(forecasts: int) -> int:
+        spec = resized(SPEC, forecasts)
+        tracemalloc.start()
+        simulate_blocks(spec, 0, spec.n_blocks)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    assert peak(64 * 3000) < 1.05 * peak(64 * 500) < 40e6
+
+
+def test_a_price_that_cannot_move_is_forecast_exactly() -> None:
+    spec = SimulationSpec(GBM(0.01, 0.0), 100.0, 10, 100, 1, (10,))
+
+    summary = whole(spec)
+
+    assert summary.quantile(10, 0.05) == pytest.approx(100 * math.exp(0.1))
+    assert summary.std(10) == pytest.approx(0.0, abs=1e-9)
+    assert summary.var_es(10, 0.99).es == pytest.approx(1 - math.exp(0.1))
+    assert summary.drawdown_mean()[0] == 0.0
+    assert summary.histogram(10)[1].tolist() == [100]
+
+
 def test_cpu_time_is_estimated_in_proportion_to_the_steps() -> None:
     assert estimate_cpu_seconds(resized(SPEC, 2000)) == pytest.approx(2 * estimate_cpu_seconds(resized(SPEC, 1000)))
-    assert engine_of(SPEC) == "numpy"
 
 
 @pytest.mark.parametrize(
@@ -201,3 +224,11 @@ def test_a_model_that_explodes_is_refused_before_any_work() -> None:
 def test_blocks_that_the_job_does_not_have_are_refused(first: int, count: int) -> None:
     with pytest.raises(ValueError, match="are not among the 12"):
         simulate_blocks(SPEC, first, count)
+
+
+def test_a_portfolio_too_large_for_a_workers_memory_is_refused() -> None:
+    assets = 10
+    wide = PortfolioGBM(np.zeros(assets), np.eye(assets) * 1e-4, np.full(assets, 0.1))
+
+    with pytest.raises(ValueError, match="10 assets can look at most 10000 days ahead"):
+        SimulationSpec(wide, 100.0, 10_001, 100, 1, (10_001,))
