@@ -99,7 +99,7 @@ def cell(answer: dict[str, Any], own: dict[str, Any], row: str, kind: str) -> st
         return "-" if "none" in answer else "not installed" if answer["error"] == "not installed" else "fails"
     value = answer[kind]
     text = f"{1e6 * value:,.1f} us" if row.startswith("noop") else f"{value:.3g} s"
-    if row == "kills":
+    if row == "kills" and kind == "wall":
         text += f", {'right' if answer['right'] else 'WRONG'} after {answer['killed']} kills"
     if own and own is not answer and own.get(kind):
         text += f" ({value / own[kind]:.2g}x)"
