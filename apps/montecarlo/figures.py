@@ -20,6 +20,10 @@ DOUBLE_COUNTED = (
     "The preset's drift already has half the variance taken off a mean of log returns, which double-counts it; it is "
     "kept to repeat the published picture. Forecasts from prices use the mean log return."
 )
+HEAVY_TAIL = (
+    "Under Student-t log returns the mean price has no finite expectation: the mean, its standard error and the standard "
+    "deviation depend on the few largest paths. Percentiles, VaR and ES are sound."
+)
 LIMITATION = (
     "Calibrated on past prices: it shows what follows if the future behaves like that past, and is no evidence of "
     "skill in predicting prices. Standard errors cover the simulation alone, not the choice of model or period."
@@ -94,6 +98,8 @@ def notes(result: Result) -> list[str]:
             f"Exact sampling: prices were drawn at {len(spec.horizons)} recorded days without the days between, so "
             "there is no drawdown.",
         )
+    if result.prepared.params.model == "student-t":
+        said.append(HEAVY_TAIL)
     history = result.prepared.history
     if history is not None and len(history.names) > 1:
         said.append(

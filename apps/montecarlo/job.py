@@ -13,7 +13,7 @@ import numpy as np
 from apps.montecarlo.calibration import TALK_LAST_PRICE, TALK_MODEL, calibrate
 from apps.montecarlo.dataset import PriceHistory, load_history
 from apps.montecarlo.models import FloatArray, Model
-from apps.montecarlo.params import Params, touch_price
+from apps.montecarlo.params import PORTFOLIO_MODELS, Params, touch_price
 from apps.montecarlo.simulation import SimulationSpec, estimate_cpu_seconds, merge, simulate_blocks, uses_numba
 from apps.montecarlo.summary import Summary
 from core import ConfigError, FunctionExecutor, Future, FutureList, InputError
@@ -111,6 +111,11 @@ def prepare(params: Params) -> Prepared:
         model = _calibrated(params, returns[:, 0], history)
         sample, s0 = returns[:, 0], float(history.prices[-1, 0])
     else:
+        if params.model not in PORTFOLIO_MODELS:
+            raise ConfigError(
+                f"--model {params.model} is for one price series, and these are {len(history.names)}; for a portfolio "
+                f"choose from {', '.join(PORTFOLIO_MODELS)}"
+            )
         weights = portfolio_weights(params, history)
         model = _calibrated(params, returns, history, weights=weights)
         sample, s0 = np.diff(np.log(portfolio_value(history, weights))), PORTFOLIO_VALUE
@@ -154,6 +159,9 @@ def _laid_out(
     params: Params, history: PriceHistory | None, model: Model, s0: float, drift: float, volatility: float
 ) -> Prepared:
     touch = {level: touch_price(level, s0) for level in params.touch}
+    for level, price in touch.items():
+        if price == s0:
+            raise ConfigError(f"--touch {level} is the last price itself, which is touched already; give another level")
     try:
         spec = SimulationSpec(
             model=model,

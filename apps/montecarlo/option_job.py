@@ -23,16 +23,16 @@ STEP_CPU_SECONDS = 16e-9
 MAX_STEPS = 25_200
 
 
-def rate(value: Any) -> float:
+def parse_rate(value: Any) -> float:
     """Parse a yearly rate: ``3%`` or ``0.03``."""
     if isinstance(value, str) and value.strip().endswith("%"):
         return float(number(-100.0, 1000.0)(value.strip()[:-1])) / 100.0
     return float(number(-1.0, 10.0)(value))
 
 
-def volatility(value: Any) -> float:
+def parse_volatility(value: Any) -> float:
     """Parse a yearly volatility above zero: ``20%`` or ``0.2``."""
-    result = rate(value)
+    result = parse_rate(value)
     if result <= 0.0:
         raise ValueError
     return result
@@ -50,11 +50,11 @@ class OptionParams:
     spot: float = setting(100.0, _positive, "a positive number", "price of the asset today, in currency", "PRICE")
     strike: float = setting(110.0, _positive, "a positive number", "strike price, in currency", "PRICE")
     rate: float = setting(
-        0.03, rate, "a rate a year such as 3% or 0.03", "interest a year, continuously compounded", "RATE"
+        0.03, parse_rate, "a rate a year such as 3% or 0.03", "interest a year, continuously compounded", "RATE"
     )
-    dividend: float = setting(0.0, rate, "a rate a year such as 1% or 0.01", "dividend yield a year, likewise", "RATE")
+    dividend: float = setting(0.0, parse_rate, "a rate a year such as 1% or 0.01", "dividend yield a year, likewise", "RATE")
     volatility: float = setting(
-        0.2, volatility, "a positive volatility a year such as 20% or 0.2", "volatility a year", "VOL"
+        0.2, parse_volatility, "a positive volatility a year such as 20% or 0.2", "volatility a year", "VOL"
     )
     years: float = setting(1.0, number(0.0, 100.0, open_ends=True), "a number above 0, below 100", "expiry", "YEARS")
     steps: int = setting(
@@ -157,7 +157,7 @@ def as_text(figures: dict[str, Any]) -> str:
     barrier = f", {figures['barrier_type']} at {figures['barrier']:g}" if figures["kind"] == "barrier" else ""
     rows = [
         ("Contract", f"{figures['kind']} {figures['right']}, spot {figures['spot']:g}, strike {figures['strike']:g}{barrier}, "
-                     f"{figures['years']:g} years in {figures['steps']:,} steps"),
+                     f"{figures['years']:g} year{'' if figures['years'] == 1 else 's'} in {figures['steps']:,} steps"),
         ("Market", f"interest {100 * figures['rate']:g}%, dividends {100 * figures['dividend']:g}%, volatility "
                    f"{100 * figures['volatility']:g}% a year; geometric Brownian motion"),
         ("Price", f"{figures['price']:.6g} ± {figures['standard_error']:.2g} (standard error)"),

@@ -135,6 +135,8 @@ class Params:
             raise ConfigError("--exact skips the daily path that --touch needs; drop one of the two")
         if self.exact and self.model not in EXACT_MODELS:
             raise ConfigError(f"--exact works with --model gbm, not {self.model}; drop --exact")
+        if self.antithetic and self.forecasts % 2:
+            raise ConfigError(f"--forecasts {self.forecasts}: --antithetic simulates pairs; give an even number")
         if self.antithetic and self.model not in NORMAL_MODELS:
             raise ConfigError(
                 f"--antithetic needs a model driven by normal shocks ({', '.join(NORMAL_MODELS)}), not {self.model}; "

@@ -72,7 +72,7 @@ def as_text(figures: dict[str, Any]) -> str:
         ("Wall time", f"about {duration(figures['wall_seconds'])} on {figures['workers']} workers"),
         ("Memory", f"about {figures['worker_memory_bytes'] / 2**20:.0f} MiB a worker, whatever the number of forecasts"),
         ("Cost", f"none on this machine; about ${figures['cost_cloud_functions_usd']:.2g} on cloud functions of "
-                 f"{FUNCTION_BYTES >> 20:,} MiB at ${FUNCTION_GB_SECOND_USD} a GB-second"),
+                 f"{FUNCTION_BYTES >> 20:,} MiB at ${FUNCTION_GB_SECOND_USD:.10f} a GB-second"),
     ]  # fmt: skip
     lines = [f"{name.ljust(11)}  {value}" for name, value in rows]
     return "\n".join(["Dry run: nothing was simulated and nothing written.", *lines])

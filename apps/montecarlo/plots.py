@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from datetime import date
 
@@ -13,6 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from apps.montecarlo.figures import TRADING_DAYS_PER_YEAR, as_date, forecast_dates
 from apps.montecarlo.job import Result, middle, portfolio_value
+from apps.montecarlo.models import FloatArray
+from apps.montecarlo.summary import Summary
 
 INK = "#1b2733"
 SOFT_INK = "#5b6875"
@@ -26,6 +29,8 @@ SIZE = (5.6, 4.9)
 DPI = 200
 TAIL_CUT = 0.999
 """Share of the forecasts that the axis of a histogram reaches to; a few outliers would squeeze the rest."""
+MOST_BINS = 250
+"""More bars than these are thinner than a picture can show."""
 LABEL_GAP = 0.058
 """Least distance of two labels at the fan's end, as a share of the axis height."""
 ZERO_BASE = 0.5
@@ -85,7 +90,7 @@ def histogram_png(result: Result) -> bytes:
 
 def _histogram(axes: Axes, result: Result, day: int) -> None:
     summary, s0 = result.summary, result.summary.s0
-    edges, counts = summary.histogram(day)
+    edges, counts = bins_shown(summary, day)
     centres, widths = (edges[:-1] + edges[1:]) / 2.0, np.diff(edges)
     worst = result.prepared.params.confidence[0]
     cut = s0 * (1.0 - summary.var_es(day, worst).var)
@@ -93,7 +98,7 @@ def _histogram(axes: Axes, result: Result, day: int) -> None:
     top = float(counts.max())
     axes.set_ylim(0, top * 1.42)
     peak = float(centres[int(counts.argmax())])
-    axes.annotate(f"peak near {_price(peak)}: {int(top):,}\nforecasts in {_price(widths[0])} wide bins",
+    axes.annotate(f"peak near {_price(peak)}: {top:,.0f}\nforecasts in {_price(widths[0])} wide bins",
                   (1.0, 0.9), xycoords="axes fraction", color=SOFT_INK, fontsize=FONT - 1.5, ha="right", va="top")  # fmt: skip
     axes.plot([s0, s0], [0, top * 1.12], color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
     axes.annotate(f"today {_price(s0)}", (s0, top * 1.12), (0, 3), textcoords="offset points", color=INK,
@@ -110,6 +115,21 @@ def _histogram(axes: Axes, result: Result, day: int) -> None:
     axes.grid(False)
     when = forecast_dates(result.prepared.history, (day,))[0]
     axes.set_title(f"After {day:,} trading days{f' ({when})' if when else ''}", **_TITLE)
+
+
+def bins_shown(summary: Summary, day: int) -> tuple[FloatArray, FloatArray]:
+    """Return edges and counts of the bins in the picture: numpy's automatic width, up to the cut of the far tail.
+
+    Under a heavy-tailed model equal bins up to the highest price would be millions.
+    """
+    left, right = summary.min(day), summary.quantile(day, TAIL_CUT)
+    spread = summary.quantile(day, 0.75) - summary.quantile(day, 0.25)
+    # Freedman and Diaconis (1981), the rule numpy's bins="auto" follows for many values.
+    width = 2.0 * spread * summary.forecasts ** (-1.0 / 3.0)
+    bins = min(MOST_BINS, max(1, math.ceil((right - left) / width))) if width > 0.0 and right > left else 1
+    edges = left + (right - left if right > left else 1.0) * np.arange(bins + 1) / bins
+    below = np.array([summary.probability_below(day, float(edge))[0] for edge in edges])
+    return edges, np.diff(below) * summary.forecasts
 
 
 _TITLE = {"loc": "left", "fontsize": FONT + 0.5, "color": INK, "fontweight": "bold", "pad": 7}
@@ -137,7 +157,7 @@ def _png(figure: Figure, *, left: float, right: float, bottom: float = 0.085, hs
     return buffer.getvalue()
 
 
-def _past_values(result: Result) -> np.ndarray:
+def _past_values(result: Result) -> FloatArray:
     history = result.prepared.history
     if history is None:
         return np.array([result.summary.s0])
