@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.random import Generator
@@ -149,6 +150,12 @@ class SimulationSpec:
             mirror(self.model, (np.zeros((1, 1)),) * 3)
         if self.engine not in ("auto", "numpy", "numba"):
             raise ValueError(f"engine must be auto, numpy or numba, not {self.engine!r}")
+        if self.engine == "numba" and not _numba_possible(self):
+            raise ValueError(
+                "engine numba runs gbm with daily steps and without antithetic pairs alone; use engine auto"
+            )
+        if self.engine == "numba" and find_spec("numba") is None:
+            raise ValueError("engine numba needs numba: pip install 'fanfold[fast]', or use engine auto")
 
     @property
     def n_blocks(self) -> int:
@@ -269,14 +276,15 @@ def estimate_cpu_seconds(spec: SimulationSpec) -> float:
 
 def uses_numba(spec: SimulationSpec) -> bool:
     """Tell whether numba will run the job's daily loop here; numpy does otherwise, with the same result."""
-    possible = isinstance(spec.model, GBM) and not spec.exact and not spec.antithetic
-    if spec.engine == "numpy" or not possible:
+    if spec.engine == "numpy" or not _numba_possible(spec):
         return False
     if spec.engine == "auto" and spec.path_steps < NUMBA_STEPS:
         return False
-    from importlib.util import find_spec
-
     return find_spec("numba") is not None
+
+
+def _numba_possible(spec: SimulationSpec) -> bool:
+    return isinstance(spec.model, GBM) and not spec.exact and not spec.antithetic
 
 
 def _exact_path(spec: SimulationSpec, streams: list[Generator]) -> FloatArray:

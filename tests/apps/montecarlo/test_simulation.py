@@ -19,6 +19,7 @@ from apps.montecarlo.simulation import (
     observe_blocks,
     resized,
     simulate_blocks,
+    uses_numba,
 )
 from apps.montecarlo.summary import Summary
 
@@ -146,6 +147,28 @@ def test_antithetic_pairs_narrow_the_mean_and_keep_its_value() -> None:
     assert abs(summary.mean(40) - expected) < 4 * summary.mean_se(40)
 
 
+def test_the_standard_error_of_a_touch_by_antithetic_pairs_is_the_spread_over_many_seeds() -> None:
+    found, stated = [], []
+    for seed in range(200):
+        pairs = replace(SPEC, antithetic=True, forecasts=640, seed=seed, levels=(105.0,), drawdown=False)
+        p, se = whole(pairs).touch_probability(105.0)
+        found.append(p)
+        stated.append(se)
+
+    ratio = np.mean(stated) / np.std(found, ddof=1)
+
+    # The spread of 200 seeds is itself known to 5%; taking the paths as independent would give 1.6.
+    assert ratio == pytest.approx(1.0, abs=0.18)
+
+
+def test_asking_for_numba_where_it_is_missing_says_what_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apps.montecarlo.simulation.find_spec", lambda name: None)
+
+    with pytest.raises(ValueError, match="pip install"):
+        replace(SPEC, engine="numba")
+    assert not uses_numba(replace(SPEC, engine="auto", forecasts=10**9))
+
+
 def test_a_spec_survives_pickling_with_its_planned_ranges() -> None:
     copy = pickle.loads(pickle.dumps(SPEC))
 
@@ -203,6 +226,7 @@ def test_cpu_time_is_estimated_in_proportion_to_the_steps() -> None:
         ({"antithetic": True, "forecasts": 65}, "even number"),
         ({"antithetic": True, "forecasts": 64, "model": Bootstrap(np.ones(3))}, "normal shocks"),
         ({"engine": "fortran"}, "engine must be"),
+        ({"engine": "numba", "model": HESTON}, "use engine auto"),
         ({"forecasts": 2**40}, "random stream of their own"),
     ],
 )
