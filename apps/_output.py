@@ -71,7 +71,7 @@ class RunFolder:
     def _claim(self, overwrite: bool) -> None:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The run that had the lock may have removed its file since it was opened here: then nobody else sees this one.
+            # The run that held it may have removed the file since it was opened here; nobody else sees that one.
             if not os.path.samestat(os.fstat(self._lock), os.stat(self.path / LOCK_NAME)):
                 raise BlockingIOError
         except (BlockingIOError, FileNotFoundError):

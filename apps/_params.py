@@ -58,9 +58,7 @@ def add_flags(parser: Any, kind: type[Any]) -> None:
     for row in fields(kind):
         meta, default = row.metadata, row.default
         if default is False:
-            parser.add_argument(
-                flag_name(row.name), action="store_true", default=argparse.SUPPRESS, help=meta["doc"]
-            )
+            parser.add_argument(flag_name(row.name), action="store_true", default=argparse.SUPPRESS, help=meta["doc"])
             continue
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         suffix = "" if shown in (None, "") else f" [{shown}]"

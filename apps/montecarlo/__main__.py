@@ -37,7 +37,9 @@ exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted
 
 def forecast_parser() -> argparse.ArgumentParser:
     """Return the parser of the forecast command."""
-    parser = _cli.Parser(prog=f"python -m {PROGRAM}", usage="%(prog)s [flags]", description=DESCRIPTION, epilog=EXAMPLES)
+    parser = _cli.Parser(
+        prog=f"python -m {PROGRAM}", usage="%(prog)s [flags]", description=DESCRIPTION, epilog=EXAMPLES
+    )
     _params.add_flags(parser.add_argument_group("what to forecast"), Params)
     _cli.add_output_flags(parser, f"{RUNS}/<time>-<id>")
     _cli.add_common_flags(parser)
@@ -53,13 +55,14 @@ def forecast(session: _cli.Session, argv: Sequence[str]) -> int:
     from apps._output import RunFolder, new_run_path
     from apps.montecarlo import job, planning, report
     from apps.montecarlo.figures import result_object
+    from apps.montecarlo.preparation import prepare
 
     with session.executor(flags) as executor:
         if flags.dry_run:
-            _show(planning.dry_run(job.prepare(params), executor.workers), planning.as_text, flags)
+            _show(planning.dry_run(prepare(params), executor.workers), planning.as_text, flags)
             return _cli.DONE
         with RunFolder(flags.output or new_run_path(RUNS), overwrite=flags.overwrite) as folder:
-            prepared = job.prepare(params)
+            prepared = prepare(params)
             if flags.resume:
                 done, rest = executor.wait(return_when="ALWAYS")
                 result = job.collect(prepared, [*done, *rest], executor.workers, started)

@@ -115,20 +115,25 @@ def as_text(figures: dict[str, Any]) -> str:
     window = figures["calibration"]
     span = f"{window['from']} to {window['to']}" if window["from"] else f"{window['prices']:,} rows"
     rows = [
-        [name_of(row["nominal"]), percent(row["observed"]), percent(row["se"]), f"{row['hits']}", f"{row['kupiec_p']:.3f}"]
+        [
+            name_of(row["nominal"]),
+            percent(row["observed"]),
+            percent(row["se"]),
+            f"{row['hits']}",
+            f"{row['kupiec_p']:.3f}",
+        ]
         for row in figures["coverage"]
     ]
     head = (
         f"Backtest of {figures['model']} on {figures['source']}, {span}\n"
-        f"{figures['windows']:,} disjoint windows of {figures['horizon']} trading days, {figures['forecasts_per_window']:,} "
-        f"forecasts each, seed {figures['seed']}"
+        f"{figures['windows']:,} disjoint windows of {figures['horizon']} trading days, "
+        f"{figures['forecasts_per_window']:,} forecasts each, seed {figures['seed']}"
     )
     title = "Share of realised prices inside the central interval"
     table = render((title, ["interval", "observed", "± s.e.", "windows inside", "Kupiec p"], rows))
     ks = f"Uniformity of the forecast probabilities: Kolmogorov-Smirnov p = {figures['ks_p']:.3f}."
     hint = (
-        "Observed above the interval's own percentage: the interval was wider than needed; below: too narrow. A p below "
-        "0.05 says that the difference is hardly chance."
+        "Observed above the interval's own percentage: the interval was wider than needed; below: too narrow. A p "
+        "below 0.05 says that the difference is hardly chance."
     )
     return "\n\n".join([head, table, ks, hint])
-

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from apps.montecarlo.calibration import describe
-from apps.montecarlo.dataset import PriceHistory
-from apps.montecarlo.job import Result, middle, risk_days
+from apps.montecarlo.job import Result
+from apps.montecarlo.preparation import middle, risk_days
+from apps.montecarlo.pricefile import PriceHistory
 from apps.montecarlo.summary import Summary
 
 TRADING_DAYS_PER_YEAR = 252
@@ -21,8 +22,8 @@ DOUBLE_COUNTED = (
     "kept to repeat the published picture. Forecasts from prices use the mean log return."
 )
 HEAVY_TAIL = (
-    "Under Student-t log returns the mean price has no finite expectation: the mean, its standard error and the standard "
-    "deviation depend on the few largest paths. Percentiles, VaR and ES are sound."
+    "Under Student-t log returns the mean price has no finite expectation: the mean, its standard error and the "
+    "standard deviation depend on the few largest paths. Percentiles, VaR and ES are sound."
 )
 LIMITATION = (
     "Calibrated on past prices: it shows what follows if the future behaves like that past, and is no evidence of "

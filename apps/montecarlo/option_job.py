@@ -11,8 +11,8 @@ from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED
 from core import ConfigError, FunctionExecutor
 
 DESCRIPTION = """\
-Option: price a European, Asian (arithmetic mean) or barrier option under geometric Brownian motion by simulation, with its
-standard error and the variance reduction of your choice. Rates and volatility are per year, in percent or as fractions.
+Option: price a European, Asian (arithmetic mean) or barrier option under geometric Brownian motion by simulation, with
+its standard error and the variance reduction of your choice. Rates and volatility are per year, as 3% or 0.03.
 """
 KINDS = ("european", "asian", "barrier")
 RIGHTS = ("call", "put")
@@ -52,7 +52,9 @@ class OptionParams:
     rate: float = setting(
         0.03, parse_rate, "a rate a year such as 3% or 0.03", "interest a year, continuously compounded", "RATE"
     )
-    dividend: float = setting(0.0, parse_rate, "a rate a year such as 1% or 0.01", "dividend yield a year, likewise", "RATE")
+    dividend: float = setting(
+        0.0, parse_rate, "a rate a year such as 1% or 0.01", "dividend yield a year, likewise", "RATE"
+    )
     volatility: float = setting(
         0.2, parse_volatility, "a positive volatility a year such as 20% or 0.2", "volatility a year", "VOL"
     )
@@ -62,9 +64,7 @@ class OptionParams:
         "equal steps to expiry: dates of an Asian mean, looks at a barrier", "N",
     )  # fmt: skip
     barrier: float = setting(0.0, number(0.0), "a positive number", "barrier price, for kind barrier", "PRICE")
-    barrier_type: str = setting(
-        "", choice("", *BARRIERS), f"one of {', '.join(BARRIERS)}", ", ".join(BARRIERS), "NAME"
-    )
+    barrier_type: str = setting("", choice("", *BARRIERS), f"one of {', '.join(BARRIERS)}", ", ".join(BARRIERS), "NAME")
     method: str = setting(
         "control", choice(*METHODS), f"one of {', '.join(METHODS)}", f"variance reduction: {', '.join(METHODS)}", "NAME"
     )
@@ -78,7 +78,9 @@ class OptionParams:
         if self.kind == "barrier" and not (self.barrier and self.barrier_type):
             raise ConfigError("--kind barrier needs --barrier PRICE and --barrier-type, such as up-and-out")
         if self.kind != "barrier" and (self.barrier or self.barrier_type):
-            raise ConfigError(f"--barrier and --barrier-type have no meaning for --kind {self.kind}; use --kind barrier")
+            raise ConfigError(
+                f"--barrier and --barrier-type have no meaning for --kind {self.kind}; use --kind barrier"
+            )
         if self.method.startswith("antithetic") and self.paths % 2:
             raise ConfigError(f"--paths {self.paths}: antithetic paths come in pairs; give an even number")
 
@@ -97,12 +99,17 @@ def option_spec(params: OptionParams) -> Any:
 
     step = params.years / params.steps
     try:
-        contract = Option(
-            params.kind, params.right, params.strike, params.steps, params.barrier, params.barrier_type
-        )
+        contract = Option(params.kind, params.right, params.strike, params.steps, params.barrier, params.barrier_type)
         model = GBM(0.0, params.volatility * step**0.5)
         return OptionSpec(
-            contract, model, params.spot, params.rate * step, params.paths, params.seed, params.dividend * step, params.method
+            contract,
+            model,
+            params.spot,
+            params.rate * step,
+            params.paths,
+            params.seed,
+            params.dividend * step,
+            params.method,
         )
     except ValueError as error:
         raise ConfigError(f"this option cannot be priced: {error}") from error
@@ -156,13 +163,13 @@ def as_text(figures: dict[str, Any]) -> str:
     """Return the price for people."""
     barrier = f", {figures['barrier_type']} at {figures['barrier']:g}" if figures["kind"] == "barrier" else ""
     rows = [
-        ("Contract", f"{figures['kind']} {figures['right']}, spot {figures['spot']:g}, strike {figures['strike']:g}{barrier}, "
-                     f"{figures['years']:g} year{'' if figures['years'] == 1 else 's'} in {figures['steps']:,} steps"),
+        ("Contract", f"{figures['kind']} {figures['right']}, spot {figures['spot']:g}, strike {figures['strike']:g}"
+                     f"{barrier}, {figures['years']:g} year(s) in {figures['steps']:,} steps"),
         ("Market", f"interest {100 * figures['rate']:g}%, dividends {100 * figures['dividend']:g}%, volatility "
                    f"{100 * figures['volatility']:g}% a year; geometric Brownian motion"),
         ("Price", f"{figures['price']:.6g} ± {figures['standard_error']:.2g} (standard error)"),
-        ("Simulated", f"{figures['simulated_paths']:,} paths, {figures['path_steps']:,} steps, method {figures['method']}, "
-                      f"seed {figures['seed']}"),
+        ("Simulated", f"{figures['simulated_paths']:,} paths, {figures['path_steps']:,} steps, "
+                      f"method {figures['method']}, seed {figures['seed']}"),
     ]  # fmt: skip
     if figures["black_scholes"] is not None:
         rows.append(("Black-Scholes", f"{figures['black_scholes']:.6g} (closed formula, for comparison)"))

@@ -90,7 +90,8 @@ class Params:
     )  # fmt: skip
     confidence: tuple[float, ...] = setting(
         (0.95, 0.99), several(number(0.5, 1.0, open_ends=True), distinct=True, ordered=True),
-        "distinct probabilities between 0.5 and 1", "confidence levels of value at risk and expected shortfall", "P[,..]",
+        "distinct probabilities between 0.5 and 1", "confidence levels of value at risk and expected shortfall",
+        "P[,..]",
     )  # fmt: skip
     antithetic: bool = setting(
         False, switch, "true or false", "pair each path with its mirror image (models driven by normal shocks)"

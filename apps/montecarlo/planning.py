@@ -7,7 +7,8 @@ from typing import Any
 
 from apps.montecarlo.blocks import BATCH_VALUES
 from apps.montecarlo.histograms import BINS
-from apps.montecarlo.job import Prepared, plan
+from apps.montecarlo.job import plan
+from apps.montecarlo.preparation import Prepared
 
 WORKER_BASE_BYTES = 60 << 20
 """Resident memory of a worker with Python, numpy and the app loaded, measured on Linux."""
@@ -70,7 +71,7 @@ def as_text(figures: dict[str, Any]) -> str:
                         f"{figures['cpu_seconds_per_invocation']:.2g} CPU s each"),
         ("CPU time", f"about {duration(figures['cpu_seconds'])}"),
         ("Wall time", f"about {duration(figures['wall_seconds'])} on {figures['workers']} workers"),
-        ("Memory", f"about {figures['worker_memory_bytes'] / 2**20:.0f} MiB a worker, whatever the number of forecasts"),
+        ("Memory", f"about {figures['worker_memory_bytes'] / 2**20:.0f} MiB a worker, however many forecasts"),
         ("Cost", f"none on this machine; about ${figures['cost_cloud_functions_usd']:.2g} on cloud functions of "
                  f"{FUNCTION_BYTES >> 20:,} MiB at ${FUNCTION_GB_SECOND_USD:.10f} a GB-second"),
     ]  # fmt: skip

@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Sequence
 from datetime import date
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from apps.montecarlo.figures import TRADING_DAYS_PER_YEAR, as_date, forecast_dates
-from apps.montecarlo.job import Result, middle, portfolio_value
+from apps.montecarlo.job import Result
 from apps.montecarlo.models import FloatArray
+from apps.montecarlo.preparation import middle, portfolio_value
 from apps.montecarlo.summary import Summary
 
 INK = "#1b2733"
@@ -42,7 +44,7 @@ MOST_HISTORY = 1.0
 def fan_png(result: Result) -> bytes:
     """Draw the past prices and the percentiles of the forecasts over time."""
     summary, params, s0 = result.summary, result.prepared.params, result.summary.s0
-    figure, axes = _figure(SIZE)
+    figure, (axes,) = _figure(SIZE)
     days = (0, *summary.horizons)
     curves = {q: [s0, *(summary.quantile(day, q) for day in summary.horizons)] for q in params.levels}
     levels = list(params.levels)
@@ -78,7 +80,7 @@ def histogram_png(result: Result) -> bytes:
     """Draw the distribution of the price at the middle and the end, with the value at risk marked."""
     summary, params = result.summary, result.prepared.params
     days = sorted({middle(params.days), params.days})
-    figure, *panels = _figure((SIZE[0], (SIZE[1] - 0.35) / 2 * len(days) + 0.35), rows=len(days))
+    figure, panels = _figure((SIZE[0], (SIZE[1] - 0.35) / 2 * len(days) + 0.35), rows=len(days))
     right = max(summary.quantile(day, TAIL_CUT) for day in days)
     left = min(min(summary.min(day) for day in days), summary.s0)
     for axes, day in zip(panels, days, strict=True):
@@ -99,7 +101,8 @@ def _histogram(axes: Axes, result: Result, day: int) -> None:
     axes.set_ylim(0, top * 1.42)
     peak = float(centres[int(counts.argmax())])
     axes.annotate(f"peak near {_price(peak)}: {top:,.0f}\nforecasts in {_price(widths[0])} wide bins",
-                  (1.0, 0.9), xycoords="axes fraction", color=SOFT_INK, fontsize=FONT - 1.5, ha="right", va="top")  # fmt: skip
+                  (1.0, 0.9), xycoords="axes fraction", color=SOFT_INK, fontsize=FONT - 1.5, ha="right",
+                  va="top")  # fmt: skip
     axes.plot([s0, s0], [0, top * 1.12], color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
     axes.annotate(f"today {_price(s0)}", (s0, top * 1.12), (0, 3), textcoords="offset points", color=INK,
                   fontsize=FONT - 1.5, ha="center")  # fmt: skip
@@ -132,12 +135,12 @@ def bins_shown(summary: Summary, day: int) -> tuple[FloatArray, FloatArray]:
     return edges, np.diff(below) * summary.forecasts
 
 
-_TITLE = {"loc": "left", "fontsize": FONT + 0.5, "color": INK, "fontweight": "bold", "pad": 7}
+_TITLE: dict[str, Any] = {"loc": "left", "fontsize": FONT + 0.5, "color": INK, "fontweight": "bold", "pad": 7}
 
 
-def _figure(size: tuple[float, float], rows: int = 1) -> tuple[Figure, ...]:
+def _figure(size: tuple[float, float], rows: int = 1) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=size, dpi=DPI, facecolor="white")
-    panels = np.atleast_1d(figure.subplots(rows, 1))
+    panels: list[Axes] = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(GRID)
@@ -147,7 +150,7 @@ def _figure(size: tuple[float, float], rows: int = 1) -> tuple[Figure, ...]:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(6))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    return figure, *panels
+    return figure, panels
 
 
 def _png(figure: Figure, *, left: float, right: float, bottom: float = 0.085, hspace: float = 0.2) -> bytes:

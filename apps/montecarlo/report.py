@@ -104,14 +104,18 @@ def html(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) 
     )
     pictures = [
         Picture(fan, "Past prices and percentile fan of the forecasts", _fan_caption(levels)),
-        Picture(histogram, "Histograms of the price at the middle and the end of the forecast", _histogram_caption(params)),
+        Picture(
+            histogram, "Histograms of the price at the middle and the end of the forecast", _histogram_caption(params)
+        ),
     ]
     footer = (
         f"fanfold {figures['versions']['fanfold']}, Python {figures['versions']['python']}, "
         f"numpy {figures['versions']['numpy']}. {figures['wall_seconds']:.2f} s on {figures['workers']} workers. "
         f"Result SHA-256 {figures['result_sha256']}."
     )
-    return page(f"Price forecast: {title(figures)}", lead, _cards(figures), pictures, _sections(figures, params), footer)
+    return page(
+        f"Price forecast: {title(figures)}", lead, _cards(figures), pictures, _sections(figures, params), footer
+    )
 
 
 def title(figures: Mapping[str, Any]) -> str:
@@ -140,7 +144,9 @@ def _cards(figures: dict[str, Any]) -> list[Card]:
     for row in figures["risk"]:
         if row["confidence"] == confidence and row["day"] in (10, figures["days"]):
             label = f"{row['day']:,}-day VaR at {name_of(confidence)}"
-            cards.append(Card(label, percent(row["var_fraction"]), f"{price(row['var'])} ± {error(row['var_se'])} s.e."))
+            cards.append(
+                Card(label, percent(row["var_fraction"]), f"{price(row['var'])} ± {error(row['var_se'])} s.e.")
+            )
     chance = percent(figures["prob_loss"])
     cards.append(Card(f"Chance of a loss {end}", chance, f"± {percent(figures['prob_loss_se'], 2)} s.e."))
     if figures["drawdown"]:
@@ -153,7 +159,8 @@ def _cards(figures: dict[str, Any]) -> list[Card]:
 def _sections(figures: dict[str, Any], params: Params) -> list[Section]:
     sections: list[Section] = []
     captions = (
-        "Price units of the source; the last row is the standard error at the last day. Dates count weekdays, not holidays.",
+        "Price units of the source; the last row is the standard error at the last day. Dates count weekdays, "
+        "not holidays.",
         "VaR: the loss not exceeded with that confidence. ES: the mean of the losses beyond it. Price units and % of "
         "the last price; no interest, no dividends beyond those in the prices.",
         "Judged at daily closes. Standard errors are of the simulation.",

@@ -38,7 +38,7 @@ def name_of(share: float) -> str:
 
 
 def fan_table(figures: dict[str, Any]) -> Table:
-    """Percentiles and mean of the price at the risk horizons and the quarters of the forecast."""
+    """Tabulate percentiles and mean of the price at the risk horizons and the quarters of the forecast."""
     wanted = {row["day"] for row in figures["risk"]} | {figures["middle_day"]}
     wanted |= {-(-figures["days"] * part // 4) for part in (1, 2, 3)}
     levels = list(figures["quantiles"])
@@ -55,7 +55,7 @@ def fan_table(figures: dict[str, Any]) -> Table:
 
 
 def risk_table(figures: dict[str, Any]) -> Table:
-    """Value at risk and expected shortfall, in price units and as a share of the last price."""
+    """Tabulate value at risk and expected shortfall, in price units and as a share of the last price."""
     header = ["days", "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
     rows = [
         [f"{row['day']:,}", name_of(row["confidence"]), price(row["var"]), error(row["var_se"]),
@@ -66,7 +66,7 @@ def risk_table(figures: dict[str, Any]) -> Table:
 
 
 def chance_table(figures: dict[str, Any]) -> Table:
-    """Probabilities of a loss and of touching levels, and the drawdown distribution."""
+    """Tabulate probabilities of a loss and of touching levels, and the drawdown distribution."""
     days = f"{figures['days']:,}"
     rows = [[f"price below {price(figures['s0'])} after {days} days", percent(figures["prob_loss"], 2),
              percent(figures["prob_loss_se"], 2)]]  # fmt: skip
@@ -84,7 +84,7 @@ def chance_table(figures: dict[str, Any]) -> Table:
 
 
 def facts(figures: dict[str, Any]) -> Rows:
-    """What the forecast stands on: prices, model, calibration, simulation, seed."""
+    """List what the forecast stands on: prices, model, calibration, simulation, seed."""
     window = figures["calibration"]
     rows = [["Prices", figures["source"]]]
     if len(figures["assets"]) > 1:
@@ -95,7 +95,7 @@ def facts(figures: dict[str, Any]) -> Rows:
     rows.append([
         "Daily log return",
         f"drift {percent(figures['drift'], 4)} a day ({percent(figures['annual_drift'], 2)} a year), "
-        f"volatility {percent(figures['volatility'], 3)} a day ({percent(figures['annual_volatility'], 2)} a year of 252)",
+        f"volatility {percent(figures['volatility'], 3)} a day ({percent(figures['annual_volatility'], 2)} a year)",
     ])  # fmt: skip
     rows.append(["Calibrated on", _window(figures)])
     rows.append(["Simulated", simulated(figures)])
