@@ -13,12 +13,13 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from core.calls import dump_call, first_parameter, make_call
+from core.calls import dump_call, make_call
 from core.compute.base import open_backend
 from core.config import load_config, parse_address, parse_setting
-from core.errors import ConfigError, InputError
+from core.errors import ConfigError
 from core.feed import result_of
 from core.futures import Future, FutureList, follow, wait
+from core.inputs import Cut, items_of, recorded
 from core.invoker import DirectRun
 from core.monitor import Monitor
 from core.reduction import reduce_job
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     import pandas
 
 Retries = int | RetryPolicy | None
-
-_LONG = 1 << 20
-"""Items of a computed sequence, such as a range, past which it is read like a generator."""
 
 _logger = logging.getLogger("fanfold")
 
@@ -173,14 +171,8 @@ class FunctionExecutor(Executor):
         ConfigError, InputError, SerializationError
             The call cannot work. Nothing has been run.
         """
-        cut = {
-            "chunk_bytes": chunk_bytes,
-            "chunk_count": chunk_count,
-            "newline": newline,
-            "header_lines": header_lines,
-            "partitioner": partitioner,
-        }
-        items = self._inputs(fn, data, cut)
+        cut = Cut(chunk_bytes, chunk_count, newline, header_lines, partitioner)
+        items = items_of(fn, data, cut, self._backend.inline)
         options = self._options(timeout, memory, retries, batch_size, durable)
         futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules, durable)
         self._remember(futures)
@@ -218,7 +210,8 @@ class FunctionExecutor(Executor):
                 raise ConfigError(f"reduce_fn and combine must be functions, not {type(function).__name__}")
         partitions: list[Partition] = []
         if reduce_by == "object":
-            data = _recorded(self._objects(map_fn, data, options), partitions)
+            cut = Cut(**{name: options.pop(name) for name in Cut.__slots__ if name in options})
+            data = recorded(items_of(map_fn, data, cut, self._backend.inline), partitions)
         futures = self.map(map_fn, data, **options)
         self._latest.pop()
         groups = partitions if reduce_by else None
@@ -477,53 +470,6 @@ class FunctionExecutor(Executor):
         self._adopt(run)
         return futures
 
-    def _inputs(
-        self, fn: Callable[..., Any], data: Iterable[Any] | str | os.PathLike[str], cut: Mapping[str, Any]
-    ) -> Iterable[Any]:
-        """Turn what the user gave as data into items: a sequence, or a stream."""
-        if isinstance(data, str | os.PathLike):
-            return self._partitions([data], cut)
-        if isinstance(data, bytes | bytearray | memoryview):
-            raise InputError("data is bytes; give a list of items, or the address of an object")
-        if not isinstance(data, Iterable):
-            raise InputError(f"data must be an iterable or an address, not {type(data).__name__}")
-        if first_parameter(fn) == "obj":
-            given = list(data) if isinstance(data, Sequence) else data
-            if isinstance(given, list) and all(isinstance(item, str | os.PathLike) for item in given):
-                return self._partitions(given, cut)
-        if any(
-            value is not None for name, value in cut.items() if name in ("chunk_bytes", "chunk_count", "partitioner")
-        ):
-            raise ConfigError(
-                "chunks are made of objects: give data as an address, or name the function's first parameter obj"
-            )
-        if isinstance(data, list | tuple | FutureList):
-            return [result_of(item) for item in data] if self._backend.inline else _shallow(data)
-        if isinstance(data, Sequence):
-            return data if len(data) <= _LONG or self._backend.inline else iter(data)
-        if hasattr(data, "__array__") and hasattr(data, "shape") and hasattr(data, "__getitem__") and len(data.shape):
-            return list(data)
-        if isinstance(data, Mapping | set | frozenset):
-            return list(data)
-        return data
-
-    def _partitions(self, addresses: Sequence[str | os.PathLike[str]], cut: Mapping[str, Any]) -> Iterable[Partition]:
-        from core.partitioner import find_objects, partition
-
-        stream = partition(find_objects(addresses), **cut)
-        try:
-            first = next(iter(stream))
-        except StopIteration:
-            raise InputError("the partitioner returned no partitions") from None
-        return _chain(first, stream)
-
-    def _objects(
-        self, fn: Callable[..., Any], data: Iterable[Any] | str | os.PathLike[str], options: dict[str, Any]
-    ) -> Iterable[Any]:
-        names = ("chunk_bytes", "chunk_count", "newline", "header_lines", "partitioner")
-        defaults = {"chunk_bytes": None, "chunk_count": None, "newline": b"\n", "header_lines": 0, "partitioner": None}
-        return self._inputs(fn, data, {name: options.pop(name, defaults[name]) for name in names})
-
 
 def _as_job(futures: Iterable[Future] | FutureList | Future) -> FutureList | Future:
     if isinstance(futures, Future | FutureList):
@@ -532,23 +478,3 @@ def _as_job(futures: Iterable[Future] | FutureList | Future) -> FutureList | Fut
     known.extend(futures)
     known.finish()
     return known
-
-
-def _chain(first: Partition, rest: Iterable[Partition]) -> Iterable[Partition]:
-    yield first
-    yield from rest
-
-
-def _recorded(data: Iterable[Any], into: list[Partition]) -> Iterable[Any]:
-    for item in data:
-        if not isinstance(item, Partition):
-            raise InputError("reduce_by='object' needs objects: give data as an address")
-        into.append(item)
-        yield item
-
-
-def _shallow(data: Sequence[Any]) -> Iterable[Any]:
-    """Copy a sequence against later changes; one with futures becomes a stream that waits for each."""
-    if isinstance(data, FutureList):
-        return iter(data)
-    return iter(data) if any(isinstance(item, Future) for item in data) else list(data)

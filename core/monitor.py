@@ -145,6 +145,8 @@ class Monitor:
         except KeyboardInterrupt:
             for run in list(self._runs):
                 run.stop()
+                run.inflight.clear()
+            self._batches.clear()
             raise
         except BaseException as error:
             self._failure = error

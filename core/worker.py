@@ -147,9 +147,10 @@ def run(
     plain = (int, float, str, bytes, type(None))
     with _surroundings(call) as output:
         before = clock()
-        for position, item in enumerate(items):
+        for position in range(len(task_ids)):
             if mark is not None:
-                mark(position, before)
+                mark(position, before)  # before the item is read: reading it may end the worker
+            item = next(items)
             try:
                 if direct and type(item) in plain:
                     value = function(item)
@@ -190,9 +191,10 @@ def _retried(
         if tries > policy.retries or not isinstance(error, policy.retry_on):
             return describe(error, tries)
         delay = min(policy.backoff * 2.0 ** (tries - 1), policy.max_backoff)
-        time.sleep(delay * (1 + os.urandom(1)[0] / 255) / 2)  # tasks that failed together return apart
+        delay *= (1 + os.urandom(1)[0] / 255) / 2  # tasks that failed together return apart
         if mark is not None:
-            mark(at, time.monotonic())
+            mark(at, time.monotonic() + delay)  # waiting takes none of the task's time
+        time.sleep(delay)
         try:
             return apply(call, item, task_id, f"{job_id}/{task_id}", tries), tries + 1
         except BaseException as again:
@@ -216,8 +218,9 @@ def describe(error: BaseException, attempts: int = 1) -> Failure:
         message = "(its message cannot be shown)"
     if isinstance(error, SystemExit):
         message = f"the function called sys.exit({error.code!r})"
-        return Failure("SystemExit", message, text, None, attempts)
-    return Failure(type(error).__name__, message, text, serialization.dump_exception(error), attempts)
+    # Raised as their own type, SystemExit and KeyboardInterrupt would end the driver.
+    pickled = serialization.dump_exception(error) if isinstance(error, Exception) else None
+    return Failure(type(error).__name__, message, text, pickled, attempts)
 
 
 def revive(failure: Failure, job_id: str, task_id: int, name: str, log: str = "") -> BaseException:
