@@ -24,7 +24,7 @@ from core.objects import process_storage
 from core.serialization import MARKER, Packed
 from core.storage.base import Storage
 from core.types import RetryPolicy
-from core.worker import Mark, run
+from core.worker import Mark, failed, run
 
 INLINE_INPUT = 64 << 10
 """Packed inputs of a batch up to this many bytes are in the record."""
@@ -157,10 +157,15 @@ def read_record(storage: Storage, key: bytes, job_id: str) -> JobRecord:
 
 
 @functools.lru_cache(maxsize=8)
-def _known(address: str, key: bytes, job_id: str, process: int) -> tuple[JobRecord, Call]:
+def _known(address: str, key: bytes, job_id: str, process: int) -> JobRecord:
     record = read_record(process_storage(address), key, job_id)
     check_versions(record.versions)
-    return record, load_call(record.call)
+    return record
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(call: bytes, process: int) -> Call:
+    return load_call(call)
 
 
 def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> None:
@@ -173,7 +178,7 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
     """
     storage = process_storage(ref.address)
     before = storage.requests
-    record, call = _known(ref.address, ref.key, ref.job_id, os.getpid())
+    record = _known(ref.address, ref.key, ref.job_id, os.getpid())
     if time.time() > record.deadline:
         raise FanfoldError(f"job {ref.job_id} is older than its deadline; its batches are not run any more")
     where = record.inputs[ref.batch]
@@ -186,7 +191,12 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
     if ref.item is not None:
         packed = list(serialization.split(packed))[ref.item]
     task_ids = record.task_ids(ref.batch, ref.item)
-    outcome = run(call, serialization.unpack(packed), task_ids, ref.job_id, attempt, mark)
+    try:
+        call = _loaded(record.call, os.getpid())
+    except Exception as error:
+        outcome = failed(len(task_ids), error)
+    else:
+        outcome = run(call, serialization.unpack(packed), task_ids, ref.job_id, attempt, mark)
     outcome.bytes_in = packed.nbytes
     outcome.requests = storage.requests - before + 1
     commit(storage, ref, outcome, attempt, f"process-{os.getpid()}")

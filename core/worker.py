@@ -202,6 +202,13 @@ def _retried(
             tries += 1
 
 
+def failed(count: int, error: BaseException) -> Outcome:
+    """Return the outcome of a batch whose function cannot be loaded: each task fails with the reason."""
+    failure = describe(error)
+    values = serialization.pack([None] * count)
+    return Outcome(values, [0.0] * count, dict.fromkeys(range(count), failure), started=time.time())
+
+
 def describe(error: BaseException, attempts: int = 1) -> Failure:
     """Turn an exception into what a driver can show, whatever the exception is."""
     frames = error.__traceback__

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from core import serialization
 from core.calls import Call, load_call
-from core.compute.base import BatchDone, Invocation, Reply
+from core.compute.base import BatchDone, BatchLost, Invocation, Reply
 from core.config import Address
 from core.errors import ConfigError
-from core.worker import run
+from core.worker import failed, run
 
 
 class SerialBackend:
@@ -42,19 +42,29 @@ class SerialBackend:
 
     def invoke(self, invocation: Invocation) -> None:
         """Run a batch here and now."""
+        number = invocation.batch_id
         if invocation.durable is not None:
             from core.durable import run_committed
 
-            run_committed(invocation.durable, invocation.attempt)
-            self._replies.append(BatchDone(invocation.batch_id, "serial", None))
+            try:
+                run_committed(invocation.durable, invocation.attempt)
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                self._replies.append(BatchLost(number, "serial", "unavailable", why, None, True))
+            else:
+                self._replies.append(BatchDone(number, "serial", None))
             return
         assert invocation.packed is not None
-        call = self._calls.get(invocation.call_hash)
-        if call is None:
-            call = self._calls[invocation.call_hash] = load_call(invocation.call)
+        try:
+            call = self._calls.get(invocation.call_hash)
+            if call is None:
+                call = self._calls[invocation.call_hash] = load_call(invocation.call)
+        except Exception as error:
+            self._replies.append(BatchDone(number, "serial", failed(len(invocation.task_ids), error)))
+            return
         items = serialization.unpack(invocation.packed)
         outcome = run(call, items, invocation.task_ids, invocation.job_id, invocation.attempt)
-        self._replies.append(BatchDone(invocation.batch_id, "serial", outcome))
+        self._replies.append(BatchDone(number, "serial", outcome))
 
     def poll(self, timeout: float | None) -> list[Reply]:
         """Return the replies of what was invoked."""

@@ -27,10 +27,10 @@ import time
 
 from core import serialization
 from core.calls import Call, load_call
-from core.compute.base import DurableRef, Outcome
+from core.compute.base import DurableRef
 from core.compute.channel import Channel, ConnectionLost
 from core.serialization import Buffer, Packed
-from core.worker import Mark, become_worker, describe, in_worker, run
+from core.worker import Mark, become_worker, describe, failed, in_worker, run
 
 NOTE = struct.Struct("<cqq")
 """To the zygote: (b"S", worker, 0) with three descriptors, (b"K", worker, signal); back: (b"S", worker, pid),
@@ -265,9 +265,7 @@ def _answer(
         items = serialization.unpack(Packed(meta[0], segments[0], meta[1], meta[2], segments[1:]))
         outcome = run(call, items, task_ids, job_id, attempt, mark)
     except Exception as error:
-        failure = describe(error)
-        values = serialization.pack([None] * len(task_ids))
-        outcome = Outcome(values, [0.0] * len(task_ids), {i: failure for i in range(len(task_ids))})
+        outcome = failed(len(task_ids), error)
     body = (
         number,
         outcome.values.meta(),
