@@ -91,7 +91,8 @@ class DurableRun(Run):
         self._next_look = 0.0
         self._next_lease = time.monotonic() + LEASE / 3
         self._watching = False
-        self._kept = False
+        self._kept = self._stopped = False
+        self._todo: deque[_Part] = deque()
         futures.extend([Future(self, i) for i in range(record.tasks)])
         futures.finish()
         if attached:
@@ -156,15 +157,17 @@ class DurableRun(Run):
     def done(self, batch: Batch, worker: str, outcome: Outcome | None) -> None:
         """Collect what a worker says it has committed."""
         assert batch.invocation.durable is not None
-        part = batch.invocation.durable
-        if (part.batch, part.item) not in self._collected:
-            self._collect(part.batch, part.item)
+        self._collect(batch.invocation.durable.batch, batch.invocation.durable.item)
 
     def _collect(self, batch: int, item: int | None) -> None:
         """Read a commit and give its values to their futures."""
+        if (batch, item) in self._collected:
+            return
         made = read_commit(self._storage, self._ref(batch, item))
         if made is None:
-            self._take_apart(batch)
+            if batch not in self._apart:  # by another driver: whoever drives the job now runs the items
+                self._take_apart(batch)
+                self._todo.extend(_Part(batch, i, 0, self.options.memory) for i in self._items(batch))
             return
         self._collected.add((batch, item))
         assert made.fetched is not None
@@ -182,8 +185,15 @@ class DurableRun(Run):
         """Repeat a batch that is not to blame for its loss."""
         assert batch.invocation.durable is not None
         part = batch.invocation.durable
-        if not all(self.futures.made[i].done() for i in batch.task_ids):
+        wanted = [i for i, task_id in enumerate(batch.task_ids) if not self.futures.made[task_id].done()]
+        if len(wanted) == len(batch.task_ids):
             self._todo.append(_Part(part.batch, part.item, batch.attempts, batch.memory))
+        elif wanted:  # what was cancelled is not run again with the others
+            if not split(self._storage, self._ref(part.batch, None)):
+                self._collect(part.batch, None)
+                return
+            self._take_apart(part.batch)
+            self._todo.extend(_Part(part.batch, item, batch.attempts, batch.memory) for item in wanted)
 
     def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
         """Repeat a batch item by item; commit the failure of an item that was tried enough."""
@@ -292,6 +302,11 @@ class DurableRun(Run):
         if not in_worker():
             super().close()
 
+    def stop(self) -> None:
+        """Cancel everything that has not ended; what is committed stays for whoever takes up the job."""
+        self._stopped = True
+        super().stop()
+
     def leave(self) -> None:
         """Delete a job that is complete or discarded; let go of one that others may take up.
 
@@ -300,7 +315,8 @@ class DurableRun(Run):
         """
         fetched = any(future.fetched for future in self.futures.made)
         wanted = self._kept or (in_worker() and not fetched)
-        if (self.complete and not wanted) or self.discarded:
+        ended = self.complete or (self.finished and not self._stopped)
+        if (ended and not wanted) or self.discarded:
             self.remove()
         elif not self._watching:
             with contextlib.suppress(StorageError):
