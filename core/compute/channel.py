@@ -31,6 +31,8 @@ one. Past that it copies."""
 
 _HEAD = struct.Struct("<IqIQ")  # segments, id of the shared file or -1, released ids that follow, bytes that follow
 _ALIGN = 64
+_READ = 64 << 10
+_RIGHTS = socket.CMSG_SPACE(64)
 
 
 def has_shared_files() -> bool:
@@ -50,6 +52,7 @@ class Channel:
         self._shared = has_shared_files() if shared is None else shared
         self._outbox: deque[tuple[memoryview, int | None]] = deque()
         self._inbox = bytearray()
+        self._buffer = memoryview(bytearray(_READ))
         self._descriptors: deque[int] = deque()
         self._files: dict[int, tuple[int, int]] = {}
         self._free: list[int] = []
@@ -159,9 +162,9 @@ class Channel:
     def _read(self) -> bool:
         try:
             if not self._shared:
-                data = self.socket.recv(1 << 20)
+                size = self.socket.recv_into(self._buffer)
             else:
-                data, ancillary, _, _ = self.socket.recvmsg(1 << 18, socket.CMSG_SPACE(64))
+                size, ancillary, _, _ = self.socket.recvmsg_into([self._buffer], _RIGHTS)
                 for level, kind, payload in ancillary:
                     if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                         descriptors = array.array("i")
@@ -171,9 +174,9 @@ class Channel:
             return False
         except OSError as error:
             raise ConnectionLost from error
-        if not data:
+        if not size:
             raise ConnectionLost
-        self._inbox += data
+        self._inbox += self._buffer[:size]
         return True
 
     def _message(self) -> list[Buffer] | None:

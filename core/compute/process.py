@@ -25,7 +25,13 @@ from core.errors import ConfigError, FanfoldError
 from core.serialization import Buffer, Packed
 
 DEPTH = 2
-"""Batches a worker holds: one that runs and one that waits, so that it never idles for the driver."""
+"""Batches a worker holds at least: one that runs and one that waits, so that it never idles for the driver."""
+
+DEEPEST = 32
+"""Batches a worker holds at most."""
+
+AHEAD = 0.005
+"""Seconds of work a worker holds, if that is more batches than `DEPTH`: each wakening of a process costs both sides."""
 
 GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL for a task that is over its time."""
@@ -35,6 +41,9 @@ WATCH = 0.02
 
 RESPITE = 0.25
 """Seconds to wait for the zygote's word on how a worker ended."""
+
+_OVERHEAD = 20e-6
+"""Seconds a worker spends on a batch beside its tasks, about."""
 
 _STILLBORN = 5
 """Workers that may die one after the other before any has run a batch; then the backend gives up."""
@@ -62,6 +71,7 @@ class _Worker:
     verdict: tuple[LossReason, str] | None = None
     kill_at: float = math.inf
     suspect: tuple[int, int, float] | None = None
+    tokens: bytes = b""
 
     @property
     def name(self) -> str:
@@ -108,6 +118,8 @@ class ProcessBackend:
         self._next_worker = self._sequence = self._stillborn = self._zygote = 0
         self._control: socket.socket | None = None
         self._closed = False
+        self._depth = DEPTH
+        self._unflushed: set[_Worker] = set()
 
     def start(self) -> None:
         """Start the zygote and ask it for every worker."""
@@ -156,7 +168,7 @@ class ProcessBackend:
 
     def room(self) -> int:
         """Return how many batches the workers could hold beyond those they have."""
-        free = sum(DEPTH - len(worker.held) for worker in self._workers.values() if worker.lost_at == math.inf)
+        free = sum(self._depth - len(worker.held) for worker in self._workers.values() if worker.lost_at == math.inf)
         return free - len(self._waiting)
 
     def invoke(self, invocation: Invocation) -> None:
@@ -168,7 +180,7 @@ class ProcessBackend:
         while self._waiting:
             living = [w for w in self._workers.values() if w.lost_at == math.inf and w.verdict is None]
             worker = min(living, key=lambda w: len(w.held), default=None)
-            if worker is None or len(worker.held) >= DEPTH:
+            if worker is None or len(worker.held) >= self._depth:
                 return
             self._send(worker, self._waiting.popleft())
 
@@ -193,11 +205,14 @@ class ProcessBackend:
         if has_call:
             worker.known.add(invocation.call_hash)
         worker.held[self._sequence] = invocation
-        os.write(worker.token_write, TOKEN.pack(self._sequence))
+        worker.tokens += TOKEN.pack(self._sequence)
         worker.channel.queue(segments)
-        self._flush(worker)
+        self._unflushed.add(worker)
 
     def _flush(self, worker: _Worker) -> None:
+        if worker.tokens:  # before their batches: a batch that finds no token has been taken back
+            os.write(worker.token_write, worker.tokens)
+            worker.tokens = b""
         with contextlib.suppress(ConnectionLost):  # reading will find it lost, with its last words
             worker.channel.flush()
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.channel.unsent else 0)
@@ -216,18 +231,25 @@ class ProcessBackend:
 
     def _take_back(self, worker: _Worker, sequence: int) -> bool:
         """Move a batch that has not begun, and any before it, back to the queue."""
+        if worker in self._unflushed:
+            self._unflushed.discard(worker)
+            self._flush(worker)
+        back = []
         while sequence in worker.held:
             try:
                 (token,) = TOKEN.unpack(os.read(worker.token_read, TOKEN.size))
             except BlockingIOError:
-                return False
-            self._waiting.appendleft(worker.held.pop(token))
-        return True
+                break
+            back.append(worker.held.pop(token))
+        self._waiting.extendleft(reversed(back))
+        return sequence not in worker.held
 
     def poll(self, timeout: float | None) -> list[Reply]:
         """Return replies, waiting for the first; see to limits and to workers that died meanwhile."""
         if not self._replies:
             self._steal()
+            while self._unflushed:
+                self._flush(self._unflushed.pop())
             for key, events in self._selector.select(self._patience(timeout)):
                 worker = key.data
                 if worker is not None:
@@ -275,6 +297,7 @@ class ProcessBackend:
                 count, ends, counts = body[1]
                 values = Packed(count, segments[1], ends, counts, segments[2:])
                 self._replies.append(BatchDone(invocation.batch_id, worker.name, Outcome(values, *body[2:])))
+                self._depth = max(DEPTH, min(DEEPEST, int(AHEAD / (sum(body[2]) + _OVERHEAD))))
             elif body[1] is None:
                 self._replies.append(BatchDone(invocation.batch_id, worker.name, None))
             else:
@@ -344,6 +367,7 @@ class ProcessBackend:
     def _bury(self, worker: _Worker) -> None:
         """Account for a dead worker's batches and start its successor."""
         del self._workers[worker.ident]
+        self._unflushed.discard(worker)
         number, position, _ = worker.doing()
         reason, message = worker.verdict or ("died", _how_it_ended(worker.status))
         for sequence, invocation in reversed(worker.held.items()):
@@ -399,7 +423,7 @@ class ProcessBackend:
             if call_hash in worker.known and worker.lost_at == math.inf:
                 worker.known.discard(call_hash)
                 worker.channel.queue([pickle.dumps(("forget", call_hash), 5)])
-                self._flush(worker)
+                self._unflushed.add(worker)
 
     def close(self, force: bool = False) -> None:
         """End the workers, the busy ones by force, and the zygote."""
