@@ -49,7 +49,7 @@ class Params:
     """Everything that determines the result of a forecast."""
 
     forecasts: int = setting(
-        100_000, whole(1, MAX_FORECASTS), f"a whole number from 1 to {MAX_FORECASTS:.0e}", "simulated price paths", "N"
+        100_000, whole(2, MAX_FORECASTS), f"a whole number from 2 to {MAX_FORECASTS:.0e}", "simulated price paths", "N"
     )
     days: int = setting(
         1080, whole(1, MAX_DAYS), f"a whole number from 1 to {MAX_DAYS}", "trading days to look ahead", "DAYS"

@@ -81,11 +81,12 @@ def histogram_png(result: Result) -> bytes:
     summary, params = result.summary, result.prepared.params
     days = sorted({middle(params.days), params.days})
     figure, panels = _figure((SIZE[0], (SIZE[1] - 0.35) / 2 * len(days) + 0.35), rows=len(days))
-    right = max(summary.quantile(day, TAIL_CUT) for day in days)
+    right = max(summary.s0, *(summary.quantile(day, TAIL_CUT) for day in days))
     left = min(min(summary.min(day) for day in days), summary.s0)
     for axes, day in zip(panels, days, strict=True):
         _histogram(axes, result, day)
-        axes.set_xlim(max(0.0, left - 0.15 * (right - left)), right)
+        if right > left:
+            axes.set_xlim(max(0.0, left - 0.15 * (right - left)), right)
     panels[-1].set_xlabel(_unit(result), color=SOFT_INK, fontsize=FONT - 1)
     return _png(figure, left=0.09, right=0.97, bottom=0.5 / figure.get_figheight(), hspace=0.42)
 
@@ -97,7 +98,7 @@ def _histogram(axes: Axes, result: Result, day: int) -> None:
     worst = result.prepared.params.confidence[0]
     cut = s0 * (1.0 - summary.var_es(day, worst).var)
     axes.bar(centres, counts, widths, color=np.where(edges[1:] <= cut, RED, BLUE), alpha=0.75, linewidth=0)
-    top = float(counts.max())
+    top = max(1.0, float(counts.max()))
     axes.set_ylim(0, top * 1.42)
     peak = float(centres[int(counts.argmax())])
     axes.annotate(f"peak near {_price(peak)}: {top:,.0f}\nforecasts in {_price(widths[0])} wide bins",

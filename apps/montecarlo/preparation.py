@@ -13,7 +13,7 @@ from apps.montecarlo.dataset import load_history
 from apps.montecarlo.models import FloatArray, Model
 from apps.montecarlo.params import PORTFOLIO_MODELS, Params, touch_price
 from apps.montecarlo.pricefile import PriceHistory
-from apps.montecarlo.simulation import SimulationSpec, uses_numba
+from apps.montecarlo.simulation import SimulationSpec
 from core import ConfigError, InputError
 
 RISK_DAYS = (1, 5, 10)
@@ -139,11 +139,6 @@ def _laid_out(
         )
     except ValueError as error:
         raise ConfigError(f"this forecast cannot be simulated: {error}") from error
-    if params.engine == "numba" and not uses_numba(spec):
-        raise ConfigError(
-            "--engine numba needs numba (pip install 'fanfold[fast]') and simulates daily steps of --model gbm for one "
-            "price, without --antithetic or --exact; choose --engine auto"
-        )
     return Prepared(params, history, model, spec, touch, drift, volatility)
 
 

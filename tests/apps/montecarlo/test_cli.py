@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+Main = Callable[[Sequence[str]], tuple[int, str, str]]
+CsvWriter = Callable[..., Path]
+
+SMALL = ["--forecasts", "640", "--days", "20", "--compute", "serial"]
+COMMAND = [sys.executable, "-m", "apps.montecarlo"]
+FILES = {"result.json", "forecasts.csv", "fan.png", "histogram.png", "report.html"}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"forecasts.parquet"}
+
+
+def test_a_run_prints_its_table_and_fills_its_folder(main: Main, tmp_path: Path) -> None:
+    status, out, err = main([*SMALL, "--output", str(tmp_path / "run")])
+
+    assert (status, err) == (0, "")
+    assert "Percentiles of the price" in out
+    assert out.rstrip().splitlines()[-1].startswith(f"Report: {tmp_path}/run/report.html")
+    assert names(tmp_path / "run") == FILES
+
+
+def test_without_an_output_folder_each_run_has_its_own(
+    main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert main([*SMALL, "--quiet"])[0] == main([*SMALL, "--quiet"])[0] == 0
+
+    assert len(list((tmp_path / "montecarlo-runs").iterdir())) == 2
+
+
+def test_json_is_one_object_on_stdout_and_the_same_in_the_folder(main: Main, tmp_path: Path) -> None:
+    status, out, err = main([*SMALL, "--json", "--output", str(tmp_path)])
+
+    assert status == 0
+    assert json.loads(out) == json.loads((tmp_path / "result.json").read_text())
+    assert all(json.loads(line)["event"] for line in err.splitlines())
+
+
+def test_quiet_says_nothing(main: Main, tmp_path: Path) -> None:
+    assert main([*SMALL, "--quiet", "--output", str(tmp_path)]) == (0, "", "")
+
+
+def test_a_dry_run_writes_nothing(main: Main, tmp_path: Path) -> None:
+    status, out, _ = main(["--forecasts", "1e8", "--dry-run", "--output", str(tmp_path / "run")])
+
+    assert status == 0
+    assert "108,000,000,000 daily steps" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_as_json_is_one_object(main: Main) -> None:
+    assert json.loads(main(["--dry-run", "--json"])[1])["path_steps"] == 108_000_000
+
+
+def test_settings_come_from_a_file_and_flags_win(main: Main, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("forecasts = 128\ndays = 7\n")
+
+    figures = json.loads(main(["--config", str(config), "--days", "9", "--dry-run", "--json"])[1])
+
+    assert (figures["forecasts"], figures["days"]) == (128, 9)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--forecasts", "0"], "--forecasts 0: expected a whole number"),
+        (["--days", "x"], "--days x: expected a whole number"),
+        (["--model", "magic"], "--model magic: expected one of gbm"),
+        (["--prices", "none.csv"], "none.csv: there is no such file"),
+        (["--symbol", "ftse"], "--symbol ftse: no such packaged series"),
+        (["--config", "none.toml"], "--config none.toml: cannot read it"),
+        (["--workers", "0"], "--workers '0' is not valid"),
+        (["--memory", "lots"], "--memory 'lots' is not valid"),
+        (["--timeout", "-3"], "--timeout"),
+        (["--retries", "-1"], "--retries"),
+        (["--compute", "abacus"], "abacus"),
+        (["--storage", "tape://x", "--durable"], "tape://"),
+        (["--resume", "no-such-job"], "no-such-job"),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--quiet", "--verbose"], "not allowed with"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_status_2_and_leaves_nothing(
+    main: Main, tmp_path: Path, flags: list[str], message: str
+) -> None:
+    status, out, err = main([*SMALL, "--output", str(tmp_path / "run"), *flags])
+
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bad_price_is_named_with_file_line_and_column(main: Main, tmp_path: Path, write_csv: CsvWriter) -> None:
+    path = write_csv(edits={7: "2020-01-06,-1"})
+
+    status, _, err = main([*SMALL, "--prices", str(path), "--output", str(tmp_path / "run")])
+
+    assert status == 2
+    where = f"apps.montecarlo: {path}: line 7, column 'Close'"
+    assert err == f"{where}: price -1 is not a positive number; correct it or remove the row\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_is_kept_unless_overwriting_is_asked_for(main: Main, tmp_path: Path) -> None:
+    main([*SMALL, "--output", str(tmp_path), "--seed", "1"])
+    before = (tmp_path / "result.json").read_bytes()
+
+    status, _, err = main([*SMALL, "--output", str(tmp_path), "--seed", "2"])
+    assert status == 2
+    assert "holds a finished run; choose another with --output, or add --overwrite" in err
+    assert (tmp_path / "result.json").read_bytes() == before
+
+    assert main([*SMALL, "--output", str(tmp_path), "--seed", "2", "--overwrite"])[0] == 0
+    assert json.loads((tmp_path / "result.json").read_text())["seed"] == 2
+
+
+def test_an_unwritable_folder_is_found_before_anything_is_computed(
+    main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("apps.montecarlo.job.run", lambda *_, **__: pytest.fail("it computed"))
+
+    status, _, err = main([*SMALL, "--output", str(tmp_path / "file" / "run")])
+
+    assert status == 2
+    assert "cannot write to output folder" in err
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system has no limit on file size")
+def test_a_write_that_fails_leaves_nothing_half_written(tmp_path: Path) -> None:
+    def limit_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = subprocess.run(
+        [*COMMAND, *SMALL, "--output", str(tmp_path / "run")], preexec_fn=limit_files, capture_output=True, text=True
+    )
+
+    assert done.returncode == 1
+    assert "cannot write the results" in done.stderr
+    assert "nothing was written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_failed_rerun_keeps_the_earlier_result_whole(tmp_path: Path, main: Main) -> None:
+    main([*SMALL, "--output", str(tmp_path)])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    done = subprocess.run(
+        [*COMMAND, *SMALL, "--seed", "9", "--overwrite", "--output", str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)), capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+LONG = ["--forecasts", "3000000", "--engine", "numpy", "--workers", "2", "--invocations", "400", "--json"]
+
+
+def interrupt_at_first_result(argv: list[str], environment: dict[str, str]) -> tuple[int, str]:
+    with subprocess.Popen(
+        [*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if '"TaskDone"' in line:
+                process.send_signal(signal.SIGINT)
+                break
+        said += process.stderr.read()
+        return process.wait(), said
+
+
+def test_ctrl_c_stops_the_run_with_status_130_and_leaves_nothing(tmp_path: Path) -> None:
+    status, said = interrupt_at_first_result([*LONG, "--output", str(tmp_path / "run")], dict(os.environ))
+
+    assert status == 130
+    assert said.rstrip().endswith("interrupted; nothing was written")
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_on_a_durable_run_prints_the_command_that_finishes_it(tmp_path: Path, main: Main) -> None:
+    small = ["--forecasts", "300000", "--days", "250", "--engine", "numpy", "--workers", "2", "--invocations", "40"]
+    flags = [*small, "--storage", f"file://{tmp_path}/store", "--durable", "--json", "--output", str(tmp_path / "run")]
+    environment = dict(os.environ)
+    status, said = interrupt_at_first_result(flags, environment)
+    assert status == 130
+    command = said.rstrip().splitlines()[-1].split()
+    assert command[:3] == ["python", "-m", "apps.montecarlo"]
+    assert command[-2] == "--resume"
+
+    resumed = subprocess.run(
+        [sys.executable, *command[1:]], capture_output=True, text=True, env=environment, check=True
+    )
+
+    whole = json.loads(main([*small, "--json", "--output", str(tmp_path / "whole")])[1])
+    assert json.loads(resumed.stdout)["result_sha256"] == whole["result_sha256"]
+    assert resumed.stderr.count('"TaskDone"') <= 39
+
+
+def test_a_reader_that_leaves_early_is_no_failure(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"{' '.join([*COMMAND, *SMALL])} --output {tmp_path}/run | true; echo ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.stdout.strip() == "0"
+    assert "Traceback" not in done.stderr
+
+
+def test_help_needs_none_of_the_heavy_libraries() -> None:
+    probe = (
+        "import sys, contextlib, io\n"
+        "from apps.montecarlo.__main__ import main\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as out:\n"
+        "    try: main(['--help'])\n"
+        "    except SystemExit: pass\n"
+        "assert 'examples:' in out.getvalue()\n"
+        "print({'numpy', 'scipy', 'pandas', 'matplotlib', 'arch', 'numba'} & set(sys.modules))"
+    )
+
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_a_default_run_loads_neither_arch_nor_scipy_nor_pandas(tmp_path: Path) -> None:
+    probe = (
+        "import sys\n"
+        "from apps.montecarlo.__main__ import main\n"
+        f"assert main({[*SMALL, '--quiet', '--output', str(tmp_path / 'run')]!r}) == 0\n"
+        "print({'scipy', 'pandas', 'arch', 'numba', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
+
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_version_names_the_product(main: Main) -> None:
+    status, out, _ = main(["--version"])
+
+    assert status == 0
+    assert "fanfold" in out
+
+
+def test_backtest_reports_coverage_with_its_test(main: Main) -> None:
+    status, out, _ = main(["backtest", "--compute", "serial", "--forecasts", "1000", "--json", "--quiet"])
+
+    figures = json.loads(out)
+    assert status == 0
+    assert figures["windows"] == 191
+    coverage = {row["nominal"]: row["observed"] for row in figures["coverage"]}
+    assert 0.9 < coverage[0.9] < 1.0
+
+
+def test_backtest_prints_a_table(main: Main) -> None:
+    status, out, _ = main(["backtest", "--compute", "serial", "--forecasts", "200", "--horizon", "250"])
+
+    assert status == 0
+    assert "Kupiec p" in out
+
+
+def test_backtest_that_cannot_fit_a_window_says_what_to_shorten(main: Main) -> None:
+    status, _, err = main(["backtest", "--compute", "serial", "--window", "100"])
+
+    assert status == 2
+    assert "shorten --horizon or --min-history" in err
+
+
+def test_option_prices_the_textbook_call(main: Main) -> None:
+    status, out, _ = main(["option", "--compute", "serial", "--paths", "20000", "--steps", "1", "--json", "--quiet"])
+
+    figures = json.loads(out)
+    assert status == 0
+    assert figures["black_scholes"] == pytest.approx(5.293398, abs=1e-6)
+    assert abs(figures["price"] - 5.293398) < 4 * figures["standard_error"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_option_prices_do_not_depend_on_the_workers(main: Main, workers: str) -> None:
+    flags = ["option", "--kind", "asian", "--paths", "20000", "--steps", "12", "--json", "--quiet"]
+    serial = json.loads(main([*flags, "--compute", "serial"])[1])
+
+    assert json.loads(main([*flags, "--workers", workers])[1])["result_sha256"] == serial["result_sha256"]
+
+
+def test_an_option_with_dividends_agrees_with_the_closed_formula(main: Main) -> None:
+    flags = [
+        "option",
+        "--dividend",
+        "4%",
+        "--steps",
+        "1",
+        "--paths",
+        "20000",
+        "--json",
+        "--quiet",
+        "--compute",
+        "serial",
+    ]
+
+    figures = json.loads(main(flags)[1])
+
+    assert abs(figures["price"] - figures["black_scholes"]) < 4 * figures["standard_error"]
+    assert figures["black_scholes"] < 5.0
+
+
+def test_option_text_names_price_error_and_contract(main: Main) -> None:
+    flags = ["option", "--kind", "barrier", "--barrier", "130", "--barrier-type", "up-and-out", "--paths", "2000"]
+
+    status, out, _ = main([*flags, "--compute", "serial"])
+
+    assert status == 0
+    assert "barrier call, spot 100, strike 110, up-and-out at 130" in out
+    assert "(standard error)" in out

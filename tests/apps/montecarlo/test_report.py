@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import shlex
+import struct
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from apps.montecarlo import plots, report, tables
+from apps.montecarlo.figures import forecast_dates, result_object
+from apps.montecarlo.job import Result
+from apps.montecarlo.params import Params
+from apps.montecarlo.preparation import prepare
+
+REQUIRED = (
+    "model", "seed", "forecasts", "days", "path_steps", "exact_sampling", "s0", "drift", "volatility", "quantiles",
+    "mean", "var", "es", "prob_touch", "wall_seconds", "cpu_seconds", "result_sha256", "calibration", "symbol",
+    "engine", "versions",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def result(forecast: Callable[..., Result]) -> Result:
+    return forecast(days=60, touch="+5%,2400")
+
+
+@pytest.fixture(scope="module")
+def figures(result: Result) -> dict[str, object]:
+    return result_object(result)
+
+
+def test_the_object_has_every_documented_key_and_survives_json(figures: dict[str, object]) -> None:
+    assert set(REQUIRED) <= set(figures)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_the_object_agrees_with_the_summary(result: Result, figures: dict[str, object]) -> None:
+    summary, s0 = result.summary, result.summary.s0
+
+    assert figures["path_steps"] == 2000 * 60
+    assert figures["result_sha256"] == summary.digest()
+    assert figures["quantiles"] == {str(q): summary.quantile(60, q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)}
+    assert figures["var"] == pytest.approx({c: s0 - summary.quantile(60, 1 - float(c)) for c in ("0.95", "0.99")})
+    assert figures["prob_touch"] == {
+        "+5%": summary.touch_probability(s0 * 1.05)[0], "2400": summary.touch_probability(2400.0)[0]
+    }  # fmt: skip
+    assert figures["annual_volatility"] == pytest.approx(figures["volatility"] * math.sqrt(252))  # type: ignore[operator]
+
+
+def test_expected_shortfall_is_never_below_value_at_risk_and_every_risk_has_its_error(
+    figures: dict[str, list[dict[str, float]]],
+) -> None:
+    assert [(row["day"], row["confidence"]) for row in figures["risk"]] == [
+        (day, confidence) for day in (1, 5, 10, 60) for confidence in (0.95, 0.99)
+    ]
+    for row in figures["risk"]:
+        assert row["es"] >= row["var"]
+        assert row["var_se"] > 0.0
+        assert row["es_se"] > 0.0
+
+
+def test_times_do_not_enter_the_hash(forecast: Callable[..., Result]) -> None:
+    first, second = result_object(forecast()), result_object(forecast())
+
+    assert first["wall_seconds"] != second["wall_seconds"]
+    assert first["result_sha256"] == second["result_sha256"]
+
+
+def test_exact_sampling_is_labelled_and_has_no_drawdown(forecast: Callable[..., Result]) -> None:
+    exact = forecast(exact=True)
+    figures = result_object(exact)
+
+    assert figures["exact_sampling"] is True
+    assert figures["drawdown"] is None
+    assert figures["path_steps"] == 2000 * len(exact.summary.horizons)
+    assert "exact draws at the recorded days" in report.terminal(figures)
+
+
+def test_the_talk_preset_says_that_its_drift_is_double_counted(forecast: Callable[..., Result]) -> None:
+    figures = result_object(forecast(preset="talk"))
+
+    assert "double-counts" in report.terminal(figures)
+    assert figures["calibration"] is None
+
+
+def test_every_report_says_that_calibration_is_no_skill_in_prediction(figures: dict[str, object]) -> None:
+    assert "no evidence of skill" in " ".join(report.terminal(figures).split())
+
+
+def test_the_terminal_states_seed_model_window_steps_and_errors(figures: dict[str, object]) -> None:
+    text = report.terminal(figures)
+
+    for said in ("20181231", "gbm", "1999-01-04 to 2018-12-31, 5,031 daily prices", "120,000 daily steps", "± s.e.",
+                 "VaR", "ES", "+5%", "2,400.00", "largest fall from a peak"):  # fmt: skip
+        assert said in text
+
+
+def test_terminal_tables_line_up(figures: dict[str, object]) -> None:
+    lines = tables.render(tables.risk_table(figures)).splitlines()[1:]
+
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_the_csv_holds_the_fan(result: Result) -> None:
+    rows = list(csv.DictReader(io.StringIO(report.forecasts_csv(result_object(result)).decode())))
+
+    assert [int(row["day"]) for row in rows] == list(result.summary.horizons)
+    assert float(rows[-1]["q0.5"]) == result.summary.quantile(60, 0.5)
+    assert rows[0]["date"] == "2019-01-01"
+
+
+def test_parquet_and_csv_hold_the_same(figures: dict[str, object]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    table = parquet.read_table(io.BytesIO(report.forecasts_parquet(figures)))
+
+    assert table.to_pydict() == report.forecast_columns(figures)
+
+
+def test_dates_count_weekdays_from_the_last_price() -> None:
+    history = prepare(Params(days=5)).history
+
+    assert forecast_dates(history, (1, 4, 5)) == ["2019-01-01", "2019-01-04", "2019-01-07"]
+    assert forecast_dates(None, (1, 2)) == ["", ""]
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", data[16:24])
+    return width, height
+
+
+def test_pictures_are_sharp_at_the_width_of_a_phone(result: Result) -> None:
+    for picture in (plots.fan_png(result), plots.histogram_png(result)):
+        width, height = png_size(picture)
+        assert width >= 2 * 390
+        assert height <= width
+
+
+def test_pictures_do_not_depend_on_when_they_are_drawn(result: Result) -> None:
+    assert plots.fan_png(result) == plots.fan_png(result)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"preset": "talk", "days": 1},
+        {"symbol": "sp500,wti", "days": 250},
+        {"days": 1, "forecasts": 2},
+        {"model": "student-t", "days": 300},
+        {"levels": "0.1,0.9", "confidence": "0.975"},
+        {"levels": "0.5"},
+    ],
+    ids=str,
+)
+def test_every_kind_of_forecast_gives_all_its_files(
+    settings: dict[str, object], forecast: Callable[..., Result]
+) -> None:
+    result = forecast(**settings)
+
+    files = report.run_files(result, result_object(result))
+
+    assert {"result.json", "forecasts.csv", "fan.png", "histogram.png", "report.html"} <= set(files)
+    assert all(files.values())
+
+
+def test_prices_that_never_change_are_forecast_to_stay(forecast: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "flat.csv"
+    path.write_text("price\n" + "5\n" * 40)
+    result = forecast(prices=str(path))
+
+    figures = result_object(result)
+
+    assert report.run_files(result, figures)["report.html"]
+    assert figures["quantiles"]["0.95"] == pytest.approx(5.0)
+    assert figures["var"]["0.99"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_heavy_tail_does_not_multiply_the_bars_of_the_histogram(forecast: Callable[..., Result]) -> None:
+    summary = forecast(model="student-t", days=300).summary
+
+    edges, counts = plots.bins_shown(summary, 300)
+
+    assert len(edges) <= plots.MOST_BINS + 1
+    assert counts.sum() == pytest.approx(plots.TAIL_CUT * summary.forecasts, abs=2.0)
+
+
+def test_the_talk_picture_peaks_where_the_talk_saw_it(forecast: Callable[..., Result]) -> None:
+    summary = forecast(preset="talk", days=1080, forecasts=100_000, exact=True).summary
+
+    edges, counts = plots.bins_shown(summary, 540)
+    peak = int(counts.argmax())
+
+    assert 124.0 < edges[peak] < 134.0
+    assert 2300 < counts[peak] < 2600
+
+
+class Page(HTMLParser):
+    """Collects tags, addresses and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_needs_no_network_and_no_script(result: Result, figures: dict[str, object]) -> None:
+    page = Page(report.html(figures, result.prepared.params, b"fan", b"histogram"))
+
+    assert page.tags.count("img") == 2
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert "http" not in page.text
+
+
+def test_the_page_carries_figures_seed_command_and_limits(result: Result, figures: dict[str, object]) -> None:
+    text = Page(report.html(figures, result.prepared.params, b"", b"")).text
+
+    for said in (str(figures["result_sha256"]), "20181231", "python -m apps.montecarlo --forecasts 2000 --days 60",
+                 "no evidence of skill", "1999-01-04 to 2018-12-31", tables.rounded(figures["quantiles"]["0.5"])):  # type: ignore[index]  # fmt: skip
+        assert said in text
+
+
+def test_names_from_a_file_are_escaped_in_the_page(forecast: Callable[..., Result], tmp_path: Path) -> None:
+    path = f"{tmp_path}/p.csv"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("<script>alert(1)</script>\n" + "\n".join(str(100 + i % 7) for i in range(40)))
+    result = forecast(prices=path)
+
+    html = report.html(result_object(result), result.prepared.params, b"", b"")
+
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_the_reproduction_command_gives_the_same_hash(result: Result, forecast: Callable[..., Result]) -> None:
+    import argparse
+
+    from apps._params import add_flags, build
+
+    parser = argparse.ArgumentParser()
+    add_flags(parser, Params)
+    flags = shlex.split(report.reproduction(result.prepared.params))[3:]
+    again = build(Params, vars(parser.parse_args(flags)))
+
+    assert again == result.prepared.params
