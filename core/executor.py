@@ -17,7 +17,7 @@ from core.calls import dump_call, make_call
 from core.compute.base import open_backend
 from core.config import load_config, parse_address, parse_setting
 from core.errors import ConfigError
-from core.feed import result_of
+from core.feed import read_all
 from core.futures import Future, FutureList, follow, wait
 from core.inputs import Cut, items_of, recorded
 from core.invoker import DirectRun
@@ -28,6 +28,8 @@ from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen, TaskS
 
 if TYPE_CHECKING:
     import pandas
+
+    from core.progress import EventLog
 
 Retries = int | RetryPolicy | None
 
@@ -96,15 +98,18 @@ class FunctionExecutor(Executor):
         )
         self._backend = open_backend(parse_address(self.config.compute), self.config.workers)
         heard = list(listeners)
+        self._log: EventLog | None = None
         if self.config.log is not None:
             from core.progress import EventLog
 
-            heard.append(EventLog(self.config.log))
+            self._log = EventLog(self.config.log)
+            heard.append(self._log)
         self._monitor = Monitor(self._backend, heard)
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._runs: list[Run] = []
         self._latest: list[FutureList | Future] = []
-        self._closed = False
+        self._reductions: list[Future] = []
+        self._closed = self._ended = False
         self._pid = os.getpid()
 
     @property
@@ -215,7 +220,8 @@ class FunctionExecutor(Executor):
         futures = self.map(map_fn, data, **options)
         self._latest.pop()
         groups = partitions if reduce_by else None
-        final = reduce_job(self, futures, reduce_fn, combine, groups, self._backend.inline)
+        final = reduce_job(self._reduce, self.cancel, futures, reduce_fn, combine, groups, self._backend.inline)
+        self._reductions = [known for known in self._reductions if not known.done()] + [final]
         self._remember(final)
         return final
 
@@ -227,7 +233,12 @@ class FunctionExecutor(Executor):
     ) -> tuple[list[Future], list[Future]]:
         """Wait for futures, by default those of the latest jobs not yet fetched; returns (done, not done)."""
         if futures is None:
-            futures = [future for job in self._latest for future in ([job] if isinstance(job, Future) else job)]
+            deadline = None if timeout is None else time.monotonic() + timeout
+            lists = [job for job in self._latest if isinstance(job, FutureList)]
+            for job in lists if return_when == "ALL" else ():  # a list of a generator's tasks still grows
+                job.wait("ALL", None if deadline is None else max(0.0, deadline - time.monotonic()))
+            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+            futures = [one for job in self._latest for one in ([job] if isinstance(job, Future) else job.made)]
         if isinstance(futures, FutureList):
             return futures.wait(return_when, timeout)
         return wait(futures, return_when, timeout)
@@ -339,6 +350,7 @@ class FunctionExecutor(Executor):
 
         executor = cls(storage=storage, **settings)
         try:
+            executor._start_backend()
             run = attach(job_id, storage, executor._backend, executor.map)
             futures = run.futures
             executor._adopt(run)
@@ -372,9 +384,14 @@ class FunctionExecutor(Executor):
         self._end(cancel_futures)
 
     def _end(self, force: bool) -> None:
+        if not force:
+            wait(self._reductions)  # each has yet to submit its last task
+        self._ended = True
         self._monitor.close(force)
         for run in self._runs:
             run.leave()
+        if self._log is not None:
+            self._log.close()
 
     def __enter__(self) -> Self:
         return self
@@ -392,17 +409,23 @@ class FunctionExecutor(Executor):
         self._latest = [known for known in self._latest if not known.fetched]
         self._latest.append(job)
 
-    def _check_process(self) -> None:
-        if self._closed:
+    def _reduce(self, fn: Callable[..., Any], results: list[Any]) -> Future:
+        """Run the last task of a map_reduce, even while the executor closes."""
+        return self._start(fn, "call", [((results,), {})], inside=True)[0]
+
+    def _check_process(self, inside: bool = False) -> None:
+        if self._ended or (self._closed and not inside):
             raise RuntimeError("the executor has been shut down")
         if self._pid != os.getpid():
             raise RuntimeError("the executor belongs to the process that made it; make one in this process")
 
-    def _adopt(self, run: Run) -> None:
-        self._check_process()
+    def _start_backend(self) -> None:
+        """Start the backend before a job opens files or threads that its workers would inherit."""
         if self._finalizer is None:
             self._monitor.start()
             self._finalizer = weakref.finalize(self, self._monitor.close, True)
+
+    def _adopt(self, run: Run) -> None:
         run.wake = self._monitor.wake
         self._runs.append(run)
         self._monitor.submit(run)
@@ -437,8 +460,9 @@ class FunctionExecutor(Executor):
         extra_env: Mapping[str, str] | None = None,
         include_modules: Iterable[ModuleType | str] = (),
         durable: bool | None = None,
+        inside: bool = False,
     ) -> FutureList:
-        self._check_process()
+        self._check_process(inside)
         options = options or self._options()
         durable = self.config.durable if durable is None else durable
         if durable and options.retry.memory_growth is None:
@@ -458,10 +482,11 @@ class FunctionExecutor(Executor):
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), modules or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)
+        self._start_backend()
         if durable:
             from core.durable_run import create
 
-            items = [result_of(item) for item in data]
+            items = read_all(data, job_id)
             run: Run = create(job_id, call.name, shipped, items, options, futures, self._backend, self.config.storage)
         else:
             run = DirectRun(

@@ -37,13 +37,12 @@ class Feed:
                 self._changed.notify()
 
     def stop(self) -> None:
-        """Read no further."""
+        """Read no further, and wait for nothing: the generator may be waiting itself."""
         with self._changed:
-            self._stopped = True
+            if not self.exhausted:
+                self._stopped = self.exhausted = True
+                self._futures.finish(CancelledError("the job was cancelled before its input had ended"))
             self._changed.notify()
-
-    def _is_stopped(self) -> bool:
-        return self._stopped
 
     def _read(self) -> None:
         index = 0
@@ -53,29 +52,50 @@ class Feed:
                 with self._changed:
                     self._changed.wait_for(lambda: self._stopped or len(self.items) < self._want)
                     count = max(1, self._want - len(self.items))
-                starved = not self.items
                 for item in itertools.islice(self._iterator, count):
                     item = result_of(item)
-                    self._futures.extend([Future(self._owner, index)])
-                    self.items.append(item)
-                    index += 1
-                    if starved:
+                    with self._changed:
+                        if self._stopped:
+                            return
+                        self._futures.extend([Future(self._owner, index)])
+                        self.items.append(item)
+                    if len(self.items) <= 1:  # counted after the append: the workers may just have emptied it
                         self._wake()
-                        starved = False
+                    index += 1
                     count -= 1
-                    if self._is_stopped():
-                        break
-                if count > 0 or self._is_stopped():
+                if count > 0:
                     break
         except BaseException as cause:
-            error = InputError(
-                f"the data of job {self._owner.job_id} raised {type(cause).__name__} after {index} items: {cause}; "
-                "the tasks of those items go on"
-            )
-            error.__cause__ = cause
-        self.exhausted = True
+            error = _broken(self._owner.job_id, cause, index, "the tasks of those items go on")
+        with self._changed:
+            if self._stopped:
+                return
+            self.exhausted = True
         self._futures.finish(error)
         self._wake()
+
+
+def read_all(iterable: Iterable[Any], job_id: str) -> list[Any]:
+    """Return all items, and results in the place of futures.
+
+    Raises
+    ------
+    InputError
+        The iterable raised.
+    """
+    items: list[Any] = []
+    try:
+        for item in iterable:
+            items.append(result_of(item))
+    except Exception as cause:
+        raise _broken(job_id, cause, len(items), "nothing was run") from cause
+    return items
+
+
+def _broken(job_id: str, cause: BaseException, count: int, what: str) -> InputError:
+    error = InputError(f"the data of job {job_id} raised {type(cause).__name__} after {count} items: {cause}; {what}")
+    error.__cause__ = cause
+    return error
 
 
 class Upstream:

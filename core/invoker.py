@@ -10,7 +10,7 @@ from typing import Any
 
 from core import serialization
 from core.compute.base import BatchLost, Invocation, Outcome
-from core.feed import Feed, Upstream, result_of
+from core.feed import Feed, Upstream, read_all
 from core.futures import Future, FutureList, start_all
 from core.run import Batch, Options, Run
 
@@ -73,7 +73,7 @@ class DirectRun(Run):
         self._items: Sequence[Any] = ()
         self._count = 0
         if isinstance(data, Sequence) or inline:
-            self._items = data if isinstance(data, Sequence) else list(map(result_of, data))
+            self._items = data if isinstance(data, Sequence) else read_all(data, job_id)
             self._count = len(self._items)
             futures.extend([Future(self, i) for i in range(self._count)])
             futures.finish()

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from core.futures import Future, FutureList, follow
 from core.types import Partition
 
-
-class Caller(Protocol):
-    """What reduction needs of an executor."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Run a function in a worker."""
-
-    def cancel(self, futures: FutureList) -> None:
-        """Cancel tasks."""
+Submit = Callable[[Callable[..., Any], list[Any]], Future]
 
 
 def reduce_job(
-    executor: Caller,
+    submit: Submit,
+    cancel: Callable[[FutureList], None],
     futures: FutureList,
     reduce_fn: Callable[..., Any],
     combine: Callable[[Any, Any], Any] | None,
@@ -32,6 +26,10 @@ def reduce_job(
 
     Parameters
     ----------
+    submit : callable
+        Runs a function on a list of results in a worker, and returns its future.
+    cancel : callable
+        Cancels the map.
     groups : sequence of Partition, optional
         The input of each map task, made before its future: results of one object are reduced together.
     inline : bool
@@ -43,12 +41,13 @@ def reduce_job(
         final.start()
         try:
             if groups is None:
-                final.settle(_reduce(executor, futures, reduce_fn, combine))
+                final.settle(_reduce(submit, futures, reduce_fn, combine))
             else:
-                final.settle(_reduce_objects(executor, futures, reduce_fn, combine, groups))
+                final.settle(_reduce_objects(submit, futures, reduce_fn, combine, groups))
         except BaseException as error:
-            executor.cancel(futures)
             final.settle(None, error)
+            with contextlib.suppress(RuntimeError):  # the executor has ended, and the map with it
+                cancel(futures)
 
     if inline:
         work()
@@ -58,7 +57,7 @@ def reduce_job(
 
 
 def _reduce(
-    executor: Caller,
+    submit: Submit,
     futures: FutureList,
     reduce_fn: Callable[..., Any],
     combine: Callable[[Any, Any], Any] | None,
@@ -67,11 +66,11 @@ def _reduce(
     for index, future in enumerate(futures):
         _merge(merged, follow(future.result()), combine)
         futures.release(index)
-    return executor.submit(reduce_fn, merged).result()
+    return submit(reduce_fn, merged).result()
 
 
 def _reduce_objects(
-    executor: Caller,
+    submit: Submit,
     futures: FutureList,
     reduce_fn: Callable[..., Any],
     combine: Callable[[Any, Any], Any] | None,
@@ -84,12 +83,12 @@ def _reduce_objects(
         group = groups[index]
         before, name = name, f"{group.address}/{group.key}"
         if merged and name != before:
-            pending[before] = executor.submit(reduce_fn, merged)
+            pending[before] = submit(reduce_fn, merged)
             merged = []
         _merge(merged, follow(future.result()), combine)
         futures.release(index)
     if merged:
-        pending[name] = executor.submit(reduce_fn, merged)
+        pending[name] = submit(reduce_fn, merged)
     return {address: future.result() for address, future in pending.items()}
 
 
