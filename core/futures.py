@@ -66,21 +66,29 @@ class Future(BaseFuture[Any]):
     def settle(self, result: Any, error: BaseException | None = None) -> bool:
         """Finish the future unless it has ended; returns whether this call did."""
         with _transition:
-            if self._state in _ended:
-                return False
-            self._result, self._exception = result, error
-            self._state = FINISHED
-            bell = self._bell
-        if bell is not None:
-            self._ring(bell, "add_result" if error is None else "add_exception")
-        return True
+            if self._bell is None:
+                return self._change((PENDING, RUNNING), FINISHED, result, error)
+        notice = "add_result" if error is None else "add_exception"
+        return self._end((PENDING, RUNNING), FINISHED, notice, result, error)
 
-    def _ring(self, bell: threading.Condition, notice: str) -> None:
-        with bell:
+    def _end(
+        self, states: tuple[str, ...], state: str, notice: str, result: Any = None, error: BaseException | None = None
+    ) -> bool:
+        with self._condition:  # whoever waits looks at the state and enlists in one go
+            with _transition:
+                if not self._change(states, state, result, error):
+                    return False
             for waiter in self._waiters:
                 getattr(waiter, notice)(self)
-            bell.notify_all()
+            self._condition.notify_all()
         self._invoke_callbacks()  # type: ignore[attr-defined]
+        return True
+
+    def _change(self, states: tuple[str, ...], state: str, result: Any, error: BaseException | None) -> bool:
+        if self._state not in states:
+            return False
+        self._result, self._exception, self._state = result, error, state
+        return True
 
     def start(self) -> bool:
         """Mark the future as handed to a worker; False if it has been cancelled."""
@@ -99,13 +107,8 @@ class Future(BaseFuture[Any]):
         return self._cancel((PENDING,)) or self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
 
     def _cancel(self, states: tuple[str, ...]) -> bool:
-        with _transition:
-            if self._state not in states:
-                return False
-            self._state = CANCELLED_AND_NOTIFIED
-            bell = self._bell
-        if bell is not None:
-            self._ring(bell, "add_cancelled")
+        if not self._end(states, CANCELLED_AND_NOTIFIED, "add_cancelled"):
+            return False
         if self._owner is not None:
             self._owner.notice_cancel()
         return True
@@ -266,9 +269,14 @@ class FutureList(Sequence[Future]):
 
     def wait(self, return_when: ReturnWhen = "ALL", timeout: float | None = None) -> tuple[list[Future], list[Future]]:
         """Wait for tasks; returns (done, not done), each in input order."""
+        before = time.monotonic()
         if return_when == "ALL":
             self._complete.wait(timeout)
-        return wait(self, return_when, timeout)
+        elif return_when == "ANY":
+            with self._grown:
+                self._grown.wait_for(lambda: self.made or self._complete.is_set(), timeout)
+        left = None if timeout is None else max(0.0, timeout - (time.monotonic() - before))
+        return wait(self, return_when, left)
 
     def map(self, fn: Callable[..., Any], **options: Any) -> FutureList:
         """Map another function over the results, each as soon as those before it are there."""

@@ -88,7 +88,8 @@ class Monitor:
             told.set()
 
         self.command(act)
-        told.wait(5)
+        if threading.current_thread() is not self._thread:  # a callback or listener runs in the loop itself
+            told.wait(5)
 
     def close(self, force: bool = False) -> None:
         """End the loop when no job is left, or at once with `force`, and release the backend."""
