@@ -116,7 +116,8 @@ class Session:
             raise ConfigError(re.sub(r"^argument: (\w+) = ", r"--\1 ", str(error))) from error
 
     def _note_job(self, event: Any) -> None:
-        self.job_id = event.job_id
+        # Of several jobs of a run the first is the long one, which resuming takes up.
+        self.job_id = self.job_id or event.job_id
 
     def resume_command(self) -> str:
         """Return the command that takes up the interrupted durable job."""

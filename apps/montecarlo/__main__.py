@@ -68,6 +68,8 @@ def forecast(session: _cli.Session, argv: Sequence[str]) -> int:
                 result = job.collect(prepared, [*done, *rest], executor.workers, started)
             else:
                 result = job.run(prepared, executor, started=started, meanwhile=report.warm_up)
+            if params.refine:
+                result = job.refined(result, executor, started)
             figures = result_object(result)
             folder.publish(report.run_files(result, figures))
         executor.clean()

@@ -52,7 +52,7 @@ def result_object(result: Result) -> dict[str, Any]:
         "seed": params.seed,
         "forecasts": summary.forecasts,
         "days": end,
-        "path_steps": summary.path_steps,
+        "path_steps": result.path_steps,
         "exact_sampling": spec.exact,
         "antithetic": spec.antithetic,
         "s0": spec.s0,
@@ -60,7 +60,8 @@ def result_object(result: Result) -> dict[str, Any]:
         "volatility": prepared.volatility,
         "annual_drift": prepared.drift * TRADING_DAYS_PER_YEAR,
         "annual_volatility": prepared.volatility * TRADING_DAYS_PER_YEAR**0.5,
-        "quantiles": {str(q): summary.quantile(end, q) for q in params.levels},
+        "quantiles": {str(q): result.quantile(end, q) for q in params.levels},
+        "quantiles_exact": result.exact_quantiles is not None,
         "quantiles_se": {str(q): summary.quantile_se(end, q) for q in params.levels},
         "mean": summary.mean(end),
         "mean_se": summary.mean_se(end),
@@ -159,7 +160,7 @@ def fan(result: Result) -> list[dict[str, Any]]:
             "date": when,
             "mean": summary.mean(day),
             "sd": summary.std(day),
-            "quantiles": {str(q): summary.quantile(day, q) for q in params.levels},
+            "quantiles": {str(q): result.quantile(day, q) for q in params.levels},
         }
         for day, when in zip(summary.horizons, dates, strict=True)
     ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from apps.montecarlo.models import FloatArray
 from apps.montecarlo.preparation import Prepared
+from apps.montecarlo.refinement import Target, find_targets, refine, refine_blocks
 from apps.montecarlo.simulation import SimulationSpec, estimate_cpu_seconds, merge, simulate_blocks, uses_numba
 from apps.montecarlo.summary import Summary
 from core import ConfigError, FunctionExecutor, Future, FutureList, InputError
@@ -17,6 +19,9 @@ TASK_CPU_SECONDS = 1.0
 """CPU time that makes the cost of sending a task negligible."""
 MAX_TASKS = 1000
 """Tasks beyond which they grow instead of multiplying, so that the driver's memory stays flat."""
+
+
+Kept = dict[tuple[int, int], FloatArray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +47,10 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
-    """A finished forecast, and what it took."""
+    """A finished forecast, and what it took.
+
+    `exact_quantiles` holds the horizon's quantiles by probability when a second pass has refined them.
+    """
 
     prepared: Prepared
     summary: Summary
@@ -51,6 +59,18 @@ class Result:
     tasks: int
     workers: int
     engine: str
+    exact_quantiles: Mapping[float, float] | None = None
+
+    @property
+    def path_steps(self) -> int:
+        """Steps of paths truly simulated, in both passes if there were two."""
+        return self.summary.path_steps * (1 if self.exact_quantiles is None else 2)
+
+    def quantile(self, day: int, q: float) -> float:
+        """Return the price at probability `q` on a recorded day, exactly where a second pass has found it."""
+        if self.exact_quantiles is not None and day == self.prepared.params.days:
+            return self.exact_quantiles[q]
+        return self.summary.quantile(day, q)
 
 
 def plan(spec: SimulationSpec, workers: int, invocations: int | None = None) -> Plan:
@@ -151,3 +171,27 @@ def collect(prepared: Prepared, futures: Iterable[Future], workers: int, started
     seconds = time.perf_counter() - started
     engine = "numba" if uses_numba(spec) else "numpy"
     return Result(prepared, summary, seconds, whole.cpu_seconds, tasks, workers, engine)
+
+
+def refine_part(first: int, count: int, spec: SimulationSpec, targets: Sequence[Target]) -> tuple[Kept, float]:
+    """Map function of the second pass: the values of a range of blocks in the targets' bins, and the CPU seconds."""
+    started = time.process_time()
+    return refine_blocks(spec, targets, first, count), time.process_time() - started
+
+
+def refined(result: Result, executor: FunctionExecutor, started: float) -> Result:
+    """Simulate the same paths again to find the exact quantiles at the horizon; `started` as for ``run``."""
+    params, spec = result.prepared.params, result.prepared.spec
+    wanted = [(params.days, q) for q in params.levels]
+    targets = [target for day, q in wanted for target in find_targets(result.summary, day, q)[:2]]
+    ranges = plan(spec, executor.workers, params.invocations).ranges
+    futures = executor.map(refine_part, ranges, extra_args=(spec, targets), batch_size=1, durable=False)
+    parts = futures.results()
+    prices = refine(result.summary, wanted, [kept for kept, _ in parts])
+    return replace(
+        result,
+        exact_quantiles=dict(zip(params.levels, prices, strict=True)),
+        wall_seconds=time.perf_counter() - started,
+        cpu_seconds=result.cpu_seconds + sum(seconds for _, seconds in parts),
+        tasks=result.tasks + len(parts),
+    )

@@ -100,6 +100,10 @@ class Params:
         False, switch, "true or false",
         "draw prices at the horizons without the days between (gbm only; no touch, no drawdown)",
     )  # fmt: skip
+    refine: bool = setting(
+        False, switch, "true or false",
+        "simulate a second time to give the horizon's percentiles exactly (histograms: within 5e-5)",
+    )  # fmt: skip
     engine: str = setting(
         "auto", choice(*ENGINES), f"one of {', '.join(ENGINES)}", f"simulation kernel: {', '.join(ENGINES)}", "NAME"
     )

@@ -36,23 +36,25 @@ def dry_run(prepared: Prepared, workers: int) -> dict[str, Any]:
     spec, params = prepared.spec, prepared.params
     laid = plan(spec, workers, params.invocations)
     rounds = math.ceil(len(laid.ranges) / workers)
+    passes = 2 if params.refine else 1
     gb_seconds = laid.cpu_seconds * FUNCTION_BYTES / GB
     return {
         "dry_run": True,
         "model": params.model,
         "forecasts": params.forecasts,
         "days": params.days,
-        "path_steps": spec.path_steps,
+        "path_steps": spec.path_steps * passes,
         "exact_sampling": spec.exact,
-        "invocations": len(laid.ranges),
+        "invocations": len(laid.ranges) * passes,
         "forecasts_per_invocation": math.ceil(params.forecasts / len(laid.ranges)),
         "workers": workers,
-        "cpu_seconds": laid.cpu_seconds,
+        "cpu_seconds": laid.cpu_seconds * passes,
         "cpu_seconds_per_invocation": laid.task_cpu_seconds,
-        "wall_seconds": rounds * laid.task_cpu_seconds,
+        "wall_seconds": rounds * laid.task_cpu_seconds * passes,
         "worker_memory_bytes": worker_bytes(len(spec.horizons)),
         "cost_here_usd": 0.0,
-        "cost_cloud_functions_usd": gb_seconds * FUNCTION_GB_SECOND_USD + len(laid.ranges) * FUNCTION_REQUEST_USD,
+        "cost_cloud_functions_usd": passes
+        * (gb_seconds * FUNCTION_GB_SECOND_USD + len(laid.ranges) * FUNCTION_REQUEST_USD),
     }
 
 

@@ -50,6 +50,16 @@ def test_json_is_one_object_on_stdout_and_the_same_in_the_folder(main: Main, tmp
     assert all(json.loads(line)["event"] for line in err.splitlines())
 
 
+def test_refining_is_labelled_in_the_result(main: Main, tmp_path: Path) -> None:
+    rough = json.loads(main([*SMALL, "--json", "--output", str(tmp_path / "a")])[1])
+    exact = json.loads(main([*SMALL, "--json", "--refine", "--output", str(tmp_path / "b")])[1])
+
+    assert (rough["quantiles_exact"], exact["quantiles_exact"]) == (False, True)
+    assert exact["quantiles"]["0.5"] == pytest.approx(rough["quantiles"]["0.5"], rel=1e-3)
+    assert exact["fan"][-1]["quantiles"] == exact["quantiles"]
+    assert exact["result_sha256"] == rough["result_sha256"]
+
+
 def test_quiet_says_nothing(main: Main, tmp_path: Path) -> None:
     assert main([*SMALL, "--quiet", "--output", str(tmp_path)]) == (0, "", "")
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apps.montecarlo.job import Result, block_ranges, collect, fold, plan, run
+from apps.montecarlo.job import Result, block_ranges, collect, fold, plan, refined, run
 from apps.montecarlo.params import Params
 from apps.montecarlo.planning import dry_run
 from apps.montecarlo.preparation import PORTFOLIO_VALUE, fan_days, portfolio_value, prepare, risk_days
+from apps.montecarlo.simulation import observe_blocks
 from core import ConfigError, FunctionExecutor, Future, InputError
 
 SMALL = Params(forecasts=3000, days=30, touch="+2%")  # type: ignore[arg-type]
@@ -38,6 +39,22 @@ def test_the_result_is_the_same_to_the_bit_on_every_backend_and_split(
 
     assert result.summary.digest() == reference
     assert result.tasks == (invocations or executor.workers)
+
+
+def test_a_second_pass_gives_the_quantiles_of_the_simulated_prices_exactly() -> None:
+    prepared = prepare(Params(forecasts=3000, days=30, refine=True))
+    spec = prepared.spec
+    simulated = observe_blocks(spec, range(spec.n_blocks)).first(3000).at[-1]
+
+    with FunctionExecutor("process", workers=2) as executor:
+        rough = run(prepared, executor)
+        exact = refined(rough, executor, 0.0)
+
+    for q in prepared.params.levels:
+        assert exact.quantile(30, q) == pytest.approx(spec.s0 * np.exp(np.quantile(simulated, q)), rel=1e-12)
+        assert rough.quantile(30, q) != exact.quantile(30, q)
+    assert exact.path_steps == 2 * rough.path_steps == 2 * 3000 * 30
+    assert exact.summary.digest() == rough.summary.digest()
 
 
 def test_another_seed_gives_another_result(forecast: Callable[..., Result]) -> None:
