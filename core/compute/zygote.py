@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 from core import serialization
 from core.calls import Call, load_call
@@ -87,7 +88,9 @@ def start_zygote(fresh: bool | None = None) -> tuple[socket.socket, int]:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads of numeric libraries end cleanly at a fork
+        pid = os.fork()
     if pid:
         theirs.close()
         return ours, pid
