@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from core import ConfigError, EventLog, FanfoldError, FunctionExecutor, InputError, ProgressBar
+from core import ConfigError, EventLog, FanfoldError, FunctionExecutor, InputError, ProgressBar, __version__
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
@@ -30,23 +30,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_USE, f"{self.prog}: {sentence} (--help lists the flags)\n")
 
 
-def version() -> str:
-    """Return the version of the installed product, or say that it runs from a checkout."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed
-
-    try:
-        return installed("fanfold")
-    except PackageNotFoundError:
-        return "not installed, running from a checkout"
-
-
 class _Version(argparse.Action):
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, **options)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"{parser.prog}, fanfold {version()}")
+        print(f"{parser.prog}, fanfold {__version__}")
         parser.exit()
 
 

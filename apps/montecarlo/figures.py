@@ -13,6 +13,7 @@ from apps.montecarlo.job import Result
 from apps.montecarlo.preparation import middle, risk_days
 from apps.montecarlo.pricefile import PriceHistory
 from apps.montecarlo.summary import Summary
+from core import __version__
 
 TRADING_DAYS_PER_YEAR = 252
 """Customary number, for annualised figures."""
@@ -191,6 +192,4 @@ def _drawdown(summary: Summary) -> dict[str, Any] | None:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    from apps._cli import version
-
-    return {"fanfold": version(), "python": platform.python_version(), "numpy": np.__version__}
+    return {"fanfold": __version__, "python": platform.python_version(), "numpy": np.__version__}

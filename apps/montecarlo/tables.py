@@ -19,7 +19,7 @@ def price(value: float) -> str:
 
 def error(value: float) -> str:
     """Write a standard error with two digits that mean something."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:#.2g}"
 
 
 def rounded(value: float) -> str:
