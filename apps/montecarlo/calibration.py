@@ -1,7 +1,8 @@
 """Models from past prices: one function, `calibrate`, and the constants of the published talk.
 
-In every model the mean log return of a day is the sample's mean log return `u`. No `variance / 2` is taken off: that
-belongs to a drift of the price, and `u` is already the drift of its logarithm.
+In every model the mean log return of a day is the sample's mean log return `u`, and its long-run variance the sample's,
+up to what Merton's likelihood leaves open. No `variance / 2` is taken off: that belongs to a drift of the price, and `u`
+is already the drift of its logarithm.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from apps.montecarlo import fitting
-from apps.montecarlo.fitting import daily_moments
-from apps.montecarlo.models import GBM, Bootstrap, FloatArray, Model, PortfolioBootstrap, PortfolioGBM, StudentT
+from apps.montecarlo.models import GBM, Bootstrap, FloatArray, Model, PortfolioBootstrap, PortfolioGBM
 
 __all__ = [
     "MODEL_NAMES",
@@ -19,7 +19,6 @@ __all__ = [
     "TALK_LAST_PRICE",
     "TALK_MODEL",
     "calibrate",
-    "daily_moments",
     "describe",
     "log_returns",
 ]
@@ -97,7 +96,7 @@ def calibrate(
     if float(returns.std()) == 0.0:
         raise ValueError(f"these prices never change, so the {name} model cannot be fitted; use gbm or bootstrap")
     if name == "student-t":
-        return StudentT(*fitting.fit_student_t(returns))
+        return fitting.fit_student_t(returns)
     if name == "merton":
         return fitting.fit_merton(returns)
     return fitting.fit_gjr_garch(returns) if name == "gjr-garch" else fitting.fit_heston(returns)

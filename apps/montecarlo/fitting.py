@@ -6,21 +6,12 @@ import math
 
 import numpy as np
 
-from apps.montecarlo.models import (
-    GBM,
-    Bootstrap,
-    FloatArray,
-    GjrGarchFhs,
-    Heston,
-    Merton,
-    Model,
-    PortfolioBootstrap,
-    PortfolioGBM,
-    StudentT,
-)
+from apps.montecarlo.models import FloatArray, GjrGarchFhs, Heston, Merton, StudentT
 
 PERCENT = 100.0
 """`arch` fits returns in percent: its optimiser is poorly scaled on fractions."""
+DF_ABOVE_TWO = (0.01, 400.0)
+"""Degrees of freedom are kept in this range above 2: there is no variance below, and no tail to speak of beyond."""
 MAX_JUMPS = 12
 """Jumps on one day beyond which Merton's likelihood is cut off."""
 MERTON_STARTS = ((0.02, 3.0), (0.1, 2.0), (0.5, 1.0))
@@ -32,7 +23,8 @@ LEVERAGE_LAGS = 10
 EWMA_DECAY = 0.94
 """Daily decay of the variance estimate that starts a forecast: RiskMetrics Technical Document (1996)."""
 PERSISTENCE_RANGE = (0.5, 0.999)
-"""Daily persistence of the variance is kept in this range: outside it the sample says nothing."""
+"""Daily persistence of Heston's variance is kept in this range, outside which the sample says nothing; GJR-GARCH's is
+kept below its end, or the variance would have no long-run level."""
 CORRELATION_LIMIT = 0.95
 
 
@@ -60,28 +52,31 @@ def optimal_block_length(returns: FloatArray) -> float:
     return max(1.0, float(np.nanmax(lengths))) if np.isfinite(lengths).any() else 1.0
 
 
-def fit_student_t(returns: FloatArray) -> tuple[float, float, float]:
-    """Fit scale and degrees of freedom by maximum likelihood, about the mean of the sample.
+def fit_student_t(returns: FloatArray) -> StudentT:
+    """Fit the degrees of freedom by maximum likelihood, mean and variance being those of the sample.
 
-    Returns
-    -------
-    location, scale, df : float
-        The location is the sample mean: a free one would forget the crashes and forecast a drift never earned.
+    A free location would forget the crashes and forecast a drift never earned; a free scale with few degrees of freedom
+    would forecast a variance several times that of the sample.
+
+    Notes
+    -----
+    The standardised law of Bollerslev, Review of Economics and Statistics 69 (1987).
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import minimize_scalar
     from scipy.special import gammaln
 
-    location, spread = float(returns.mean()), float(returns.std(ddof=1))
-    standard = (returns - location) / spread
+    mean, spread = float(returns.mean()), float(returns.std(ddof=1))
+    squares = np.square((returns - mean) / spread)
 
-    def minus_log_likelihood(theta: FloatArray) -> float:
-        scale, df = math.exp(theta[0]), 2.0 + math.exp(theta[1])
-        norm = gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * math.log(df * math.pi) - theta[0]
-        return float((df + 1) / 2 * np.log1p(np.square(standard / scale) / df).sum() - returns.size * norm)
+    def minus_log_likelihood(log_excess: float) -> float:
+        excess = math.exp(log_excess)
+        df = 2.0 + excess
+        norm = gammaln((df + 1.0) / 2.0) - gammaln(df / 2.0) - 0.5 * math.log(excess * math.pi)
+        return float((df + 1.0) / 2.0 * np.log1p(squares / excess).sum() - returns.size * norm)
 
-    # Above df = 2 + e^6, about 400, the law is normal for every purpose; below 2 + e^-6 it has no variance to speak of.
-    fit = minimize(minus_log_likelihood, np.array([-0.3, 1.0]), method="L-BFGS-B", bounds=[(-5.0, 2.0), (-6.0, 6.0)])
-    return location, spread * math.exp(fit.x[0]), 2.0 + math.exp(fit.x[1])
+    fit = minimize_scalar(minus_log_likelihood, bounds=np.log(DF_ABOVE_TWO), method="bounded")
+    excess = math.exp(fit.x)
+    return StudentT(mean, spread * math.sqrt(excess / (2.0 + excess)), 2.0 + excess)
 
 
 def fit_merton(returns: FloatArray) -> Merton:
@@ -127,34 +122,42 @@ def fit_merton(returns: FloatArray) -> Merton:
 def fit_gjr_garch(returns: FloatArray) -> GjrGarchFhs:
     """Fit GJR-GARCH(1,1) by quasi maximum likelihood with `arch`, and keep its standardised residuals.
 
-    Residuals are brought to mean 0 and variance 1, so that forecasts keep the sample's mean and the fitted variance.
+    Residuals are brought to mean 0 and variance 1, and `omega` is set so that forecasts return to the sample's mean and
+    variance. The fitted `omega` would not do: it supposes that half of the squared residuals are falls, and where
+    falls weigh more, as with shares, the forecast variance would settle far above anything the sample has seen.
 
     Raises
     ------
     ValueError
         The fit does not converge.
+
+    Notes
+    -----
+    Variance targeting: Engle and Mezrich, "GARCH for groups", Risk 9 (1996).
     """
     from arch import arch_model
 
     mean = float(returns.mean())
-    model = arch_model((returns - mean) * PERCENT, mean="Zero", vol="GARCH", p=1, o=1, q=1, rescale=False)
+    shocks = returns - mean
+    model = arch_model(shocks * PERCENT, mean="Zero", vol="GARCH", p=1, o=1, q=1, rescale=False)
     fit = model.fit(disp="off", show_warning=False)
     if fit.convergence_flag != 0:
         raise ValueError("the gjr-garch fit did not converge on these prices; use more history or another model")
     omega, alpha, gamma, beta = (float(fit.params[key]) for key in ("omega", "alpha[1]", "gamma[1]", "beta[1]"))
-    omega /= PERCENT**2
     variance = np.square(np.asarray(fit.conditional_volatility) / PERCENT)
-    shocks = returns - mean
+    weight = alpha + (gamma if shocks[-1] < 0 else 0.0)
+    next_variance = omega / PERCENT**2 + weight * shocks[-1] ** 2 + beta * variance[-1]
     residuals = shocks / np.sqrt(variance)
     residuals = (residuals - residuals.mean()) / residuals.std()
-    weight = alpha + (gamma if shocks[-1] < 0 else 0.0)
+    persistence = alpha + beta + gamma * float(np.square(np.minimum(residuals, 0.0)).mean())
+    shrink = min(1.0, PERSISTENCE_RANGE[1] / persistence) if persistence > 0.0 else 1.0
     return GjrGarchFhs(
         mean=mean,
-        omega=omega,
-        alpha=alpha,
-        gamma=max(gamma, -alpha),
-        beta=beta,
-        next_variance=float(omega + weight * shocks[-1] ** 2 + beta * variance[-1]),
+        omega=float(shocks.var()) * (1.0 - shrink * persistence),
+        alpha=shrink * alpha,
+        gamma=shrink * max(gamma, -alpha),
+        beta=shrink * beta,
+        next_variance=float(next_variance),
         residuals=residuals,
     )
 
@@ -200,33 +203,3 @@ def fit_heston(returns: FloatArray) -> Heston:
         rho=float(np.clip(rho, -CORRELATION_LIMIT, CORRELATION_LIMIT)),
         v0=float(recent @ squares / recent.sum()),
     )
-
-
-def daily_moments(model: Model) -> tuple[float, float]:
-    """Compute mean and standard deviation of a day's log return, long-run where they change from day to day.
-
-    For a portfolio, of the value on the first day, to first order in the assets' returns.
-    """
-    match model:
-        case GBM():
-            return model.drift, model.volatility
-        case Bootstrap():
-            return float(model.returns.mean()), float(model.returns.std(ddof=1))
-        case StudentT():
-            return model.location, model.scale * math.sqrt(model.df / (model.df - 2.0))
-        case Merton():
-            jump = model.jump_rate * (model.jump_mean**2 + model.jump_std**2)
-            return model.drift + model.jump_rate * model.jump_mean, math.sqrt(model.volatility**2 + jump)
-        case GjrGarchFhs():
-            below = float(np.square(np.minimum(model.residuals, 0.0)).mean())
-            rest = 1.0 - model.alpha - model.beta - model.gamma * below
-            variance = model.omega / rest if rest > 0.0 else model.next_variance
-            return model.mean, math.sqrt(variance)
-        case Heston():
-            return model.drift, math.sqrt(model.theta)
-        case PortfolioGBM():
-            spread = float(model.weights @ model.covariance @ model.weights)
-            return float(model.weights @ model.drifts), math.sqrt(spread)
-        case PortfolioBootstrap():
-            value = model.returns @ model.weights
-            return float(value.mean()), float(value.std(ddof=1))
