@@ -153,16 +153,20 @@ def make_call(
     positional = [
         p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in taken
     ]
-    keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)} - taken
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    keywords = named - taken
     spread = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
     most = _UNLIMITED if spread else len(positional) - len(positional_extras)
     fewest = max(0, sum(p.default is p.empty for p in positional) - len(positional_extras))
-    if kind == "item" and most < 1 and not keywords and not open_ended:
+    by_name = open_ended or len(keywords) > len(positional_extras)
+    if kind == "item" and most < 1 and (most < 0 or not by_name):
         raise ConfigError(
             f"{common['name']} takes no parameter for an item"
             + (f" beside {len(positional_extras)} extra arguments" if positional_extras else "")
         )
+    if not open_ended and (strange := sorted(keyword_extras.keys() - named)):
+        raise ConfigError(f"extra_args names {', '.join(strange)}, which {common['name']} does not take")
     required = {p.name for p in parameters if p.default is p.empty and p.name in keywords}
     names = tuple(p.name for p in positional)
     accepted = None if open_ended else frozenset(keywords)
@@ -181,12 +185,16 @@ def arguments(call: Call, item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return args, {**extras, **kwargs}
     if type(item) is tuple and item and call.fewest <= len(item) <= call.most:
         return item + call.positional_extras, extras
-    if type(item) is dict and item and (call.keywords is None or item.keys() <= call.keywords):
+    if type(item) is dict and item and _are_names(item, call.keywords):
         rest = [name for name in call.positional if name not in item]
         supplied = {**extras, **item, **dict(zip(rest, call.positional_extras, strict=False))}
         if call.required <= supplied.keys() and len(rest) >= len(call.positional_extras):
             return (), supplied
     return (item, *call.positional_extras), extras
+
+
+def _are_names(item: dict[Any, Any], keywords: frozenset[str] | None) -> bool:
+    return all(isinstance(key, str) for key in item) if keywords is None else item.keys() <= keywords
 
 
 def apply(call: Call, item: Any, task_id: int, task_key: str, attempt: int) -> Any:

@@ -1,0 +1,186 @@
+import functools
+from collections import namedtuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.calls import apply, first_parameter, make_call, name_of
+from core.errors import ConfigError, InputError
+from core.types import RetryPolicy
+
+
+def call(function, item, **options):
+    return apply(make_call(function, kind="item", **options), item, 7, "job/7", 2)
+
+
+class Scaler:
+    def __init__(self, by=10):
+        self.by = by
+
+    def __call__(self, x):
+        return x * self.by
+
+    def method(self, x, y=1):
+        return x, y
+
+    @classmethod
+    def of_class(cls, x):
+        return cls.__name__, x
+
+    @staticmethod
+    def of_nobody(x):
+        return x
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize(
+    ("function", "item", "expected"),
+    [
+        (lambda x: x, 3, 3),
+        (lambda x: x, None, None),
+        (lambda x: x, [1, 2], [1, 2]),
+        (lambda x, y: (x, y), (1, 2), (1, 2)),
+        (lambda x: x, (1, 2), (1, 2)),
+        (lambda x, y=5: (x, y), (1,), (1, 5)),
+        (lambda x, y=5: (x, y), (1, 2), (1, 2)),
+        (lambda x, y=5: (x, y), 1, (1, 5)),
+        (lambda x: x, (), ()),
+        (lambda *args: args, (1, 2, 3), (1, 2, 3)),
+        (lambda *args: args, 4, (4,)),
+        (lambda x, *args: (x, args), (1, 2, 3), (1, (2, 3))),
+        (lambda x, y: (x, y), {"y": 2, "x": 1}, (1, 2)),
+        (lambda x, *, k=0: (x, k), {"x": 1, "k": 2}, (1, 2)),
+        (lambda x: x, {"y": 1}, {"y": 1}),
+        (lambda x: x, {}, {}),
+        (lambda x=None, y=None: (x, y), {"y": 1}, (None, 1)),
+        (lambda **kwargs: kwargs, {"a": 1}, {"a": 1}),
+        (lambda x, **kwargs: (x, kwargs), {"x": 1, "z": 2}, (1, {"z": 2})),
+        (lambda x, **kwargs: (x, kwargs), {"z": 2}, ({"z": 2}, {})),
+        (lambda x=0, **kwargs: (x, kwargs), {1: "one"}, ({1: "one"}, {})),
+        (lambda p: p, Point(1, 2), Point(1, 2)),
+        (lambda x, y=0: (x, y), Point(1, 2), (Point(1, 2), 0)),
+        (Scaler(), 2, 20),
+        (Scaler().method, (1, 2), (1, 2)),
+        (Scaler.of_class, 1, ("Scaler", 1)),
+        (Scaler.of_nobody, 1, 1),
+        (functools.partial(lambda a, b: (a, b), 1), 2, (1, 2)),
+        (functools.partial(lambda a, b: (a, b), b=9), 2, (2, 9)),
+        (int, "12", 12),
+        (abs, -1, 1),
+        (len, [1, 2], 2),
+        (str.upper, "a", "A"),
+        (max, [3, 1], 3),
+        (dict, [("a", 1)], {"a": 1}),
+    ],
+)
+def test_an_item_becomes_the_arguments_that_pywren_would_make_of_it(function, item, expected):
+    assert call(function, item) == expected
+
+
+def test_a_function_wrapped_by_a_decorator_is_called_by_its_own_signature():
+    def inner(x, y):
+        return x + y
+
+    @functools.wraps(inner)
+    def outer(*args, **kwargs):
+        return inner(*args, **kwargs)
+
+    assert call(outer, (1, 2)) == 3
+    assert call(outer, {"x": 1, "y": 2}) == 3
+
+
+@pytest.mark.parametrize(
+    ("function", "item", "extras", "expected"),
+    [
+        (lambda x, y: (x, y), 1, (2,), (1, 2)),
+        (lambda x, y: (x, y), 1, [2], (1, 2)),
+        (lambda x, y: (x, y), 1, {"y": 2}, (1, 2)),
+        (lambda x, y, z: (x, y, z), (1, 2), (3,), (1, 2, 3)),
+        (lambda x, y, z: (x, y, z), {"x": 1, "y": 2}, (3,), (1, 2, 3)),
+        (lambda x, y, z: (x, y, z), {"x": 1, "y": 2}, {"z": 3}, (1, 2, 3)),
+        (lambda x, **kwargs: (x, kwargs), 1, {"k": 2}, (1, {"k": 2})),
+        (lambda x, y: (x, y), 1, ((2, 3),), (1, (2, 3))),
+        (lambda x, y=0: (x, y), {"x": 1, "y": 2}, {"y": 3}, ({"x": 1, "y": 2}, 3)),
+    ],
+)
+def test_extra_arguments_follow_the_items_own(function, item, extras, expected):
+    assert call(function, item, extra_args=extras) == expected
+
+
+def test_parameters_the_worker_knows_are_filled_where_the_item_does_not_supply_them():
+    assert call(lambda x, task_id, task_key, attempt: (x, task_id, task_key, attempt), "i") == ("i", 7, "job/7", 2)
+    assert call(lambda x, *, task_id: (x, task_id), "i") == ("i", 7)
+    assert call(lambda x, task_id=None: (x, task_id), (1,)) == (1, 7)
+    assert call(lambda x, attempt=0: (x, attempt), "i", extra_args={"attempt": 9}) == ("i", 9)
+
+
+def test_asking_for_storage_without_one_says_what_to_do():
+    with pytest.raises(InputError, match="storage="):
+        call(lambda x, storage: x, 1)
+
+
+def test_one_call_passes_its_arguments_as_they_are():
+    one = make_call(lambda *args, **kwargs: (args, kwargs), kind="call")
+
+    assert apply(one, (((1, 2), {"a": 1}), {"b": {}}), 0, "", 0) == (((1, 2), {"a": 1}), {"b": {}})
+
+
+@pytest.mark.parametrize(
+    ("function", "extras", "words"),
+    [
+        (3, (), "int"),
+        (None, (), "NoneType"),
+        (lambda: 1, (), "no parameter"),
+        (lambda task_id: 1, (), "no parameter"),
+        (lambda x: 1, (1,), "1 extra"),
+        (lambda x: 1, 5, "extra_args"),
+        (lambda x: 1, "text", "extra_args"),
+    ],
+)
+def test_what_cannot_be_called_is_refused_in_the_driver(function, extras, words):
+    with pytest.raises(ConfigError, match=words):
+        make_call(function, kind="item", extra_args=extras)
+
+
+def test_an_extra_argument_that_the_function_does_not_take_is_refused_in_the_driver():
+    with pytest.raises(ConfigError, match="colour"):
+        make_call(lambda x: x, kind="item", extra_args={"colour": 1})
+
+
+def test_a_call_holds_copies_so_that_the_callers_objects_may_change():
+    extras, env = {"y": 1}, {"A": "b"}
+    made = make_call(lambda x, y: x, kind="item", extra_args=extras, env=env, retry=RetryPolicy(1))
+    extras["y"], env["A"] = 2, "c"
+
+    assert made.keyword_extras == (("y", 1),)
+    assert made.env == (("A", "b"),)
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (call, "call"),
+        (Scaler.method, "Scaler.method"),
+        (Scaler(), "Scaler"),
+        (functools.partial(call, 1), "call"),
+        (len, "len"),
+    ],
+)
+def test_a_function_has_a_name_for_people(function, name):
+    assert name_of(function) == name
+
+
+def test_the_first_parameter_is_found_where_there_is_a_signature():
+    assert first_parameter(lambda obj, x: 1) == "obj"
+    assert first_parameter(lambda *obj: 1) is None
+    assert first_parameter(Scaler().method) == "x"
+
+
+@given(st.tuples() | st.lists(st.integers(), max_size=4).map(tuple))
+def test_a_function_of_any_number_of_arguments_gets_every_element_of_a_tuple(item):
+    expected = item or ((),)
+
+    assert call(lambda *args: args, item) == expected
