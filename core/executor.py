@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -105,9 +106,11 @@ class FunctionExecutor(Executor):
             self._log = EventLog(self.config.log)
             heard.append(self._log)
         self._monitor = Monitor(self._backend, heard)
+        self._starting = threading.Lock()
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._runs: list[Run] = []
         self._latest: list[FutureList | Future] = []
+        self._crowded = 1
         self._reductions: list[Future] = []
         self._closed = self._ended = False
         self._pid = os.getpid()
@@ -117,7 +120,7 @@ class FunctionExecutor(Executor):
         """Tasks that run at the same time."""
         return self._backend.workers
 
-    def call_async(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Future:
+    def call_async(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once; returns its future."""
         future = self._start(fn, "call", [(args, kwargs)])[0]
         self._remember(future)
@@ -234,11 +237,11 @@ class FunctionExecutor(Executor):
         """Wait for futures, by default those of the latest jobs not yet fetched; returns (done, not done)."""
         if futures is None:
             deadline = None if timeout is None else time.monotonic() + timeout
-            lists = [job for job in self._latest if isinstance(job, FutureList)]
+            lists = [job for job in self._unfetched() if isinstance(job, FutureList)]
             for job in lists if return_when == "ALL" else ():  # a list of a generator's tasks still grows
                 job.wait("ALL", None if deadline is None else max(0.0, deadline - time.monotonic()))
             timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-            futures = [one for job in self._latest for one in ([job] if isinstance(job, Future) else job.made)]
+            futures = [one for job in self._unfetched() for one in ([job] if isinstance(job, Future) else job.made)]
         if isinstance(futures, FutureList):
             return futures.wait(return_when, timeout)
         return wait(futures, return_when, timeout)
@@ -257,7 +260,7 @@ class FunctionExecutor(Executor):
             Not all ended within `timeout` seconds; the jobs go on and can be asked again.
         """
         latest = futures is None
-        jobs = list(self._latest) if futures is None else [_as_job(futures)]
+        jobs = self._unfetched() if futures is None else [_as_job(futures)]
         deadline = None if timeout is None else time.monotonic() + timeout
         results: list[Any] = []
         single = True
@@ -269,7 +272,8 @@ class FunctionExecutor(Executor):
                 results.extend(job.results(left))
                 single = False
         if latest:
-            self._latest = [job for job in self._latest if job not in jobs]
+            had = set(map(id, jobs))
+            self._latest = [job for job in self._latest if id(job) not in had]
         return results[0] if single and len(results) == 1 else results
 
     def cancel(self, futures: Iterable[Future] | FutureList | Future | None = None) -> None:
@@ -377,8 +381,6 @@ class FunctionExecutor(Executor):
             return
         self._finalizer.detach()
         if not wait and not cancel_futures:
-            import threading
-
             threading.Thread(target=self._end, args=(False,), name="fanfold-shutdown").start()
             return
         self._end(cancel_futures)
@@ -406,12 +408,18 @@ class FunctionExecutor(Executor):
 
     def _remember(self, job: FutureList | Future) -> None:
         """Keep a job for `get_result`, and let go of those whose results have been had."""
-        self._latest = [known for known in self._latest if not known.fetched]
+        if len(self._latest) >= self._crowded:
+            self._latest = self._unfetched()
+            self._crowded = 2 * len(self._latest) + 1
         self._latest.append(job)
 
     def _reduce(self, fn: Callable[..., Any], results: list[Any]) -> Future:
         """Run the last task of a map_reduce, even while the executor closes."""
         return self._start(fn, "call", [((results,), {})], inside=True)[0]
+
+    def _unfetched(self) -> list[FutureList | Future]:
+        """Return the jobs whose results nobody has had, and the last one in any case."""
+        return [job for job in self._latest[:-1] if not job.fetched] + self._latest[-1:]
 
     def _check_process(self, inside: bool = False) -> None:
         if self._ended or (self._closed and not inside):
@@ -421,7 +429,9 @@ class FunctionExecutor(Executor):
 
     def _start_backend(self) -> None:
         """Start the backend before a job opens files or threads that its workers would inherit."""
-        if self._finalizer is None:
+        with self._starting:
+            if self._finalizer is not None:
+                return
             self._monitor.start()
             self._finalizer = weakref.finalize(self, self._monitor.close, True)
 

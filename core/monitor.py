@@ -68,12 +68,13 @@ class Monitor:
         """Have the loop look for work. Called from any thread."""
         self.backend.wake()
 
-    def cancel(self, tasks: Mapping[Run, Collection[int] | None]) -> None:
-        """Cancel tasks, or whole jobs (None), running ones included, and wait until their workers have been told."""
+    def cancel(self, tasks: Mapping[Run, Collection[int] | None] | None = None) -> None:
+        """Cancel tasks, or whole jobs (None), or all jobs, and wait until the workers of running tasks were told."""
         told = threading.Event()
 
         def act() -> None:
-            for run, chosen in tasks.items():
+            every: Mapping[Run, Collection[int] | None] = dict.fromkeys(self._runs)
+            for run, chosen in (every if tasks is None else tasks).items():
                 if run.finished:
                     continue
                 if chosen is None:
@@ -94,7 +95,7 @@ class Monitor:
     def close(self, force: bool = False) -> None:
         """End the loop when no job is left, or at once with `force`, and release the backend."""
         if force:
-            self.cancel(dict.fromkeys(self._runs))
+            self.cancel()
         self._closing = True
         if self._thread is None:
             self.backend.close(force)
