@@ -1,8 +1,8 @@
 """Models from past prices: one function, `calibrate`, and the constants of the published talk.
 
-In every model the mean log return of a day is the sample's mean log return `u`, and its long-run variance the sample's,
-up to what Merton's likelihood leaves open. No `variance / 2` is taken off: that belongs to a drift of the price, and `u`
-is already the drift of its logarithm.
+In every model the mean log return of a day is the sample's mean log return `u`, and the long-run variance that of the
+sample (Merton's nearly). No `variance / 2` is taken off: that belongs to a drift of the price, and `u` is already the
+drift of its logarithm.
 """
 
 from __future__ import annotations

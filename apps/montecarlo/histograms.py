@@ -1,8 +1,9 @@
-"""Figures read from fine histograms of log values."""
+"""Fine histograms of log values, and the figures read from them."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,90 +13,164 @@ from apps.montecarlo.models import FloatArray
 BINS = 1 << 14
 """Bins of a histogram: fine enough that interpolation leaves less error than the simulation itself."""
 
-Histogram = tuple[NDArray[np.int64], tuple[float, float], float, float]
-"""Counts, range, and exact extremes of what was counted; the outermost bins also hold what lies beyond the range."""
-
+Counts = NDArray[np.int64]
 Packed = tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger], tuple[int, ...]]
 
 
-def centres(lower: float, upper: float) -> FloatArray:
-    """Return the middle of each bin."""
-    return np.asarray(lower + (np.arange(BINS) + 0.5) * ((upper - lower) / BINS), dtype=np.float64)
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """Counts in `BINS` equal bins, values being spread evenly over their bin.
 
-
-def occupied_edges(
-    counts: NDArray[np.int64], bounds: tuple[float, float], lowest: float, highest: float
-) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
-    """Find the bins that hold anything: numbers, and lower and upper edges, cut or stretched to the extremes."""
-    filled = np.flatnonzero(counts).astype(np.int64)
-    width = (bounds[1] - bounds[0]) / BINS
-    lower = np.asarray(bounds[0] + filled * width, dtype=np.float64)
-    upper = lower + width
-    lower[0], upper[-1] = lowest, highest
-    return filled, lower, np.asarray(np.maximum(upper, lower), dtype=np.float64)
-
-
-def quantile(counts: NDArray[np.int64], bounds: tuple[float, float], lowest: float, highest: float, q: float) -> float:
-    """Return the value at probability `q` (numpy's ``method="linear"``), values being spread evenly over their bin."""
-    if not 0.0 <= q <= 1.0:
-        raise ValueError(f"a probability lies between 0 and 1, {q} does not")
-    filled, lower, upper = occupied_edges(counts, bounds, lowest, highest)
-    ends = np.cumsum(counts[filled])
-    position = q * (float(ends[-1]) - 1.0)
-    if position <= 0.0:
-        return lowest
-    if position >= float(ends[-1]) - 1.0:
-        return highest
-    i = int(np.searchsorted(ends, position, side="right"))
-    share = (position - (float(ends[i]) - float(counts[filled[i]])) + 0.5) / float(counts[filled[i]])
-    return float(lower[i] + min(share, 1.0) * (upper[i] - lower[i]))
-
-
-def quantile_se(
-    counts: NDArray[np.int64], bounds: tuple[float, float], lowest: float, highest: float, q: float
-) -> float:
-    """Return the standard error of `quantile` for independent values.
-
-    Half the distance between the quantiles one standard error of the probability below and above, which needs no
-    estimate of the density.
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (BINS,)
+        The outermost bins also hold what lies beyond the range.
+    bounds : tuple of (float, float)
+        The range.
+    lowest, highest : float
+        Exact extremes of what was counted.
+    higher : ndarray of int64, shape (BINS,), optional
+        Where values come in antithetic pairs, the counts of the higher one of each.
     """
-    total = float(counts.sum())
-    step = math.sqrt(q * (1.0 - q) / total)
-    below = quantile(counts, bounds, lowest, highest, max(q - step, 0.0))
-    above = quantile(counts, bounds, lowest, highest, min(q + step, 1.0))
-    return (above - below) / 2.0
+
+    counts: Counts
+    bounds: tuple[float, float]
+    lowest: float
+    highest: float
+    higher: Counts | None = None
+
+    @property
+    def total(self) -> int:
+        """Number of counted values."""
+        return int(self.counts.sum())
+
+    def quantile(self, q: float) -> float:
+        """Return the value at probability `q`, as numpy's ``method="linear"`` defines it."""
+        if not 0.0 <= q <= 1.0:
+            raise ValueError(f"a probability lies between 0 and 1, {q} does not")
+        filled, lower, upper = self._occupied(self.counts)
+        ends = np.cumsum(self.counts[filled])
+        last = float(ends[-1]) - 1.0
+        position = q * last
+        if position <= 0.0 or position >= last:
+            return self.lowest if position <= 0.0 else self.highest
+        i = int(np.searchsorted(ends, position, side="right"))
+        inside = float(self.counts[filled[i]])
+        share = (position - (float(ends[i]) - inside) + 0.5) / inside
+        return float(lower[i] + min(share, 1.0) * (upper[i] - lower[i]))
+
+    def quantile_se(self, q: float) -> float:
+        """Return the standard error of `quantile`.
+
+        That of the probability, times the slope between the quantiles as far below and above: this needs no estimate of
+        the density.
+        """
+        step = self._share_se(q, self.quantile(q))
+        below, above = max(q - step, 0.0), min(q + step, 1.0)
+        return (self.quantile(above) - self.quantile(below)) * step / (above - below)
+
+    def share_below(self, value: float) -> tuple[float, float]:
+        """Return the share of the counted values below `value`, and its standard error."""
+        share = float(self._cumulative(self.counts, np.asarray([value]))[0]) / self.total
+        return share, self._share_se(share, value)
+
+    def shortfall(self, q: float) -> tuple[float, float]:
+        """Return the mean of ``max(exp(quantile(q)) - exp(value), 0)`` over all values, and its standard error.
+
+        For antithetic pairs the standard error is the largest that the distributions of the lower and the higher values
+        allow, by the inequality of Cauchy and Schwarz: close where both rarely fall short, as under a GBM.
+        """
+        cut = self.quantile(q)
+        mean, square = self._shortfall_moments(self.counts, cut)
+        if self.higher is None:
+            return mean, math.sqrt(max(square - mean * mean, 0.0) / self.total)
+        _, higher = self._shortfall_moments(self.higher, cut)
+        lower = max(2.0 * square - higher, 0.0)
+        variance = (square + math.sqrt(higher * lower)) / 2.0 - mean * mean
+        return mean, math.sqrt(max(variance, 0.0) / (self.total / 2.0))
+
+    def rebin(self, edges: FloatArray) -> Counts:
+        """Count between other edges that enclose all values; rounding never loses or doubles one."""
+        cumulative = np.rint(self._cumulative(self.counts, edges)).astype(np.int64)
+        cumulative[0], cumulative[-1] = 0, self.total
+        return np.diff(cumulative)
+
+    def _share_se(self, share: float, value: float) -> float:
+        if self.higher is None:
+            return share_se(share, self.total)
+        both = float(self._cumulative(self.higher, np.asarray([value]))[0]) / float(self.higher.sum())
+        return share_se(share, self.total, both)
+
+    def _occupied(self, counts: Counts) -> tuple[Counts, FloatArray, FloatArray]:
+        """Find the bins that hold anything: numbers, and lower and upper edges, cut or stretched to the extremes."""
+        filled = np.flatnonzero(counts).astype(np.int64)
+        width = (self.bounds[1] - self.bounds[0]) / BINS
+        lower = np.asarray(self.bounds[0] + filled * width, dtype=np.float64)
+        upper = lower + width
+        lower[0] = self.lowest if filled[0] == 0 else max(lower[0], self.lowest)
+        upper[-1] = self.highest if filled[-1] == BINS - 1 else min(upper[-1], self.highest)
+        return filled, lower, np.asarray(np.maximum(upper, lower), dtype=np.float64)
+
+    def _cumulative(self, counts: Counts, values: FloatArray) -> FloatArray:
+        filled, lower, upper = self._occupied(counts)
+        ends = np.cumsum(counts[filled]).astype(np.float64)
+        points = np.stack([lower, upper], axis=1).reshape(-1)
+        heights = np.stack([ends - counts[filled], ends], axis=1).reshape(-1)
+        return np.asarray(np.interp(values, np.maximum.accumulate(points), heights), dtype=np.float64)
+
+    def _shortfall_moments(self, counts: Counts, cut: float) -> tuple[float, float]:
+        filled, lower, upper = self._occupied(counts)
+        keep = lower < cut
+        low, high = lower[keep], upper[keep]
+        top = np.minimum(high, cut)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            inside = np.where(high > low, (top - low) / (high - low), 1.0)
+        weight = counts[filled[keep]] * inside / float(counts.sum())
+        gap = math.exp(cut) - np.exp((low + top) / 2.0)
+        return float(weight @ gap), float(weight @ (gap * gap))
 
 
-def share_below(
-    counts: NDArray[np.int64], bounds: tuple[float, float], lowest: float, highest: float, value: float
-) -> float:
-    """Return the share of the counted values below `value`."""
-    return float(_cumulative(counts, bounds, lowest, highest, np.asarray([value]))[0] / counts.sum())
+def share_se(share: float, count: int, both: float | None = None) -> float:
+    """Return the standard error of a share of `count` forecasts.
+
+    Parameters
+    ----------
+    share : float
+        The share of the forecasts to which something happened.
+    count : int
+        Forecasts, antithetic ones counted singly.
+    both : float, optional
+        For antithetic forecasts the share of the pairs to both of which it happened; without it all are independent.
+
+    Returns
+    -------
+    float
+        At least ``1 / count``: what never happened in so many forecasts is not known to be impossible.
+    """
+    if both is None:
+        variance = share * (1.0 - share) / count
+    else:
+        variance = ((share + both) / 2.0 - share * share) / (count / 2.0)
+    return max(math.sqrt(max(variance, 0.0)), 1.0 / count)
 
 
-def tail_shortfall(
-    counts: NDArray[np.int64], bounds: tuple[float, float], lowest: float, highest: float, q: float
-) -> tuple[float, float]:
-    """Return mean and mean square over all values of ``max(exp(quantile q) - exp(value), 0)``."""
-    cut = quantile(counts, bounds, lowest, highest, q)
-    filled, lower, upper = occupied_edges(counts, bounds, lowest, highest)
-    keep = lower < cut
-    low, high = lower[keep], upper[keep]
-    top = np.minimum(high, cut)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        inside = np.where(high > low, (top - low) / (high - low), 1.0)
-    weight = counts[filled[keep]] * inside / float(counts.sum())
-    gap = math.exp(cut) - np.exp((low + top) / 2.0)
-    return float(weight @ gap), float(weight @ (gap * gap))
+def bin_numbers(values: FloatArray, lower: FloatArray, upper: FloatArray) -> Counts:
+    """Find the histogram bin of each value; values outside the range belong to the first or last bin.
 
+    Parameters
+    ----------
+    values : ndarray of float64, shape (rows, n)
+    lower, upper : ndarray of float64, shape (rows,)
 
-def rebin(
-    counts: NDArray[np.int64], bounds: tuple[float, float], lowest: float, highest: float, edges: FloatArray
-) -> NDArray[np.int64]:
-    """Count between other edges that enclose all values; rounding never loses or doubles one."""
-    cumulative = np.rint(_cumulative(counts, bounds, lowest, highest, edges)).astype(np.int64)
-    cumulative[0], cumulative[-1] = 0, counts.sum()
-    return np.diff(cumulative)
+    Returns
+    -------
+    ndarray of int64, shape (rows, n)
+        0 to ``BINS - 1``.
+    """
+    bins = values - lower[:, None]
+    np.multiply(bins, (BINS / (upper - lower))[:, None], out=bins)
+    np.floor(bins, out=bins)
+    return np.clip(bins, 0.0, BINS - 1.0, out=bins).astype(np.int64)
 
 
 def auto_bins(lowest: float, highest: float, interquartile: float, count: int) -> int:
@@ -109,15 +184,14 @@ def auto_bins(lowest: float, highest: float, interquartile: float, count: int) -
     return max(1, math.ceil(spread / width))
 
 
-def packed(counts: NDArray[np.int64]) -> Packed:
+def packed(counts: Counts) -> Packed:
     """Keep filled bins and their counts alone, in the smallest types, for sending."""
     filled = np.flatnonzero(counts)
-    values = counts.reshape(-1)[filled]
     steps = np.diff(filled, prepend=0)
-    return _small(steps), _small(values), counts.shape
+    return _small(steps), _small(counts.reshape(-1)[filled]), counts.shape
 
 
-def unpacked(packed_counts: Packed) -> NDArray[np.int64]:
+def unpacked(packed_counts: Packed) -> Counts:
     """Restore the counts that `packed` was given."""
     steps, values, shape = packed_counts
     counts = np.zeros(math.prod(shape), dtype=np.int64)
@@ -125,15 +199,5 @@ def unpacked(packed_counts: Packed) -> NDArray[np.int64]:
     return counts.reshape(shape)
 
 
-def _small(values: NDArray[np.int64]) -> NDArray[np.unsignedinteger]:
+def _small(values: Counts) -> NDArray[np.unsignedinteger]:
     return values.astype(np.min_scalar_type(int(values.max(initial=0))))
-
-
-def _cumulative(
-    counts: NDArray[np.int64], bounds: tuple[float, float], lowest: float, highest: float, values: FloatArray
-) -> FloatArray:
-    filled, lower, upper = occupied_edges(counts, bounds, lowest, highest)
-    ends = np.cumsum(counts[filled]).astype(np.float64)
-    points = np.stack([lower, upper], axis=1).reshape(-1)
-    heights = np.stack([ends - counts[filled], ends], axis=1).reshape(-1)
-    return np.asarray(np.interp(values, np.maximum.accumulate(points), heights), dtype=np.float64)

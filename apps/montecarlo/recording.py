@@ -5,33 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apps.montecarlo.exact import exponential, row_sums
+from apps.montecarlo.histograms import BINS, bin_numbers
 from apps.montecarlo.models import FloatArray
 from apps.montecarlo.observing import Observed
-from apps.montecarlo.summary import BINS, Summary
+from apps.montecarlo.summary import Summary
 
 if TYPE_CHECKING:
     from apps.montecarlo.simulation import SimulationSpec
-
-
-def bin_numbers(values: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
-    """Find the histogram bin of each value, as whole floats; values outside the range belong to the first or last bin.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (rows, n)
-    lower, upper : ndarray of float64, shape (rows,)
-
-    Returns
-    -------
-    ndarray of float64, shape (rows, n)
-        0 to ``BINS - 1``.
-    """
-    bins = values - lower[:, None]
-    np.multiply(bins, (BINS / (upper - lower))[:, None], out=bins)
-    np.floor(bins, out=bins)
-    return np.clip(bins, 0.0, BINS - 1.0, out=bins)
 
 
 class Recorder:
@@ -46,13 +29,13 @@ class Recorder:
         bounds = np.asarray(spec.bounds, dtype=np.float64)
         self._lower, self._upper = bounds[:, 0], bounds[:, 1]
         self._centre = (self._lower + self._upper) / 2.0
-        self._offsets = (np.arange(rows) * BINS)[:, None]
         self._counts = np.zeros((rows, BINS), dtype=np.int64)
+        self._pair_counts = np.zeros((rows if spec.antithetic else 0, BINS), dtype=np.int64)
         self._lowest, self._highest = np.full(rows, np.inf), np.full(rows, -np.inf)
-        self._sums, self._squares, self._pair_squares = [0] * rows, [0] * rows, [0] * rows
+        self._moments = [[0] * rows for _ in range(3)]
         self._touches, self._touched_pairs = [0] * len(spec.levels), [0] * len(spec.levels)
-        self._drawdown_counts = np.zeros(BINS if spec.drawdown else 0, dtype=np.int64)
-        self._drawdown_sums, self._deepest = [0, 0], 0.0
+        self._drawdown_counts = np.zeros((1 if spec.drawdown else 0, BINS), dtype=np.int64)
+        self._drawdown_moments, self._deepest = [[0], [0], [0]], 0.0
         self._forecasts = 0
 
     def add(self, observed: Observed) -> None:
@@ -67,22 +50,16 @@ class Recorder:
         if not np.isfinite(at).all():
             raise ValueError(f"prices of the {self._spec.model.name} model leave the range of numbers")
         self._forecasts += at.shape[1]
-        bins = bin_numbers(at, self._lower, self._upper).astype(np.int64)
-        bins += self._offsets
-        np.add.at(self._counts.reshape(-1), bins.reshape(-1), 1)
+        bins = bin_numbers(at, self._lower, self._upper)
+        _count(self._counts, bins)
+        if self._spec.antithetic:
+            _count(self._pair_counts, np.maximum(bins[:, ::2], bins[:, 1::2]))
         np.minimum(self._lowest, at.min(axis=1), out=self._lowest)
         np.maximum(self._highest, at.max(axis=1), out=self._highest)
-        self._add_moments(exponential(at - self._centre[:, None]))
+        self._moments = self._plus(self._moments, exponential(at - self._centre[:, None]))
         self._add_touches(observed)
         if observed.drawdown is not None:
             self._add_drawdown(observed.drawdown)
-
-    def _add_moments(self, scaled: FloatArray) -> None:
-        if self._spec.antithetic:
-            middle = (scaled[:, ::2] + scaled[:, 1::2]) * 0.5
-            self._pair_squares = _plus(self._pair_squares, row_sums(middle * middle))
-        self._sums = _plus(self._sums, row_sums(scaled))
-        self._squares = _plus(self._squares, row_sums(scaled * scaled))
 
     def _add_touches(self, observed: Observed) -> None:
         if observed.high is None or observed.low is None:
@@ -96,11 +73,17 @@ class Recorder:
 
     def _add_drawdown(self, drawdown: FloatArray) -> None:
         bound = np.asarray([self._spec.drawdown_bound])
-        bins = bin_numbers(drawdown[None, :], np.zeros(1), bound).astype(np.int64)
-        np.add.at(self._drawdown_counts, bins[0], 1)
+        _count(self._drawdown_counts, bin_numbers(drawdown[None, :], np.zeros(1), bound))
         self._deepest = max(self._deepest, float(drawdown.max()))
-        fraction = 1.0 - exponential(-drawdown)
-        self._drawdown_sums = _plus(self._drawdown_sums, row_sums(np.stack([fraction, fraction * fraction])))
+        self._drawdown_moments = self._plus(self._drawdown_moments, 1.0 - exponential(-drawdown[None, :]))
+
+    def _plus(self, moments: list[list[int]], values: FloatArray) -> list[list[int]]:
+        """Add to sums, sums of squares, and sums of the squares of pair means, of each row of `values`."""
+        parts = [row_sums(values), row_sums(values * values), [0] * values.shape[0]]
+        if self._spec.antithetic:
+            middle = (values[:, ::2] + values[:, 1::2]) * 0.5
+            parts[2] = row_sums(middle * middle)
+        return [[a + b for a, b in zip(old, new, strict=True)] for old, new in zip(moments, parts, strict=True)]
 
     def finish(self) -> Summary:
         """Return the summary of all that was counted."""
@@ -115,18 +98,20 @@ class Recorder:
             forecasts=self._forecasts,
             path_steps=self._forecasts * spec.steps,
             counts=self._counts,
+            pair_counts=self._pair_counts,
             lowest=self._lowest,
             highest=self._highest,
-            sums=tuple(self._sums),
-            squares=tuple(self._squares),
-            pair_squares=tuple(self._pair_squares),
+            sums=tuple(self._moments[0]),
+            squares=tuple(self._moments[1]),
+            pair_squares=tuple(self._moments[2]),
             touches=tuple(self._touches),
             touched_pairs=tuple(self._touched_pairs),
-            drawdown_counts=self._drawdown_counts,
-            drawdown_sums=tuple(self._drawdown_sums),
+            drawdown_counts=self._drawdown_counts.reshape(-1),
+            drawdown_sums=tuple(moment[0] for moment in self._drawdown_moments),
             deepest=self._deepest,
         )
 
 
-def _plus(left: list[int], right: list[int]) -> list[int]:
-    return [a + b for a, b in zip(left, right, strict=True)]
+def _count(counts: NDArray[np.int64], bins: NDArray[np.int64]) -> None:
+    flat = bins + (np.arange(counts.shape[0]) * BINS)[:, None]
+    np.add.at(counts.reshape(-1), flat.reshape(-1), 1)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from apps.montecarlo.blocks import BLOCK, batch_width
+from apps.montecarlo.histograms import bin_numbers
 from apps.montecarlo.models import FloatArray
-from apps.montecarlo.recording import bin_numbers
 from apps.montecarlo.simulation import SimulationSpec, observe_blocks
 from apps.montecarlo.summary import Summary
 

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from apps.montecarlo import histograms
-from apps.montecarlo.exact import UNIT
-from apps.montecarlo.histograms import BINS
+from apps.montecarlo.exact import UNIT, UNIT_BITS
+from apps.montecarlo.histograms import Histogram, auto_bins, packed, share_se, unpacked
 from apps.montecarlo.models import FloatArray
 
-__all__ = ["BINS", "Summary", "TailRisk", "merge"]
+COUNTS = ("counts", "pair_counts", "drawdown_counts")
+"""Fields that are mostly empty bins."""
 
 
 class TailRisk(NamedTuple):
@@ -67,6 +67,8 @@ class Summary:
         Paths, and steps of them, truly simulated.
     counts : ndarray of int64, shape (horizons, BINS)
         Histograms of the log price; the outermost bins also hold what lies beyond.
+    pair_counts : ndarray of int64, shape (horizons, BINS)
+        Histograms of the higher one of each antithetic pair; no rows without pairs.
     lowest, highest : ndarray of float64, shape (horizons,)
         Extremes of the log price.
     sums, squares, pair_squares : tuple of int
@@ -77,7 +79,8 @@ class Summary:
     drawdown_counts : ndarray of int64, shape (BINS,)
         Histogram of the maximum drawdown in log price; empty when not followed.
     drawdown_sums : tuple of int
-        Sums of the maximum drawdown as a fraction of the peak and of its square, in units of 2**-40.
+        Sums of the maximum drawdown as a fraction of the peak, of its square, and of the square of a pair's mean, in
+        units of 2**-40.
     deepest : float
         Largest drawdown, in log price.
     """
@@ -91,6 +94,7 @@ class Summary:
     forecasts: int
     path_steps: int
     counts: NDArray[np.int64]
+    pair_counts: NDArray[np.int64]
     lowest: FloatArray
     highest: FloatArray
     sums: tuple[int, ...]
@@ -108,15 +112,11 @@ class Summary:
         Off by less than one bin (4e-4 relative for a volatility of 40%), in practice by about 5e-5 at 100,000
         forecasts; `apps.montecarlo.refinement` gives the exact order statistic.
         """
-        return self.s0 * math.exp(self.log_quantile(day, q))
-
-    def log_quantile(self, day: int, q: float) -> float:
-        """Return the same as `quantile`, in log of price over `s0`."""
-        return histograms.quantile(*self._histogram(day), q)
+        return self.s0 * math.exp(self._histogram(day).quantile(q))
 
     def quantile_se(self, day: int, q: float) -> float:
-        """Return the standard error of `quantile`, in currency; for antithetic forecasts of a GBM an upper bound."""
-        return self.quantile(day, q) * histograms.quantile_se(*self._histogram(day), q)
+        """Return the standard error of `quantile`, in currency."""
+        return self.quantile(day, q) * self._histogram(day).quantile_se(q)
 
     def mean(self, day: int) -> float:
         """Return the mean price on a recorded day, in currency."""
@@ -126,15 +126,12 @@ class Summary:
     def mean_se(self, day: int) -> float:
         """Return the standard error of `mean`, in currency; antithetic pairs count as one observation."""
         row = self._row(day)
-        if self.antithetic:
-            pairs = self.forecasts // 2
-            return self._scale(row) * _deviation(self.sums[row], self.pair_squares[row], pairs, 2) / math.sqrt(pairs)
-        return self.std(day) / math.sqrt(self.forecasts)
+        return self._scale(row) * self._mean_se(self.sums[row], self.squares[row], self.pair_squares[row])
 
     def std(self, day: int) -> float:
         """Return the standard deviation of the price on a recorded day, in currency (``ddof=1``)."""
         row = self._row(day)
-        return self._scale(row) * _deviation(self.sums[row], self.squares[row], self.forecasts, 1)
+        return self._scale(row) * _deviation(self.sums[row], self.squares[row], self.forecasts)
 
     def min(self, day: int) -> float:
         """Return the lowest simulated price on a recorded day."""
@@ -146,8 +143,7 @@ class Summary:
 
     def probability_below(self, day: int, price: float) -> tuple[float, float]:
         """Return the chance that the price on a recorded day is below `price`, and its standard error."""
-        p = histograms.share_below(*self._histogram(day), math.log(price / self.s0))
-        return p, math.sqrt(p * (1.0 - p) / self.forecasts)
+        return self._histogram(day).share_below(math.log(price / self.s0))
 
     def var_es(self, day: int, level: float) -> TailRisk:
         """Return value at risk and expected shortfall against `s0` on a recorded day.
@@ -171,43 +167,31 @@ class Summary:
         """
         histogram = self._histogram(day)
         tail = 1.0 - level
-        cut = math.exp(histograms.quantile(*histogram, tail))
-        var_se = cut * histograms.quantile_se(*histogram, tail)
-        shortfall, square = histograms.tail_shortfall(*histogram, tail)
-        es = 1.0 - cut + shortfall / tail
-        es_se = math.sqrt(max(square - shortfall * shortfall, 0.0) / self.forecasts) / tail
-        return TailRisk(1.0 - cut, es, var_se, es_se)
+        cut = math.exp(histogram.quantile(tail))
+        shortfall, shortfall_se = histogram.shortfall(tail)
+        return TailRisk(1.0 - cut, 1.0 - cut + shortfall / tail, cut * histogram.quantile_se(tail), shortfall_se / tail)
 
     def touch_probability(self, level: float) -> tuple[float, float]:
         """Return the chance that a daily close touches `level` by the last day, and its standard error."""
         if level not in self.levels:
             raise ValueError(f"level {level:g} was not watched; watched: {', '.join(map(str, self.levels)) or 'none'}")
         index = self.levels.index(level)
-        hits = self.touches[index]
-        p = hits / self.forecasts
-        if self.antithetic:
-            pairs = self.forecasts // 2
-            variance = (hits + 2 * self.touched_pairs[index]) / (4 * pairs) - p * p
-            return p, math.sqrt(max(variance, 0.0) / pairs)
-        return p, math.sqrt(p * (1.0 - p) / self.forecasts)
+        share = self.touches[index] / self.forecasts
+        both = 2 * self.touched_pairs[index] / self.forecasts if self.antithetic else None
+        return share, share_se(share, self.forecasts, both)
 
     def drawdown_quantile(self, q: float) -> float:
         """Return the quantile of the maximum drawdown, as a fraction of the peak before it."""
-        return -math.expm1(-histograms.quantile(*self._drawdown_histogram(), q))
+        if not self.drawdown_counts.size:
+            raise ValueError("drawdowns were not followed in this simulation")
+        histogram = Histogram(self.drawdown_counts, (0.0, self.drawdown_bound), 0.0, self.deepest)
+        return -math.expm1(-histogram.quantile(q))
 
     def drawdown_mean(self) -> tuple[float, float]:
-        """Return the mean of the maximum drawdown as a fraction of the peak, and its standard error.
-
-        The standard error takes forecasts as independent, also where they are antithetic.
-        """
-        self._drawdown_histogram()
-        total, squares = self.drawdown_sums
-        return total / self.forecasts * UNIT, _deviation(total, squares, self.forecasts, 1) / math.sqrt(self.forecasts)
-
-    def drawdown_log_mean(self) -> float:
-        """Return the mean of the maximum drawdown in log price."""
-        counts, (lower, upper), _, _ = self._drawdown_histogram()
-        return float(counts @ histograms.centres(lower, upper)) / self.forecasts
+        """Return the mean of the maximum drawdown as a fraction of the peak, and its standard error."""
+        if not self.drawdown_counts.size:
+            raise ValueError("drawdowns were not followed in this simulation")
+        return self.drawdown_sums[0] / self.forecasts * UNIT, self._mean_se(*self.drawdown_sums)
 
     def histogram(self, day: int, bins: int | None = None) -> tuple[FloatArray, NDArray[np.int64]]:
         """Make a histogram of the price on a recorded day, for plotting.
@@ -228,26 +212,20 @@ class Summary:
         """
         if bins is None:
             spread = self.quantile(day, 0.75) - self.quantile(day, 0.25)
-            bins = histograms.auto_bins(self.min(day), self.max(day), spread, self.forecasts)
+            bins = auto_bins(self.min(day), self.max(day), spread, self.forecasts)
         edges = np.linspace(self.min(day), self.max(day), bins + 1)
-        return edges, histograms.rebin(*self._histogram(day), np.log(edges / self.s0))
-
-    def drawdown_histogram(self, bins: int = 60) -> tuple[FloatArray, NDArray[np.int64]]:
-        """Make a histogram of the maximum drawdown as a fraction: edges (bins + 1,) and counts (bins,)."""
-        edges = np.linspace(0.0, -math.expm1(-self.deepest), bins + 1)
-        return edges, histograms.rebin(*self._drawdown_histogram(), -np.log1p(-edges))
+        return edges, self._histogram(day).rebin(np.log(edges / self.s0))
 
     def digest(self) -> str:
         """Return the SHA-256 of the whole content, in hexadecimal: equal for equal results on any backend."""
         content = hashlib.sha256()
-        for value in self._content().values():
-            content.update(value.astype(value.dtype.newbyteorder("<")).tobytes() if isinstance(value, np.ndarray)
-                           else repr(value).encode())  # fmt: skip
+        for value in vars(self).values():
+            if isinstance(value, np.ndarray):
+                content.update(value.astype(value.dtype.newbyteorder("<")).tobytes())
+            else:
+                content.update(repr(value).encode())
             content.update(b"\0")
         return content.hexdigest()
-
-    def _content(self) -> dict[str, Any]:
-        return dict(self.__dict__)
 
     def _row(self, day: int) -> int:
         if day not in self.horizons:
@@ -257,26 +235,22 @@ class Summary:
     def _scale(self, row: int) -> float:
         return self.s0 * math.exp((self.bounds[row][0] + self.bounds[row][1]) / 2.0)
 
-    def _histogram(self, day: int) -> histograms.Histogram:
+    def _histogram(self, day: int) -> Histogram:
         row = self._row(day)
-        return self.counts[row], self.bounds[row], float(self.lowest[row]), float(self.highest[row])
+        higher = self.pair_counts[row] if self.antithetic else None
+        return Histogram(self.counts[row], self.bounds[row], float(self.lowest[row]), float(self.highest[row]), higher)
 
-    def _drawdown_histogram(self) -> histograms.Histogram:
-        if not self.drawdown_counts.size:
-            raise ValueError("drawdowns were not followed in this simulation")
-        return self.drawdown_counts, (0.0, self.drawdown_bound), 0.0, self.deepest
+    def _mean_se(self, total: int, squares: int, pair_squares: int) -> float:
+        if not self.antithetic:
+            return _deviation(total, squares, self.forecasts) / math.sqrt(self.forecasts)
+        pairs = self.forecasts // 2
+        return _deviation(total, 4 * pair_squares, pairs) / 2.0 / math.sqrt(pairs)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Most bins are empty: only the others travel.
-        state = self._content()
-        for name in ("counts", "drawdown_counts"):
-            state[name] = histograms.packed(state[name])
-        return state
+        return {name: packed(value) if name in COUNTS else value for name, value in vars(self).items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name in ("counts", "drawdown_counts"):
-            state[name] = histograms.unpacked(state[name])
-        self.__dict__.update(state)
+        vars(self).update({name: unpacked(value) if name in COUNTS else value for name, value in state.items()})
 
 
 def merge(summaries: Iterable[Summary]) -> Summary:
@@ -312,6 +286,7 @@ def _joined(left: Summary, right: Summary) -> Summary:
         forecasts=left.forecasts + right.forecasts,
         path_steps=left.path_steps + right.path_steps,
         counts=left.counts + right.counts,
+        pair_counts=left.pair_counts + right.pair_counts,
         lowest=np.minimum(left.lowest, right.lowest),
         highest=np.maximum(left.highest, right.highest),
         sums=_plus(left.sums, right.sums),
@@ -333,11 +308,9 @@ def _plus(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(a + b for a, b in zip(left, right, strict=True))
 
 
-def _deviation(total: int, squares: int, count: int, share: int) -> float:
-    # Exact whole numbers until the end: a day's variance is a small difference of large sums. With `share` 2,
-    # `total` adds both members of each pair while `squares` adds squares of their means.
+def _deviation(total: int, squares: int, count: int) -> float:
+    # Exact whole numbers until the end: a day's variance is a small difference of large sums.
     if count < 2:
         return math.nan
-    scale = 1 << 40
-    numerator = count * squares * scale * share * share - total * total
-    return math.sqrt(max(numerator, 0) / (share * share * count * (count - 1))) * UNIT
+    numerator = count * (squares << UNIT_BITS) - total * total
+    return math.sqrt(max(numerator, 0) / (count * (count - 1))) * UNIT
