@@ -112,6 +112,7 @@ def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
         except Exception as error:
             stream.seek(start)
             stream.truncate()
+            out_of_band -= sum(memoryview(buffer).nbytes for buffer in buffers[held:])
             del buffers[held:]
             pickle.dump(Unpackable(f"{type(error).__name__}: {error}"), stream, protocol=5)
             pickler = cloudpickle.Pickler(stream, protocol=5, buffer_callback=keep)

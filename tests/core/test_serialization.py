@@ -1,0 +1,181 @@
+import pickle
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core import serialization
+from core.errors import IntegrityError, SerializationError
+from core.serialization import OUT_OF_BAND, Unpackable
+
+plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+values = st.lists(plain | st.lists(plain, max_size=3) | st.dictionaries(st.text(), plain, max_size=2), max_size=8)
+
+
+def round_trip(given_values):
+    return list(serialization.unpack(serialization.pack(given_values)))
+
+
+@given(values)
+def test_values_survive_packing(given_values):
+    back = round_trip(given_values)
+
+    assert back == given_values
+    assert [type(value) for value in back] == [type(value) for value in given_values]
+
+
+@given(values)
+def test_values_survive_storage(given_values):
+    packed = serialization.from_bytes(serialization.to_bytes(serialization.pack(given_values)))
+
+    assert list(serialization.unpack(packed)) == given_values
+
+
+@given(values)
+def test_packed_values_can_be_taken_apart_and_joined(given_values):
+    parts = list(serialization.split(serialization.pack(given_values)))
+
+    assert [next(serialization.unpack(part)) for part in parts] == given_values
+    if parts:
+        stored = [serialization.from_bytes(serialization.to_bytes(part)) for part in parts]
+        assert list(serialization.unpack(serialization.join(stored))) == given_values
+
+
+@pytest.mark.parametrize("size", [1, OUT_OF_BAND // 8 - 1, OUT_OF_BAND // 8, 100_000])
+def test_arrays_of_any_size_survive_every_journey_and_stay_writable(size):
+    given_values = [np.arange(size, dtype=float), 1, np.asfortranarray(np.ones((3, size)))[:, ::2]]
+    stored = serialization.from_bytes(serialization.to_bytes(serialization.pack(given_values)))
+    parts = [serialization.from_bytes(serialization.to_bytes(p)) for p in serialization.split(stored)]
+
+    for back in (serialization.unpack(stored), serialization.unpack(serialization.join(parts))):
+        first, one, last = back
+        assert np.array_equal(first, given_values[0])
+        assert np.array_equal(last, given_values[2])
+        assert one == 1
+        first[0] = -1
+
+
+def test_large_buffers_stay_outside_the_pickle_uncopied():
+    array = np.zeros(1 << 20)
+
+    packed = serialization.pack([array])
+
+    assert len(packed.data) < 1000
+    assert packed.nbytes >= array.nbytes
+    assert np.shares_memory(np.frombuffer(packed.buffers[0]), array)
+
+
+def test_a_value_that_cannot_be_pickled_spoils_no_other():
+    array = np.zeros(100_000)
+
+    back = round_trip([[1], (array, threading.Lock()), array, [3]])
+
+    assert back[0] == [1]
+    assert type(back[1]) is Unpackable
+    assert "lock" in back[1].reason
+    assert np.array_equal(back[2], array)
+    assert back[3] == [3]
+
+
+def test_a_value_that_cannot_be_read_spoils_no_other():
+    class Broken:
+        def __reduce__(self):
+            return int, ("no number",)
+
+    back = round_trip([[1], Broken(), [3]])
+
+    assert (back[0], back[2]) == ([1], [3])
+    assert "no number" in back[1].reason
+
+
+def test_the_same_object_twice_becomes_two_objects():
+    shared = []
+
+    first, second = round_trip([shared, shared])
+
+    assert first is not second
+
+
+def test_packing_stops_at_the_limit_and_says_how_far_it_came():
+    packed = serialization.pack([np.zeros(1000)] * 10, limit=20_000)
+
+    assert packed.count == 3
+    assert len(list(serialization.unpack(packed))) == 3
+
+
+def test_a_failed_value_does_not_count_towards_the_limit():
+    heavy = (np.zeros(1 << 20), threading.Lock())
+
+    assert serialization.pack([heavy, [1], [2]], limit=1 << 20).count == 3
+
+
+def test_functions_travel_with_the_modules_named_by_the_user(monkeypatch):
+    module = types.ModuleType("made_here")
+    exec("def double(x): return 2 * x", module.__dict__)
+    monkeypatch.setitem(sys.modules, "made_here", module)
+    by_name = serialization.dump_function(module.double)
+    by_value = [serialization.dump_function(module.double, [m]) for m in (module, "made_here")]
+    monkeypatch.delitem(sys.modules, "made_here")
+
+    with pytest.raises(ModuleNotFoundError):
+        serialization.loads(by_name)
+    assert [serialization.loads(data)(4) for data in by_value] == [8, 8]
+
+
+def test_local_modules_travel_where_workers_cannot_import_them(monkeypatch, tmp_path):
+    (tmp_path / "of_the_user.py").write_text("def triple(x): return 3 * x")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import of_the_user
+
+    data = serialization.dump_function(of_the_user.triple, ship_local=True)
+    monkeypatch.delitem(sys.modules, "of_the_user")
+    monkeypatch.undo()
+
+    assert serialization.loads(data)(4) == 12
+
+
+def test_the_error_for_a_function_that_cannot_be_pickled_says_what_to_do():
+    lock = threading.Lock()
+
+    with pytest.raises(SerializationError, match="inside the function"):
+        serialization.dump_function(lambda: lock)
+
+
+def test_a_signature_covers_every_byte():
+    signed = bytearray(serialization.sign(b"k" * 32, b"content"))
+
+    assert bytes(serialization.verify(b"k" * 32, signed, "it")) == b"content"
+    with pytest.raises(IntegrityError, match="it was not written by this job"):
+        serialization.verify(b"x" * 32, signed, "it")
+    for position in range(len(signed)):
+        forged = signed.copy()
+        forged[position] ^= 1
+        with pytest.raises(IntegrityError):
+            serialization.verify(b"k" * 32, forged, "it")
+    for cut in (b"", bytes(signed[:10]), bytes(signed[:-1])):
+        with pytest.raises(IntegrityError):
+            serialization.verify(b"k" * 32, cut, "it")
+
+
+def test_an_exception_is_pickled_only_if_it_comes_back_as_it_was():
+    class Forgetful(Exception):
+        def __init__(self, text="lost"):
+            super().__init__(text)
+            self.args = ()
+
+        def __str__(self):
+            return f"{self.args} {id(self)}"
+
+    assert isinstance(pickle.loads(serialization.dump_exception(KeyError("k"))), KeyError)
+    assert serialization.dump_exception(ValueError(threading.Lock())) is None
+    assert serialization.dump_exception(Forgetful()) is None
+
+
+def test_a_batch_marker_is_smaller_than_any_commit():
+    marker = serialization.sign(b"k" * 32, serialization.dumps(serialization.MARKER))
+
+    assert len(marker) == serialization.MARKER_SIZE
