@@ -188,11 +188,6 @@ def price(spec: OptionSpec, sums: PriceSums) -> Price:
     return Price(scale * mean, scale * math.sqrt(variance / n))
 
 
-def resized(spec: OptionSpec, paths: int) -> OptionSpec:
-    """Return the same job with another number of paths."""
-    return replace(spec, paths=paths)
-
-
 def _batch(spec: OptionSpec, blocks: range) -> PriceSums:
     streams = [block_stream(spec.seed, block) for block in blocks]
     draws = draw_blocks(spec.model, streams, spec.option.steps, spec.antithetic)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apps.montecarlo.blocks import BLOCK, batch_width
 from apps.montecarlo.histograms import bin_numbers
 from apps.montecarlo.models import FloatArray
-from apps.montecarlo.simulation import SimulationSpec, observe_blocks
+from apps.montecarlo.simulation import SimulationSpec, observed_batches
 from apps.montecarlo.summary import Summary
 
 
@@ -79,16 +78,11 @@ def refine_blocks(
     ValueError
         There are no such blocks.
     """
-    spec.check_blocks(first, count)
-    wanted = {(target.row, target.bin) for target in targets}
-    kept: dict[tuple[int, int], list[FloatArray]] = {key: [] for key in wanted}
-    width = batch_width(spec.model, spec.steps)
-    for start in range(first, first + count, width):
-        blocks = range(start, min(start + width, first + count))
-        at = observe_blocks(spec, blocks).first(min(len(blocks) * BLOCK, spec.forecasts - start * BLOCK)).at
-        for row, number in wanted:
+    kept: dict[tuple[int, int], list[FloatArray]] = {(target.row, target.bin): [] for target in targets}
+    for observed in observed_batches(spec, first, count):
+        for row, number in kept:
             lower, upper = (np.array([bound]) for bound in spec.bounds[row])
-            values = at[row]
+            values = observed.at[row]
             kept[row, number].append(values[bin_numbers(values[None, :], lower, upper)[0] == number])
     return {key: np.concatenate(parts) for key, parts in kept.items()}
 

@@ -7,7 +7,8 @@ How a block's random stream makes the result independent of where and beside whi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
@@ -31,16 +32,7 @@ from apps.montecarlo.observing import Observed, observe
 from apps.montecarlo.recording import Recorder
 from apps.montecarlo.summary import Summary, merge
 
-__all__ = [
-    "BLOCK",
-    "SimulationSpec",
-    "block_stream",
-    "estimate_cpu_seconds",
-    "merge",
-    "plan_bins",
-    "simulate_blocks",
-    "uses_numba",
-]
+__all__ = ["SimulationSpec", "estimate_cpu_seconds", "merge", "observed_batches", "simulate_blocks", "uses_numba"]
 
 MAX_DAYS = 25_200
 """100 years of 252 trading days; longer paths would no longer keep a worker's memory small."""
@@ -162,11 +154,6 @@ class SimulationSpec:
         """Number of blocks; the last one may be partly used."""
         return -(-self.forecasts // BLOCK)
 
-    def check_blocks(self, first: int, count: int) -> None:
-        """Make sure that blocks ``first`` to ``first + count - 1`` are the job's; ValueError if not."""
-        if first < 0 or count < 1 or first + count > self.n_blocks:
-            raise ValueError(f"blocks {first} to {first + count - 1} are not among the {self.n_blocks} of the job")
-
     @property
     def steps(self) -> int:
         """Steps simulated for one path: its days, or the horizons alone with exact sampling."""
@@ -198,14 +185,21 @@ def simulate_blocks(spec: SimulationSpec, first: int, count: int) -> Summary:
     ValueError
         There are no such blocks, or prices leave the range of floating point.
     """
-    spec.check_blocks(first, count)
     recorder = Recorder(spec)
+    for observed in observed_batches(spec, first, count):
+        recorder.add(observed)
+    return recorder.finish()
+
+
+def observed_batches(spec: SimulationSpec, first: int, count: int) -> Iterator[Observed]:
+    """Simulate the blocks that `simulate_blocks` would, and yield the figures of a batch at a time, not yet counted."""
+    if first < 0 or count < 1 or first + count > spec.n_blocks:
+        raise ValueError(f"blocks {first} to {first + count - 1} are not among the {spec.n_blocks} of the job")
     width = batch_width(spec.model, spec.steps)
     for start in range(first, first + count, width):
         blocks = range(start, min(start + width, first + count))
         used = min(len(blocks) * BLOCK, spec.forecasts - start * BLOCK)
-        recorder.add(observe_blocks(spec, blocks).first(used))
-    return recorder.finish()
+        yield observe_blocks(spec, blocks).first(used)
 
 
 def observe_blocks(spec: SimulationSpec, blocks: range) -> Observed:
@@ -297,8 +291,3 @@ def _exact_path(spec: SimulationSpec, streams: list[Generator]) -> FloatArray:
 def _pilot_path(model: Model, stream: Generator, days: int) -> FloatArray:
     paths = max(BLOCK, min(PILOT_PATHS, BATCH_VALUES // (days * assets(model))))
     return evolve(model, draw(model, stream, days, paths))
-
-
-def resized(spec: SimulationSpec, forecasts: int) -> SimulationSpec:
-    """Return the same job with another number of forecasts: each path that both have is the same."""
-    return replace(spec, forecasts=forecasts)

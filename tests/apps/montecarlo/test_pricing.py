@@ -8,8 +8,8 @@ import pytest
 
 from apps.montecarlo.models import GBM, Heston, Merton, StudentT
 from apps.montecarlo.options import BARRIERS, Option, black_scholes, control_mean, payoff, risk_neutral
-from apps.montecarlo.pricing import METHODS, OptionSpec, Price, merge_prices, price, price_blocks, resized
-from apps.montecarlo.quasi import brownian_bridge, sobol_normals, terminal_estimate
+from apps.montecarlo.pricing import METHODS, OptionSpec, Price, merge_prices, price, price_blocks
+from apps.montecarlo.quasi import brownian_bridge, sobol_normals
 
 YEAR = 252
 DAILY = GBM(0.0, 0.2 / math.sqrt(YEAR))
@@ -134,7 +134,7 @@ def test_any_split_of_the_blocks_gives_the_same_bits(method: str) -> None:
 
 
 def test_the_number_of_simulated_paths_and_steps_is_stated() -> None:
-    sobol, plain = replace(DAILY_ASIAN, paths=1000, method="sobol"), resized(DAILY_ASIAN, 1000)
+    sobol, plain = replace(DAILY_ASIAN, paths=1000, method="sobol"), replace(DAILY_ASIAN, paths=1000)
 
     assert sobol.simulated_paths == 1024
     assert price_blocks(sobol, 0, sobol.n_blocks).path_steps == 1024 * YEAR
@@ -158,18 +158,6 @@ def test_sobol_normals_are_normal_and_differ_between_replicates() -> None:
     assert np.abs(first.mean(axis=0)).max() < 0.01
     assert first.std(axis=0) == pytest.approx(np.ones(3), abs=0.01)
     assert not np.array_equal(first, second)
-
-
-def test_terminal_estimates_are_much_closer_than_their_number_of_points_suggests() -> None:
-    model = GBM(1e-4, 0.012)
-
-    found = terminal_estimate(model, 100.0, YEAR, (0.5,), 1024, 1)
-
-    assert abs(found.quantiles[0] - 100 * math.exp(1e-4 * YEAR)) < 4 * found.quantile_se[0]
-    assert abs(found.mean - 100 * math.exp((1e-4 + 0.012**2 / 2) * YEAR)) < 4 * found.mean_se
-    assert found.mean_se < 100 * 0.012 * math.sqrt(YEAR) / math.sqrt(1024 * 32) / 20
-    with pytest.raises(ValueError, match="powers of two"):
-        terminal_estimate(model, 100.0, YEAR, (0.5,), 1000, 1)
 
 
 @pytest.mark.parametrize(
