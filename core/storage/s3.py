@@ -1,0 +1,195 @@
+"""Objects of S3 services: ``s3://bucket/prefix`` and ``cos://bucket/prefix``, by boto3."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from core.errors import StorageError, StorageUnavailable
+from core.storage.base import Chunk, check_key, check_range, object_changed
+from core.storage.s3_client import md5, threads
+from core.storage.s3_errors import Damaged
+from core.storage.s3_listing import listed, walked
+from core.storage.s3_requests import NONCE, Body, Bucket, agrees, tag_is_md5, tag_of
+from core.storage.s3_upload import cut, upload
+from core.types import MiB, ObjectInfo
+
+LARGE = 32 * MiB
+"""Ranges longer than this are read in parts of `PART` bytes by several threads."""
+
+PART = 8 * MiB
+STREAM_BUFFER = MiB // 4
+DELETE_AT_ONCE = 1000
+"""What S3 takes in one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer to a read: its body, or None if that is too long for one request."""
+
+    data: bytes | None
+    tag: str
+    total: int
+
+
+class S3Storage(Bucket):
+    """Objects of one bucket, below a prefix.
+
+    Bodies are checked by length, and whole objects by the service's checksum or the MD5 that their tag is. Passing
+    failures (throttling, 5xx, lost connections, damaged bodies) are repeated for up to a minute.
+
+    Parameters
+    ----------
+    address : str
+        ``s3://BUCKET``, ``s3://BUCKET/PREFIX``, or ``cos://...``, with options such as
+        ``?endpoint=http://HOST:PORT&profile=NAME&region=NAME&path_style=true&anonymous=true``.
+
+    Raises
+    ------
+    ConfigError
+        The address is malformed or has an unknown option.
+    """
+
+    shared = True
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return S3Storage, (self.address,)
+
+    def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
+        """Return bytes ``[start, end)`` of an object; long ranges are read by several threads."""
+        check_range(start, end)
+        check_key(key)
+        if end is not None and end <= start:
+            return self._nothing(key, etag)
+        answer = self.attempt(key, lambda: self._read(key, start, end, etag))
+        if answer.data is not None:
+            return answer.data
+        stop = answer.total if end is None else min(end, answer.total)
+        tag = etag or answer.tag
+        ranges = [(at, min(at + PART, stop)) for at in range(start, stop, PART)]
+        pool = threads(os.getpid())
+        parts = [pool.submit(self.get, key, *range_, etag=tag) for range_ in ranges]
+        try:
+            data = b"".join(part.result() for part in parts)
+        finally:
+            for part in parts:
+                part.cancel()
+        if len(data) != stop - start:
+            raise object_changed(self.address, key)
+        if len(data) == answer.total:
+            self._verify(answer.tag, data, key)
+        return data
+
+    def get_stream(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Return a stream over bytes ``[start, end)``, resumed where a connection breaks."""
+        check_range(start, end)
+        check_key(key)
+        if end is not None and end <= start:
+            return io.BytesIO(self._nothing(key, ""))
+        response = self.attempt(key, lambda: self.open(key, start, end, ""))
+        if response is None:
+            return io.BytesIO()
+        return io.BufferedReader(Body(self, key, start, end, response), STREAM_BUFFER)
+
+    def put(self, key: str, data: Chunk | Iterable[Chunk], *, if_absent: bool = False) -> ObjectInfo:
+        """Write an object whole or not at all; what is large or a stream goes in parts, by several threads."""
+        check_key(key)
+        parts = cut(data)
+        first = next(parts, b"")
+        second = next(parts, None)
+        # By this the writer of an object is known where an answer got lost.
+        nonce = os.urandom(12).hex() if if_absent or second is not None else ""
+        if second is None:
+            info = self._put_whole(key, first, nonce, if_absent)
+        else:
+            info = upload(self, key, itertools.chain((first, second), parts), nonce, if_absent)
+        self.bytes_out += info.size
+        return info
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return an object's size and tag."""
+        check_key(key)
+        found = self.describe(key)
+        return ObjectInfo(key, int(found["ContentLength"]), tag_of(found))
+
+    def list(self, prefix: str = "", start_after: str = "", *, recursive: bool = True) -> Iterator[ObjectInfo]:
+        """Yield objects in key order, a page of up to 1000 at a time."""
+        # Every key below the prefix comes after a text that sorts before it.
+        after = start_after if start_after >= prefix else ""
+        if any(name in (".", "..") for name in prefix.split("/")[:-1]):
+            return
+        if not self.sorts_by_directory:
+            page = self.page(prefix, after, not recursive, None)
+            if not self.sorts_by_directory:
+                yield from listed(self.page, page, prefix, after, recursive)
+                return
+        yield from walked(self.page, prefix, after, recursive)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, a thousand a request."""
+        waiting = iter(keys)
+        while batch := list(itertools.islice(waiting, DELETE_AT_ONCE)):
+            for key in batch:
+                check_key(key)
+            self.attempt("", lambda batch=batch: self._delete(batch))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Keep the client, which other storages of this process use too."""
+
+    def _nothing(self, key: str, etag: str) -> bytes:
+        """Return no bytes of an object, which must be there and have the tag all the same."""
+        found = self.head(key)
+        if etag and etag != found.etag:
+            raise object_changed(self.address, key)
+        return b""
+
+    def _read(self, key: str, start: int, end: int | None, etag: str) -> _Answer:
+        response = self.open(key, start, end, etag)
+        if response is None:
+            return _Answer(b"", etag, 0)
+        tag, length = tag_of(response), int(response["ContentLength"])
+        whole = "ContentRange" not in response
+        total = length if whole else int(response["ContentRange"].rpartition("/")[2])
+        with closing(response["Body"]) as body:
+            if length > LARGE:
+                return _Answer(None, tag, total)
+            data: bytes = body.read()
+        if len(data) != length:
+            raise Damaged(f"{len(data)} bytes of {length}")
+        if length == total and tag_is_md5(response) and not agrees(tag, data):
+            raise Damaged("the body does not have the checksum that its tag is")
+        count = len(data)
+        self.bytes_in += count
+        return _Answer(data, tag, total)
+
+    def _verify(self, tag: str, data: bytes, key: str) -> None:
+        if not agrees(tag, data) and tag_is_md5(self.describe(key)):
+            raise StorageUnavailable(
+                f"object {key!r} of {self.address} arrived damaged: it does not have the checksum that its tag is; "
+                "read it again"
+            )
+
+    def _put_whole(self, key: str, data: bytes, nonce: str, if_absent: bool) -> ObjectInfo:
+        options: dict[str, Any] = {**self.names(key), "Body": data, "ContentMD5": md5(data)}
+        if if_absent:
+            options |= {"IfNoneMatch": "*", "Metadata": {NONCE: nonce}}
+        written = self.write(key, nonce, if_absent, lambda: self.client.put_object(**options))
+        return ObjectInfo(key, len(data), tag_of(written))
+
+    def _delete(self, batch: Sequence[str]) -> None:
+        names = [{"Key": self.prefix + key} for key in batch]
+        answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": names, "Quiet": True})
+        faults = [fault for fault in answer.get("Errors", ()) if fault.get("Code") != "NoSuchKey"]
+        if any(fault.get("Code") in ("InternalError", "SlowDown", "ServiceUnavailable") for fault in faults):
+            raise Damaged(f"{len(faults)} of {len(batch)} objects were not deleted")
+        if faults:
+            first = faults[0]
+            raise StorageError(
+                f"{len(faults)} of {len(batch)} objects in {self.address} were not deleted; the first is "
+                f"{first.get('Key')!r}: {first.get('Code')}, {first.get('Message')}"
+            )

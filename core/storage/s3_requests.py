@@ -1,0 +1,211 @@
+"""Requests to one bucket: tried until they work, counted, and safe where an answer gets lost."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from core.errors import StorageError, StorageUnavailable
+from core.storage.base import exists_already, object_changed
+from core.storage.s3_client import Connection, connection, parse
+from core.storage.s3_errors import Damaged, is_ambiguous, is_gone, is_past_end, is_precondition
+from core.storage.s3_listing import Page
+from core.types import ObjectInfo
+
+NONCE = "fanfold-put"
+"""Name of the metadata that tells the writer of an object."""
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+T = TypeVar("T")
+
+
+class Bucket:
+    """Requests to one bucket below a prefix; what they cost is counted.
+
+    An instance holds no connection: each process makes one client for a service when it first needs it.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._service, self.bucket, self.prefix, self.address = parse(address)
+        self.requests = self.bytes_in = self.bytes_out = 0
+
+    @property
+    def client(self) -> Any:
+        """The boto3 client of this process."""
+        return self._connection.client
+
+    @property
+    def sorts_by_directory(self) -> bool:
+        """Whether the server is known to list directory by directory."""
+        return self._connection.sorts_by_directory
+
+    @property
+    def _connection(self) -> Connection:
+        return connection(self._service, os.getpid())
+
+    def attempt(self, key: str, request: Callable[[], T]) -> T:
+        """Return what a request returns, repeated while its failures are passing ones; see `Connection.attempt`."""
+        return self._connection.attempt(self.address, key, self._count, request)
+
+    def _count(self) -> None:
+        self.requests += 1
+
+    def names(self, key: str) -> dict[str, str]:
+        """Return the parameters by which requests name an object."""
+        return {"Bucket": self.bucket, "Key": self.prefix + key}
+
+    def describe(self, key: str) -> dict[str, Any]:
+        """Return all that the service tells of an object without sending it."""
+        found: dict[str, Any] = self.attempt(key, lambda: self.client.head_object(**self.names(key)))
+        return found
+
+    def open(self, key: str, start: int, end: int | None, etag: str) -> dict[str, Any] | None:
+        """Return the answer to a read, None if the range begins behind the object's end."""
+        from botocore.exceptions import ClientError
+
+        options = self.names(key)
+        if start or end is not None:
+            options["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        if etag:
+            options["IfMatch"] = f'"{etag}"'
+        try:
+            response: dict[str, Any] = self.client.get_object(**options)
+        except ClientError as error:
+            if is_precondition(error):
+                raise object_changed(self.address, key) from None
+            if is_past_end(error):
+                return None
+            raise
+        if "Range" in options and not str(response.get("ContentRange", "")).startswith(f"bytes {start}-"):
+            response["Body"].close()
+            raise StorageError(f"{self.address} ignores byte ranges, so {key!r} cannot be read in parts")
+        return response
+
+    def write(self, key: str, nonce: str, if_absent: bool, request: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the answer to a write; where an answer got lost, look whether the object is this write's."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        ambiguous = False
+
+        def once() -> dict[str, Any]:
+            nonlocal ambiguous
+            try:
+                return request()
+            except (BotoCoreError, ClientError) as error:
+                refused = (if_absent and is_precondition(error)) or is_gone(error)
+                if not refused:
+                    ambiguous |= is_ambiguous(error)
+                    raise
+                found = self.describe(key) if ambiguous else {}
+                if nonce and found.get("Metadata", {}).get(NONCE) == nonce:
+                    return found
+                if is_gone(error):
+                    raise StorageError(f"the upload of {key!r} to {self.address} was ended by somebody else") from None
+                raise exists_already(self.address, key) from None
+
+        return self.attempt(key, once)
+
+    def page(self, prefix: str, start_after: str, folders: bool, token: str | None) -> Page:
+        """Return one page of a listing; with `folders`, what is further down shows as its folder alone."""
+        options = {"Bucket": self.bucket, "Prefix": self.prefix + prefix}
+        if token is not None:
+            options["ContinuationToken"] = token
+        elif start_after:
+            options["StartAfter"] = self.prefix + start_after
+        if folders:
+            options["Delimiter"] = "/"
+        answer = self.attempt("", lambda: self.client.list_objects_v2(**options))
+        skip = len(self.prefix)
+        objects = (
+            ObjectInfo(each["Key"][skip:], int(each["Size"]), tag_of(each)) for each in answer.get("Contents", ())
+        )
+        return Page(
+            # Some tools and servers mark a folder by an object whose key ends in '/'.
+            [info for info in objects if info.key and not info.key.endswith("/")],
+            [each["Prefix"][skip:] for each in answer.get("CommonPrefixes", ())],
+            answer.get("NextContinuationToken") if answer.get("IsTruncated") else None,
+        )
+
+
+class Body(io.RawIOBase):
+    """The body of a read that goes on, if its connection breaks, with another read of what is left."""
+
+    def __init__(self, storage: Bucket, key: str, start: int, end: int | None, response: dict[str, Any]) -> None:
+        self._storage, self._key = storage, key
+        self._position, self._end = start, end
+        self._tag = tag_of(response)
+        self._body: Any = response["Body"]
+        self._left = int(response["ContentLength"])
+        whole = start == 0 and end is None and tag_is_md5(response)
+        self._digest = hashlib.md5(usedforsecurity=False) if whole else None
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Read up to ``len(buffer)`` bytes."""
+        if self._left <= 0:
+            return 0
+        data = self._read(min(len(buffer), self._left))
+        count = len(data)
+        buffer[:count] = data
+        self._left -= count
+        self._position += count
+        self._storage.bytes_in += count
+        if self._digest is not None:
+            self._digest.update(data)
+            if self._left == 0 and self._digest.hexdigest() != self._tag:
+                raise StorageUnavailable(
+                    f"object {self._key!r} of {self._storage.address} arrived damaged: it does not have the checksum "
+                    "that its tag is; read it again"
+                )
+        return count
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._body.close()
+        super().close()
+
+    def _read(self, most: int) -> bytes:
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            data: bytes = self._body.read(most)
+            if data:
+                return data
+        except (BotoCoreError, OSError):
+            pass
+        return self._storage.attempt(self._key, lambda: self._again(most))
+
+    def _again(self, most: int) -> bytes:
+        self._body.close()
+        response = self._storage.open(self._key, self._position, self._end, self._tag)
+        if response is None:
+            raise object_changed(self._storage.address, self._key)
+        self._body = response["Body"]
+        data: bytes = self._body.read(most)
+        if not data:
+            raise Damaged("the body ended early")
+        return data
+
+
+def tag_of(answer: dict[str, Any]) -> str:
+    """Return the tag in an answer, without its quotes."""
+    return str(answer.get("ETag", "")).strip('"')
+
+
+def tag_is_md5(answer: dict[str, Any]) -> bool:
+    """Whether the tag is the MD5 of the object: not if it was written in parts or with a key of its own."""
+    encrypted = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
+    return bool(_MD5.fullmatch(tag_of(answer))) and not encrypted
+
+
+def agrees(tag: str, data: bytes) -> bool:
+    """Whether a tag is the MD5 of these bytes."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest() == tag
