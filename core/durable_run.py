@@ -19,6 +19,7 @@ from core.config import default_storage
 from core.durable import (
     LIFETIME,
     JobRecord,
+    check_versions,
     commit,
     read_commit,
     read_record,
@@ -98,6 +99,8 @@ class DurableRun(Run):
         if attached:
             self._discover()
             self._watching = not self._take_over()
+            if self._watching:
+                self._next_lease = time.monotonic() + LATEST
         self._todo = deque(self._open_parts())
 
     @property
@@ -257,32 +260,26 @@ class DurableRun(Run):
 
     def _discover(self) -> None:
         """List new commits, shard by shard from the lowest that is missing, and collect them."""
-        found = True
-        while found and not self.complete:
-            found = False
-            low = self._low
-            after = (
-                keys.commit(self.job_id, low - 1) + "~"
-                if low % keys.SHARD
-                else keys.commits(self.job_id, low // keys.SHARD)
-            )
-            last = (self.record.batches - 1) // keys.SHARD
-            for shard in range(low // keys.SHARD, last + 1):
-                prefix = keys.commits(self.job_id, shard)
-                news = [keys.parse_commit(i.key) for i in self._storage.list(prefix, after if after > prefix else "")]
-                for batch, item in news:
-                    if (batch, item) in self._collected or (item is None and batch in self._apart):
-                        continue
-                    if item is not None:
-                        self._take_apart(batch)
+        if self.complete:
+            return
+        low = self._low
+        after = keys.commit(self.job_id, low - 1) + "~" if low % keys.SHARD else ""
+        sent = [batch.invocation.durable.batch for batch in self.inflight.values() if batch.invocation.durable]
+        last = max(sent) if sent and not self._watching else self.record.batches - 1
+        for shard in range(low // keys.SHARD, last // keys.SHARD + 1):
+            prefix = keys.commits(self.job_id, shard)
+            for info in self._storage.list(prefix, after if after > prefix else ""):
+                batch, item = keys.parse_commit(info.key)
+                if item is not None:
+                    self._take_apart(batch)
+                if item is not None or batch not in self._apart:
                     self._collect(batch, item)
-                    found = item is None and batch in self._apart  # its items may have been listed already
-                if not news:
-                    break
 
     def _take_over(self) -> bool:
         """Hold the lease; returns False if another driver that lives does."""
         lease = read_lease(self._storage, self.job_id)
+        if lease is None and next(self._storage.list(keys.record(self.job_id)), None) is None:
+            raise InputError(f"job {self.job_id} was removed from {self._address}, by its driver or by a clean-up")
         if lease is not None and lease.alive() and lease.owner != this_owner():
             return False
         write_lease(self._storage, self.job_id, self._lease(LEASE))
@@ -316,7 +313,7 @@ class DurableRun(Run):
         fetched = any(future.fetched for future in self.futures.made)
         wanted = self._kept or (in_worker() and not fetched)
         ended = self.complete or (self.finished and not self._stopped)
-        if (ended and not wanted) or self.discarded:
+        if ((ended and not wanted) or self.discarded) and not self._watching:
             self.remove()
         elif not self._watching:
             with contextlib.suppress(StorageError):
@@ -394,6 +391,8 @@ def attach(job_id: str, address: str | None, backend: ComputeBackend, mapper: Ca
     ------
     InputError
         There is no such job, or no key for it here.
+    VersionMismatch
+        It was made by software that differs from this process's.
     """
     known, key = find_key(job_id)
     address = address or known
@@ -404,6 +403,7 @@ def attach(job_id: str, address: str | None, backend: ComputeBackend, mapper: Ca
             f"job {job_id} is not in {address} any more: it was finished or cleaned; "
             "if it was moved, say where with storage="
         ) from None
+    check_versions(record.versions)
     options = Options(record.timeout, record.memory, record.retry, record.batch_size)
     futures = FutureList(job_id, mapper)
     return DurableRun(record, address, key, options, futures, backend.announces, attached=True)

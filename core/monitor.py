@@ -205,6 +205,13 @@ class Monitor:
         del run.inflight[batch.batch_id]
         if batch.gone:
             return
+        try:
+            self._account(batch, reply)
+        except FanfoldError as error:
+            self._break(run, error)
+
+    def _account(self, batch: Batch, reply: Reply) -> None:
+        run = batch.run
         if isinstance(reply, BatchLost):
             if batch.twin is None or batch.twin.gone:
                 run.lost(batch, reply)
@@ -215,6 +222,12 @@ class Monitor:
         run.done(batch, reply.worker, reply.outcome)
         if batch.twin is not None:
             self._withdraw(batch.twin)
+
+    def _break(self, run: Run, error: FanfoldError) -> None:
+        """Fail a job whose storage failed it; the others go on, and what it has committed stays."""
+        for index in range(len(run.futures.made)):
+            run.fail(index, error, 1)
+        run.stop()
 
     def _check_time(self, batch: Batch, reply: BatchDone) -> None:
         """Judge timeouts after the fact where the backend could not end the task."""
@@ -257,8 +270,11 @@ class Monitor:
                 self._invoke(copy)
 
     def _settle_run(self, run: Run) -> None:
-        for reply in run.look():
-            self._handle(reply)
+        try:
+            for reply in run.look():
+                self._handle(reply)
+        except FanfoldError as error:
+            self._break(run, error)
         if run.finished and run in self._runs:
             self._runs.remove(run)
             for batch in list(run.inflight.values()):

@@ -230,9 +230,12 @@ def _live(channel_end: int, token_end: int, slot_file: int) -> None:
             calls[call_hash] = segments[1]
         while held is None or held < number:
             try:
-                held = TOKEN.unpack(os.read(token_end, TOKEN.size))[0]
+                token = os.read(token_end, TOKEN.size)
             except BlockingIOError:
                 break
+            if not token:
+                raise ConnectionLost
+            held = TOKEN.unpack(token)[0]
         if held != number:
             continue  # the driver took this batch back
         SLOT.pack_into(slot, 0, number, -1, 0.0)
