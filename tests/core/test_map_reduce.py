@@ -49,7 +49,9 @@ def test_merging_as_results_arrive_never_holds_them_all():
         return Result({sum(a) + sum(b)})
 
     with FunctionExecutor("process", workers=2) as executor:
-        futures = executor.map_reduce(lambda x: Result({x}), range(300), lambda x: sum(x[0]), combine=merge, batch_size=5)
+        futures = executor.map_reduce(
+            lambda x: Result({x}), range(300), lambda x: sum(x[0]), combine=merge, batch_size=5
+        )
 
         assert futures.result(60) == sum(range(300))
 
