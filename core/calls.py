@@ -14,7 +14,7 @@ from core import serialization
 from core.errors import ConfigError, InputError
 from core.types import Partition, RetryPolicy
 
-FILLED = ("storage", "task_id", "task_key", "attempt")
+FILLED = ("storage", "boto3_client", "task_id", "task_key", "attempt")
 """Parameters that a worker fills when the function declares them and the item does not."""
 
 
@@ -199,10 +199,11 @@ def _are_names(item: dict[Any, Any], keywords: frozenset[str] | None) -> bool:
 
 def apply(call: Call, item: Any, task_id: int, task_key: str, attempt: int) -> Any:
     """Run the function on one item."""
+    own = None
     if isinstance(item, Partition):
         from core.objects import open_handle
 
-        item = open_handle(item)
+        own, item = item.address, open_handle(item)
     if call.kind == "item" and not call.filled and not call.keyword_extras and not call.positional_extras:
         kind = type(item)
         if kind is not tuple and kind is not dict:
@@ -210,11 +211,11 @@ def apply(call: Call, item: Any, task_id: int, task_key: str, attempt: int) -> A
     args, kwargs = arguments(call, item)
     for name in call.filled:
         if name not in kwargs:
-            kwargs[name] = _fill(call, name, task_id, task_key, attempt)
+            kwargs[name] = _fill(call, name, own, task_id, task_key, attempt)
     return call.function(*args, **kwargs)
 
 
-def _fill(call: Call, name: str, task_id: int, task_key: str, attempt: int) -> Any:
+def _fill(call: Call, name: str, own: str | None, task_id: int, task_key: str, attempt: int) -> Any:
     if name == "storage":
         if call.storage is None:
             raise InputError(
@@ -224,4 +225,19 @@ def _fill(call: Call, name: str, task_id: int, task_key: str, attempt: int) -> A
         from core.storage.base import open_storage
 
         return open_storage(call.storage)
+    if name == "boto3_client":
+        return _boto3_client(call, own)
     return {"task_id": task_id, "task_key": task_key, "attempt": attempt}[name]
+
+
+def _boto3_client(call: Call, own: str | None) -> Any:
+    """Return this process's client for the storage of the item or else of the executor."""
+    from core.objects import process_storage
+    from core.storage.s3 import S3Storage
+
+    for address in (own, call.storage):
+        if address is not None and isinstance(storage := process_storage(address), S3Storage):
+            return storage.client
+    raise InputError(
+        f"{call.name} asks for boto3_client, but neither its data nor the executor's storage is s3:// or cos://"
+    )

@@ -8,6 +8,9 @@ import re
 from core.errors import ConfigError, InputError
 
 _MAGIC = re.compile(r"[*?\[]")
+_WITH_OPTIONS = ("cos", "s3")
+_OPTIONS = re.compile(r"\?(?=(?:anonymous|endpoint|path_style|profile|region)=)")
+_SECRET = re.compile(r"[?&]\w*(?:secret|password|token|access_?key|api_?key)\w*=", re.IGNORECASE)
 _SET = re.compile(r"\[(!?)(\]?[^\]]*)\]")
 
 
@@ -21,7 +24,7 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
     ----------
     address : str or path
         ``file:///data/*.csv``, ``data/x.csv``, ``~/x``, ``memory://name/prefix/``, ``s3://bucket/prefix/*.csv`` ...
-        A trailing ``/`` means a folder.
+        A trailing ``/`` means a folder. Options of the storage, such as ``?endpoint=http://host``, stand at the end.
 
     Returns
     -------
@@ -35,7 +38,7 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
     InputError
         The address is empty.
     ConfigError
-        A URL names no bucket, or a file's URL is not absolute.
+        A URL names no bucket, or carries a secret, or a file's URL is not absolute.
     """
     text = os.fspath(address)
     scheme, separator, rest = text.partition("://")
@@ -47,16 +50,24 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
         if not rest.startswith("/"):
             raise ConfigError(f"{text!r} is no file address; write file:///absolute/path or a plain path")
         return _split_path(rest, text)
+    options = ""
+    if scheme in _WITH_OPTIONS:
+        if _SECRET.search(rest):
+            raise ConfigError(
+                f"a {scheme}:// address carries a secret; leave it out and use the environment or a profile"
+            )
+        rest, *found = _OPTIONS.split(rest, maxsplit=1)
+        options = f"?{found[0]}" if found else ""
     bucket, _, pattern = rest.partition("/")
     if not bucket:
         raise ConfigError(f"{text!r} names no bucket; write {scheme}://BUCKET/KEY")
-    return f"{scheme}://{bucket}", pattern
+    return f"{scheme}://{bucket}{options}", pattern
 
 
 def bucket_of(address: str) -> str:
     """Return the bucket, name or host of a storage's address; for files, the folder."""
     scheme, _, rest = address.partition("://")
-    return rest if scheme == "file" else rest.partition("/")[0]
+    return rest if scheme == "file" else re.split("[/?]", rest, maxsplit=1)[0]
 
 
 def is_pattern(key: str) -> bool:

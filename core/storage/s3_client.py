@@ -81,6 +81,8 @@ def parse(address: str) -> tuple[Service, str, str, str]:
     place, _, query = address.partition("?")
     scheme, _, path = place.partition("://")
     bucket, _, prefix = path.strip("/").partition("/")
+    if "@" in place:
+        raise ConfigError(f"a {scheme}:// address has no user name or password; use the environment or a profile")
     if not _BUCKET.fullmatch(bucket):
         raise ConfigError(f"{place!r} names no bucket; write {scheme}://BUCKET or {scheme}://BUCKET/PREFIX")
     options: dict[str, str] = {}
