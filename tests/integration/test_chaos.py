@@ -1,0 +1,105 @@
+"""Workers and their parent killed for real while they work."""
+
+import os
+import random
+import signal
+import threading
+
+import pytest
+
+from core import FunctionExecutor, RetryPolicy
+from core.errors import FanfoldError
+from core.types import JobDone, TaskDone
+
+KILLS_EVERY = 0.1
+
+
+def slow_square(x):
+    end = __import__("time").monotonic() + 0.002
+    while __import__("time").monotonic() < end:
+        pass
+    return x, x * x
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["direct", "durable"])
+def test_killing_a_worker_every_tenth_of_a_second_loses_and_repeats_no_result(durable, tmp_path):
+    heard, killed = [], []
+    stop = threading.Event()
+
+    def kill(backend):
+        chance = random.Random(1)
+        while not stop.wait(KILLS_EVERY):
+            pids = [worker.pid for worker in list(backend._workers.values()) if worker.pid]
+            if pids:
+                os.kill(chance.choice(pids), signal.SIGKILL)
+                killed.append(1)
+
+    settings = {"durable": durable, "storage": f"file://{tmp_path}", "retries": 10, "listeners": [heard.append]}
+    with FunctionExecutor("process", workers=2, **settings) as executor:
+        killer = threading.Thread(target=kill, args=(executor._backend,))
+        killer.start()
+        results = executor.map(slow_square, range(1000)).results(120)
+        stop.set()
+        killer.join()
+
+    assert results == [(x, x * x) for x in range(1000)]
+    assert killed
+    assert sorted(event.stats.task_id for event in heard if type(event) is TaskDone) == list(range(1000))
+    assert [(event.tasks, event.failed) for event in heard if type(event) is JobDone] == [(1000, 0)]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("start", ["process?start=fork", "process?start=fresh"])
+def test_the_parent_of_the_workers_may_be_killed(start, tmp_path):
+    def run(x):
+        while x == 0 and not (tmp_path / "gate").exists():
+            pass
+        if x == 3 and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os._exit(1)
+        return x
+
+    with FunctionExecutor(start, workers=2) as executor:
+        futures = executor.map(run, range(6), batch_size=1)
+        futures[1].result(60)
+        os.kill(executor._backend._zygote, signal.SIGKILL)
+        (tmp_path / "gate").touch()
+
+        assert futures.results(60) == list(range(6))
+        assert executor.map(lambda x: x, range(5)).results(60) == list(range(5))
+
+
+def test_parent_and_workers_may_all_be_killed(tmp_path):
+    with FunctionExecutor("process", workers=2) as executor:
+        executor.submit(int).result(60)
+        backend = executor._backend
+        for pid in [backend._zygote, *(worker.pid for worker in list(backend._workers.values()))]:
+            os.kill(pid, signal.SIGKILL)
+
+        assert executor.map(lambda x: x + 1, range(10)).results(60) == list(range(1, 11))
+
+
+def test_workers_that_die_before_they_have_run_anything_are_an_error_and_no_endless_loop(monkeypatch):
+    monkeypatch.setattr("core.compute.zygote.Channel", lambda end: os._exit(7))
+
+    with FunctionExecutor("process?start=fork", workers=1) as executor:
+        futures = executor.map(lambda x: x, range(3))
+
+        with pytest.raises(FanfoldError, match="ended before they had run anything.*status 7"):
+            futures.results(60)
+        with pytest.raises(FanfoldError, match="status 7"):
+            executor.map(lambda x: x, range(3)).results(60)
+
+
+def test_a_task_that_kills_its_worker_every_time_is_given_up_and_the_others_are_not():
+    def run(x):
+        if x % 10 == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+    with FunctionExecutor("process", workers=2, retries=RetryPolicy(1)) as executor:
+        futures = executor.map(run, range(50))
+        futures.wait(timeout=60)
+
+    assert [f.index for f in futures if f.exception()] == [3, 13, 23, 33, 43]
+    assert [f.result() for f in futures if not f.exception()] == [x for x in range(50) if x % 10 != 3]

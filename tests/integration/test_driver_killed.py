@@ -1,0 +1,203 @@
+"""Drivers that are killed for real, and what becomes of their jobs and workers."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core import FunctionExecutor, open_storage
+from core.jobs import list_jobs
+
+TASKS, BATCH = 30, 2
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+from core import FunctionExecutor
+
+folder = Path(sys.argv[1])
+
+def run(x):
+    with open(folder / "runs", "a") as file:
+        file.write(f"{x} {os.getpid()}\\n")
+    end = __import__("time").monotonic() + 0.01
+    while __import__("time").monotonic() < end:
+        pass
+    return [x] * 3
+
+with FunctionExecutor("process", f"file://{folder}/store", workers=2, durable=True) as executor:
+    futures = executor.map(run, range(30), batch_size=2)
+    print(futures.job_id, flush=True)
+    for count, future in enumerate(futures):
+        future.result()
+        print("done", count + 1, flush=True)
+    futures.results()
+"""
+
+ENDLESS = """
+import os, sys
+from core import FunctionExecutor
+
+def run(x):
+    print("worker", os.getpid(), flush=True)
+    while True:
+        pass
+
+with FunctionExecutor(sys.argv[1], workers=2) as executor:
+    executor.map(run, range(4), batch_size=1).results()
+"""
+
+
+def begin(script, *arguments):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def descendants(pid):
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+def wait_until_gone(pids):
+    """Return those that still run after as many looks as a busy machine may need."""
+    left = list(pids)
+    for _ in range(200_000):
+        left = [pid for pid in left if is_running(pid)]
+        if not left:
+            break
+        os.sched_yield()
+    return left
+
+
+def committed_items(storage, job_id):
+    """Return the items that commits hold; batches of this job are never taken apart."""
+    batches = [int(info.key.rpartition("/")[2]) for info in storage.list(f"job/{job_id}/r/")]
+    return {item for batch in batches for item in range(batch * BATCH, min(TASKS, (batch + 1) * BATCH))}
+
+
+def kill_after(driver, results):
+    """Kill a driver when it has had so many results; returns the id of its job."""
+    job_id = driver.stdout.readline().strip()
+    while results and (line := driver.stdout.readline()):
+        if line == f"done {results}\n":
+            break
+    workers = descendants(driver.pid)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    assert wait_until_gone(workers) == []
+    return job_id
+
+
+@pytest.mark.parametrize("results", [0, 1, 2, 5, 9, 14, 20, 27, 29])
+def test_a_killed_drivers_job_is_finished_by_another_without_running_what_is_committed(results, tmp_path):
+    job_id = kill_after(begin(DRIVER, tmp_path), results)
+    storage = open_storage(f"file://{tmp_path}/store")
+    committed = committed_items(storage, job_id)
+    runs = tmp_path / "runs"
+    before = len(runs.read_text().splitlines()) if runs.exists() else 0
+    (info,) = list_jobs(storage)
+
+    with FunctionExecutor.attach(job_id, workers=2) as executor:
+        assert executor.get_result(timeout=60) == [[x] * 3 for x in range(TASKS)]
+
+    again = [int(line.split()[0]) for line in runs.read_text().splitlines()[before:]]
+    assert info.state == ("interrupted" if len(committed) < TASKS else "finished")
+    assert len(committed) >= results // BATCH * BATCH
+    assert sorted(again) == sorted(set(range(TASKS)) - committed)
+    assert list(storage.list("")) == []
+
+
+def test_a_driver_and_its_heirs_killed_again_and_again_leave_every_result_once(tmp_path):
+    heir = """
+import sys
+from core import FunctionExecutor
+with FunctionExecutor.attach(sys.argv[1], workers=2) as executor:
+    print(sys.argv[1], flush=True)
+    for count, future in enumerate(executor._latest[-1]):
+        future.result()
+        print("done", count + 1, flush=True)
+"""
+    chance = random.Random(5)
+    job_id = kill_after(begin(DRIVER, tmp_path), 3)
+    had = 3
+    for _ in range(3):
+        had = min(TASKS - 1, had + chance.randint(1, 6))
+        kill_after(begin(heir, job_id), had)
+    storage = open_storage(f"file://{tmp_path}/store")
+    committed = committed_items(storage, job_id)
+    before = len((tmp_path / "runs").read_text().splitlines())
+
+    with FunctionExecutor.attach(job_id, workers=2) as executor:
+        assert executor.get_result(timeout=60) == [[x] * 3 for x in range(TASKS)]
+
+    again = [int(line.split()[0]) for line in (tmp_path / "runs").read_text().splitlines()[before:]]
+    assert len(committed) >= had // BATCH * BATCH
+    assert sorted(again) == sorted(set(range(TASKS)) - committed)
+
+
+@pytest.mark.parametrize("start", ["process?start=fork", "process?start=fresh"])
+def test_no_worker_outlives_a_killed_driver(start):
+    driver = begin(ENDLESS, start)
+    busy = {int(re.fullmatch(r"worker (\d+)\n", driver.stdout.readline())[1]) for _ in range(2)}
+    everyone = descendants(driver.pid)
+
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+
+    assert len(busy) == 2
+    assert busy < set(everyone)
+    assert wait_until_gone(everyone) == []
+
+
+@pytest.mark.parametrize("start", ["process?start=fork", "process?start=fresh"])
+def test_ctrl_c_ends_driver_and_workers_at_once(start):
+    driver = begin(ENDLESS.replace("import os, sys", "import os, sys; sys.stderr = open(os.devnull, 'w')"), start)
+    for _ in range(2):
+        driver.stdout.readline()
+    everyone = descendants(driver.pid)
+
+    driver.send_signal(signal.SIGINT)
+    driver.wait(60)
+    driver.stdout.close()
+
+    assert driver.returncode == -signal.SIGINT
+    assert wait_until_gone(everyone) == []
+
+
+def test_ctrl_c_keeps_what_a_durable_job_has_committed(tmp_path):
+    driver = begin(DRIVER.replace("import os, sys", "import os, sys; sys.stderr = open(os.devnull, 'w')"), tmp_path)
+    job_id = driver.stdout.readline().strip()
+    while driver.stdout.readline() != "done 4\n":
+        pass
+
+    driver.send_signal(signal.SIGINT)
+    driver.wait(60)
+    driver.stdout.close()
+    storage = open_storage(f"file://{tmp_path}/store")
+    committed = committed_items(storage, job_id)
+    before = len((tmp_path / "runs").read_text().splitlines())
+
+    with FunctionExecutor.attach(job_id, workers=2) as executor:
+        assert executor.get_result(timeout=60) == [[x] * 3 for x in range(TASKS)]
+    again = [int(line.split()[0]) for line in (tmp_path / "runs").read_text().splitlines()[before:]]
+    assert set(range(4)) <= committed
+    assert sorted(again) == sorted(set(range(TASKS)) - committed)
