@@ -11,11 +11,11 @@ from apps.montecarlo.job import plan
 from apps.montecarlo.preparation import Prepared
 from apps.montecarlo.simulation import uses_numba
 
-WORKER_BASE_BYTES = 60 << 20
+WORKER_BASE_BYTES = 40 << 20
 """Resident memory of a worker with Python, numpy and the app loaded, measured on Linux."""
-NUMBA_BYTES = 90 << 20
+NUMBA_BYTES = 80 << 20
 """What numba and its compiler add to that, most of it mapped from files."""
-BATCH_ARRAYS = 4
+BATCH_ARRAYS = 2
 """Arrays of a batch's size that a simulation holds at once."""
 FUNCTION_BYTES = 1769 << 20
 """Memory of a cloud function that gets one virtual processor (AWS Lambda)."""
