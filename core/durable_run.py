@@ -32,6 +32,7 @@ from core.futures import Future, FutureList, start_all
 from core.jobs import LEASE, Lease, find_key, forget_key, keep_key, read_lease, remove_job, this_owner, write_lease
 from core.objects import process_storage
 from core.run import Batch, Options, Run
+from core.storage.base import open_storage
 from core.stored import stored_future
 from core.worker import describe, in_worker
 
@@ -80,8 +81,7 @@ class DurableRun(Run):
         super().__init__(record.job_id, record.name, record.call, options, futures)
         self.record = record
         self._address, self._key = address, key
-        self._storage = process_storage(address)
-        self._before = self._storage.requests
+        self._storage = open_storage(address)  # its own, so that its requests are this job's
         self._announced = announced
         self._collected: set[tuple[int, int | None]] = set()
         self._apart: dict[int, int] = {}
@@ -324,7 +324,7 @@ class DurableRun(Run):
     @property
     def requests(self) -> int:
         """Storage requests of driver and workers so far."""
-        return super().requests + self._storage.requests - self._before
+        return super().requests + self._storage.requests
 
 
 def create(
