@@ -147,22 +147,24 @@ def _integers(content: Image) -> Ints:
     padded = np.concatenate([content, np.zeros(_STRIDE, np.uint8)])
     words = np.ndarray(len(content), "<u4", padded[1:].data, strides=(1,))
     masks = np.array([2 ** (8 * min(n, 4)) - 1 for n in range(16)], np.uint32)
+    places = np.arange(1, _SEGMENT + 1)
     decoded, begin = [], 0
     while begin < len(content):
         heads = padded[begin : min(begin + _SEGMENT, len(content))]
         # Where a number starts is known only from the one before. So: for every byte, where one would land after
         # _STRIDE numbers, found by doubling; then walk in such strides; then fill the strides in.
-        jumps = [np.minimum(np.arange(len(heads), dtype=np.int32) + 1 + (heads & 15), len(heads))]
+        end = len(heads)
+        jumps = [np.append(np.minimum(places[:end] + (heads & 15), end), end)]
         while 2 ** (len(jumps) - 1) < _STRIDE:
-            jumps.append(np.append(jumps[-1], len(heads))[jumps[-1]].astype(np.int32))
-        stride, position, walked = jumps[-1].tolist(), 0, []
-        while position < len(heads):
+            jumps.append(jumps[-1].take(jumps[-1]))
+        stride, position, walked = memoryview(jumps.pop()), 0, []
+        while position < end:
             walked.append(position)
             position = stride[position]
-        starts = np.array(walked, np.int32)
-        for jump in reversed(jumps[:-1]):
-            starts = np.stack([starts, np.append(jump, len(heads))[starts]], axis=1).reshape(-1)
-        starts = starts[starts < len(heads)]
+        starts = np.array(walked)
+        for jump in reversed(jumps):
+            starts = np.stack([starts, jump.take(starts)], axis=1).reshape(-1)
+        starts = starts[starts < end]
         lengths = heads[starts] & 15
         if lengths.max() > 8:
             raise ModelFormatError("not a sequence of dlib's numbers")

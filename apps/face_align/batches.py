@@ -1,0 +1,185 @@
+"""One batch of images, in a worker: read ahead, align, write behind, and commit last."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from apps.face_align import models
+from apps.face_align.aligner import Aligner, Face, Stages
+from apps.face_align.dataset import Item, read
+from apps.face_align.images import BadImage, decode, encode
+from apps.face_align.manifest import (
+    DECODE_ERROR,
+    MULTIPLE,
+    NO_FACE,
+    OK,
+    READ_ERROR,
+    TOO_LARGE,
+    WRITE_ERROR,
+    Row,
+    to_json,
+)
+from apps.face_align.params import Params
+from core import FanfoldError, open_storage, worker_resource
+
+AHEAD = 8
+"""Images read before they are needed, and crops being written, at most."""
+READERS = 4
+MAX_BYTES = 256_000_000
+"""Bytes of a file beyond which it is not even read."""
+COMMITS = ".face-align/"
+"""Where batches are committed, below the destination."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images of one task, and the key of its commit."""
+
+    items: tuple[Item, ...]
+    commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a batch returns: its rows, and CPU seconds by stage (``storage`` holds what is left)."""
+
+    rows: tuple[Row, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all batches of a job share."""
+
+    params: Params
+    model: str
+    fingerprint: str
+    destination: str
+
+
+@worker_resource(keep=32)
+def storage_at(address: str) -> Any:
+    """Return this worker's connection to a storage."""
+    return open_storage(address)
+
+
+def output_keys(name: str, params: Params, faces: int) -> list[str]:
+    """Return the keys of an image's crops."""
+    stem, extension = os.path.splitext(name)
+    if params.format != "keep":
+        extension = f".{params.format}"
+    if params.select != "all":
+        return [stem + extension] * min(faces, 1)
+    return [f"{stem}.face{number}{extension}" for number in range(1, faces + 1)]
+
+
+def align_batch(batch: Batch, job: Job) -> Done:
+    """Map function: align the images of a batch.
+
+    Whatever is wrong with one image is written in its row. A storage that does not answer fails the whole batch, so
+    that it is tried again.
+    """
+    cpu = time.process_time()
+    aligner = models.aligner(job.params, job.model)
+    destination = storage_at(job.destination)
+    stages = Stages()
+    rows: list[Row] = []
+    written: deque[tuple[int, Future[Any]]] = deque()
+    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(READERS) as writers:
+        try:
+            for item, content in _read_ahead(batch.items, readers):
+                found, crops = _align_one(item, content, aligner, job, stages)
+                for row, crop in zip(found, crops, strict=True):
+                    if crop:
+                        written.append((len(rows), writers.submit(destination.put, row.output, crop)))
+                    rows.append(row)
+                while len(written) > AHEAD:
+                    _note_written(rows, *written.popleft())
+            while written:
+                _note_written(rows, *written.popleft())
+        except BaseException:
+            readers.shutdown(wait=False, cancel_futures=True)
+            writers.shutdown(wait=False, cancel_futures=True)
+            raise
+    destination.put(batch.commit, to_json(rows))
+    seconds = dict(stages.seconds)
+    seconds["storage"] = max(0.0, time.process_time() - cpu - sum(seconds.values()))
+    return Done(tuple(rows), seconds)
+
+
+def _read_ahead(items: Sequence[Item], pool: ThreadPoolExecutor) -> Iterator[tuple[Item, Future[bytes]]]:
+    waiting: deque[tuple[Item, Future[bytes]]] = deque()
+    for item in items:
+        waiting.append((item, pool.submit(_read, item)))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _read(item: Item) -> bytes:
+    if item.size > MAX_BYTES:
+        raise BadImage("too_large", f"{item.size:,} bytes are more than {MAX_BYTES:,}")
+    return read(item, storage_at(item.root))
+
+
+def _align_one(
+    item: Item, content: Future[bytes], aligner: Aligner, job: Job, stages: Stages
+) -> tuple[list[Row], list[bytes]]:
+    """Return an image's rows, and the encoded crop of each, empty where there is none."""
+    row = Row(item.name, item.etag, OK, parameters=job.fingerprint)
+    try:
+        data = content.result()
+    except BadImage as error:
+        return [replace(row, status=error.status, reason=str(error))], [b""]
+    except ConnectionError:
+        raise
+    except (FanfoldError, OSError) as error:
+        return [replace(row, status=READ_ERROR, reason=str(error))], [b""]
+    started = time.perf_counter()
+    stages.start()
+    try:
+        image = decode(data, job.params.max_side)
+        stages.end("decode")
+        count, faces = aligner.align(image, stages)
+        if not faces:
+            row = replace(row, status=MULTIPLE if count else NO_FACE, faces=count, ms=_ms(started))
+            return [row], [b""]
+        keys = output_keys(item.name, job.params, len(faces))
+        crops = [encode(face.crop, os.path.splitext(key)[1], job.params.quality) for face, key in zip(faces, keys, strict=True)]
+        stages.end("encode")
+    except BadImage as error:
+        return [replace(row, status=error.status, reason=str(error))], [b""]
+    except MemoryError:
+        return [replace(row, status=TOO_LARGE, reason="out of memory; try --max-side")], [b""]
+    except Exception as error:  # whatever a decoder or detector makes of a file stays that file's matter
+        return [replace(row, status=DECODE_ERROR, reason=f"{type(error).__name__}: {error}")], [b""]
+    numbered = enumerate(zip(faces, keys, strict=True), 1)
+    row = replace(row, faces=count, ms=_ms(started))
+    return [_face_row(row, number, face, key) for number, (face, key) in numbered], crops
+
+
+def _face_row(row: Row, number: int, face: Face, key: str) -> Row:
+    left, top, right, bottom = face.box
+    return replace(
+        row, face=number, left=left, top=top, right=right, bottom=bottom, output=key,
+        points=tuple(face.points.reshape(-1).tolist()), matrix=tuple(face.matrix.reshape(-1).tolist()),
+    )  # fmt: skip
+
+
+def _note_written(rows: list[Row], position: int, write: Future[Any]) -> None:
+    try:
+        write.result()
+    except ConnectionError:
+        raise
+    except (FanfoldError, OSError) as error:
+        rows[position] = replace(rows[position], status=WRITE_ERROR, reason=str(error), output="")
+
+
+def _ms(started: float) -> float:
+    return round(1e3 * (time.perf_counter() - started), 3)
