@@ -6,17 +6,15 @@ also keep the fan at 36 days, touches of a level, highs, lows and the drawdown o
 - notebook: ``scipy.stats.norm.ppf`` of one uniform number, one exponential and one multiplication a day.
 - ndtri: the same with ``scipy.special.ndtri``. math/random: ``math.exp`` and ``random.gauss``.
 - numpy, numba: our kernels, numba once compiled. QuantLib: its path generator from Python, and its C++ engine.
-- memory: a worker of its own that simulates so many forecasts, as the operating system saw it.
+- memory: a worker of an executor that simulates so many forecasts, as the operating system saw it.
 - command: ``python -m apps.montecarlo --forecasts 100000`` from a cold process, wall time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
-import pickle
 import platform
 import random
 import statistics
@@ -31,7 +29,8 @@ import numpy as np
 
 from apps.montecarlo.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
 from apps.montecarlo.simulation import SimulationSpec, simulate_blocks, uses_numba
-from benchmarks._measure import ROOT, isolated, table
+from benchmarks._measure import ROOT, table
+from core import FunctionExecutor
 
 HEADLINE = 100_000
 REPEATS = 5
@@ -164,25 +163,19 @@ def memory_table(sizes: list[int]) -> str:
             if engine == "numpy" and forecasts > 1_000_000 and len(sizes) > 1:
                 continue
             print(f"memory: {forecasts:,} {engine}", file=sys.stderr, flush=True)
-            with tempfile.NamedTemporaryFile(suffix=".pickle") as file:
-                file.write(pickle.dumps(spec(forecasts, engine)))
-                file.flush()
-                got = isolated("benchmarks.montecarlo_kernels", ["--worker", file.name], 600.0)
-            cells = [got["error"], "", ""] if "error" in got else [
-                f"{got['peak'] / 1e6:.0f}", f"{got['anonymous'] / 1e6:.0f}", f"{got['cpu']:.1f}"
-            ]  # fmt: skip
+            with FunctionExecutor(workers=1) as executor:
+                got = executor.call_async(measured, spec(forecasts, engine)).result()
+            cells = [f"{got['peak'] / 1e6:.0f}", f"{got['anonymous'] / 1e6:.0f}", f"{got['cpu']:.1f}"]
             rows.append([f"{forecasts:,}", engine, *cells, "<= 150 MB"])
     return table(["forecasts", "engine", "peak memory, MB", "without mapped files, MB", "CPU s", "goal"], rows)
 
 
-def worker(path: str) -> None:
-    """Simulate a pickled job as a worker does, and say on one line what it took."""
-    job = pickle.loads(Path(path).read_bytes())
+def measured(job: SimulationSpec) -> dict[str, float]:
+    """Simulate a job in a worker, and return what the operating system saw of it."""
     simulate_blocks(job, 0, job.n_blocks)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    kilobytes = {key: int(status[key].split()[0]) for key in ("VmHWM", "RssAnon")}
-    answer = {"peak": kilobytes["VmHWM"] * 1024, "anonymous": kilobytes["RssAnon"] * 1024, "cpu": time.process_time()}
-    print(json.dumps(answer))
+    peak, anonymous = (int(status[key].split()[0]) * 1024 for key in ("VmHWM", "RssAnon"))
+    return {"peak": peak, "anonymous": anonymous, "cpu": time.process_time()}
 
 
 def command_table() -> str:
@@ -212,11 +205,7 @@ def main() -> int:
     parser.add_argument(
         "--sizes", nargs="+", type=int, default=[10**5, 10**6, 10**7], help="forecasts for the memory table"
     )
-    parser.add_argument("--worker", metavar="FILE", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.worker:
-        worker(arguments.worker)
-        return 0
     print(f"Python {platform.python_version()}, numpy {np.__version__}, {os.cpu_count()} cores, {platform.machine()}\n")
     if "speed" in arguments.tables:
         print(speed_table() + "\n")

@@ -27,7 +27,7 @@ from core.durable import (
     versions,
     write_record,
 )
-from core.errors import ConfigError, InputError, NotFound, StorageError
+from core.errors import ConfigError, InputError, NotFound, SerializationError, StorageError
 from core.futures import Future, FutureList, start_all
 from core.jobs import LEASE, Lease, find_key, forget_key, keep_key, read_lease, remove_job, this_owner, write_lease
 from core.objects import process_storage
@@ -469,7 +469,10 @@ class StoredFuture(Future):
                 raise TimeoutError(f"task {self.index} of job {owner.job_id} has not ended after {timeout} s")
             time.sleep(delay)
             delay = min(delay * 1.5, LATEST)
-        self.settle(next(serialization.unpack(outcome.values)), owner.revive(outcome, self.index))
+        value, error = next(serialization.unpack(outcome.values)), owner.revive(outcome, self.index)
+        if type(value) is serialization.Unpackable:
+            error = SerializationError(f"the result of task {self.index} cannot be sent back: {value.reason}")
+        self.settle(value, error)
         owner.settled(self.index)
 
 

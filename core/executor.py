@@ -19,7 +19,7 @@ from core.compute.base import open_backend
 from core.config import load_config, parse_address, parse_setting
 from core.errors import ConfigError
 from core.feed import read_all
-from core.futures import Future, FutureList, follow, wait
+from core.futures import Future, FutureList, Latest, follow, wait
 from core.inputs import Cut, items_of, recorded
 from core.invoker import DirectRun
 from core.monitor import Monitor
@@ -109,8 +109,7 @@ class FunctionExecutor(Executor):
         self._starting = threading.Lock()
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._runs: list[Run] = []
-        self._latest: list[FutureList | Future] = []
-        self._crowded = 1
+        self._latest = Latest()
         self._reductions: list[Future] = []
         self._closed = self._ended = False
         self._pid = os.getpid()
@@ -123,7 +122,7 @@ class FunctionExecutor(Executor):
     def call_async(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once; returns its future."""
         future = self._start(fn, "call", [(args, kwargs)])[0]
-        self._remember(future)
+        self._latest.add(future)
         return future
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
@@ -183,7 +182,7 @@ class FunctionExecutor(Executor):
         items = items_of(fn, data, cut, self._backend.inline)
         options = self._options(timeout, memory, retries, batch_size, durable)
         futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules, durable)
-        self._remember(futures)
+        self._latest.add(futures)
         return futures
 
     def map_reduce(
@@ -221,11 +220,11 @@ class FunctionExecutor(Executor):
             cut = Cut(**{name: options.pop(name) for name in Cut.__slots__ if name in options})
             data = recorded(items_of(map_fn, data, cut, self._backend.inline), partitions)
         futures = self.map(map_fn, data, **options)
-        self._latest.pop()
+        self._latest.drop([futures])
         groups = partitions if reduce_by else None
         final = reduce_job(self._reduce, self.cancel, futures, reduce_fn, combine, groups, self._backend.inline)
         self._reductions = [known for known in self._reductions if not known.done()] + [final]
-        self._remember(final)
+        self._latest.add(final)
         return final
 
     def wait(
@@ -236,12 +235,7 @@ class FunctionExecutor(Executor):
     ) -> tuple[list[Future], list[Future]]:
         """Wait for futures, by default those of the latest jobs not yet fetched; returns (done, not done)."""
         if futures is None:
-            deadline = None if timeout is None else time.monotonic() + timeout
-            lists = [job for job in self._unfetched() if isinstance(job, FutureList)]
-            for job in lists if return_when == "ALL" else ():  # a list of a generator's tasks still grows
-                job.wait("ALL", None if deadline is None else max(0.0, deadline - time.monotonic()))
-            timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-            futures = [one for job in self._unfetched() for one in ([job] if isinstance(job, Future) else job.made)]
+            return self._latest.wait(return_when, timeout)
         if isinstance(futures, FutureList):
             return futures.wait(return_when, timeout)
         return wait(futures, return_when, timeout)
@@ -259,22 +253,11 @@ class FunctionExecutor(Executor):
         TimeoutError
             Not all ended within `timeout` seconds; the jobs go on and can be asked again.
         """
-        latest = futures is None
-        jobs = self._unfetched() if futures is None else [_as_job(futures)]
-        deadline = None if timeout is None else time.monotonic() + timeout
-        results: list[Any] = []
-        single = True
-        for job in jobs:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if isinstance(job, Future):
-                results.append(follow(job.result(left), left))
-            else:
-                results.extend(job.results(left))
-                single = False
-        if latest:
-            had = set(map(id, jobs))
-            self._latest = [job for job in self._latest if id(job) not in had]
-        return results[0] if single and len(results) == 1 else results
+        if futures is None:
+            return self._latest.results(timeout)
+        if isinstance(futures, Future):
+            return follow(futures, timeout)
+        return _as_list(futures).results(timeout)
 
     def cancel(self, futures: Iterable[Future] | FutureList | Future | None = None) -> None:
         """Cancel futures, by default all of this executor; running tasks are ended by force."""
@@ -361,7 +344,7 @@ class FunctionExecutor(Executor):
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
-        executor._latest.append(futures)
+        executor._latest.add(futures)
         return executor
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -406,20 +389,9 @@ class FunctionExecutor(Executor):
     def __reduce__(self) -> Any:
         raise TypeError("an executor cannot be sent to workers; make one inside the function")
 
-    def _remember(self, job: FutureList | Future) -> None:
-        """Keep a job for `get_result`, and let go of those whose results have been had."""
-        if len(self._latest) >= self._crowded:
-            self._latest = self._unfetched()
-            self._crowded = 2 * len(self._latest) + 1
-        self._latest.append(job)
-
     def _reduce(self, fn: Callable[..., Any], results: list[Any]) -> Future:
         """Run the last task of a map_reduce, even while the executor closes."""
         return self._start(fn, "call", [((results,), {})], inside=True)[0]
-
-    def _unfetched(self) -> list[FutureList | Future]:
-        """Return the jobs whose results nobody has had, and the last one in any case."""
-        return [job for job in self._latest[:-1] if not job.fetched] + self._latest[-1:]
 
     def _check_process(self, inside: bool = False) -> None:
         if self._ended or (self._closed and not inside):
@@ -506,8 +478,8 @@ class FunctionExecutor(Executor):
         return futures
 
 
-def _as_job(futures: Iterable[Future] | FutureList | Future) -> FutureList | Future:
-    if isinstance(futures, Future | FutureList):
+def _as_list(futures: Iterable[Future] | FutureList) -> FutureList:
+    if isinstance(futures, FutureList):
         return futures
     known = FutureList()
     known.extend(futures)

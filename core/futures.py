@@ -258,25 +258,23 @@ class FutureList(Sequence[Future]):
         TimeoutError
             Not all ended within `timeout` seconds; the job goes on.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         if deadline is not None and not self._complete.wait(timeout):
             raise TimeoutError(f"the input of job {self.job_id} has not ended after {timeout} s; it goes on")
         results = []
         for future in self:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            results.append(follow(future.result(left), left))
+            results.append(follow(future.result(_left(deadline)), _left(deadline)))
         return results
 
     def wait(self, return_when: ReturnWhen = "ALL", timeout: float | None = None) -> tuple[list[Future], list[Future]]:
         """Wait for tasks; returns (done, not done), each in input order."""
-        before = time.monotonic()
+        deadline = _deadline(timeout)
         if return_when == "ALL":
             self._complete.wait(timeout)
         elif return_when == "ANY":
             with self._grown:
                 self._grown.wait_for(lambda: self.made or self._complete.is_set(), timeout)
-        left = None if timeout is None else max(0.0, timeout - (time.monotonic() - before))
-        return wait(self, return_when, left)
+        return wait(self, return_when, _left(deadline))
 
     def map(self, fn: Callable[..., Any], **options: Any) -> FutureList:
         """Map another function over the results, each as soon as those before it are there."""
@@ -366,3 +364,56 @@ def wait(
         [future for future, done in zip(known, ended, strict=True) if done],
         [future for future, done in zip(known, ended, strict=True) if not done],
     )
+
+
+class Latest:
+    """The jobs of an executor whose results nobody has had yet, and the last one in any case."""
+
+    def __init__(self) -> None:
+        self._jobs: list[FutureList | Future] = []
+        self._crowded = 1
+
+    def add(self, job: FutureList | Future) -> None:
+        """Keep a job; now and then, let go of those whose results have been had."""
+        if len(self._jobs) >= self._crowded:
+            self._jobs = self.jobs()
+            self._crowded = 2 * len(self._jobs) + 1
+        self._jobs.append(job)
+
+    def drop(self, jobs: Iterable[FutureList | Future]) -> None:
+        """Let go of jobs."""
+        had = set(map(id, jobs))
+        self._jobs = [job for job in self._jobs if id(job) not in had]
+
+    def jobs(self) -> list[FutureList | Future]:
+        """Return the jobs, the oldest first."""
+        return [job for job in self._jobs[:-1] if not job.fetched] + self._jobs[-1:]
+
+    def results(self, timeout: float | None) -> Any:
+        """Return the results of all and let go of them: one future's result, or a list."""
+        jobs, deadline = self.jobs(), _deadline(timeout)
+        results: list[Any] = []
+        for job in jobs:
+            if isinstance(job, Future):
+                results.append(follow(job.result(_left(deadline)), _left(deadline)))
+            else:
+                results.extend(job.results(_left(deadline)))
+        self.drop(jobs)
+        return results[0] if len(jobs) == 1 and isinstance(jobs[0], Future) else results
+
+    def wait(self, return_when: ReturnWhen, timeout: float | None) -> tuple[list[Future], list[Future]]:
+        """Wait for all, or for any, of their futures; returns (done, not done)."""
+        jobs, deadline = self.jobs(), _deadline(timeout)
+        for job in jobs if return_when == "ALL" else ():
+            if isinstance(job, FutureList):  # of a generator's tasks it still grows
+                job.wait("ALL", _left(deadline))
+        futures = [future for job in jobs for future in ([job] if isinstance(job, Future) else job.made)]
+        return wait(futures, return_when, _left(deadline))
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -63,8 +63,8 @@ def items_of(fn: Callable[..., Any], data: Any, cut: Cut, inline: bool) -> Itera
         )
     if isinstance(data, list | tuple | FutureList):
         return _copied(data, inline)
-    if isinstance(data, Sequence):
-        return data if len(data) <= _LONG or inline else iter(data)
+    if isinstance(data, Sequence) and (len(data) <= _LONG or inline):
+        return data if isinstance(data, range) else list(data)  # a slice of another kind may be anything, or fail
     if isinstance(data, Mapping | set | frozenset) or _is_array(data):
         return list(data)
     stream: Iterable[Any] = data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -33,18 +34,20 @@ class S3Server:
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError
 
+        # It would take the client's variables for settings of its own.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder)
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder, env=environment)
         client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1")
         deadline = time.monotonic() + S3_START
         while True:
             try:
+                there = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
                 for bucket in ("fanfold", "readable"):
-                    client.create_bucket(Bucket=bucket)
-                    client.put_object(Bucket=bucket, Key="started", Body=b"")
+                    if bucket not in there:
+                        client.create_bucket(Bucket=bucket)
+                    client.put_object(Bucket=bucket, Key="started", Body=b"1")
                     client.delete_object(Bucket=bucket, Key="started")
-                return
-            except client.exceptions.BucketAlreadyExists:
                 return
             except (BotoCoreError, ClientError):
                 assert self.process.poll() is None, (self.folder / "server.log").read_text()
@@ -56,6 +59,9 @@ class S3Server:
         assert self.process is not None
         self.process.kill()
         self.process.wait()
+        for port in re.findall(r"port(?:\.grpc)?=(\d+)", " ".join(self.command)):
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -39,7 +39,8 @@ MAX_DAYS = 25_200
 MAX_ASSET_DAYS = 100_000
 """The same for portfolios: one block of as many normals takes 51 MB."""
 NUMBA_STEPS = 2_000_000_000
-"""Path-steps from which loading and compiling numba's kernels is repaid by the time they save."""
+"""Path-steps from which numba saves more than compiling its kernel costs a handful of workers, 3 s each. Once cached it
+would be repaid sooner, but whether a worker elsewhere has it cached is not known where a job is planned."""
 PILOT_STREAM = (1 << 32) - 1
 """Number of the stream that plans the histogram ranges; no block has it."""
 PILOT_PATHS = 1024

@@ -80,7 +80,8 @@ def parse(address: str) -> tuple[Service, str, str, str]:
     """
     place, _, query = address.partition("?")
     scheme, _, path = place.partition("://")
-    bucket, _, prefix = path.strip("/").partition("/")
+    bucket, _, prefix = path.partition("/")
+    prefix = prefix.strip("/")
     if "@" in place:
         raise ConfigError(f"a {scheme}:// address has no user name or password; use the environment or a profile")
     if not _BUCKET.fullmatch(bucket):

@@ -81,8 +81,7 @@ def _before(prefix: str, start_after: str) -> str:
     if not start_after.startswith(prefix):
         return ""
     rest = start_after[len(prefix) :]
-    # A folder whose name is the beginning of `rest` may sort after it: '/' comes after these characters.
-    cut = next((index for index, character in enumerate(rest) if character <= "/"), None)
-    if cut is None:
-        return start_after
+    # A folder whose name is `rest`, or the beginning of it before one of the characters that come before '/', may
+    # hold keys that sort after it.
+    cut = next((index for index, character in enumerate(rest) if character <= "/"), len(rest))
     return prefix + rest[: cut - 1] if cut > 1 else ""

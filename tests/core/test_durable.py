@@ -510,7 +510,7 @@ def test_a_watcher_takes_over_when_the_driver_dies(start, tmp_path, store):
     other_driver(store, job_id)
 
     with FunctionExecutor.attach(job_id, workers=2) as watcher:
-        futures = watcher._latest[-1]
+        futures = watcher._latest.jobs()[-1]
         assert watcher.wait(timeout=0.01)[1]
         before = len(runs(tmp_path))
         other_driver(store, job_id, alive=False)

@@ -131,7 +131,7 @@ import sys
 from core import FunctionExecutor
 with FunctionExecutor.attach(sys.argv[1], workers=2) as executor:
     print(sys.argv[1], flush=True)
-    for count, future in enumerate(executor._latest[-1]):
+    for count, future in enumerate(executor._latest.jobs()[-1]):
         future.result()
         print("done", count + 1, flush=True)
 """

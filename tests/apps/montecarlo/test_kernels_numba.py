@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,18 +33,35 @@ def test_the_engine_does_not_change_the_digest() -> None:
 
 
 def test_the_kernel_works_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    compile_function = kernels_numba.numba.njit
+    import numba
+
+    compile_function = numba.njit
 
     def refusing(function: object, **options: object) -> object:
         if options.get("cache"):
             raise RuntimeError("cannot cache function: no locator available")
         return compile_function(function, **options)
 
-    monkeypatch.setattr(kernels_numba.numba, "njit", refusing)
+    monkeypatch.setattr(numba, "njit", refusing)
 
     doubled = kernels_numba.compiled(lambda x: 2 * x)
 
     assert doubled(4) == 8
+
+
+def test_loading_the_kernel_loads_nothing_that_it_does_not_use_and_keeps_nothing_from_others() -> None:
+    code = (
+        "import sys\n"
+        "from apps.montecarlo.kernels_numba import gbm_kernel\n"
+        "gbm_kernel()\n"
+        "print(sorted({'scipy', 'coverage'} & set(sys.modules)))\n"
+        "import numba, numpy as np\n"
+        "print(numba.njit(lambda a: np.linalg.inv(a @ a) @ np.cov(a))(2 * np.eye(2)).tolist())\n"
+    )
+
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert shown.stdout.splitlines() == ["[]", "[[0.5, -0.5], [-0.5, 0.5]]"]
 
 
 def test_only_jobs_that_repay_loading_numba_use_it() -> None:

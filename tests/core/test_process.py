@@ -1,0 +1,152 @@
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from core import FunctionExecutor
+from core.errors import MemoryLimitExceeded, TaskTimeout, WorkerDied
+from core.types import RetryPolicy, TaskRetried
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture(params=["0", "1"], ids=["memfd", "stream"])
+def executor(request, monkeypatch):
+    monkeypatch.setenv("FANFOLD_NO_MEMFD", request.param)
+    with FunctionExecutor("process?start=fork", workers=2) as started:
+        yield started
+
+
+def test_large_arrays_come_back_equal_and_writable_by_either_road(executor):
+    results = executor.map(lambda n: np.full(300_000, n), range(12)).results(60)
+
+    for number, result in enumerate(results):
+        result[0] += 1
+        assert result[0] == number + 1
+        assert (result[1:] == number).all()
+
+
+def test_a_thousand_large_results_leak_no_descriptor(executor):
+    executor.submit(int).result(60)
+    before = descriptors()
+
+    for result in executor.map(lambda n: np.full(9_000, n), range(1000)):
+        result.result(60)
+    executor.clean()
+    executor.get_result()
+    result = None
+    executor.map(lambda x: x, range(2)).results(60)
+
+    assert descriptors() - before < 100
+
+
+def test_workers_are_warm(executor):
+    first = set(executor.map(lambda _: os.getpid(), range(40), batch_size=1).results(60))
+    second = set(executor.map(lambda _: os.getpid(), range(40), batch_size=1).results(60))
+
+    assert len(first | second) <= 2
+    assert os.getpid() not in first
+
+
+def test_a_batch_behind_a_long_one_is_given_to_a_worker_that_idles(tmp_path):
+    gate = tmp_path / "gate"
+
+    def run(x):
+        while x == 0 and not gate.exists():
+            pass
+        return x
+
+    with FunctionExecutor("process", workers=2) as executor:
+        futures = executor.map(run, range(8), batch_size=1)
+        assert [future.result(60) for future in futures[1:]] == list(range(1, 8))
+        gate.touch()
+        assert futures[0].result(60) == 0
+
+
+def test_a_worker_has_no_standard_input_and_does_not_hear_ctrl_c():
+    def look():
+        os.kill(os.getpid(), signal.SIGINT)
+        return sys.stdin.read() if sys.stdin else ""
+
+    with FunctionExecutor("process?start=fresh", workers=1) as executor:
+        assert executor.submit(look).result(60) == ""
+
+
+def test_every_worker_draws_random_numbers_of_its_own():
+    np.random.seed(0)
+
+    def draw(_):
+        return os.getpid(), np.random.random()
+
+    with FunctionExecutor("process?start=fork", workers=2) as executor:
+        drawn = executor.map(draw, range(20), batch_size=1).results(60)
+
+    numbers = [number for _, number in drawn]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_a_driver_with_threads_starts_its_workers_from_a_clean_process():
+    script = """
+import threading
+from core import FunctionExecutor
+stop = threading.Event()
+threading.Thread(target=stop.wait).start()
+with FunctionExecutor("process", workers=1) as executor:
+    print(executor.submit(threading.active_count).result(60))
+    print(b"core.compute.zygote" in open(f"/proc/{executor._backend._zygote}/cmdline", "rb").read())
+stop.set()
+"""
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+
+    assert shown.stdout.split() == ["1", "True"]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"), [({"timeout": 0.05}, TaskTimeout), ({"memory": "50MB"}, MemoryLimitExceeded), ({}, WorkerDied)]
+)
+def test_a_task_that_ends_its_worker_is_tried_as_often_as_the_policy_says(options, kind, tmp_path):
+    heard = []
+
+    def run(x):
+        with open(tmp_path / "tries", "a") as file:
+            file.write("x")
+        if not options:
+            os._exit(1)
+        held = []
+        while True:
+            held.append(bytearray(os.urandom(1 << 16)) if "memory" in options else None)
+            held = held if "memory" in options else []
+
+    with FunctionExecutor("process", workers=1, listeners=[heard.append]) as executor:
+        error = executor.map(run, [1], retries=RetryPolicy(2), **options)[0].exception(60)
+
+    assert type(error) is kind
+    assert error.attempts == 3
+    assert "tried 3 times" in str(error)
+    assert (tmp_path / "tries").read_text() == "xxx"
+    assert [event.attempts for event in heard if type(event) is TaskRetried] == [1, 2]
+
+
+def test_memory_grows_by_the_policys_factor():
+    def hold(x):
+        return len(b"x" * (100 << 20))
+
+    with FunctionExecutor("process", workers=1) as executor:
+        policy = RetryPolicy(1, memory_growth=3.0)
+        assert executor.map(hold, [1], memory="50MB", retries=policy).results(60) == [100 << 20]
+        refused = executor.map(hold, [1], memory="50MB", retries=RetryPolicy(1))
+        assert isinstance(refused[0].exception(60), MemoryLimitExceeded)
+
+
+def test_memory_that_a_worker_inherited_does_not_count():
+    burden = b"x" * (150 << 20)
+
+    with FunctionExecutor("process?start=fork", workers=1) as executor:
+        assert executor.map(lambda x: x, range(5), memory="60MB").results(60) == list(range(5))
+
+    assert burden
