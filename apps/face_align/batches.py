@@ -86,9 +86,10 @@ def align_batch(batch: Batch, job: Job) -> Done:
     that it is tried again.
     """
     cpu = time.process_time()
-    aligner = models.aligner(job.params, job.model)
-    destination = storage_at(job.destination)
     stages = Stages()
+    aligner = models.aligner(job.params, job.model)
+    stages.end("start")
+    destination = storage_at(job.destination)
     rows: list[Row] = []
     written: deque[tuple[int, Future[Any]]] = deque()
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(READERS) as writers:
@@ -151,7 +152,8 @@ def _align_one(
             row = replace(row, status=MULTIPLE if count else NO_FACE, faces=count, ms=_ms(started))
             return [row], [b""]
         keys = output_keys(item.name, job.params, len(faces))
-        crops = [encode(face.crop, os.path.splitext(key)[1], job.params.quality) for face, key in zip(faces, keys, strict=True)]
+        extension = os.path.splitext(keys[0])[1]
+        crops = [encode(face.crop, extension, job.params.quality) for face in faces]
         stages.end("encode")
     except BadImage as error:
         return [replace(row, status=error.status, reason=str(error))], [b""]

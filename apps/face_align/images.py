@@ -15,7 +15,22 @@ MAX_PIXELS = 64_000_000
 """Pixels beyond which an image is not decoded: detecting faces takes about 30 bytes a pixel at --upsample 1."""
 
 EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".ppm", ".pgm")
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".gif",
+        ".avif",
+        ".jp2",
+        ".ppm",
+        ".pgm",
+    )
 )
 _ENCODERS = {".jfif": ".jpg", ".jpe": ".jpg"}
 """What OpenCV calls a format, where it does not know the extension."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.face_align import models
-from apps.face_align.batches import COMMITS, Batch, Job, align_batch, output_keys
+from apps.face_align.batches import COMMITS, Batch, Done, Job, align_batch, output_keys
 from apps.face_align.dataset import Found, Item, find
 from apps.face_align.images import MAX_PIXELS
-from apps.face_align.manifest import PASSING, STATUSES, WRITE_ERROR, Row, from_csv, from_json
+from apps.face_align.manifest import DECODE_ERROR, PASSING, STATUSES, WRITE_ERROR, Row, from_csv, from_json
 from apps.face_align.params import Params
-from core import ConfigError, FunctionExecutor, InputError, RetryPolicy, open_storage
+from core import ConfigError, FunctionExecutor, InputError, RetryPolicy, TaskError, open_storage
 
 MANIFEST = "manifest.csv"
 RESULTS = (MANIFEST, "manifest.parquet", "contact-sheet.png", "report.html", "result.json")
@@ -33,8 +32,8 @@ SECONDS_PER_PIXEL = 2.6e-7
 PIXELS_PER_BYTE = {".jpg": 5.0, ".jpeg": 5.0, ".webp": 8.0, ".png": 0.7}
 """Pixels that a byte of a file stands for, about; 0.33 for formats without compression."""
 
-RETRIES = RetryPolicy(retries=6, retry_on=(ConnectionError,), backoff=1.0)
-"""For a storage that is away for a minute."""
+RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
+"""For workers that die, and for a storage that is away for longer than its client tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +108,7 @@ def align(source: str | os.PathLike[str], destination: str | os.PathLike[str], *
     return result
 
 
-def plan(
-    source: str, destination: str, params: Params, executor: FunctionExecutor, *, overwrite: bool = False
-) -> Plan:
+def plan(source: str, destination: str, params: Params, executor: FunctionExecutor, *, overwrite: bool = False) -> Plan:
     """List a source, take out what is done, and form batches of the rest; writes nothing.
 
     Raises
@@ -149,14 +146,12 @@ def check_collisions(items: Iterable[Item], destination: str, params: Params) ->
         if item.fault:
             continue
         key = output_keys(item.name, params, 1)[0]
-        # Of how many faces an image has, only the images know, so that every number is taken.
-        place = re.sub(r"\.face\d+(\.\w+)?$", r".face*\1", key) if params.select == "all" else key
-        if place in owners:
+        if key in owners:
             raise InputError(
-                f"{item.name} and {owners[place]} would both write {key}; nothing was written; rename one, align them "
+                f"{item.name} and {owners[key]} would both write {key}; nothing was written; rename one, align them "
                 "separately, or choose another --format"
             )
-        owners[place] = item.name
+        owners[key] = item.name
         if f"{base}/{key}" in inputs:
             raise InputError(f"{item.name} would write over an input, {base}/{key}; choose another --output")
 
@@ -183,7 +178,10 @@ def _kept(target: Any, items: Sequence[Item], job: Job) -> Iterator[Row]:
     for item in items:
         known = rows.get(item.name, [])
         if known and all(
-            item.etag and row.etag == item.etag and row.status not in PASSING and (not row.output or row.output in there)
+            item.etag
+            and row.etag == item.etag
+            and row.status not in PASSING
+            and (not row.output or row.output in there)
             for row in known
         ):
             yield from known
@@ -233,15 +231,37 @@ def run(planned: Plan, executor: FunctionExecutor, *, started: float | None = No
     started = time.perf_counter() if started is None else started
     seconds: Counter[str] = Counter()
     rows = list(planned.kept)
-    if planned.batches:
-        futures = executor.map(
-            align_batch, planned.batches, extra_args=(planned.job,), batch_size=1, retries=RETRIES, durable=False
-        )
-        for done in futures.results():
-            rows.extend(done.rows)
-            seconds.update(done.seconds)
+    fatal: list[Item] = []
+    for batch, done in _done(planned.batches, planned.job, executor):
+        if isinstance(done, TaskError):
+            fatal.extend(batch.items)
+            continue
+        rows.extend(done.rows)
+        seconds.update(done.seconds)
+    # An image that ends its worker has taken its batch-mates with it; alone it harms nobody.
+    for batch, done in _done([_batch([item], planned.job) for item in fatal], planned.job, executor):
+        if isinstance(done, TaskError):
+            item = batch.items[0]
+            reason = f"aligning it ended the worker: {str(done).splitlines()[0]}"
+            rows.append(Row(item.name, item.etag, DECODE_ERROR, reason=reason, parameters=planned.job.fingerprint))
+            continue
+        rows.extend(done.rows)
+        seconds.update(done.seconds)
     rows.sort(key=lambda row: (row.key, row.face))
     return Result(planned, tuple(rows), dict(seconds), time.perf_counter() - started, executor.workers)
+
+
+def _done(todo: Sequence[Batch], shared: Job, executor: FunctionExecutor) -> Iterator[tuple[Batch, Done | TaskError]]:
+    """Align batches; yields what each returned, or how its worker ended."""
+    if not todo:
+        return
+    futures = executor.map(align_batch, todo, extra_args=(shared,), batch_size=1, retries=RETRIES, durable=False)
+    for position, (batch, future) in enumerate(zip(todo, futures, strict=True)):
+        try:
+            yield batch, future.result()
+        except TaskError as error:
+            yield batch, error
+        futures.release(position)
 
 
 def failed_writes(result: Result) -> int:

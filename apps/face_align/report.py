@@ -41,7 +41,7 @@ LABELS = {
     "read_error": "could not be read",
     "write_error": "could not be written",
 }
-STAGES = ("decode", "detect", "landmarks", "warp", "encode", "storage")
+STAGES = ("start", "decode", "detect", "landmarks", "warp", "encode", "storage")
 LICENCE = (
     "The packaged landmark models were trained on the iBUG 300-W faces, whose licence excludes commercial use; so "
     "does theirs. With --landmark-model another can be used."
@@ -99,7 +99,10 @@ def plan_text(figures: dict[str, Any]) -> str:
     """Return the text that --dry-run prints."""
     return _aligned(
         [
-            ("Images", f"{figures['images']:,} ({figures['bytes'] / 1e6:,.1f} MB), {figures['ignored_files']:,} other files"),
+            (
+                "Images",
+                f"{figures['images']:,} ({figures['bytes'] / 1e6:,.1f} MB), {figures['ignored_files']:,} other files",
+            ),
             ("To align", f"{figures['to_align']:,}; {figures['kept_from_earlier']:,} kept from earlier runs"),
             ("Batches", f"{figures['batches']:,} on {figures['workers']} workers"),
             ("CPU time", f"about {figures['cpu_seconds']:,.1f} s, guessed from the files' sizes"),
@@ -136,6 +139,8 @@ def publish(result: Result) -> dict[str, Any]:
         target.put("manifest.parquet", parquet)
     if sheet:
         target.put("contact-sheet.png", sheet)
+    else:
+        target.delete(["contact-sheet.png"])
     target.put("report.html", html(result, figures, sheet).encode())
     target.put("result.json", (json.dumps(figures, indent=2) + "\n").encode())
     target.put(MANIFEST, to_csv(result.rows))
@@ -153,8 +158,10 @@ def contact_sheet(target: Any, rows: Sequence[Row], size: int) -> bytes:
     if not images:
         return b""
     columns = min(len(images), SHEET_WIDTH // (_CELLS[0] + _GAP))
-    while columns > 1 and math.ceil(len(images) / (columns - 1)) * (columns - 1) <= SHEET_CROPS and (
-        SHEET_WIDTH // (columns - 1) - _GAP <= min(_CELLS[1], size)
+    while (
+        columns > 1
+        and math.ceil(len(images) / (columns - 1)) * (columns - 1) <= SHEET_CROPS
+        and (SHEET_WIDTH // (columns - 1) - _GAP <= min(_CELLS[1], size))
     ):
         columns -= 1
     cell = max(16, min(_CELLS[1], size, SHEET_WIDTH // columns - _GAP))
@@ -207,10 +214,12 @@ def _sections(result: Result, figures: dict[str, Any]) -> list[Section]:
     cpu, now = figures["cpu_seconds"], figures["aligned_now"]
     if now:
         total = sum(cpu.values()) or 1.0
-        rows = [[name, f"{cpu[name]:.2f}", f"{1e3 * cpu[name] / now:.2f}", f"{cpu[name] / total:.0%}"] for name in STAGES]
+        rows = [
+            [name, f"{cpu[name]:.2f}", f"{1e3 * cpu[name] / now:.2f}", f"{cpu[name] / total:.0%}"] for name in STAGES
+        ]
         sections.append(
             Table("CPU time", ["stage", "seconds", "ms an image", "share"], rows,
-                  "Storage is what the other stages leave: requests, checksums, waiting threads.")
+                  "Start is loading the models, once a worker. Storage is what the other stages leave: requests and checksums.")
         )  # fmt: skip
     failures = [row for row in result.rows if row.reason]
     if failures:

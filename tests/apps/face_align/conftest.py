@@ -36,7 +36,7 @@ def batch(tmp_path: Path) -> Batch:
         folder = tmp_path / "photographs"
         (folder / "a").mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            image = demo.variant(demo.portrait(), angle=3.0 * number - 9)
+            image = demo.variant(demo.portrait(), angle=number - 9.0)
             cv2.imwrite(str(folder / f"a/{number:02d}.png"), image)
         for name, content in files.items():
             (folder / name.replace("__", ".")).write_bytes(content)
