@@ -99,11 +99,13 @@ def worker_resource(build: Callable[..., Any] | None = None, *, keep: int = 2) -
         How many a process keeps. The one unused for longest is dropped first, and closed if it has a ``close``
         method. What a process inherits by a fork is left alone and made anew.
     """
-    if isinstance(keep, bool) or not isinstance(keep, int) or keep < 1:
+    if keep < 1 or keep != int(keep) or isinstance(keep, bool):
         raise ConfigError(f"keep must be a whole number of at least 1, not {keep!r}")
-    if build is None:
-        return lambda function: worker_resource(function, keep=keep)
-    return WorkerResource(build, keep, os.urandom(8).hex())
+
+    def declare(function: Callable[..., Any]) -> WorkerResource[..., Any]:
+        return WorkerResource(function, keep, os.urandom(8).hex())
+
+    return declare if build is None else declare(build)
 
 
 def shared_file(name: str, write: Callable[[BinaryIO], object]) -> Path:
@@ -135,8 +137,8 @@ def shared_file(name: str, write: Callable[[BinaryIO], object]) -> Path:
                 return _written(folder / name, write)
         except PermissionError:
             continue
-        except OSError as error:
-            if error.errno is None or folder is folders[-1]:
+        except OSError:
+            if folder is folders[-1]:
                 raise
     places = " or ".join(map(str, folders))
     raise ConfigError(f"cannot write to {places}; set {CACHE_VARIABLE} to a folder that can be written")

@@ -83,9 +83,8 @@ def body(session: _cli.Session, argv: Sequence[str]) -> int:
         figures = report.publish(result)
     _show(figures, report.terminal, flags)
     if not (flags.json or flags.quiet):
-        print(
-            f"\nReport: {figures['destination'].removeprefix('file://')}/report.html (beside it: manifest, contact sheet)"
-        )
+        place = figures["destination"].removeprefix("file://")
+        print(f"\nReport: {place}/report.html (beside it: manifest, contact sheet)")
     unwritten = job.failed_writes(result)
     if unwritten:
         print(f"{PROGRAM}: {unwritten} crops could not be written; the report says why", file=sys.stderr)

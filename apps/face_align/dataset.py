@@ -164,7 +164,7 @@ def _one_archive(address: str, several: bool) -> list[Item]:
 def _members(storage: Any, info: Any, folder: str) -> list[Item]:
     """List an archive; one that is damaged is one item with a fault, after those found before the damage."""
     items: list[Item] = []
-    stream = io.BufferedReader(_Ranges(storage, info), _BUFFER)
+    stream: Any = io.BufferedReader(_Ranges(storage, info), _BUFFER)
     member = _zip_members if info.key.lower().endswith(".zip") else _tar_members
     try:
         for name, start, size, packing, checksum in member(stream):
@@ -175,7 +175,7 @@ def _members(storage: Any, info: Any, folder: str) -> list[Item]:
     return items
 
 
-def _zip_members(stream: io.BufferedReader) -> Iterator[tuple[str, int, int, str, int]]:
+def _zip_members(stream: Any) -> Iterator[tuple[str, int, int, str, int]]:
     packings = {zipfile.ZIP_STORED: "zip-stored", zipfile.ZIP_DEFLATED: "zip-deflated"}
     with zipfile.ZipFile(stream) as archive:
         for info in archive.infolist():
@@ -185,7 +185,7 @@ def _zip_members(stream: io.BufferedReader) -> Iterator[tuple[str, int, int, str
             yield info.filename, info.header_offset, info.compress_size, packing, info.CRC
 
 
-def _tar_members(stream: io.BufferedReader) -> Iterator[tuple[str, int, int, str, int]]:
+def _tar_members(stream: Any) -> Iterator[tuple[str, int, int, str, int]]:
     with tarfile.open(fileobj=stream, mode="r:") as archive:
         for info in archive:
             if info.isreg():

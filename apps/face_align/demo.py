@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from apps.face_align.geometry import Image
 from core import ConfigError
@@ -35,7 +37,7 @@ def photographs() -> Path:
 
 def portrait() -> Image:
     """Return the portrait's head and shoulders, uint8 (300, 300, 3), BGR."""
-    return np.asarray(cv2.imread(str(photographs() / PORTRAIT))[_HEAD], np.uint8)
+    return np.asarray(cv2.imread(str(photographs() / PORTRAIT)), np.uint8)[_HEAD]
 
 
 def variant(image: Image, *, angle: float = 0.0, scale: float = 1.0, flip: bool = False, gain: float = 1.0) -> Image:
@@ -73,5 +75,5 @@ def write_demonstration(folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
-def _encoded(extension: str, image: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def _encoded(extension: str, image: NDArray[Any]) -> bytes:
     return cv2.imencode(extension, image)[1].tobytes()

@@ -51,7 +51,7 @@ def decode(content: bytes, max_side: int | None = None) -> Image:
     Parameters
     ----------
     content : bytes
-        JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or PNM; gray, colour, CMYK, with or without alpha, 8 or 16 bits.
+        JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF, JPEG 2000 or PNM; gray, colour or CMYK, with alpha or not, 8 or 16 bits.
     max_side : int, optional
         Pixels a side; larger images are reduced, as early as their format allows.
 

@@ -6,17 +6,16 @@ import bz2
 import hashlib
 from collections.abc import Callable
 from dataclasses import fields
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from apps.face_align.aligner import Aligner, Box, Detect, Predict
-from apps.face_align.geometry import ANCHORS, Image, Points
+from apps.face_align.aligner import Aligner, Detect
+from apps.face_align.geometry import ANCHORS
 from apps.face_align.params import Params
 from apps.face_align.trees import ModelFormatError, Trees, parse
 from core import ConfigError, InputError, open_storage, shared_file, worker_resource

@@ -43,8 +43,8 @@ class Params:
     )  # fmt: skip
     skip_multi: bool = setting(False, switch, "true or false", "crop nothing from images with several faces")
     format: str = setting(
-        "keep", choice(*FORMATS), f"one of {', '.join(FORMATS)}", "format of the crops: keep (the input's), png, jpg, webp",
-        "NAME",
+        "keep", choice(*FORMATS), f"one of {', '.join(FORMATS)}",
+        "format of the crops: keep (the input's), png, jpg, webp", "NAME",
     )  # fmt: skip
     quality: int = setting(
         95, whole(1, 100), "a whole number from 1 to 100", "quality of JPEG and WebP crops", "PERCENT"

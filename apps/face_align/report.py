@@ -120,7 +120,8 @@ def terminal(figures: dict[str, Any]) -> str:
     if figures["kept_from_earlier"]:
         lines.append(("  of these, from earlier", f"{figures['kept_from_earlier']:,}"))
     cpu = sum(figures["cpu_seconds"].values())
-    took = f"{figures['wall_seconds']:.2f} s, {cpu:.2f} CPU s in {figures['batches']} batches on {figures['workers']} workers"
+    took = f"{figures['wall_seconds']:.2f} s, {cpu:.2f} CPU s in {figures['batches']} batches"
+    took += f" on {figures['workers']} workers"
     return _aligned([*lines, ("Crops", f"{figures['crops']:,} in {figures['destination']}"), ("Took", took)])
 
 
@@ -130,7 +131,7 @@ def _aligned(lines: Sequence[tuple[str, str]]) -> str:
 
 
 def publish(result: Result) -> dict[str, Any]:
-    """Write the results beside the crops, the manifest last, then remove the commits it replaces; returns the figures."""
+    """Write the results beside the crops, the manifest last; remove the commits it replaces; return the figures."""
     target = storage_at(result.plan.job.destination)
     figures = result_object(result)
     sheet = contact_sheet(target, result.rows, result.plan.job.params.size)
@@ -203,7 +204,10 @@ def html(result: Result, figures: dict[str, Any], sheet: bytes) -> str:
         f"fanfold {__version__}, Python {figures['versions']['python']}, OpenCV {figures['versions']['opencv']}, "
         f"dlib {figures['versions']['dlib']}. Parameters {figures['parameters']}, landmark model {figures['model']}."
     )
-    lead = f"{counts['ok']:,} of {images:,} images of {figures['source']} have a face, aligned in {figures['destination']}."
+    lead = (
+        f"{counts['ok']:,} of {images:,} images of {figures['source']} have a face, aligned in "
+        f"{figures['destination']}."
+    )
     return page("Aligned faces", lead, cards, pictures, _sections(result, figures), footer)
 
 
@@ -219,7 +223,7 @@ def _sections(result: Result, figures: dict[str, Any]) -> list[Section]:
         ]
         sections.append(
             Table("CPU time", ["stage", "seconds", "ms an image", "share"], rows,
-                  "Start is loading the models, once a worker. Storage is what the other stages leave: requests and checksums.")
+                  "Start is loading the models, once a worker. Storage is the rest: requests and checksums.")
         )  # fmt: skip
     failures = [row for row in result.rows if row.reason]
     if failures:

@@ -157,7 +157,7 @@ def _integers(content: Image) -> Ints:
         jumps = [np.append(np.minimum(places[:end] + (heads & 15), end), end)]
         while 2 ** (len(jumps) - 1) < _STRIDE:
             jumps.append(jumps[-1].take(jumps[-1]))
-        stride, position, walked = memoryview(jumps.pop()), 0, []
+        stride, position, walked = jumps.pop().data, 0, []
         while position < end:
             walked.append(position)
             position = stride[position]
