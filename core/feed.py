@@ -36,12 +36,12 @@ class Feed:
                 self._want = count
                 self._changed.notify()
 
-    def stop(self) -> None:
+    def stop(self, error: BaseException | None = None) -> None:
         """Read no further, and wait for nothing: the generator may be waiting itself."""
         with self._changed:
             if not self.exhausted:
                 self._stopped = self.exhausted = True
-                self._futures.finish(CancelledError("the job was cancelled before its input had ended"))
+                self._futures.finish(error or CancelledError("the job was cancelled before its input had ended"))
             self._changed.notify()
 
     def _read(self) -> None:

@@ -107,11 +107,27 @@ class Future(BaseFuture[Any]):
         return self._cancel((PENDING,)) or self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
 
     def _cancel(self, states: tuple[str, ...]) -> bool:
-        if not self._end(states, CANCELLED_AND_NOTIFIED, "add_cancelled"):
+        with _transition:
+            quiet = self._bell is None
+            if quiet and not self._change(states, CANCELLED_AND_NOTIFIED, None, None):
+                return False
+        if not quiet and not self._end(states, CANCELLED_AND_NOTIFIED, "add_cancelled"):
             return False
         if self._owner is not None:
             self._owner.notice_cancel()
         return True
+
+    def done(self) -> bool:
+        """Return whether the task has ended."""
+        return self._state in _ended
+
+    def cancelled(self) -> bool:
+        """Return whether the task was cancelled."""
+        return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
+
+    def running(self) -> bool:
+        """Return whether a worker has the task."""
+        return self._state == RUNNING
 
     def set_running_or_notify_cancel(self) -> bool:
         """Mark as running, as ``concurrent.futures`` executors do."""

@@ -209,6 +209,11 @@ class DirectRun(Run):
         self._items = ()
         super().close()
 
+    def stop_input(self, error: BaseException) -> None:
+        """Read no more input; who iterates the futures gets the error at their end."""
+        if self._feed is not None:
+            self._feed.stop(error)
+
     def stop(self) -> None:
         """Read no more input and cancel everything that has not ended."""
         if self._feed is not None:

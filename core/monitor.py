@@ -38,7 +38,8 @@ class Monitor:
         self._runs: deque[Run] = deque()
         self._batches: dict[int, Batch] = {}
         self._ids = itertools.count()
-        self._closing = False
+        self._closing = self._ended = False
+        self._gate = threading.Lock()
         self._failure: BaseException | None = None
         self._driving = False
         self._thread: threading.Thread | None = None
@@ -56,7 +57,10 @@ class Monitor:
 
     def command(self, action: Callable[[], None]) -> None:
         """Have the loop do something. Called from any thread."""
-        self._commands.append(action)
+        with self._gate:
+            if self._ended and self._failure is None:
+                raise RuntimeError("the executor has been shut down")
+            self._commands.append(action)
         if self.backend.inline:
             self._drive()
         else:
@@ -122,8 +126,12 @@ class Monitor:
                 )
 
     def _obey(self) -> None:
-        while self._commands:
-            self._commands.popleft()()
+        while True:
+            try:
+                action = self._commands.popleft()
+            except IndexError:  # another thread may take the last one
+                break
+            action()
         if self._failure is not None:
             self._fail_all(self._failure)
 
@@ -137,8 +145,10 @@ class Monitor:
                 self._fill()
                 if self.backend.inline and not self._batches and not self._commands:
                     return
-                if self._closing and not self._runs and not self._commands:
-                    break
+                with self._gate:
+                    if self._closing and not self._runs and not self._commands:
+                        self._ended = True
+                        break
                 for reply in self.backend.poll(self._patience()):
                     self._handle(reply)
                 for run in list(self._runs):
@@ -151,8 +161,9 @@ class Monitor:
             self._batches.clear()
             raise
         except BaseException as error:
-            self._failure = error
-            self._fail_all(error)
+            with self._gate:
+                self._failure = error
+            self._obey()
         finally:
             self._driving = False
             if not self.backend.inline:
@@ -163,9 +174,9 @@ class Monitor:
         error = cause if isinstance(cause, FanfoldError) else FanfoldError(f"the executor broke: {cause!r}")
         error.__cause__ = cause if error is not cause else cause.__cause__
         for run in list(self._runs):
+            run.stop_input(error)
             for future in run.futures.made:
                 future.settle(None, error)
-            run.futures.finish(error if run.total is None else None)
         self._runs.clear()
 
     def _patience(self) -> float | None:

@@ -125,6 +125,9 @@ class Run:
         """Let go of inputs and results once every task has ended: whoever wants results has the futures."""
         self.futures = FutureList(self.job_id)
 
+    def stop_input(self, error: BaseException) -> None:
+        """Read no more input."""
+
     def leave(self) -> None:
         """Part from the job because its executor closes."""
 

@@ -87,6 +87,9 @@ class _Tee(io.TextIOBase):
     def writable(self) -> bool:
         return True
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return getattr(self._stream, "encoding", None) or "utf-8"
@@ -97,7 +100,7 @@ def _surroundings(call: Call) -> Iterator[_Log]:
     """Give a batch the job's environment variables, and standard streams that are listened to."""
     before = {name: os.environ.get(name) for name, _ in call.env}
     os.environ.update(call.env)
-    if call.folder is not None and call.folder != os.getcwd():
+    if call.folder is not None:
         with contextlib.suppress(OSError):
             os.chdir(call.folder)
     log, streams = _Log(), (sys.stdout, sys.stderr)

@@ -34,11 +34,11 @@ TALK_DAYS = 1080
 TALK_MODEL = GBM(drift=-0.00022513546014255100, volatility=0.0121678341323272)
 """The published notebook's constants as they stand, the drift being that of the exponent.
 
-By the notebook's text the drift is ``u - var^2 / 2``. With the standard deviation for `var` that takes half the variance
-off a mean of log returns, which needs no such correction; with the variance it takes off next to nothing (1e-8). The
-constants cannot tell which was done, and as they stand they repeat the published picture best: of 100,000 forecasts most
-fall at $130 after 540 days (standard deviation of the highest bin over seeds $4), 2,475 of them in one bin (30). With
-half the variance added back that is $135, with it taken off once more $126.
+By the notebook's text the drift is ``u - var^2 / 2``. With the standard deviation for `var` that takes half the
+variance off a mean of log returns, which needs no such correction; with the variance it takes off next to nothing
+(1e-8). The constants cannot tell which was done, and as they stand they repeat the published picture best: of 100,000
+forecasts most fall at $130 after 540 days (standard deviation of the highest bin over seeds $4), 2,475 of them in one
+bin (30). With half the variance added back that is $135, with it taken off once more $126.
 """
 
 

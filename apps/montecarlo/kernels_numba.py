@@ -3,8 +3,8 @@
 The generator is passed in, so the same stream is consumed in the same order, and every operation is the plain IEEE one
 that numpy does; `fastmath` would break that.
 
-A worker that loads the compiled loop from numba's cache takes 0.3 s for it and reaches 150 MB, more than half of which is
-mapped from the files of numba and LLVM and shared between workers; one that has to compile it takes 3 s and reaches
+A worker that loads the compiled loop from numba's cache takes 0.3 s for it and reaches 150 MB, more than half of which
+is mapped from the files of numba and LLVM and shared between workers; one that has to compile it takes 3 s and reaches
 200 MB. With numpy alone workers stay below 60 MB.
 """
 

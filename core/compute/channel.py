@@ -57,7 +57,6 @@ class Channel:
         self._files: dict[int, tuple[int, int]] = {}
         self._free: list[int] = []
         self._next = 0
-        self._mapped: set[int] = set()
         self._mappable = min(MAPPED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._released: deque[int] = deque()
 
@@ -213,12 +212,13 @@ class Channel:
         for size in sizes:
             views.append(whole[offset : offset + size])
             offset += -(-size // _ALIGN) * _ALIGN
-        if len(self._mapped) >= self._mappable:
+        if len(_mappings) >= self._mappable:
             views = [bytearray(view) for view in views]
             self._released.append(ident)
             return views
-        self._mapped.add(ident)
-        weakref.finalize(mapping, _unmapped, weakref.ref(self), ident).atexit = False
+        mark = object()
+        _mappings.add(mark)
+        weakref.finalize(mapping, _unmapped, weakref.ref(self), ident, mark).atexit = False
         return views
 
     def drain(self) -> list[list[Buffer]]:
@@ -249,6 +249,8 @@ class Channel:
 
     def close(self) -> None:
         """Close the socket and every shared file that this end owns; what is mapped stays readable."""
+        with contextlib.suppress(OSError):  # a process forked from this one may hold the socket too
+            self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
         for descriptor, _ in self._files.values():
             os.close(descriptor)
@@ -259,8 +261,12 @@ class Channel:
         self._free.clear()
 
 
-def _unmapped(reference: weakref.ref[Channel], ident: int) -> None:
+_mappings: set[object] = set()
+"""One mark for each shared file that this process keeps mapped, through whichever channel it came."""
+
+
+def _unmapped(reference: weakref.ref[Channel], ident: int, mark: object) -> None:
+    _mappings.discard(mark)
     channel = reference()
     if channel is not None:
-        channel._mapped.discard(ident)
         channel._released.append(ident)

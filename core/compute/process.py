@@ -321,6 +321,11 @@ class ProcessBackend:
             worker.pid, worker.baseline = number, _resident(number)
         else:
             worker.status = number
+            if worker.lost_at == math.inf:  # a process that its task left behind may hold the socket open
+                self._read(worker)
+            if worker.lost_at == math.inf:
+                self._selector.unregister(worker.channel)
+                worker.lost_at = time.monotonic()
 
     def _watch(self, now: float) -> None:
         for worker in list(self._workers.values()):
@@ -436,6 +441,8 @@ class ProcessBackend:
             _release(worker)
         self._workers.clear()
         if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
             self._control.close()
             _reap(self._zygote)
         self._selector.close()

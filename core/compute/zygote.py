@@ -239,7 +239,11 @@ def _live(channel_end: int, token_end: int, slot_file: int) -> None:
         if held != number:
             continue  # the driver took this batch back
         SLOT.pack_into(slot, 0, number, -1, 0.0)
-        channel.send(_answer(calls, number, call_hash, job_id, task_ids, attempt, meta, durable, segments[2:], mark))
+        answer = _answer(calls, number, call_hash, job_id, task_ids, attempt, meta, durable, segments[2:], mark)
+        if not in_worker():
+            os._exit(0)  # a child that the task forked, and that came back from the function
+        channel.send(answer)
+        del answer
         del segments, request
 
 

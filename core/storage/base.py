@@ -63,7 +63,9 @@ class Storage(Protocol):
         """Release connections."""
 
 
+_FSSPEC = "core.storage.fsspec:FsspecStorage"
 _DRIVERS = {
+    **dict.fromkeys(("abfs", "az", "ftp", "gcs", "gs", "hdfs", "sftp", "smb", "webdav"), _FSSPEC),
     "cos": "core.storage.s3:S3Storage",
     "file": "core.storage.local:LocalStorage",
     "http": "core.storage.http:HttpStorage",
@@ -91,9 +93,9 @@ def open_storage(address: str) -> Storage:
     scheme, separator, _ = address.partition("://")
     if not separator:
         scheme = "file"
-    driver = _DRIVERS.get(scheme)
+    driver = _FSSPEC if scheme.startswith("fsspec+") else _DRIVERS.get(scheme)
     if driver is None:
-        known = ", ".join(f"{name}://" for name in sorted(_DRIVERS))
+        known = ", ".join(f"{name}://" for name in [*sorted(_DRIVERS), "fsspec+PROTOCOL"])
         raise ConfigError(f"no storage driver for {scheme}:// (in {address!r}); known: {known}")
     module, _, name = driver.partition(":")
     storage: Storage = getattr(import_module(module), name)(address)

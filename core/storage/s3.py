@@ -10,12 +10,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from core.errors import StorageError, StorageUnavailable
+from core.errors import StorageError
 from core.storage.base import Chunk, check_key, check_range, object_changed
-from core.storage.s3_client import md5, threads
+from core.storage.s3_client import crc32, threads
 from core.storage.s3_errors import Damaged
 from core.storage.s3_listing import listed, walked
-from core.storage.s3_requests import NONCE, Body, Bucket, agrees, tag_is_md5, tag_of
+from core.storage.s3_requests import NONCE, Body, Bucket, agrees, damaged, is_checked, tag_is_md5, tag_of
 from core.storage.s3_upload import cut, upload
 from core.types import MiB, ObjectInfo
 
@@ -30,11 +30,13 @@ DELETE_AT_ONCE = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """An answer to a read: its body, or None if that is too long for one request."""
+    """An answer to a read: its body, or if that is too long for one request its first part."""
 
-    data: bytes | None
+    data: bytes
     tag: str
     total: int
+    whole: bool
+    md5: bool
 
 
 class S3Storage(Bucket):
@@ -67,22 +69,21 @@ class S3Storage(Bucket):
         if end is not None and end <= start:
             return self._nothing(key, etag)
         answer = self.attempt(key, lambda: self._read(key, start, end, etag))
-        if answer.data is not None:
+        if answer.whole:
             return answer.data
         stop = answer.total if end is None else min(end, answer.total)
-        tag = etag or answer.tag
-        ranges = [(at, min(at + PART, stop)) for at in range(start, stop, PART)]
+        ranges = [(at, min(at + PART, stop)) for at in range(start + len(answer.data), stop, PART)]
         pool = threads(os.getpid())
-        parts = [pool.submit(self.get, key, *range_, etag=tag) for range_ in ranges]
+        parts = [pool.submit(self.get, key, *range_, etag=answer.tag) for range_ in ranges]
         try:
-            data = b"".join(part.result() for part in parts)
+            data = b"".join([answer.data, *(part.result() for part in parts)])
         finally:
             for part in parts:
                 part.cancel()
         if len(data) != stop - start:
             raise object_changed(self.address, key)
-        if len(data) == answer.total:
-            self._verify(answer.tag, data, key)
+        if len(data) == answer.total and answer.md5 and not agrees(answer.tag, data):
+            raise damaged(self.address, key)
         return data
 
     def get_stream(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
@@ -151,31 +152,23 @@ class S3Storage(Bucket):
     def _read(self, key: str, start: int, end: int | None, etag: str) -> _Answer:
         response = self.open(key, start, end, etag)
         if response is None:
-            return _Answer(b"", etag, 0)
+            return _Answer(b"", etag, 0, True, False)
         tag, length = tag_of(response), int(response["ContentLength"])
-        whole = "ContentRange" not in response
-        total = length if whole else int(response["ContentRange"].rpartition("/")[2])
+        total = int(response.get("ContentRange", f"/{length}").rpartition("/")[2])
+        whole = length <= LARGE
         with closing(response["Body"]) as body:
-            if length > LARGE:
-                return _Answer(None, tag, total)
-            data: bytes = body.read()
-        if len(data) != length:
+            data: bytes = body.read() if whole else body.read(PART)
+        if len(data) != (length if whole else PART):
             raise Damaged(f"{len(data)} bytes of {length}")
-        if length == total and tag_is_md5(response) and not agrees(tag, data):
+        md5 = tag_is_md5(response)
+        if length == total and whole and md5 and not is_checked(response) and not agrees(tag, data):
             raise Damaged("the body does not have the checksum that its tag is")
         count = len(data)
         self.bytes_in += count
-        return _Answer(data, tag, total)
-
-    def _verify(self, tag: str, data: bytes, key: str) -> None:
-        if not agrees(tag, data) and tag_is_md5(self.describe(key)):
-            raise StorageUnavailable(
-                f"object {key!r} of {self.address} arrived damaged: it does not have the checksum that its tag is; "
-                "read it again"
-            )
+        return _Answer(data, tag, total, whole, md5)
 
     def _put_whole(self, key: str, data: bytes, nonce: str, if_absent: bool) -> ObjectInfo:
-        options: dict[str, Any] = {**self.names(key), "Body": data, "ContentMD5": md5(data)}
+        options: dict[str, Any] = {**self.names(key), "Body": data, "ChecksumCRC32": crc32(data)}
         if if_absent:
             options |= {"IfNoneMatch": "*", "Metadata": {NONCE: nonce}}
         written = self.write(key, nonce, if_absent, lambda: self.client.put_object(**options))

@@ -6,12 +6,13 @@ import hashlib
 import io
 import os
 import re
+import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from core.errors import StorageError, StorageUnavailable
 from core.storage.base import exists_already, object_changed
-from core.storage.s3_client import Connection, connection, parse
+from core.storage.s3_client import Connection, connection, header_of, parse
 from core.storage.s3_errors import Damaged, is_ambiguous, is_gone, is_past_end, is_precondition
 from core.storage.s3_listing import Page
 from core.types import ObjectInfo
@@ -141,8 +142,12 @@ class Body(io.RawIOBase):
         self._tag = tag_of(response)
         self._body: Any = response["Body"]
         self._left = int(response["ContentLength"])
-        whole = start == 0 and end is None and tag_is_md5(response)
-        self._digest = hashlib.md5(usedforsecurity=False) if whole else None
+        whole = start == 0 and end is None
+        # Kept here rather than by boto3, whose sum ends with the connection.
+        self._checksum = str(response.get("ChecksumCRC32", "-")) if whole else "-"
+        self._sum = 0
+        md5 = whole and "-" in self._checksum and tag_is_md5(response)
+        self._digest = hashlib.md5(usedforsecurity=False) if md5 else None
 
     def readable(self) -> bool:
         """Return True."""
@@ -158,19 +163,23 @@ class Body(io.RawIOBase):
         self._left -= count
         self._position += count
         self._storage.bytes_in += count
+        if "-" not in self._checksum:
+            self._sum = zlib.crc32(data, self._sum)
         if self._digest is not None:
             self._digest.update(data)
-            if self._left == 0 and self._digest.hexdigest() != self._tag:
-                raise StorageUnavailable(
-                    f"object {self._key!r} of {self._storage.address} arrived damaged: it does not have the checksum "
-                    "that its tag is; read it again"
-                )
+        if self._left == 0 and not self._is_sound():
+            raise damaged(self._storage.address, self._key)
         return count
 
     def close(self) -> None:
         """Give the connection back."""
         self._body.close()
         super().close()
+
+    def _is_sound(self) -> bool:
+        if self._digest is not None:
+            return self._digest.hexdigest() == self._tag
+        return "-" in self._checksum or header_of(self._sum) == self._checksum
 
     def _read(self, most: int) -> bytes:
         from botocore.exceptions import BotoCoreError
@@ -193,6 +202,20 @@ class Body(io.RawIOBase):
         if not data:
             raise Damaged("the body ended early")
         return data
+
+
+def damaged(address: str, key: str) -> StorageUnavailable:
+    """Return the error for a body that is not what was stored, when it is too late to repeat the request."""
+    return StorageUnavailable(
+        f"object {key!r} of {address} arrived damaged: it does not have the checksum it was stored with; read it again"
+    )
+
+
+def is_checked(response: dict[str, Any]) -> bool:
+    """Whether boto3 compares the body, when all of it was read, with a checksum in the answer."""
+    from botocore.httpchecksum import StreamingChecksumBody
+
+    return isinstance(response["Body"], StreamingChecksumBody)
 
 
 def tag_of(answer: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.errors import FanfoldError
 from core.storage.base import Chunk, pieces
-from core.storage.s3_client import md5, threads
+from core.storage.s3_client import crc32, threads
 from core.storage.s3_requests import NONCE, Bucket, tag_of
 from core.types import MiB, ObjectInfo
 
@@ -50,13 +50,14 @@ def upload(bucket: Bucket, key: str, parts: Iterable[bytes], nonce: str, if_abse
     """Write an object from its parts, several at a time; what was sent is thrown away if anything fails."""
     names = bucket.names(key)
     client = bucket.client
-    made = bucket.attempt(key, lambda: client.create_multipart_upload(**names, Metadata={NONCE: nonce}))
+    options = {**names, "Metadata": {NONCE: nonce}, "ChecksumAlgorithm": "CRC32"}
+    made = bucket.attempt(key, lambda: client.create_multipart_upload(**options))
     names["UploadId"] = made["UploadId"]
 
     def send(number: int, body: bytes) -> dict[str, Any]:
-        options = {**names, "PartNumber": number, "Body": body, "ContentMD5": md5(body)}
+        options = {**names, "PartNumber": number, "Body": body, "ChecksumCRC32": crc32(body)}
         sent = bucket.attempt(key, lambda: client.upload_part(**options))
-        return {"PartNumber": number, "ETag": sent["ETag"]}
+        return {"PartNumber": number} | {name: sent[name] for name in ("ETag", "ChecksumCRC32") if name in sent}
 
     pool = threads(os.getpid())
     flying: deque[Future[dict[str, Any]]] = deque()

@@ -120,18 +120,19 @@ def test_tasks_do_not_share_or_change_the_callers_objects(executor):
 
 def test_extra_arguments_and_environment_reach_tasks_and_leave_no_trace(executor):
     before = dict(os.environ)
-    extra_args, extra_env = [10, [1]], {"FLAVOUR": "plum"}
+    extra_args, extra_env = [10, [1]], {"FLAVOUR": "plum", "HOME": "/elsewhere"}
 
     def f(x, y, z):
         z.append(y)
-        return x + y, os.environ["FLAVOUR"]
+        return x + y, os.environ["FLAVOUR"], os.environ["HOME"]
 
     assert executor.map(f, [1, 2], extra_args=extra_args, extra_env=extra_env).results(60) == [
-        (11, "plum"),
-        (12, "plum"),
+        (11, "plum", "/elsewhere"),
+        (12, "plum", "/elsewhere"),
     ]
-    assert executor.map(lambda _: os.environ.get("FLAVOUR"), range(8)).results(60) == [None] * 8
-    assert (extra_args, extra_env) == ([10, [1]], {"FLAVOUR": "plum"})
+    after = executor.map(lambda _: (os.environ.get("FLAVOUR"), os.environ["HOME"]), range(8)).results(60)
+    assert after == [(None, before["HOME"])] * 8
+    assert (extra_args, extra_env) == ([10, [1]], {"FLAVOUR": "plum", "HOME": "/elsewhere"})
     assert dict(os.environ) == before
 
 

@@ -56,6 +56,15 @@ def test_a_forecast_can_be_told_to_look_back_only_so_far() -> None:
     assert backtest_window(prices, 250, 21) != backtest_window(other, 250, 21)
 
 
+def test_windows_with_the_same_past_are_forecast_by_different_paths() -> None:
+    prices = 100 + np.tile(np.arange(10.0), 30)
+
+    one, other = (backtest_window(prices, start, 5, history=100, forecasts=1000) for start in (200, 210))
+
+    assert one.realised == other.realised
+    assert one.median != other.median
+
+
 def test_the_probability_integral_is_the_normal_one_for_a_gbm() -> None:
     prices = walk(300)
     returns = np.diff(np.log(prices[:251]))

@@ -107,6 +107,23 @@ def test_a_gjr_garch_is_found_again() -> None:
     assert abs(found.residuals.mean()) < 1e-12
 
 
+def test_a_gjr_garch_forecast_starts_from_the_variance_that_the_last_day_leaves() -> None:
+    true = GjrGarchFhs(0.0, 3e-6, 0.03, 0.1, 0.88, 1e-4, np.random.default_rng(5).normal(size=4000))
+    returns = simulated(true, 12_000)
+    variance = true.next_variance
+    for shock in returns[:-1].tolist():
+        variance = true.omega + (true.alpha + true.gamma * (shock < 0)) * shock**2 + true.beta * variance
+
+    starts = {}
+    for last in (-0.04, 0.04):
+        found = calibrate("gjr-garch", np.append(returns[:-1], last))
+        assert isinstance(found, GjrGarchFhs)
+        starts[last] = found.next_variance
+
+    assert starts[-0.04] == pytest.approx(true.omega + 0.13 * 0.04**2 + 0.88 * variance, rel=0.25)
+    assert starts[0.04] == pytest.approx(true.omega + 0.03 * 0.04**2 + 0.88 * variance, rel=0.25)
+
+
 def test_stochastic_variance_is_found_again_roughly() -> None:
     found = calibrate("heston", simulated(Heston(2e-4, 0.03, 1.5e-4, 0.0015, -0.6, 1.5e-4), 200_000))
 

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from apps.montecarlo.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
 from apps.montecarlo.exact import UNIT, exponential, row_sums
+from apps.montecarlo.histograms import BINS, Histogram
 from apps.montecarlo.models import GBM, FloatArray, Merton, Model, StudentT
 from apps.montecarlo.refinement import find_targets, refine, refine_blocks
 from apps.montecarlo.simulation import SimulationSpec, merge, observe_blocks, simulate_blocks
@@ -153,6 +154,16 @@ def test_a_second_pass_gives_exact_quantiles(logs: FloatArray, summary: Summary)
 
     exact = [100 * math.exp(np.quantile(logs[SPEC.horizons.index(day)], q)) for day, q in wanted]
     np.testing.assert_allclose(prices, exact, rtol=1e-14)
+
+
+def test_values_are_spread_evenly_over_their_bin() -> None:
+    counts = np.zeros(BINS, dtype=np.int64)
+    counts[BINS // 2] = 4
+
+    one_bin = Histogram(counts, (-BINS / 2.0, BINS / 2.0), 0.0, 1.0)
+
+    assert [one_bin.quantile(q) for q in (0.0, 1 / 3, 0.5, 2 / 3, 1.0)] == pytest.approx([0, 0.375, 0.5, 0.625, 1])
+    assert one_bin.share_below(0.25)[0] == 0.25
 
 
 def test_values_beyond_the_histogram_are_counted_and_bounded_by_the_true_extremes() -> None:

@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from core import FunctionExecutor, open_storage, serialization
+from core import EventLog, FunctionExecutor, Future, open_storage, serialization
 from core.compute.base import DurableRef, Outcome
+from core.config import state_dir
 from core.durable import commit, read_commit
 
 BIG = 300 << 10
@@ -138,6 +140,26 @@ def test_a_job_whose_driver_died_is_taken_up_without_running_again_what_is_commi
     assert {"ran-0", "ran-1", "ran-2"} <= before
     assert list(tmp_path.glob("ran-[012]-2")) == []
     assert list(open_storage(place).list()) == []
+
+
+def test_no_object_log_or_state_of_a_job_shows_a_credential(place, s3_server, tmp_path):
+    def fail(number):
+        raise ValueError(f"number {number}")
+
+    log = tmp_path / "events.jsonl"
+    executor = FunctionExecutor(storage=place, durable=True, workers=2, listeners=(EventLog(log),))
+    futures = executor.map(square, [1, "two", 3], batch_size=1)
+    told = [traceback.format_exception(error) for error in map(Future.exception, futures) if error is not None]
+    told += [traceback.format_exception(executor.call_async(fail, 1).exception(60))]
+    storage = open_storage(place)
+    stored = [storage.get(info.key) for info in storage.list()]
+    kept = [path.read_bytes() for path in state_dir().rglob("*") if path.is_file()]
+    executor.shutdown()
+
+    assert len(stored) > 4
+    seen = b"".join([*stored, *kept, log.read_bytes(), repr((told, executor, futures, vars(storage))).encode()])
+    for secret in (os.environ["AWS_SECRET_ACCESS_KEY"], os.environ["AWS_ACCESS_KEY_ID"]):
+        assert secret.encode() not in seen
 
 
 @pytest.mark.slow

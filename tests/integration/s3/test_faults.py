@@ -53,12 +53,26 @@ def test_a_stream_of_an_object_that_is_replaced_meanwhile_does_not_mix_the_two(t
         stream.read()
 
 
-def test_a_damaged_stream_is_told_at_its_end(through, proxy):
-    through.put("key", CONTENT)
+@pytest.mark.parametrize("checksum", ["crc32", "md5"])
+def test_a_damaged_stream_is_told_at_its_end(through, proxy, checksum):
+    if checksum == "crc32":
+        through.put("key", CONTENT)
+    else:
+        through.client.put_object(**through.names("key"), Body=CONTENT)
+    with through.get_stream("key") as stream:
+        assert stream.read() == CONTENT
     proxy.spoil_first("flipped", "GET")
 
     with through.get_stream("key") as stream, pytest.raises(StorageUnavailable, match="damaged"):
         stream.read()
+
+
+def test_a_body_without_stored_checksum_is_compared_with_its_tag(through, proxy):
+    through.client.put_object(**through.names("key"), Body=CONTENT)
+    proxy.spoil_first("flipped", "GET")
+
+    assert through.get("key") == CONTENT
+    assert proxy.count("GET") == 2
 
 
 def test_an_object_that_always_arrives_damaged_is_an_error(through, proxy, patient):

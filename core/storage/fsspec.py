@@ -1,0 +1,230 @@
+"""Objects of any store that fsspec knows: ``gs://``, ``az://``, ``hdfs://``, ``sftp://``, ``fsspec+zip://`` ..."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, BinaryIO, TypeVar
+
+from core.errors import AccessDenied, ConfigError, FanfoldError, MissingExtra, StorageUnavailable
+from core.storage.base import (
+    Chunk,
+    check_key,
+    check_range,
+    exists_already,
+    not_found,
+    object_changed,
+    pieces,
+)
+from core.storage.s3_listing import Page, walked
+from core.types import MiB, ObjectInfo
+
+IN_MEMORY = 64 * MiB
+"""Streams longer than this wait in a temporary file until they are written."""
+
+T = TypeVar("T")
+
+
+class FsspecStorage:
+    """Objects of a store that fsspec opens, with the credentials that its package finds.
+
+    How safe a put-if-absent is depends on the store: it is exact where its package creates objects exclusively, as
+    those of Google and Azure do.
+
+    Parameters
+    ----------
+    address : str
+        ``PROTOCOL://PLACE``, or ``fsspec+PROTOCOL://PLACE`` for protocols that fanfold has a driver of its own for.
+
+    Raises
+    ------
+    MissingExtra
+        fsspec, or its package for the protocol, is not installed.
+    ConfigError
+        fsspec does not know the protocol, or cannot open the place.
+    """
+
+    def __init__(self, address: str) -> None:
+        scheme, _, place = address.partition("://")
+        if "@" in place.partition("/")[0]:
+            raise ConfigError(f"a {scheme}:// address has no user name or password; see its fsspec package for others")
+        self.address = address.rstrip("/")
+        self._protocol = scheme.removeprefix("fsspec+")
+        self.shared = self._protocol != "memory"
+        self._root = self._fs._strip_protocol(f"{self._protocol}://{place}").rstrip("/")
+        self.requests = self.bytes_in = self.bytes_out = 0
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return FsspecStorage, (self.address,)
+
+    def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
+        """Return bytes ``[start, end)`` of an object."""
+        check_range(start, end)
+        path = self._path(key)
+        info = self._try(key, lambda: self._file(path))
+        if etag and _tag(info) != etag:
+            raise object_changed(self.address, key)
+        stop = info["size"] if end is None else min(end, info["size"])
+        data = self._try(key, lambda: self._fs.cat_file(path, start, stop)) if stop > start else b""
+        # Tagged after reading: a write before or during the read shows.
+        if etag and _tag(self._try(key, lambda: self._file(path))) != etag:
+            raise object_changed(self.address, key)
+        count = len(data)
+        self.bytes_in += count
+        self.requests += 1
+        return bytes(data)
+
+    def get_stream(self, key: str, start: int = 0, end: int | None = None) -> BinaryIO:
+        """Return a stream over bytes ``[start, end)``."""
+        check_range(start, end)
+        path = self._path(key)
+        size = self._try(key, lambda: self._file(path))["size"]
+        file = self._try(key, lambda: self._fs.open(path, "rb"))
+        self.requests += 1
+        file.seek(min(start, size))
+        return io.BufferedReader(_Counted(self, file, max(0, (size if end is None else min(end, size)) - start)))
+
+    def put(self, key: str, data: Chunk | Iterable[Chunk], *, if_absent: bool = False) -> ObjectInfo:
+        """Write an object; nothing is written before all of a stream has been read."""
+        path = self._path(key)
+        with tempfile.SpooledTemporaryFile(IN_MEMORY) as waiting:
+            for piece in pieces(data):
+                waiting.write(piece)
+            size = waiting.tell()
+            waiting.seek(0)
+            self._try(key, lambda: self._write(path, waiting, if_absent))
+        self.requests += 1
+        self.bytes_out += size
+        return ObjectInfo(key, size, _tag(self._try(key, lambda: self._file(path))))
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return an object's size and tag."""
+        path = self._path(key)
+        self.requests += 1
+        info = self._try(key, lambda: self._file(path))
+        return ObjectInfo(key, info["size"], _tag(info))
+
+    def list(self, prefix: str = "", start_after: str = "", *, recursive: bool = True) -> Iterator[ObjectInfo]:
+        """Yield objects in key order, reading one folder at a time."""
+        self.requests += 1
+        if any(name in (".", "..") for name in prefix.split("/")[:-1]):
+            return iter(())
+        return walked(self._page, prefix, start_after, recursive)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects, one by one."""
+        self.requests += 1
+        for key in keys:
+            path = self._path(key)
+            with suppress(FileNotFoundError):
+                self._try(key, lambda path=path: self._file(path) and self._fs.rm_file(path))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Keep the connection, which fsspec shares."""
+
+    @property
+    def _fs(self) -> Any:
+        return _filesystem(self._protocol, os.getpid())
+
+    def _path(self, key: str) -> str:
+        check_key(key)
+        return f"{self._root}/{key}"
+
+    def _file(self, path: str) -> dict[str, Any]:
+        info: dict[str, Any] = self._fs.info(path, refresh=True) if self._fs.dircache else self._fs.info(path)
+        if info["type"] != "file":
+            raise FileNotFoundError(path)
+        return info
+
+    def _write(self, path: str, source: Any, if_absent: bool) -> None:
+        with suppress(NotImplementedError):
+            self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        with self._fs.open(path, "xb" if if_absent else "wb") as file:
+            while block := source.read(MiB):
+                file.write(block)
+
+    def _page(self, prefix: str, start_after: str, folders: bool, token: str | None) -> Page:
+        folder = prefix.rpartition("/")[0]
+        try:
+            entries = self._try(
+                "", lambda: self._fs.ls(f"{self._root}/{folder}".rstrip("/"), detail=True, refresh=True)
+            )
+        except FileNotFoundError:
+            entries = []
+        objects, below = [], []
+        for entry in entries:
+            key = entry["name"].rstrip("/")[len(self._root) + 1 :]
+            if key.startswith(prefix) and key != folder:
+                if entry["type"] == "directory":
+                    below.append(f"{key}/")
+                else:
+                    objects.append(ObjectInfo(key, entry["size"], _tag(entry)))
+        return Page(objects, below, None)
+
+    def _try(self, key: str, request: Callable[[], T]) -> T:
+        try:
+            return request()
+        except FanfoldError:
+            raise
+        except FileExistsError:
+            raise exists_already(self.address, key) from None
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise not_found(self.address, key) from None
+        except PermissionError as error:
+            raise AccessDenied(
+                f"access to {key!r} in {self.address} is denied: {error}; check the credentials of its fsspec package"
+            ) from None
+        except Exception as error:  # each package has exceptions of its own
+            raise StorageUnavailable(
+                f"cannot use {key!r} in {self.address}: {type(error).__name__}: {error}; check the address or try again"
+            ) from error
+
+
+class _Counted(io.RawIOBase):
+    """At most `left` further bytes of an open file."""
+
+    def __init__(self, storage: FsspecStorage, file: Any, left: int) -> None:
+        self._storage, self._file, self._left = storage, file, left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._file.read(min(len(buffer), self._left)) if self._left > 0 else b""
+        count = len(data)
+        buffer[:count] = data
+        self._left -= count
+        self._storage.bytes_in += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@functools.lru_cache(maxsize=16)
+def _filesystem(protocol: str, process: int) -> Any:
+    """Return a process's client of a protocol; one inherited through fork is never used."""
+    try:
+        import fsspec
+
+        return fsspec.filesystem(protocol, skip_instance_cache=True)
+    except ImportError as error:
+        raise MissingExtra(
+            f"{protocol}:// needs a package: {error}; pip install 'fanfold[fsspec]' and that one"
+        ) from None
+    except ValueError as error:
+        raise ConfigError(f"fsspec cannot open {protocol}://: {error}") from None
+
+
+def _tag(info: dict[str, Any]) -> str:
+    """Return what changes with an object's content, as far as its store tells."""
+    for name in ("etag", "ETag", "md5Hash", "content_md5"):
+        if info.get(name):
+            return str(info[name]).strip('"')
+    told = [info.get(name) for name in ("mtime", "modified", "last_modified", "created", "ino", "size")]
+    return "-".join(str(value) for value in told if value is not None)
