@@ -149,8 +149,6 @@ def app_flow(bucket: str, workers: int) -> dict[str, Any]:
     }
 
 
-
-
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     if what == "plain":

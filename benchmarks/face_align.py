@@ -80,7 +80,9 @@ def free_port() -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.face_align", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.face_align", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--images", type=int, default=IMAGES, help=f"size of the batch (default: {IMAGES})")
     parser.add_argument("--sample", type=int, default=20, help="images of the notebook's flow (default: 20)")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one measurement (default: 600)")

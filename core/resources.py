@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 import threading
@@ -18,6 +19,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CACHE_VARIABLE = "FANFOLD_CACHE_DIR"
+_UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
+"""Why a folder is passed over for the next."""
 
 
 @dataclass(slots=True)
@@ -135,27 +138,27 @@ def shared_file(name: str, write: Callable[[BinaryIO], object]) -> Path:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _is_ours(folder):
                 return _written(folder / name, write)
-        except PermissionError:
-            continue
-        except OSError:
-            if folder is folders[-1]:
+        except OSError as error:
+            if error.errno not in _UNUSABLE:
                 raise
     places = " or ".join(map(str, folders))
     raise ConfigError(f"cannot write to {places}; set {CACHE_VARIABLE} to a folder that can be written")
 
 
 def _cache_folders() -> list[Path]:
-    if os.environ.get(CACHE_VARIABLE):
-        return [Path(os.environ[CACHE_VARIABLE])]
     from platformdirs import user_cache_path
 
-    return [user_cache_path("fanfold"), Path(tempfile.gettempdir()) / f"fanfold-{os.getuid()}"]
+    chosen = os.environ.get(CACHE_VARIABLE)
+    return [
+        Path(chosen) if chosen else user_cache_path("fanfold"),
+        Path(tempfile.gettempdir()) / f"fanfold-{os.getuid()}",
+    ]
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether nobody else could have put files there, as anybody can in the temporary folder."""
+    """Whether nobody but this user and root could have put files there, as anybody can in the temporary folder."""
     status = folder.stat()
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022
+    return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
 
 
 def _written(path: Path, write: Callable[[BinaryIO], object]) -> Path:

@@ -169,11 +169,26 @@ def test_a_file_half_written_is_never_seen(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_folder_others_can_write_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FANFOLD_CACHE_DIR", str(tmp_path))
-    (tmp_path / "model").write_bytes(b"planted")
-    tmp_path.chmod(0o777)
+    shared, temporary = tmp_path / "shared", tmp_path / "temporary"
+    shared.mkdir()
+    temporary.mkdir()
+    monkeypatch.setenv("FANFOLD_CACHE_DIR", str(shared))
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    (shared / "model").write_bytes(b"planted")
+    shared.chmod(0o777)
 
-    with pytest.raises(ConfigError, match="set FANFOLD_CACHE_DIR"):
+    path = shared_file("model", lambda file: file.write(b"true"))
+
+    assert path.is_relative_to(temporary)
+    assert path.read_bytes() == b"true"
+
+
+def test_without_any_folder_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FANFOLD_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+
+    with pytest.raises(ConfigError, match="set FANFOLD_CACHE_DIR to a folder that can be written"):
         shared_file("model", lambda file: file.write(b"true"))
 
 
