@@ -23,6 +23,7 @@ from apps.face_align.manifest import (
     TOO_LARGE,
     WRITE_ERROR,
     Row,
+    from_json,
     to_json,
 )
 from apps.face_align.params import Params
@@ -31,6 +32,8 @@ from core import FanfoldError, open_storage, worker_resource
 AHEAD = 8
 """Images read before they are needed, and crops being written, at most."""
 READERS = 4
+COMMIT_SECONDS = 2.0
+"""Work that a killed process loses at most, about."""
 MAX_BYTES = 256_000_000
 """Bytes of a file beyond which it is not even read."""
 COMMITS = ".face-align/"
@@ -39,7 +42,7 @@ COMMITS = ".face-align/"
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images of one task, and the key of its commit."""
+    """Images of one task, and what the keys of its commits begin with."""
 
     items: tuple[Item, ...]
     commit: str
@@ -79,39 +82,74 @@ def output_keys(name: str, params: Params, faces: int) -> list[str]:
     return [f"{stem}.face{number}{extension}" for number in range(1, faces + 1)]
 
 
-def align_batch(batch: Batch, job: Job) -> Done:
+def align_batch(batch: Batch, job: Job, attempt: int = 0) -> Done:
     """Map function: align the images of a batch.
 
     Whatever is wrong with one image is written in its row. A storage that does not answer fails the whole batch, so
-    that it is tried again.
+    that it is tried again; a further `attempt` begins after what earlier ones committed.
     """
     cpu = time.process_time()
     stages = Stages()
     aligner = models.aligner(job.params, job.model)
     stages.end("start")
     destination = storage_at(job.destination)
-    rows: list[Row] = []
-    written: deque[tuple[int, Future[Any]]] = deque()
+    rows = _committed(destination, batch) if attempt else []
+    known = {row.key for row in rows}
+    items = [item for item in batch.items if item.name not in known]
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(READERS) as writers:
+        behind = _Behind(batch.commit, destination, writers, rows)
         try:
-            for item, content in _read_ahead(batch.items, readers):
-                found, crops = _align_one(item, content, aligner, job, stages)
-                for row, crop in zip(found, crops, strict=True):
-                    if crop:
-                        written.append((len(rows), writers.submit(destination.put, row.output, crop)))
-                    rows.append(row)
-                while len(written) > AHEAD:
-                    _note_written(rows, *written.popleft())
-            while written:
-                _note_written(rows, *written.popleft())
+            for item, content in _read_ahead(items, readers):
+                behind.add(*_align_one(item, content, aligner, job, stages))
+            behind.commit()
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
             writers.shutdown(wait=False, cancel_futures=True)
             raise
-    destination.put(batch.commit, to_json(rows))
     seconds = dict(stages.seconds)
     seconds["storage"] = max(0.0, time.process_time() - cpu - sum(seconds.values()))
     return Done(tuple(rows), seconds)
+
+
+class _Behind:
+    """Writes crops while others are made; commits rows when their crops are there."""
+
+    def __init__(self, name: str, destination: Any, pool: ThreadPoolExecutor, rows: list[Row]) -> None:
+        self._name, self._destination, self._pool, self._rows = name, destination, pool, rows
+        self._writing: deque[tuple[int, Future[Any]]] = deque()
+        self._first, self._since = len(rows), time.monotonic()
+
+    def add(self, rows: Sequence[Row], crops: Sequence[bytes]) -> None:
+        for row, crop in zip(rows, crops, strict=True):
+            if crop:
+                self._writing.append((len(self._rows), self._pool.submit(self._destination.put, row.output, crop)))
+            self._rows.append(row)
+        if time.monotonic() - self._since > COMMIT_SECONDS:
+            self.commit()
+        self._wait(AHEAD)
+
+    def commit(self) -> None:
+        self._wait(0)
+        if self._first < len(self._rows):
+            self._destination.put(f"{self._name}-{self._first:06d}.json", to_json(self._rows[self._first :]))
+        self._first, self._since = len(self._rows), time.monotonic()
+
+    def _wait(self, most: int) -> None:
+        while len(self._writing) > most:
+            position, write = self._writing.popleft()
+            try:
+                write.result()
+            except ConnectionError:
+                raise
+            except (FanfoldError, OSError) as error:
+                self._rows[position] = replace(self._rows[position], status=WRITE_ERROR, reason=str(error), output="")
+
+
+def _committed(destination: Any, batch: Batch) -> list[Row]:
+    """Return the rows that earlier attempts at a batch have committed."""
+    parts = [info.key for info in destination.list(f"{batch.commit}-")]
+    rows = {(row.key, row.face): row for key in parts for row in from_json(destination.get(key))}
+    return list(rows.values())
 
 
 def _read_ahead(items: Sequence[Item], pool: ThreadPoolExecutor) -> Iterator[tuple[Item, Future[bytes]]]:
@@ -172,15 +210,6 @@ def _face_row(row: Row, number: int, face: Face, key: str) -> Row:
         row, face=number, left=left, top=top, right=right, bottom=bottom, output=key,
         points=tuple(face.points.reshape(-1).tolist()), matrix=tuple(face.matrix.reshape(-1).tolist()),
     )  # fmt: skip
-
-
-def _note_written(rows: list[Row], position: int, write: Future[Any]) -> None:
-    try:
-        write.result()
-    except ConnectionError:
-        raise
-    except (FanfoldError, OSError) as error:
-        rows[position] = replace(rows[position], status=WRITE_ERROR, reason=str(error), output="")
 
 
 def _ms(started: float) -> float:

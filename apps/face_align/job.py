@@ -213,7 +213,7 @@ def _batches(items: Sequence[Item], seconds: Sequence[float], job: Job, workers:
 def _batch(items: Sequence[Item], job: Job) -> Batch:
     named = "\n".join([job.fingerprint, *(f"{item.name}\t{item.etag}" for item in items)])
     ident = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-    return Batch(tuple(items), f"{COMMITS}{ident}.json")
+    return Batch(tuple(items), f"{COMMITS}{ident}")
 
 
 def run(planned: Plan, executor: FunctionExecutor, *, started: float | None = None) -> Result:

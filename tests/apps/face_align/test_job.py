@@ -14,7 +14,7 @@ import pytest
 
 from apps.face_align import align, batches, demo, job
 from apps.face_align.batches import COMMITS, align_batch
-from apps.face_align.dataset import Item
+from apps.face_align.dataset import Item, read
 from apps.face_align.manifest import Row, from_csv, from_json, to_csv, to_json, to_parquet
 from apps.face_align.params import Params
 from core import ConfigError, FunctionExecutor, InputError, open_storage
@@ -197,6 +197,32 @@ def test_batches_are_named_by_what_is_in_them(
 
     assert names[0][:2] == names[1][:2]
     assert names[0][2] != names[1][2]
+
+
+def test_a_further_attempt_begins_after_what_the_last_one_committed(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "COMMIT_SECONDS", 0.0)
+    planned = job.plan(str(batch(4)), str(tmp_path / "faces"), Params(), serial)
+    begun: list[str] = []
+
+    def fail_third(item: Item, storage: Any) -> bytes:
+        begun.append(item.name)
+        if item.name == "a/02.png" and begun.count("a/02.png") == 1:
+            raise ConnectionError("away")
+        return read(item, storage)
+
+    monkeypatch.setattr(batches, "read", fail_third)
+    with pytest.raises(ConnectionError):
+        align_batch(planned.batches[0], planned.job)
+    begun_first, begun[:] = set(begun), ["a/02.png"]
+
+    done = align_batch(planned.batches[0], planned.job, attempt=1)
+
+    assert begun_first >= {"a/00.png", "a/01.png", "a/02.png"}
+    assert set(begun) == {"a/02.png", "a/03.png"}
+    assert [row.key for row in done.rows] == ["a/00.png", "a/01.png", "a/02.png", "a/03.png"]
+    assert [row.status for row in done.rows] == ["ok"] * 4
 
 
 COLLISIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
