@@ -62,11 +62,19 @@ class Call:
     folder: str | None = None
 
 
+def working_folder() -> str | None:
+    """Return the working folder, None if it was deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
 class _ImportPath:
     """Unpickles into an extension of ``sys.path``: comes before a function whose modules it leads to."""
 
     def __reduce__(self) -> Any:
-        return _extend_path, ([entry or os.getcwd() for entry in sys.path],)
+        return _extend_path, ([path for entry in sys.path if (path := entry or working_folder())],)
 
 
 def _extend_path(entries: list[str]) -> None:

@@ -35,8 +35,12 @@ INLINE_INPUTS = 4 << 20
 INLINE_RESULT = 256 << 10
 """Results up to this many bytes are in the commit."""
 
-LIFETIME = 7 * 86400.0
+LIFETIME = 30 * 86400.0
 """Seconds after which an invocation that some platform still delivers is not run."""
+
+
+SOONEST, LATEST = 0.005, 1.0
+"""Seconds between two looks for commits that nobody announces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +133,19 @@ def write_record(storage: Storage, key: bytes, record: JobRecord, packed: Sequen
             inline += len(data)
             record.inputs.append(data)
         else:
-            signed = serialization.sign(key, data)
+            signed = serialization.sign(key, _input_place(record.job_id, len(record.inputs)), data)
             record.inputs.append((offset, offset + len(signed)))
             spilled.append(signed)
             offset += len(signed)
     if spilled:
         storage.put(keys.inputs(record.job_id), spilled)
-    storage.put(keys.record(record.job_id), serialization.sign(key, serialization.dumps(record)))
+    place = keys.record(record.job_id)
+    storage.put(place, serialization.sign(key, place, serialization.dumps(record)))
     return record
+
+
+def _input_place(job_id: str, batch: int) -> str:
+    return f"{keys.inputs(job_id)}#{batch}"
 
 
 def read_record(storage: Storage, key: bytes, job_id: str) -> JobRecord:
@@ -149,10 +158,9 @@ def read_record(storage: Storage, key: bytes, job_id: str) -> JobRecord:
     IntegrityError
         The record was not written with this key.
     """
-    signed = storage.get(keys.record(job_id))
-    record = serialization.loads(serialization.verify(key, signed, f"the record of job {job_id}"))
-    if not isinstance(record, JobRecord) or record.job_id != job_id:
-        raise IntegrityError(f"the record of job {job_id} belongs to another job")
+    place = keys.record(job_id)
+    record = serialization.loads(serialization.verify(key, place, storage.get(place)))
+    assert isinstance(record, JobRecord)
     return record
 
 
@@ -186,7 +194,7 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
         data: serialization.Buffer = where
     else:
         signed = storage.get(keys.inputs(ref.job_id), *where)
-        data = serialization.verify(ref.key, signed, f"input {ref.batch} of job {ref.job_id}")
+        data = serialization.verify(ref.key, _input_place(ref.job_id, ref.batch), signed)
     packed = serialization.from_bytes(data)
     if ref.item is not None:
         packed = list(serialization.split(packed))[ref.item]
@@ -221,10 +229,10 @@ def commit(storage: Storage, ref: DurableRef, outcome: Outcome, attempt: int, wo
             storage.put(place, data)
             large.append(place)
             values.append((place, serialization.content_hash(data)))
-    body = serialization.dumps((ref.batch, ref.item, Commit(worker, attempt, outcome, values)))
+    body = serialization.dumps(Commit(worker, attempt, outcome, values))
     try:
         key = keys.commit(ref.job_id, ref.batch, ref.item)
-        storage.put(key, serialization.sign(ref.key, body), if_absent=True)
+        storage.put(key, serialization.sign(ref.key, key, body), if_absent=True)
     except PreconditionFailed:
         with contextlib.suppress(FanfoldError):  # what is left goes with the job
             storage.delete(large)
@@ -236,7 +244,8 @@ def split(storage: Storage, ref: DurableRef) -> bool:
     """Take a batch apart; returns False if it has been committed."""
     body = serialization.dumps(MARKER)
     try:
-        storage.put(keys.commit(ref.job_id, ref.batch), serialization.sign(ref.key, body), if_absent=True)
+        key = keys.commit(ref.job_id, ref.batch)
+        storage.put(key, serialization.sign(ref.key, key, body), if_absent=True)
     except PreconditionFailed:
         return False
     return True
@@ -253,13 +262,10 @@ def read_commit(storage: Storage, ref: DurableRef) -> Commit | None:
         It was not written by this job's workers.
     """
     key = keys.commit(ref.job_id, ref.batch, ref.item)
-    content = serialization.loads(serialization.verify(ref.key, storage.get(key), key))
+    content = serialization.loads(serialization.verify(ref.key, key, storage.get(key)))
     if content == MARKER:
         return None
-    made: Commit
-    batch, item, made = content
-    if (batch, item) != (ref.batch, ref.item):
-        raise IntegrityError(f"{key} holds the commit of another batch; it is not read")
+    made: Commit = content
     if isinstance(made.values, bytes):
         made.fetched = serialization.from_bytes(made.values)
         return made

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +15,9 @@ from core import keys, serialization
 from core.compute.base import BatchDone, BatchLost, ComputeBackend, DurableRef, Invocation, Outcome, Reply
 from core.config import default_storage
 from core.durable import (
+    LATEST,
     LIFETIME,
+    SOONEST,
     JobRecord,
     check_versions,
     commit,
@@ -27,21 +27,20 @@ from core.durable import (
     versions,
     write_record,
 )
-from core.errors import ConfigError, InputError, NotFound, SerializationError, StorageError
+from core.errors import ConfigError, InputError, NotFound, StorageError
 from core.futures import Future, FutureList, start_all
 from core.jobs import LEASE, Lease, find_key, forget_key, keep_key, read_lease, remove_job, this_owner, write_lease
 from core.objects import process_storage
 from core.run import Batch, Options, Run
-from core.worker import describe, in_worker, revive
+from core.storage.base import open_storage
+from core.stored import stored_future
+from core.worker import describe, in_worker
 
 WAVES = 8
 """Batches per worker that a durable job is cut into, so that little is lost with a worker."""
 
 LARGEST_BATCH = 64
 """Tasks in a batch at most; a commit costs about as much as this many short tasks."""
-
-SOONEST, LATEST = 0.005, 1.0
-"""Seconds between two looks for commits that nobody announces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +81,7 @@ class DurableRun(Run):
         super().__init__(record.job_id, record.name, record.call, options, futures)
         self.record = record
         self._address, self._key = address, key
-        self._storage = process_storage(address)
-        self._before = self._storage.requests
+        self._storage = open_storage(address)  # its own, so that its requests are this job's
         self._announced = announced
         self._collected: set[tuple[int, int | None]] = set()
         self._apart: dict[int, int] = {}
@@ -292,7 +290,7 @@ class DurableRun(Run):
     def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return what makes an equal future in another process; the job then stays in storage for it."""
         self._kept = True
-        return _stored_future, (self._address, self.job_id, self._key, index)
+        return stored_future, (self._address, self.job_id, self._key, index)
 
     def close(self) -> None:
         """Let go of results, but remember inside a task whether they were asked for."""
@@ -326,7 +324,7 @@ class DurableRun(Run):
     @property
     def requests(self) -> int:
         """Storage requests of driver and workers so far."""
-        return super().requests + self._storage.requests - self._before
+        return super().requests + self._storage.requests
 
 
 def create(
@@ -404,86 +402,10 @@ def attach(job_id: str, address: str | None, backend: ComputeBackend, mapper: Ca
             "if it was moved, say where with storage="
         ) from None
     check_versions(record.versions)
+    if time.time() > record.deadline:
+        raise InputError(
+            f"job {job_id} is past its deadline and workers refuse it; run it again, and 'fanfold clean' it"
+        )
     options = Options(record.timeout, record.memory, record.retry, record.batch_size)
     futures = FutureList(job_id, mapper)
     return DurableRun(record, address, key, options, futures, backend.announces, attached=True)
-
-
-class _Stored:
-    """A durable job whose futures came here inside a result; deletes the job once all of them have theirs."""
-
-    def __init__(self, address: str, job_id: str, key: bytes) -> None:
-        self.job_id = job_id
-        self._address, self._key = address, key
-        self._storage = process_storage(address)
-        self._record = read_record(self._storage, key, job_id)
-        self.pending: set[int] = set()
-
-    def read(self, index: int) -> Outcome | None:
-        """Return the outcome of one task, None if it is not committed."""
-        batch, item = divmod(index, self._record.batch_size)
-        with contextlib.suppress(NotFound):
-            ref = DurableRef(self._address, self.job_id, self._key, batch)
-            made = read_commit(self._storage, ref)
-            if made is None:
-                made = read_commit(self._storage, DurableRef(self._address, self.job_id, self._key, batch, item))
-                item = 0
-            assert made is not None
-            assert made.fetched is not None
-            one = list(serialization.split(made.fetched))[item]
-            failures = {0: made.outcome.failures[item]} if item in made.outcome.failures else {}
-            return Outcome(one, [made.outcome.durations[item]], failures)
-        return None
-
-    def settled(self, index: int) -> None:
-        """Delete the job when the last of its futures here has its result."""
-        self.pending.discard(index)
-        if not self.pending:
-            remove_job(self._storage, self.job_id)
-
-    def revive(self, outcome: Outcome, index: int) -> BaseException | None:
-        failure = outcome.failures.get(0)
-        return revive(failure, self.job_id, index, self._record.name) if failure else None
-
-    def log(self, index: int) -> str:
-        return ""
-
-    def notice_cancel(self) -> None:
-        pass
-
-    def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        self.pending.discard(index)  # whoever gets the reference deletes the job
-        return _stored_future, (self._address, self.job_id, self._key, index)
-
-
-class StoredFuture(Future):
-    """A future of a durable job of another process: asks the storage."""
-
-    def _await(self, timeout: float | None) -> None:
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        owner = self._owner
-        assert isinstance(owner, _Stored)
-        delay = SOONEST
-        while (outcome := owner.read(self.index)) is None:
-            if time.monotonic() + delay > deadline:
-                raise TimeoutError(f"task {self.index} of job {owner.job_id} has not ended after {timeout} s")
-            time.sleep(delay)
-            delay = min(delay * 1.5, LATEST)
-        value, error = next(serialization.unpack(outcome.values)), owner.revive(outcome, self.index)
-        if type(value) is serialization.Unpackable:
-            error = SerializationError(f"the result of task {self.index} cannot be sent back: {value.reason}")
-        self.settle(value, error)
-        owner.settled(self.index)
-
-
-_stored: weakref.WeakValueDictionary[str, _Stored] = weakref.WeakValueDictionary()
-_stored_lock = threading.Lock()
-
-
-def _stored_future(address: str, job_id: str, key: bytes, index: int) -> StoredFuture:
-    with _stored_lock:
-        owner = _stored.get(job_id)
-        if owner is None:
-            owner = _stored[job_id] = _Stored(address, job_id, key)
-    owner.pending.add(index)
-    return StoredFuture(owner, index)

@@ -14,11 +14,11 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from core.calls import dump_call, make_call
+from core.calls import dump_call, make_call, working_folder
 from core.compute.base import open_backend
 from core.config import load_config, parse_address, parse_setting
 from core.errors import ConfigError
-from core.feed import read_all
+from core.feed import Upstream, read_all
 from core.futures import Future, FutureList, Latest, follow, wait
 from core.inputs import Cut, items_of, recorded
 from core.invoker import DirectRun
@@ -112,6 +112,7 @@ class FunctionExecutor(Executor):
         self._latest = Latest()
         self._reductions: list[Future] = []
         self._closed = self._ended = False
+        self._ending: threading.Thread | None = None
         self._pid = os.getpid()
 
     @property
@@ -357,14 +358,19 @@ class FunctionExecutor(Executor):
         cancel_futures : bool
             End running tasks and cancel waiting ones. What a durable job has committed stays.
         """
-        if self._closed or self._pid != os.getpid():
+        if self._pid != os.getpid():
+            return
+        if self._closed:
+            if wait and self._ending is not None and self._ending is not threading.current_thread():
+                self._ending.join()
             return
         self._closed = True
         if self._finalizer is None:
             return
         self._finalizer.detach()
         if not wait and not cancel_futures:
-            threading.Thread(target=self._end, args=(False,), name="fanfold-shutdown").start()
+            self._ending = threading.Thread(target=self._end, args=(False,), name="fanfold-shutdown")
+            self._ending.start()
             return
         self._end(cancel_futures)
 
@@ -405,7 +411,7 @@ class FunctionExecutor(Executor):
             if self._finalizer is not None:
                 return
             self._monitor.start()
-            self._finalizer = weakref.finalize(self, self._monitor.close, True)
+            self._finalizer = weakref.finalize(self, _abandon, self._monitor, os.getpid())
 
     def _adopt(self, run: Run) -> None:
         run.wake = self._monitor.wake
@@ -457,7 +463,7 @@ class FunctionExecutor(Executor):
             env=extra_env,
             retry=options.retry,
             storage=self.config.storage,
-            folder=os.getcwd() if self._backend.shares_files else None,
+            folder=working_folder() if self._backend.shares_files else None,
         )
         modules = list(include_modules)
         shipped = dump_call(call, modules, self._backend.shares_files)
@@ -469,6 +475,9 @@ class FunctionExecutor(Executor):
             from core.durable_run import create
 
             items = read_all(data, job_id)
+            for item in items:
+                if isinstance(item, Upstream):
+                    raise item.error
             run: Run = create(job_id, call.name, shipped, items, options, futures, self._backend, self.config.storage)
         else:
             run = DirectRun(
@@ -476,6 +485,12 @@ class FunctionExecutor(Executor):
             )
         self._adopt(run)
         return futures
+
+
+def _abandon(monitor: Monitor, process: int) -> None:
+    """Release the workers of an executor that nobody closed, in the process that made it."""
+    if os.getpid() == process:
+        monitor.close(force=True)
 
 
 def _as_list(futures: Iterable[Future] | FutureList) -> FutureList:

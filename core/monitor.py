@@ -42,6 +42,7 @@ class Monitor:
         self._gate = threading.Lock()
         self._failure: BaseException | None = None
         self._driving = False
+        self._invoking: int | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -62,6 +63,8 @@ class Monitor:
                 raise RuntimeError("the executor has been shut down")
             self._commands.append(action)
         if self.backend.inline:
+            if self._invoking == threading.get_ident():
+                raise RuntimeError("a task cannot use the executor that runs it; make another inside the function")
             self._drive()
         else:
             self.backend.wake()
@@ -144,7 +147,10 @@ class Monitor:
                 self._obey()
                 self._fill()
                 if self.backend.inline and not self._batches and not self._commands:
-                    return
+                    wait = self._patience()
+                    if wait is None:
+                        return
+                    time.sleep(wait)  # a job that another process drives
                 with self._gate:
                     if self._closing and not self._runs and not self._commands:
                         self._ended = True
@@ -166,6 +172,7 @@ class Monitor:
             self._obey()
         finally:
             self._driving = False
+            self._invoking = None
             if not self.backend.inline:
                 self.backend.close(force=self._failure is not None)
 
@@ -206,7 +213,9 @@ class Monitor:
         if self.listeners:
             run = batch.run
             self._emit(BatchInvoked(run.job_id, time.time(), batch.batch_id, tuple(batch.task_ids)))
+        self._invoking = threading.get_ident()
         self.backend.invoke(batch.invocation)
+        self._invoking = None
 
     def _handle(self, reply: Reply) -> None:
         batch = self._batches.pop(reply.batch_id, None)
@@ -268,7 +277,11 @@ class Monitor:
         median = sorted(run.durations)[len(run.durations) // 2]
         now = time.monotonic()
         for batch in list(run.inflight.values()):
-            slow = now - batch.sent > max(BACKUP_SLOWNESS * median * len(batch.task_ids), 2 * _LOOK)
+            if batch.began is None and self.backend.began(batch.batch_id):
+                batch.began = now
+            slow = batch.began is not None and now - batch.began > max(
+                BACKUP_SLOWNESS * median * len(batch.task_ids), 2 * _LOOK
+            )
             allowed = run.backups + len(batch.task_ids) <= max(1, BACKUP_SHARE * total)
             if slow and allowed and batch.twin is None and not batch.gone and not batch.is_backup:
                 run.backups += len(batch.task_ids)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from core.futures import Future, FutureList, follow
+from core.storage.address import join_address
 from core.types import Partition
 
 Submit = Callable[[Callable[..., Any], list[Any]], Future]
@@ -81,7 +82,7 @@ def _reduce_objects(
     name = ""
     for index, future in enumerate(futures):
         group = groups[index]
-        before, name = name, f"{group.address}/{group.key}"
+        before, name = name, join_address(group.address, group.key)
         if merged and name != before:
             pending[before] = submit(reduce_fn, merged)
             merged = []

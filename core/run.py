@@ -41,7 +41,8 @@ class Options:
 class Batch:
     """Tasks of one job that travel together, and the invocation they travel in.
 
-    `attempts` counts how often they were tried before; `twin` is the other copy of a speculated batch; a batch that
+    `attempts` counts how often they were tried before; `began` is the monotonic time at which it was first seen to
+    run, for jobs that speculate; `twin` is the other copy of a speculated batch; a batch that
     is `gone` is no longer wanted, whatever its worker says.
     """
 
@@ -52,7 +53,7 @@ class Batch:
     attempts: int
     memory: int | None
     invocation: Invocation
-    sent: float = 0.0
+    began: float | None = None
     twin: Batch | None = None
     is_backup: bool = False
     gone: bool = False
@@ -124,6 +125,7 @@ class Run:
     def close(self) -> None:
         """Let go of inputs and results once every task has ended: whoever wants results has the futures."""
         self.futures = FutureList(self.job_id)
+        self.call = b""
 
     def stop_input(self, error: BaseException) -> None:
         """Read no more input."""
@@ -136,7 +138,6 @@ class Run:
 
     def launch(self, batch: Batch) -> Batch:
         """Account for a batch that is about to be invoked."""
-        batch.sent = time.monotonic()
         self.inflight[batch.batch_id] = batch
         self.invocations += 1
         return batch

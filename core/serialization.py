@@ -258,23 +258,35 @@ def content_hash(data: Buffer) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sign(key: bytes, data: Buffer) -> bytes:
-    """Return `data` behind its HMAC-SHA256 (RFC 2104) under `key`."""
-    return hmac.digest(key, data, "sha256") + data
+def _digest(key: bytes, place: str, data: Buffer) -> bytes:
+    digest = hmac.new(key, struct.pack("<Q", len(place)) + place.encode(), "sha256")
+    digest.update(data)
+    return digest.digest()
 
 
-def verify(key: bytes, signed: Buffer, what: str) -> memoryview:
-    """Return the data behind a signature made by `sign`.
+def sign(key: bytes, place: str, data: Buffer) -> bytes:
+    """Return `data` behind its HMAC-SHA256 (RFC 2104) under `key`, good at one place only.
+
+    Parameters
+    ----------
+    place : str
+        Where it will be stored: bytes that somebody moved elsewhere do not verify there.
+    """
+    return _digest(key, place, data) + data
+
+
+def verify(key: bytes, place: str, signed: Buffer) -> memoryview:
+    """Return the data behind a signature that `sign` made for the same place.
 
     Raises
     ------
     IntegrityError
-        The signature is not this key's; `what` names the object in the message.
+        The signature is not this key's, or not for this place.
     """
     view = memoryview(signed)
     data = view[_SIGNATURE:]
-    if not hmac.compare_digest(bytes(view[:_SIGNATURE]), hmac.digest(key, data, "sha256")):
-        raise IntegrityError(f"{what} was not written by this job (its signature does not match); it is not read")
+    if not hmac.compare_digest(bytes(view[:_SIGNATURE]), _digest(key, place, data)):
+        raise IntegrityError(f"{place} was not written by this job (its signature does not match); it is not read")
     return data
 
 

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
@@ -44,18 +45,19 @@ class _Log:
     """The end of what a task writes to either stream."""
 
     def __init__(self) -> None:
-        self.kept: list[str] = []
+        self.kept: deque[str] = deque()
         self._size = 0
 
     def add(self, text: str) -> None:
         self.kept.append(text)
         self._size += len(text)
         while self._size - len(self.kept[0]) > LOG_LIMIT:
-            self._size -= len(self.kept.pop(0))
+            self._size -= len(self.kept.popleft())
 
     def take(self) -> str:
         text = "".join(self.kept)[-LOG_LIMIT:]
-        self.kept, self._size = [], 0
+        self.kept.clear()
+        self._size = 0
         return text
 
 

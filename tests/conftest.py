@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import pytest
 
 S3_KEY, S3_SECRET = "fanfold-test-key", "fanfold-test-secret-9d41c7"
 S3_START = 60.0
+PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -37,7 +40,9 @@ class S3Server:
         # It would take the client's variables for settings of its own.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         with open(self.folder / "server.log", "ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder, env=environment)
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, cwd=self.folder, env=environment, preexec_fn=_end_with_parent
+            )
         client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1")
         deadline = time.monotonic() + S3_START
         while True:
@@ -132,6 +137,11 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             yield server
     finally:
         server.stop()
+
+
+def _end_with_parent() -> None:
+    """Have this process killed when the tests are, even if they are killed themselves."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:

@@ -19,8 +19,8 @@ TRADING_DAYS_PER_YEAR = 252
 """Customary number, for annualised figures."""
 DRAWDOWN_LEVELS = (0.5, 0.9, 0.95, 0.99)
 DOUBLE_COUNTED = (
-    "The preset's drift already has half the variance taken off a mean of log returns, which double-counts it; it is "
-    "kept to repeat the published picture. Forecasts from prices use the mean log return."
+    "The preset's drift is the published one: the notebook takes half the variance off a mean of log returns, which "
+    "double-counts it; it is kept to repeat the published picture. Forecasts from prices use the mean log return."
 )
 HEAVY_TAIL = (
     "Under Student-t log returns the mean price has no finite expectation: the mean, its standard error and the "

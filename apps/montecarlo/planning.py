@@ -9,10 +9,13 @@ from apps.montecarlo.blocks import BATCH_VALUES
 from apps.montecarlo.histograms import BINS
 from apps.montecarlo.job import plan
 from apps.montecarlo.preparation import Prepared
+from apps.montecarlo.simulation import uses_numba
 
-WORKER_BASE_BYTES = 60 << 20
+WORKER_BASE_BYTES = 40 << 20
 """Resident memory of a worker with Python, numpy and the app loaded, measured on Linux."""
-BATCH_ARRAYS = 4
+NUMBA_BYTES = 80 << 20
+"""What numba and its compiler add to that, most of it mapped from files."""
+BATCH_ARRAYS = 2
 """Arrays of a batch's size that a simulation holds at once."""
 FUNCTION_BYTES = 1769 << 20
 """Memory of a cloud function that gets one virtual processor (AWS Lambda)."""
@@ -51,16 +54,17 @@ def dry_run(prepared: Prepared, workers: int) -> dict[str, Any]:
         "cpu_seconds": laid.cpu_seconds * passes,
         "cpu_seconds_per_invocation": laid.task_cpu_seconds,
         "wall_seconds": rounds * laid.task_cpu_seconds * passes,
-        "worker_memory_bytes": worker_bytes(len(spec.horizons)),
+        "worker_memory_bytes": worker_bytes(len(spec.horizons), uses_numba(spec)),
         "cost_here_usd": 0.0,
         "cost_cloud_functions_usd": passes
         * (gb_seconds * FUNCTION_GB_SECOND_USD + len(laid.ranges) * FUNCTION_REQUEST_USD),
     }
 
 
-def worker_bytes(horizons: int) -> int:
+def worker_bytes(horizons: int, compiled: bool = False) -> int:
     """Estimate the resident memory of a worker in bytes; it does not grow with the number of forecasts."""
-    return WORKER_BASE_BYTES + BATCH_ARRAYS * 8 * BATCH_VALUES + 2 * 8 * BINS * horizons
+    base = WORKER_BASE_BYTES + (NUMBA_BYTES if compiled else 0)
+    return base + BATCH_ARRAYS * 8 * BATCH_VALUES + 2 * 8 * BINS * horizons
 
 
 def as_text(figures: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ class DurableRef:
 
     address: str
     job_id: str
-    key: bytes
+    key: bytes = field(repr=False)
     batch: int
     item: int | None = None
 
@@ -154,6 +154,9 @@ class ComputeBackend(Protocol):
 
     def wake(self) -> None:
         """End a `poll` that waits. Called from any thread."""
+
+    def began(self, batch_id: int) -> bool:
+        """Whether a worker has begun a batch, as far as is known."""
 
     def revoke(self, batch_id: int) -> bool:
         """Take back a batch that has not begun; False if it has, or is unknown."""

@@ -203,7 +203,7 @@ class Channel:
     def _map(self, ident: int, descriptor: int, sizes: Sequence[int]) -> list[Buffer]:
         try:
             length = sum(-(-size // _ALIGN) * _ALIGN for size in sizes)
-            mapping = mmap.mmap(descriptor, length)
+            mapping = mmap.mmap(descriptor, length, access=mmap.ACCESS_COPY)
         finally:
             os.close(descriptor)
         whole = memoryview(mapping)
@@ -217,7 +217,8 @@ class Channel:
             self._released.append(ident)
             return views
         mark = object()
-        _mappings.add(mark)
+        _mappings[mark] = None
+        _watch_forks()
         weakref.finalize(mapping, _unmapped, weakref.ref(self), ident, mark).atexit = False
         return views
 
@@ -261,12 +262,26 @@ class Channel:
         self._free.clear()
 
 
-_mappings: set[object] = set()
+_mappings: dict[object, None] = {}
 """One mark for each shared file that this process keeps mapped, through whichever channel it came."""
+
+_forked: set[object] = set()
+"""Marks of files that a child of this process has mapped too: they are never written again."""
+
+_watching = False
+
+
+def _watch_forks() -> None:
+    global _watching
+    if not _watching:
+        _watching = True
+        os.register_at_fork(before=lambda: _forked.update(_mappings))
 
 
 def _unmapped(reference: weakref.ref[Channel], ident: int, mark: object) -> None:
-    _mappings.discard(mark)
+    _mappings.pop(mark, None)
     channel = reference()
-    if channel is not None:
+    if mark in _forked:
+        _forked.discard(mark)
+    elif channel is not None:
         channel._released.append(ident)

@@ -8,6 +8,7 @@ import math
 import mmap
 import os
 import pickle
+import resource
 import selectors
 import signal
 import socket
@@ -41,6 +42,9 @@ WATCH = 0.02
 
 RESPITE = 0.25
 """Seconds to wait for the zygote's word on how a worker ended."""
+
+_DESCRIPTORS = 16
+"""Open files to reckon with for each worker: its channel, tokens, slot, and shared memory under way."""
 
 _OVERHEAD = 20e-6
 """Seconds a worker spends on a batch beside its tasks, about."""
@@ -122,7 +126,20 @@ class ProcessBackend:
         self._unflushed: set[_Worker] = set()
 
     def start(self) -> None:
-        """Start the zygote and ask it for every worker."""
+        """Start the zygote and ask it for every worker.
+
+        Raises
+        ------
+        ConfigError
+            The process may not open enough files for so many workers.
+        """
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        wanted = _DESCRIPTORS * (self.workers + 2)
+        if allowed != resource.RLIM_INFINITY and wanted > allowed:
+            raise ConfigError(
+                f"{self.workers} workers need about {wanted} open files and this process may have {allowed}; "
+                "raise the limit with 'ulimit -n', or use fewer workers"
+            )
         self._control, self._zygote = start_zygote(self._fresh)  # first: nothing may exist that a fork would share
         self._selector = selectors.DefaultSelector()
         self._bell_read, self._bell_write = socket.socketpair()
@@ -404,6 +421,11 @@ class ProcessBackend:
                 if invocation.batch_id == batch_id:
                     return worker, sequence
         return None
+
+    def began(self, batch_id: int) -> bool:
+        """Whether a worker has begun a batch."""
+        holder = self._holder(batch_id)
+        return holder is not None and holder[0].doing()[0] == holder[1]
 
     def revoke(self, batch_id: int) -> bool:
         """Take back a batch that no worker has begun."""

@@ -74,6 +74,10 @@ class SerialBackend:
     def wake(self) -> None:
         """Nothing waits."""
 
+    def began(self, batch_id: int) -> bool:
+        """Whether a batch has begun: nobody can ask before it has ended."""
+        return False
+
     def revoke(self, batch_id: int) -> bool:
         """Refuse: a batch has run before anybody could ask."""
         return False

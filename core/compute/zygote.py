@@ -27,7 +27,7 @@ import time
 import warnings
 
 from core import serialization
-from core.calls import Call, load_call
+from core.calls import Call, load_call, working_folder
 from core.compute.base import DurableRef
 from core.compute.channel import Channel, ConnectionLost
 from core.serialization import Buffer, Packed
@@ -76,7 +76,7 @@ def start_zygote(fresh: bool | None = None) -> tuple[socket.socket, int]:
     ours, theirs = socket.socketpair()
     if fresh:
         code = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); from core.compute.zygote import main; main()"
-        paths = [path or os.getcwd() for path in sys.path]
+        paths = [path for entry in sys.path if (path := entry or working_folder())]
         with theirs:
             child = subprocess.Popen(
                 [sys.executable, "-c", code, str(theirs.fileno()), json.dumps(paths)],
@@ -113,10 +113,7 @@ def _serve(control: socket.socket) -> None:
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     for name in _SINGLE_THREADED:
         os.environ.setdefault(name, "1")
-    with contextlib.suppress(OSError):
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
-        os.close(null)
+    _let_go(control.fileno())
     gc.collect()
     gc.freeze()
     children: dict[int, int] = {}
@@ -136,6 +133,18 @@ def _serve(control: socket.socket) -> None:
         return  # the driver is gone
     finally:
         _end(children)
+
+
+def _let_go(kept: int) -> None:
+    """Replace standard input and every inherited pipe, so that whoever is at their other end sees them close."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if int(name) > 2 and int(name) != kept and os.readlink(f"/proc/self/fd/{name}").startswith("pipe:"):
+                    os.dup2(null, int(name))
+    os.close(null)
 
 
 def _end(children: dict[int, int]) -> None:

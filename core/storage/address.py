@@ -64,6 +64,14 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
     return f"{scheme}://{bucket}{options}", pattern
 
 
+def join_address(root: str, key: str) -> str:
+    """Return the address of one object: the inverse of `split_address`."""
+    where, options, rest = root, "", ""
+    if root.partition("://")[0] in _WITH_OPTIONS:
+        where, options, rest = root.partition("?")
+    return f"{where.rstrip('/')}/{key}{options}{rest}"
+
+
 def bucket_of(address: str) -> str:
     """Return the bucket, name or host of a storage's address; for files, the folder."""
     scheme, _, rest = address.partition("://")

@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import ConfigError, InputError
 from core.partitioner import find_objects
-from core.storage.address import bucket_of, compile_pattern, split_address
+from core.storage.address import bucket_of, compile_pattern, join_address, split_address
 from core.storage.base import open_storage
 
 numbers = itertools.count()
@@ -183,3 +183,10 @@ def test_patterns_match_as_in_a_shell(pattern, matching, other):
 def test_a_reversed_range_in_a_pattern_is_refused():
     with pytest.raises(InputError, match=r"'\[z-a\]' is no pattern"):
         compile_pattern("[z-a]")
+
+
+@pytest.mark.parametrize(
+    "address", ["file:///data/x.csv", "memory://name/a/b", "s3://bucket/a/b.csv?endpoint=http://127.0.0.1:1"]
+)
+def test_an_address_that_was_split_is_joined_again(address):
+    assert join_address(*split_address(address)) == address

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -133,8 +134,12 @@ def test_a_task_that_ends_its_worker_is_tried_as_often_as_the_policy_says(option
 
 
 def test_memory_grows_by_the_policys_factor():
-    def hold(x):
-        return len(b"x" * (100 << 20))
+    def hold(x, attempt):
+        block = b"x" * (100 << 20)
+        end = time.monotonic() + 0.2
+        while attempt == 0 or time.monotonic() < end:
+            pass
+        return len(block)
 
     with FunctionExecutor("process", workers=1) as executor:
         policy = RetryPolicy(1, memory_growth=3.0)

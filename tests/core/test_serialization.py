@@ -146,19 +146,21 @@ def test_the_error_for_a_function_that_cannot_be_pickled_says_what_to_do():
 
 
 def test_a_signature_covers_every_byte():
-    signed = bytearray(serialization.sign(b"k" * 32, b"content"))
+    signed = bytearray(serialization.sign(b"k" * 32, "it", b"content"))
 
-    assert bytes(serialization.verify(b"k" * 32, signed, "it")) == b"content"
+    assert bytes(serialization.verify(b"k" * 32, "it", signed)) == b"content"
     with pytest.raises(IntegrityError, match="it was not written by this job"):
-        serialization.verify(b"x" * 32, signed, "it")
+        serialization.verify(b"x" * 32, "it", signed)
+    with pytest.raises(IntegrityError, match="elsewhere"):
+        serialization.verify(b"k" * 32, "elsewhere", signed)
     for position in range(len(signed)):
         forged = signed.copy()
         forged[position] ^= 1
         with pytest.raises(IntegrityError):
-            serialization.verify(b"k" * 32, forged, "it")
+            serialization.verify(b"k" * 32, "it", forged)
     for cut in (b"", bytes(signed[:10]), bytes(signed[:-1])):
         with pytest.raises(IntegrityError):
-            serialization.verify(b"k" * 32, cut, "it")
+            serialization.verify(b"k" * 32, "it", cut)
 
 
 def test_an_exception_is_pickled_only_if_it_comes_back_as_it_was():
@@ -176,6 +178,6 @@ def test_an_exception_is_pickled_only_if_it_comes_back_as_it_was():
 
 
 def test_a_batch_marker_is_smaller_than_any_commit():
-    marker = serialization.sign(b"k" * 32, serialization.dumps(serialization.MARKER))
+    marker = serialization.sign(b"k" * 32, "it", serialization.dumps(serialization.MARKER))
 
     assert len(marker) == serialization.MARKER_SIZE

@@ -73,7 +73,7 @@ def test_parent_and_workers_may_all_be_killed(tmp_path):
     with FunctionExecutor("process", workers=2) as executor:
         executor.submit(int).result(60)
         backend = executor._backend
-        for pid in [backend._zygote, *(worker.pid for worker in list(backend._workers.values()))]:
+        for pid in [backend._zygote, *(worker.pid for worker in list(backend._workers.values()) if worker.pid)]:
             os.kill(pid, signal.SIGKILL)
 
         assert executor.map(lambda x: x + 1, range(10)).results(60) == list(range(1, 11))

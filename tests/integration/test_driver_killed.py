@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -60,29 +61,27 @@ def begin(script, *arguments):
     )
 
 
-def is_running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
 def descendants(pid):
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *descendants(int(child))]
-    return found
+    try:
+        tasks = [
+            task for thread in Path(f"/proc/{pid}/task").iterdir() for task in (thread / "children").read_text().split()
+        ]
+    except OSError:  # it ended meanwhile
+        return []
+    return [found for child in map(int, tasks) for found in (child, *descendants(child))]
 
 
 def wait_until_gone(pids):
-    """Return those that still run after as many looks as a busy machine may need."""
-    left = list(pids)
-    for _ in range(200_000):
-        left = [pid for pid in left if is_running(pid)]
-        if not left:
-            break
-        os.sched_yield()
+    """Return those that do not end in the time a busy machine may need."""
+    left = []
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        if not select.select([descriptor], [], [], 30)[0]:
+            left.append(pid)
+        os.close(descriptor)
     return left
 
 
