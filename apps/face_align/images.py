@@ -12,7 +12,7 @@ import numpy as np
 from apps.face_align.geometry import Image
 
 MAX_PIXELS = 50_000_000
-"""Pixels beyond which an image is not decoded: detecting faces takes about 50 bytes a pixel at --upsample 1, 12 at 0."""
+"""Pixels beyond which an image is not decoded: detection takes about 50 bytes a pixel at --upsample 1, 12 at 0."""
 
 EXTENSIONS = frozenset(
     (

@@ -23,7 +23,7 @@ from apps.face_align.job import MANIFEST, Plan, Result
 from apps.face_align.manifest import OK, Row, to_csv, to_parquet
 from core import FanfoldError, __version__
 
-SHEET_CROPS = 140
+SHEET_CROPS = 143
 """Crops on the contact sheet at most, spread evenly over the keys."""
 SHEET_WIDTH = 1400
 """Pixels."""
