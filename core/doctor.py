@@ -23,6 +23,8 @@ _ROUND_TRIP_LIMIT = 120.0
 
 _NEEDED = ("cloudpickle", "numpy", "scipy", "pandas", "matplotlib", "arch", "tqdm", "platformdirs")
 _OPTIONAL = {
+    "boto3": ("s3", "data and jobs at s3:// and cos:// addresses"),
+    "fsspec": ("fsspec", "gs://, az://, sftp:// and other stores"),
     "numba": ("fast", "compiled kernels for large Monte Carlo jobs"),
     "pyarrow": ("parquet", "Parquet files beside CSV"),
 }

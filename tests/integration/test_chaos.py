@@ -14,11 +14,18 @@ from core.types import JobDone, TaskDone
 KILLS_EVERY = 0.1
 
 
-def slow_square(x):
-    end = __import__("time").monotonic() + 0.002
-    while __import__("time").monotonic() < end:
-        pass
-    return x, x * x
+def make_slow_square():
+    """Return a function that travels by value: a worker that must import this file first would never get to run it."""
+
+    def slow_square(x):
+        import time
+
+        end = time.monotonic() + 0.002
+        while time.monotonic() < end:
+            pass
+        return x, x * x
+
+    return slow_square
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["direct", "durable"])
@@ -38,9 +45,11 @@ def test_killing_a_worker_every_tenth_of_a_second_loses_and_repeats_no_result(du
     with FunctionExecutor("process", workers=2, **settings) as executor:
         killer = threading.Thread(target=kill, args=(executor._backend,))
         killer.start()
-        results = executor.map(slow_square, range(1000)).results(120)
-        stop.set()
-        killer.join()
+        try:
+            results = executor.map(make_slow_square(), range(1000)).results(120)
+        finally:
+            stop.set()
+            killer.join()
 
     assert results == [(x, x * x) for x in range(1000)]
     assert killed
