@@ -80,6 +80,7 @@ class Session:
         self.program = program
         self.argv = list(argv)
         self.job_id = ""
+        self.after_interrupt = "nothing was written"
 
     def executor(self, flags: argparse.Namespace) -> FunctionExecutor:
         """Open the executor that the flags ask for.
@@ -171,7 +172,7 @@ def _interrupted(session: Session) -> int:
             file=sys.stderr,
         )
     else:
-        print(f"\n{session.program}: interrupted; nothing was written", file=sys.stderr)
+        print(f"\n{session.program}: interrupted; {session.after_interrupt}", file=sys.stderr)
     return INTERRUPTED
 
 

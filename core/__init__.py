@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import ConfigError, FanfoldError, InputError, TaskError
 from core.executor import FunctionExecutor
 from core.futures import Future, FutureList, wait
+from core.resources import shared_file, worker_resource
 from core.storage.base import open_storage
 from core.types import Partition, RetryPolicy
 
@@ -28,7 +29,9 @@ __all__ = [
     "RetryPolicy",
     "TaskError",
     "open_storage",
+    "shared_file",
     "wait",
+    "worker_resource",
 ]
 
 

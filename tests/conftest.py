@@ -76,6 +76,7 @@ def _isolated_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name in [name for name in os.environ if name.startswith(("FANFOLD_", "AWS_", "IBM_", "IBMCLOUD_"))]:
             patch.delenv(name)
         patch.setenv("FANFOLD_STATE_DIR", str(home / "state"))
+        patch.setenv("FANFOLD_CACHE_DIR", str(home / "cache"))
         patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
         patch.setenv("MPLBACKEND", "Agg")
         patch.setenv("AWS_CONFIG_FILE", str(home / "aws-config"))

@@ -17,7 +17,9 @@ PUBLIC = {
     "RetryPolicy",
     "TaskError",
     "open_storage",
+    "shared_file",
     "wait",
+    "worker_resource",
 }
 LIMIT = 15
 

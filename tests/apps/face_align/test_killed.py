@@ -1,0 +1,128 @@
+"""Workers and drivers killed for real: the same crops, and nothing committed done twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from apps.face_align import align, batches, images, job
+from apps.face_align.batches import COMMITS
+from core import FunctionExecutor
+
+Batch = Callable[..., Path]
+Crops = Callable[[Path], dict[str, bytes]]
+
+DRIVER = """
+import sys
+from apps.face_align import align, job
+from core import FunctionExecutor
+
+job.BATCH_SECONDS = (0.0, 0.0)
+with FunctionExecutor(workers=2) as executor:
+    align(sys.argv[1], sys.argv[2], executor=executor)
+"""
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _one_image_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "BATCH_SECONDS", (0.0, 0.0))
+
+
+def commits(folder: Path) -> set[str]:
+    return {path.name for path in (folder / COMMITS).glob("*.json")} if folder.exists() else set()
+
+
+def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor, crops_in: Crops
+) -> None:
+    source, target = batch(24, empty__png=b""), tmp_path / "faces"
+    whole = align(source, tmp_path / "whole", executor=serial)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    for goal in (4, 9, 14, 19):
+        driver = subprocess.Popen([sys.executable, "-c", DRIVER, source, target], env=environment, cwd=tmp_path)
+        deadline = time.monotonic() + 120
+        while len(commits(target)) < goal and driver.poll() is None:
+            assert time.monotonic() < deadline
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        assert len(commits(target)) >= goal
+    # The workers of a killed driver end with it, but not at the same instant.
+    committed = stable(lambda: commits(target))
+    result = align(source, target, executor=serial)
+
+    assert result.plan.pending == 25 - len(committed)
+    assert crops_in(target) == crops_in(tmp_path / "whole")
+    assert [(row.key, row.status, row.points) for row in result.rows] == [
+        (row.key, row.status, row.points) for row in whole.rows
+    ]
+    assert not (target / COMMITS).exists()
+
+
+def stable(look: Callable[[], set[str]]) -> set[str]:
+    """What is seen twice in a row, half a second apart."""
+    seen = look()
+    while not threading.Event().wait(0.5):
+        now = look()
+        if now == seen:
+            return now
+        seen = now
+    return seen
+
+
+def test_workers_killed_at_random_change_nothing(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor, crops_in: Crops
+) -> None:
+    source = batch(24, empty__png=b"")
+    whole = align(source, tmp_path / "whole", executor=serial)
+    chance, stop, killed = random.Random(3), threading.Event(), 0
+
+    def kill(executor: FunctionExecutor) -> None:
+        nonlocal killed
+        while not stop.wait(0.3) and killed < 8:
+            pids = [worker.pid for worker in list(executor._backend._workers.values()) if worker.pid]  # type: ignore[attr-defined]
+            if pids and commits(tmp_path / "faces"):
+                os.kill(chance.choice(pids), signal.SIGKILL)
+                killed += 1
+
+    with FunctionExecutor(workers=2) as executor:
+        killer = threading.Thread(target=kill, args=(executor,))
+        killer.start()
+        result = align(source, tmp_path / "faces", executor=executor)
+        stop.set()
+        killer.join()
+
+    assert killed
+    assert [(row.key, row.status, row.reason) for row in result.rows] == [
+        (row.key, row.status, row.reason) for row in whole.rows
+    ]
+    assert crops_in(tmp_path / "faces") == crops_in(tmp_path / "whole")
+
+
+def test_an_image_that_ends_every_worker_is_a_row(
+    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "BATCH_SECONDS", (100.0, 100.0))
+
+    def fatal(content: bytes, max_side: int | None = None) -> images.Image:
+        if content == b"poison":
+            os._exit(9)
+        return images.decode(content, max_side)
+
+    monkeypatch.setattr(batches, "decode", fatal)
+
+    with FunctionExecutor("process?start=fork", workers=1) as executor:
+        result = align(batch(3, poison__png=b"poison"), tmp_path / "faces", executor=executor)
+
+    assert [row.status for row in result.rows] == ["ok", "ok", "ok", "decode_error"]
+    assert "ended the worker" in result.rows[3].reason

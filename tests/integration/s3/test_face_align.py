@@ -1,0 +1,131 @@
+"""Faces aligned from bucket to bucket, while what they stand on fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("dlib", reason="needs dlib: pip install '.[faces]'")
+cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install '.[faces]'")
+pytest.importorskip("skimage", reason="needs the photographs of scikit-image: pip install '.[faces]'")
+
+from apps.face_align import align, demo, job  # noqa: E402
+from apps.face_align.batches import COMMITS  # noqa: E402
+from core import FunctionExecutor, open_storage  # noqa: E402
+
+IMAGES = 40
+OUTAGE = 20.0
+
+
+@pytest.fixture(scope="module")
+def source(s3_server: Any) -> str:
+    bucket = open_storage("s3://fanfold/faces-in")
+    for number in range(IMAGES):
+        image = demo.variant(demo.portrait(), angle=0.5 * number - 10)
+        bucket.put(f"{number % 3}/{number:02d}.jpg", cv2.imencode(".jpg", image)[1].tobytes())
+    bucket.put("cut-off.jpg", cv2.imencode(".jpg", demo.portrait())[1].tobytes()[:3000])
+    return "s3://fanfold/faces-in"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source: str) -> dict[str, bytes]:
+    with FunctionExecutor(workers=2) as executor:
+        align(source, "s3://fanfold/faces-undisturbed", executor=executor)
+    return crops("faces-undisturbed")
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(job, "BATCH_SECONDS", (0.1, 0.1))
+    yield
+
+
+def crops(prefix: str) -> dict[str, bytes]:
+    storage = open_storage(f"s3://fanfold/{prefix}")
+    return {info.key: storage.get(info.key) for info in storage.list() if info.key not in job.RESULTS}
+
+
+def commits(prefix: str) -> int:
+    return sum(1 for _ in open_storage(f"s3://fanfold/{prefix}").list(COMMITS))
+
+
+def test_a_faulty_network_changes_no_crop(source: str, undisturbed: dict[str, bytes], proxy: Any) -> None:
+    proxy.spoil(0.05)
+    option = f"?endpoint={proxy.endpoint}"
+
+    with FunctionExecutor(workers=2) as executor:
+        result = align(source + option, f"s3://fanfold/faces-faulty{option}", executor=executor)
+
+    assert proxy.spoiled
+    assert result.counts["ok"] == IMAGES
+    assert crops("faces-faulty") == undisturbed
+
+
+def test_twenty_workers_killed_change_no_crop(source: str, undisturbed: dict[str, bytes]) -> None:
+    chance, stop, killed = random.Random(5), threading.Event(), []
+    target = "faces-killed"
+
+    def kill(executor: Any) -> None:
+        seen = 0
+        while not stop.wait(0.05) and len(killed) < 20:
+            now = commits(target)
+            workers = [worker.pid for worker in list(executor._backend._workers.values()) if worker.pid]
+            if workers and now > seen:
+                seen = now
+                os.kill(chance.choice(workers), signal.SIGKILL)
+                killed.append(now)
+
+    with FunctionExecutor(workers=2) as executor:
+        killer = threading.Thread(target=kill, args=(executor,))
+        killer.start()
+        result = align(source, f"s3://fanfold/{target}", executor=executor)
+        stop.set()
+        killer.join()
+
+    assert killed
+    assert result.counts["ok"] == IMAGES
+    assert crops(target) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_server_away_for_twenty_seconds_delays_the_job_alone(
+    source: str, undisturbed: dict[str, bytes], s3_server: Any
+) -> None:
+    target = "faces-outage"
+
+    def interrupt() -> None:
+        while not commits(target):
+            pass
+        s3_server.stop()
+        threading.Event().wait(OUTAGE)
+        s3_server.start()
+
+    outage = threading.Thread(target=interrupt)
+    with FunctionExecutor(workers=2) as executor:
+        outage.start()
+        result = align(source, f"s3://fanfold/{target}", executor=executor)
+        outage.join()
+
+    assert result.counts["ok"] == IMAGES
+    assert crops(target) == undisturbed
+
+
+def test_no_secret_is_in_what_a_run_writes_or_logs(source: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "fanfold")
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+
+    with FunctionExecutor(workers=2) as executor:
+        align(source, "s3://fanfold/faces-secret", executor=executor, size=16)
+
+    storage = open_storage("s3://fanfold/faces-secret")
+    written = {info.key: storage.get(info.key) for info in storage.list()}
+    assert set(job.RESULTS) <= set(written)
+    assert [key for key, content in written.items() if secret.encode() in content] == []
+    assert secret not in caplog.text
