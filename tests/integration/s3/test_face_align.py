@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -42,9 +41,8 @@ def undisturbed(source: str) -> dict[str, bytes]:
 
 
 @pytest.fixture(autouse=True)
-def _small_batches(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "BATCH_SECONDS", (0.1, 0.1))
-    yield
 
 
 def crops(prefix: str) -> dict[str, bytes]:
