@@ -218,7 +218,7 @@ class DurableRun(Run):
             task_id = self.record.task_ids(part.batch, item)[0]
             if item not in guilty:
                 self._todo.append(_Part(part.batch, item, attempts, batch.memory))
-            elif attempts <= self.options.retry.retries:
+            elif not self.is_hopeless(attempts, loss):
                 self.tell_retry(task_id, attempts, loss)
                 self._todo.append(_Part(part.batch, item, attempts, memory))
             else:

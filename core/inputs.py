@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ def items_of(fn: Callable[..., Any], data: Any, cut: Cut, inline: bool) -> Itera
     if isinstance(data, list | tuple) and data and first_parameter(fn) == "obj":
         if all(isinstance(item, str | os.PathLike) for item in data):
             return _partitions(data, cut)
+    if isinstance(data, Iterator) and first_parameter(fn) == "obj":
+        first = list(itertools.islice(data, 1))
+        data = itertools.chain(first, data)
+        if first and isinstance(first[0], str | os.PathLike):
+            return _partitions(data, cut)
     if cut.asked:
         raise ConfigError(
             "chunks are made of objects: give data as an address, or name the function's first parameter obj"
@@ -84,7 +90,7 @@ def _copied(data: Sequence[Any], inline: bool) -> Iterable[Any]:
     return list(data)
 
 
-def _partitions(addresses: Sequence[str | os.PathLike[str]], cut: Cut) -> Iterator[Partition]:
+def _partitions(addresses: Iterable[str | os.PathLike[str]], cut: Cut) -> Iterator[Partition]:
     """Partition objects lazily, but find the first before returning, so that a wrong address is an error at once."""
     from core.partitioner import find_objects, partition
 

@@ -23,6 +23,9 @@ GROWTH = 8
 BATCH_BYTES = 32 << 20
 """Inputs of a batch stop here, and so do its expected results."""
 
+_WHILE_GROWING = 2
+"""Batches per worker under way while their size is still being found."""
+
 READ_AHEAD = 2
 """Batches per worker that are read from a generator before they are needed."""
 
@@ -94,6 +97,13 @@ class DirectRun(Run):
             return False
         return self._feed is None or (self._feed.exhausted and not self._feed.items)
 
+    @property
+    def _is_growing(self) -> bool:
+        """Whether batches are small for want of measurements: then few are sent ahead."""
+        if self.options.batch_size is not None:
+            return False
+        return self._mean is None or self._largest * GROWTH * self._mean < TARGET
+
     def _size(self, workers: int) -> int:
         if self.options.batch_size is not None:
             return self.options.batch_size
@@ -127,6 +137,8 @@ class DirectRun(Run):
 
     def next_batch(self, batch_id: int, workers: int) -> Batch | None:
         """Form the next batch, or return None if nothing can be sent now."""
+        if self._is_growing and len(self.inflight) >= _WHILE_GROWING * workers:
+            return None
         while (unit := self._take(workers)) is not None:
             unit = self._living(unit)
             if not unit.items:

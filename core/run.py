@@ -11,11 +11,13 @@ from core import serialization
 from core.compute.base import BatchLost, Failure, Invocation, Outcome, Reply
 from core.errors import (
     FanfoldError,
+    IntegrityError,
     MemoryLimitExceeded,
     SerializationError,
     StorageUnavailable,
     TaskError,
     TaskTimeout,
+    VersionMismatch,
     WorkerDied,
 )
 from core.futures import FutureList
@@ -23,6 +25,7 @@ from core.serialization import Unpackable
 from core.types import Event, RetryPolicy, TaskDone, TaskFailed, TaskLogged, TaskRetried, TaskStats
 from core.worker import revive
 
+_PERMANENT: dict[str, type[FanfoldError]] = {"IntegrityError": IntegrityError, "VersionMismatch": VersionMismatch}
 _LOST: dict[str, type[TaskError]] = {"timeout": TaskTimeout, "memory": MemoryLimitExceeded}
 
 
@@ -187,11 +190,16 @@ class Run:
 
     def give_up(self, task_id: int, attempts: int, loss: BatchLost) -> bool:
         """Fail a task that was tried enough, or tell that it is tried again; returns whether it failed."""
-        if attempts > self.options.retry.retries:
+        if self.is_hopeless(attempts, loss):
             self.fail(task_id, self.loss_error(task_id, attempts, loss), attempts)
             return True
         self.tell_retry(task_id, attempts, loss)
         return False
+
+    def is_hopeless(self, attempts: int, loss: BatchLost) -> bool:
+        """Whether a task was tried enough, or cannot succeed however often it is tried."""
+        permanent = loss.failure is not None and loss.failure.kind in _PERMANENT
+        return permanent or attempts > self.options.retry.retries
 
     def tell_retry(self, task_id: int, attempts: int, loss: BatchLost) -> None:
         """Tell that a task is tried again."""
@@ -201,6 +209,8 @@ class Run:
         """Return the exception of a task whose worker ended."""
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
         message = f"task {task_id} of {self.name} did not finish: {loss.message}{tried}"
+        if loss.failure is not None and loss.failure.kind in _PERMANENT:
+            return _PERMANENT[loss.failure.kind](message)
         if loss.reason == "unavailable":
             return StorageUnavailable(message)
         kind = _LOST.get(loss.reason, WorkerDied)

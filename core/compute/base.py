@@ -97,7 +97,8 @@ class BatchLost:
     """A batch will not be answered.
 
     `position` is the index within the batch of the task that ran when the worker ended, None if none did;
-    `started` says whether the batch may have begun; `message` says what happened, in one sentence.
+    `started` says whether the batch may have begun; `message` says what happened, in one sentence; `failure` is what
+    kept a worker from reading the batch or committing it.
     """
 
     batch_id: int
@@ -106,6 +107,7 @@ class BatchLost:
     message: str
     position: int | None
     started: bool
+    failure: Failure | None = None
 
 
 Reply = BatchDone | BatchLost

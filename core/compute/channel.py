@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import itertools
 import mmap
 import os
 import resource
@@ -32,6 +33,7 @@ one. Past that it copies."""
 _HEAD = struct.Struct("<IqIQ")  # segments, id of the shared file or -1, released ids that follow, bytes that follow
 _ALIGN = 64
 _READ = 64 << 10
+_GATHER = 16
 _RIGHTS = socket.CMSG_SPACE(64)
 
 
@@ -140,18 +142,23 @@ class Channel:
             while self._outbox:
                 view, descriptor = self._outbox[0]
                 if descriptor is None:
-                    sent = self.socket.send(view)
+                    waiting = itertools.islice(self._outbox, _GATHER)
+                    views = [view for view, _ in itertools.takewhile(lambda entry: entry[1] is None, waiting)]
+                    self._sent(self.socket.sendmsg(views))
                 else:
                     rights = array.array("i", [descriptor])
-                    sent = self.socket.sendmsg([view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-                if sent == len(view):
-                    self._outbox.popleft()
-                else:
-                    self._outbox[0] = (view[sent:], None)
+                    self._sent(self.socket.sendmsg([view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]))
         except BlockingIOError:
             return
         except OSError as error:
             raise ConnectionLost from error
+
+    def _sent(self, count: int) -> None:
+        while count:
+            view, _ = self._outbox.popleft()
+            if count < len(view):
+                self._outbox.appendleft((view[count:], None))
+            count -= min(count, len(view))
 
     def send(self, segments: Sequence[Buffer]) -> None:
         """Send a message, waiting until it is written."""

@@ -318,8 +318,9 @@ class ProcessBackend:
             elif body[1] is None:
                 self._replies.append(BatchDone(invocation.batch_id, worker.name, None))
             else:
-                why = f"{body[1].kind}: {body[1].message}"
-                self._replies.append(BatchLost(invocation.batch_id, worker.name, "unavailable", why, None, True))
+                failure, ident = body[1], invocation.batch_id
+                why = f"{failure.kind}: {failure.message}"
+                self._replies.append(BatchLost(ident, worker.name, "unavailable", why, None, True, failure))
 
     def _hear_zygote(self) -> None:
         assert self._control is not None

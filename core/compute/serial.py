@@ -7,7 +7,7 @@ from core.calls import Call, load_call
 from core.compute.base import BatchDone, BatchLost, Invocation, Reply
 from core.config import Address
 from core.errors import ConfigError
-from core.worker import failed, run
+from core.worker import describe, failed, run
 
 
 class SerialBackend:
@@ -49,8 +49,9 @@ class SerialBackend:
             try:
                 run_committed(invocation.durable, invocation.attempt)
             except Exception as error:
-                why = f"{type(error).__name__}: {error}"
-                self._replies.append(BatchLost(number, "serial", "unavailable", why, None, True))
+                failure = describe(error)
+                why = f"{failure.kind}: {failure.message}"
+                self._replies.append(BatchLost(number, "serial", "unavailable", why, None, True, failure))
             else:
                 self._replies.append(BatchDone(number, "serial", None))
             return

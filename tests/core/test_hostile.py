@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import core.jobs
-from core import ConfigError, FunctionExecutor, TaskError
-from core.errors import IntegrityError, StorageError, TaskTimeout, WorkerDied
+from core import ConfigError, FunctionExecutor
+from core.errors import IntegrityError, TaskTimeout, WorkerDied
 
 
 @pytest.fixture(autouse=True)
@@ -149,12 +149,12 @@ def test_inputs_that_somebody_swapped_in_storage_are_not_run(tmp_path):
     objects.process_storage(store)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("core.durable_run.write_record", swapped)
-        with FunctionExecutor("serial", store, durable=True, retries=0) as executor:
+        with FunctionExecutor("serial", store, durable=True) as executor:
             futures = executor.map(len, [b"a" * 100_000, b"b" * 100_000], batch_size=1)
 
             errors = [future.exception() for future in futures]
 
-    assert all(isinstance(error, StorageError | IntegrityError | TaskError) for error in errors)
+    assert [type(error) for error in errors] == [IntegrityError, IntegrityError]
     assert "signature" in str(errors[0])
 
 

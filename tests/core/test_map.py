@@ -105,6 +105,14 @@ def test_chunks_put_together_are_the_files_to_the_last_byte(executor, folder, ch
     assert joined == {name: files[name] for name in ("a.csv", "b.csv", "empty.csv")}
 
 
+def test_a_generator_of_addresses_is_read_as_objects_by_a_function_of_obj(executor, folder):
+    path, files = folder
+
+    read = executor.map(lambda obj: obj.read(), (path / name for name in ("a.csv", "b.csv"))).results(60)
+
+    assert read == [files["a.csv"], files["b.csv"]]
+
+
 def test_a_line_far_longer_than_its_chunk_stays_whole(executor, folder):
     path, files = folder
 
