@@ -19,7 +19,7 @@ from core.compute.base import open_backend
 from core.config import load_config, parse_address, parse_setting
 from core.errors import ConfigError
 from core.feed import Upstream, read_all
-from core.futures import Future, FutureList, Latest, follow, wait
+from core.futures import Future, FutureList, Latest, as_list, follow, wait
 from core.inputs import Cut, items_of, recorded
 from core.invoker import DirectRun
 from core.monitor import Monitor
@@ -258,7 +258,7 @@ class FunctionExecutor(Executor):
             return self._latest.results(timeout)
         if isinstance(futures, Future):
             return follow(futures, timeout)
-        return _as_list(futures).results(timeout)
+        return as_list(futures).results(timeout)
 
     def cancel(self, futures: Iterable[Future] | FutureList | Future | None = None) -> None:
         """Cancel futures, by default all of this executor; running tasks are ended by force."""
@@ -491,12 +491,3 @@ def _abandon(monitor: Monitor, process: int) -> None:
     """Release the workers of an executor that nobody closed, in the process that made it."""
     if os.getpid() == process:
         monitor.close(force=True)
-
-
-def _as_list(futures: Iterable[Future] | FutureList) -> FutureList:
-    if isinstance(futures, FutureList):
-        return futures
-    known = FutureList()
-    known.extend(futures)
-    known.finish()
-    return known

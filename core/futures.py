@@ -310,6 +310,16 @@ class FutureList(Sequence[Future]):
         return f"<FutureList {self.job_id}: {known}{len(self.made)} tasks>"
 
 
+def as_list(futures: Iterable[Future] | FutureList) -> FutureList:
+    """Return futures as a `FutureList`."""
+    if isinstance(futures, FutureList):
+        return futures
+    known = FutureList()
+    known.extend(futures)
+    known.finish()
+    return known
+
+
 def _rebuild_list(job_id: str, futures: list[Future]) -> FutureList:
     rebuilt = FutureList(job_id)
     rebuilt.extend(futures)

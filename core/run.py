@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ class Batch:
     gone: bool = False
 
 
-class Run:
+class Run(ABC):
     """Base of a job in progress.
 
     Attributes
@@ -101,21 +102,21 @@ class Run:
         """Whether every task has ended."""
         return self.ended == self.total
 
+    @abstractmethod
     def next_batch(self, batch_id: int, workers: int) -> Batch | None:
         """Form the next batch, or return None if nothing can be sent now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def done(self, batch: Batch, worker: str, outcome: Outcome | None) -> None:
         """Complete the futures of a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
         """Repeat a batch whose tasks count an attempt: the one that ran, or all if it is not known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def again(self, batch: Batch, positions: Sequence[int]) -> None:
         """Repeat tasks of a batch that are not to blame for its loss."""
-        raise NotImplementedError
 
     def poll(self) -> list[Reply]:
         """Look for results that nobody announces."""
@@ -132,12 +133,15 @@ class Run:
 
     def stop_input(self, error: BaseException) -> None:
         """Read no more input."""
+        return None
 
     def leave(self) -> None:
         """Part from the job because its executor closes."""
+        return None
 
     def remove(self) -> None:
         """Delete what the job keeps in storage."""
+        return None
 
     def launch(self, batch: Batch) -> Batch:
         """Account for a batch that is about to be invoked."""

@@ -13,13 +13,12 @@ import selectors
 import signal
 import socket
 import sys
-import tempfile
 import time
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
+from collections import deque
 
 from core.compute.base import BatchDone, BatchLost, Invocation, LossReason, Outcome, Reply
 from core.compute.channel import Channel, ConnectionLost
+from core.compute.workers import WorkerProcess, anonymous_file, how_it_ended, release, resident_bytes
 from core.compute.zygote import NOTE, SLOT, TOKEN, start_zygote
 from core.config import Address
 from core.errors import ConfigError, FanfoldError
@@ -58,35 +57,6 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@dataclass(slots=True, eq=False)
-class _Worker:
-    ident: int
-    channel: Channel
-    token_read: int
-    token_write: int
-    slot: mmap.mmap
-    zygote: int
-    pid: int = 0
-    held: OrderedDict[int, Invocation] = field(default_factory=OrderedDict)
-    known: set[str] = field(default_factory=set)
-    baseline: int = 0
-    status: int | None = None
-    lost_at: float = math.inf
-    verdict: tuple[LossReason, str] | None = None
-    kill_at: float = math.inf
-    suspect: tuple[int, int, float] | None = None
-    tokens: bytes = b""
-
-    @property
-    def name(self) -> str:
-        return f"process-{self.ident}"
-
-    def doing(self) -> tuple[int, int, float]:
-        """Return (batch, position or -1, monotonic start) of what the worker says it does."""
-        number, position, started = SLOT.unpack_from(self.slot, 0)
-        return number, position, started
-
-
 class ProcessBackend:
     """Runs batches in worker processes that are started once and kept warm.
 
@@ -116,14 +86,14 @@ class ProcessBackend:
         self.workers = workers or default_workers()
         self.enforces = frozenset({"timeout", "memory"} if os.path.exists("/proc/self/statm") else {"timeout"})
         self._fresh = None if start is None else start == "fresh"
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, WorkerProcess] = {}
         self._waiting: deque[Invocation] = deque()
         self._replies: list[Reply] = []
         self._next_worker = self._sequence = self._stillborn = self._zygote = 0
         self._control: socket.socket | None = None
         self._closed = False
         self._depth = DEPTH
-        self._unflushed: set[_Worker] = set()
+        self._unflushed: set[WorkerProcess] = set()
 
     def start(self) -> None:
         """Start the zygote and ask it for every worker.
@@ -155,7 +125,7 @@ class ProcessBackend:
         ours.setblocking(False)
         token_read, token_write = os.pipe()
         os.set_blocking(token_read, False)
-        slot_file = _anonymous_file(SLOT.size)
+        slot_file = anonymous_file(SLOT.size)
         ident, self._next_worker = self._next_worker, self._next_worker + 1
         rights = array.array("i", [theirs.fileno(), token_read, slot_file])
         note = [NOTE.pack(b"S", ident, 0)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
@@ -172,7 +142,7 @@ class ProcessBackend:
         SLOT.pack_into(slot, 0, -1, -1, 0.0)
         os.close(slot_file)
         theirs.close()
-        worker = _Worker(ident, Channel(ours), token_read, token_write, slot, self._zygote)
+        worker = WorkerProcess(ident, Channel(ours), token_read, token_write, slot, self._zygote)
         self._workers[ident] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
 
@@ -201,7 +171,7 @@ class ProcessBackend:
                 return
             self._send(worker, self._waiting.popleft())
 
-    def _send(self, worker: _Worker, invocation: Invocation) -> None:
+    def _send(self, worker: WorkerProcess, invocation: Invocation) -> None:
         self._sequence += 1
         has_call = invocation.durable is None and invocation.call_hash not in worker.known
         packed = invocation.packed
@@ -226,7 +196,7 @@ class ProcessBackend:
         worker.channel.queue(segments)
         self._unflushed.add(worker)
 
-    def _flush(self, worker: _Worker) -> None:
+    def _flush(self, worker: WorkerProcess) -> None:
         if worker.tokens:  # before their batches: a batch that finds no token has been taken back
             os.write(worker.token_write, worker.tokens)
             worker.tokens = b""
@@ -246,7 +216,7 @@ class ProcessBackend:
                 return
             self._send(idle, self._waiting.popleft())
 
-    def _take_back(self, worker: _Worker, sequence: int) -> bool:
+    def _take_back(self, worker: WorkerProcess, sequence: int) -> bool:
         """Move a batch that has not begun, and any before it, back to the queue."""
         if worker in self._unflushed:
             self._unflushed.discard(worker)
@@ -299,7 +269,7 @@ class ProcessBackend:
                     until = min(until, max(begun + invocation.timeout, now + 0.001))
         return None if until == math.inf else max(0.0, until - now)
 
-    def _read(self, worker: _Worker) -> None:
+    def _read(self, worker: WorkerProcess) -> None:
         try:
             messages = worker.channel.drain()
         except ConnectionLost:
@@ -336,7 +306,7 @@ class ProcessBackend:
         if worker is None:
             return
         if kind == b"S":
-            worker.pid, worker.baseline = number, _resident(number)
+            worker.pid, worker.baseline = number, resident_bytes(number)
         else:
             worker.status = number
             if worker.lost_at == math.inf:  # a process that its task left behind may hold the socket open
@@ -366,12 +336,12 @@ class ProcessBackend:
                 self._condemn(worker, "timeout", f"it ran longer than its timeout of {invocation.timeout:g} s")
             worker.suspect = None
             if invocation.memory is not None and worker.pid and "memory" in self.enforces:
-                used = _resident(worker.pid) - worker.baseline
+                used = resident_bytes(worker.pid) - worker.baseline
                 if used > invocation.memory:
                     limit = f"it used {used / 1e6:.0f} MB, over its memory limit of {invocation.memory / 1e6:.0f} MB"
                     self._condemn(worker, "memory", limit)
 
-    def _condemn(self, worker: _Worker, reason: LossReason, message: str) -> None:
+    def _condemn(self, worker: WorkerProcess, reason: LossReason, message: str) -> None:
         worker.verdict = (reason, message)
         if reason == "timeout":
             self._signal(worker, signal.SIGTERM)
@@ -379,7 +349,7 @@ class ProcessBackend:
         else:
             self._signal(worker, signal.SIGKILL)
 
-    def _signal(self, worker: _Worker, number: int) -> None:
+    def _signal(self, worker: WorkerProcess, number: int) -> None:
         if worker.zygote == self._zygote and self._control is not None:
             with contextlib.suppress(OSError):
                 self._control.sendall(NOTE.pack(b"K", worker.ident, number))
@@ -387,12 +357,12 @@ class ProcessBackend:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, number)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: WorkerProcess) -> None:
         """Account for a dead worker's batches and start its successor."""
         del self._workers[worker.ident]
         self._unflushed.discard(worker)
         number, position, _ = worker.doing()
-        reason, message = worker.verdict or ("died", _how_it_ended(worker.status))
+        reason, message = worker.verdict or ("died", how_it_ended(worker.status))
         for sequence, invocation in reversed(worker.held.items()):
             if sequence == number:
                 running = position if position >= 0 else None
@@ -402,7 +372,7 @@ class ProcessBackend:
                 self._waiting.appendleft(invocation)
         if number < 0:
             self._stillborn += 1
-        _release(worker)
+        release(worker)
         if self._stillborn >= _STILLBORN:
             raise FanfoldError(
                 f"{self._stillborn} worker processes ended before they had run anything ({message}); "
@@ -416,7 +386,7 @@ class ProcessBackend:
         with contextlib.suppress(BlockingIOError, OSError):
             self._bell_write.send(b"!")
 
-    def _holder(self, batch_id: int) -> tuple[_Worker, int] | None:
+    def _holder(self, batch_id: int) -> tuple[WorkerProcess, int] | None:
         for worker in self._workers.values():
             for sequence, invocation in worker.held.items():
                 if invocation.batch_id == batch_id:
@@ -461,7 +431,7 @@ class ProcessBackend:
         for worker in self._workers.values():
             if force:
                 self._signal(worker, signal.SIGKILL)
-            _release(worker)
+            release(worker)
         self._workers.clear()
         if self._control is not None:
             with contextlib.suppress(OSError):
@@ -471,47 +441,6 @@ class ProcessBackend:
         self._selector.close()
         self._bell_read.close()
         self._bell_write.close()
-
-
-def _release(worker: _Worker) -> None:
-    worker.channel.close()
-    os.close(worker.token_read)
-    os.close(worker.token_write)
-    worker.slot.close()
-
-
-def _anonymous_file(size: int) -> int:
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("fanfold-slot", os.MFD_CLOEXEC)
-    else:
-        descriptor, path = tempfile.mkstemp()
-        os.unlink(path)
-    os.ftruncate(descriptor, size)
-    return descriptor
-
-
-def _resident(pid: int) -> int:
-    """Return a process's resident memory in bytes, 0 if it cannot be read."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * mmap.PAGESIZE
-    except (OSError, IndexError):
-        return 0
-
-
-def _how_it_ended(status: int | None) -> str:
-    if status is None:
-        return "its worker process ended"
-    if os.WIFEXITED(status):
-        return f"its worker process exited with status {os.WEXITSTATUS(status)}"
-    number = os.WTERMSIG(status)
-    name = signal.Signals(number).name if number in signal.Signals.__members__.values() else f"signal {number}"
-    hint = {
-        signal.SIGKILL: "; the system does that when memory runs out",
-        signal.SIGSEGV: "; that is a fault in native code",
-        signal.SIGABRT: "; native code gave up",
-    }.get(signal.Signals(number) if name != f"signal {number}" else signal.SIGTERM, "")
-    return f"its worker process was ended by {name}{hint}"
 
 
 def _reap(pid: int) -> None:
