@@ -35,7 +35,7 @@ def store(tmp_path):
 def start(store):
     started = []
 
-    def begin(compute="process", **settings):
+    def begin(compute=None, **settings):
         workers = None if compute == "serial" else 2
         executor = FunctionExecutor(compute, store, durable=True, **{"workers": workers, **settings})
         started.append(executor)
@@ -44,6 +44,15 @@ def start(store):
     yield begin
     for executor in started:
         executor.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    def of(batches):
+        monkeypatch.setattr(keys, "SHARD", batches)
+        monkeypatch.setenv("FANFOLD_COMPUTE", "process?start=fork")  # a fresh interpreter would not see the change
+
+    return of
 
 
 def objects(store, job_id=None):
@@ -372,8 +381,8 @@ def test_commits_that_nobody_announces_are_found(start, silent, store):
     assert objects(store) == []
 
 
-def test_commits_that_nobody_announces_are_found_in_every_shard(start, silent, monkeypatch):
-    monkeypatch.setattr(keys, "SHARD", 3)
+def test_commits_that_nobody_announces_are_found_in_every_shard(start, silent, small_shards):
+    small_shards(3)
     assert start().map(lambda x: x, range(20), batch_size=1).results(60) == list(range(20))
 
 
@@ -393,9 +402,9 @@ def test_failures_that_nobody_announces_are_found(start, silent):
     assert "exited with status 1" in str(futures[4].exception())
 
 
-def test_what_is_committed_beyond_a_gap_is_not_run_again(start, tmp_path, store, monkeypatch):
+def test_what_is_committed_beyond_a_gap_is_not_run_again(start, tmp_path, store, small_shards):
     """Slow batches that fill a shard must not hide what the next shard holds."""
-    monkeypatch.setattr(keys, "SHARD", 2)
+    small_shards(2)
     executor = start(workers=3)
 
     def run(x):
@@ -537,8 +546,8 @@ def test_a_watcher_of_a_job_that_its_driver_removed_is_told(start, tmp_path, sto
     assert objects(store) == []
 
 
-def test_a_watcher_finds_commits_in_every_shard(start, tmp_path, store, monkeypatch):
-    monkeypatch.setattr(keys, "SHARD", 2)
+def test_a_watcher_finds_commits_in_every_shard(start, tmp_path, store, small_shards):
+    small_shards(2)
     job_id = half_done(start, tmp_path, tasks=9)
     other_driver(store, job_id)
     record_key = find_key(job_id)[1]
