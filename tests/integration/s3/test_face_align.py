@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -98,18 +99,14 @@ def test_a_server_away_for_twenty_seconds_delays_the_job_alone(
 ) -> None:
     target = "faces-outage"
 
-    def interrupt() -> None:
+    with FunctionExecutor(workers=2) as executor, ThreadPoolExecutor(1) as other:
+        aligned = other.submit(align, source, f"s3://fanfold/{target}", executor=executor)
         while not commits(target):
             pass
         s3_server.stop()
         threading.Event().wait(OUTAGE)
-        s3_server.start()
-
-    outage = threading.Thread(target=interrupt)
-    with FunctionExecutor(workers=2) as executor:
-        outage.start()
-        result = align(source, f"s3://fanfold/{target}", executor=executor)
-        outage.join()
+        s3_server.start()  # in the main thread: the server ends with the thread that started it
+        result = aligned.result()
 
     assert result.counts["ok"] == IMAGES
     assert crops(target) == undisturbed
