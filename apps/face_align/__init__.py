@@ -16,6 +16,9 @@ __all__ = ["align"]
 def __getattr__(name: str) -> Any:
     """Load the job on first use, so that ``--help`` needs no numpy."""
     if name == "align":
+        from apps.face_align.packages import check_installed
+
+        check_installed()
         from apps.face_align.job import align
 
         return align

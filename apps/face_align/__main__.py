@@ -64,9 +64,11 @@ def body(session: _cli.Session, argv: Sequence[str]) -> int:
     session.after_interrupt = "the batches that were finished are kept; the same command goes on from there"
 
     from apps._output import new_run_path
-    from apps.face_align import job, models, report
+    from apps.face_align.packages import check_installed
 
-    models.check_installed()
+    check_installed()  # before what follows imports OpenCV
+    from apps.face_align import job, report
+
     run_folder = new_run_path(RUNS)
     source, output = flags.source, flags.output or str(run_folder / "faces" if flags.source is None else run_folder)
     if source is None:

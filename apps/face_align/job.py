@@ -116,7 +116,6 @@ def plan(source: str, destination: str, params: Params, executor: FunctionExecut
     ConfigError, InputError
         As for ``align``.
     """
-    models.check_installed()
     target = open_storage(destination)
     found = find(source, leave_out=target.address)
     check_collisions(found.items, target.address, params)

@@ -16,12 +16,11 @@ import numpy as np
 
 from apps.face_align.aligner import Aligner, Detect
 from apps.face_align.geometry import ANCHORS
+from apps.face_align.packages import INSTALL, LANDMARK_PACKAGE
 from apps.face_align.params import Params
 from apps.face_align.trees import ModelFormatError, Trees, parse
 from core import ConfigError, InputError, open_storage, shared_file, worker_resource
 
-INSTALL = "pip install 'fanfold[faces]'"
-_PACKAGE = "face_recognition_models"
 _FILES = {
     "inner-eyes": "shape_predictor_68_face_landmarks.dat",
     "outer-eyes": "shape_predictor_68_face_landmarks.dat",
@@ -32,29 +31,10 @@ _LAYOUT = 1
 """Number of the order in which arrays are written below; another one makes another file."""
 
 
-def check_installed() -> None:
-    """Refuse to start without the packages that find faces.
-
-    Raises
-    ------
-    ConfigError
-        One is missing, or OpenCV is not of version 4.
-    """
-    missing = [name for name in ("cv2", "dlib", _PACKAGE, "PIL") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"aligning faces needs {', '.join(missing)}; run {INSTALL}")
-    import cv2
-
-    if not cv2.__version__.startswith("4."):
-        raise ConfigError(
-            f"OpenCV {cv2.__version__} computes other pixels than OpenCV 4; run pip install 'opencv-python-headless<5'"
-        )
-
-
 def packaged(name: str) -> Path:
     """Return the file of a packaged model, by landmark set or detector."""
     # Found, not imported: importing the package needs pkg_resources, which setuptools no longer has.
-    spec = find_spec(_PACKAGE)
+    spec = find_spec(LANDMARK_PACKAGE)
     if spec is None or spec.origin is None:
         raise ConfigError(f"the landmark models are not installed; run {INSTALL}")
     return Path(spec.origin).parent / "models" / _FILES[name]

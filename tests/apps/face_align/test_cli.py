@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from apps.face_align import models
+from apps.face_align import models, packages
 from core import ConfigError
 
 Main = Callable[[Sequence[str]], tuple[int, str, str]]
@@ -128,17 +131,17 @@ def test_a_model_may_be_packed(main: Main, batch: Batch, tmp_path: Path) -> None
 
 
 def test_missing_packages_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
 
     with pytest.raises(ConfigError, match=r"needs cv2, dlib, .*; run pip install 'fanfold\[faces\]'"):
-        models.check_installed()
+        packages.check_installed()
 
 
 def test_another_opencv_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cv2.__version__", "5.0.0")
 
     with pytest.raises(ConfigError, match="OpenCV 5.0.0 computes other pixels"):
-        models.check_installed()
+        packages.check_installed()
 
 
 def test_a_report_shows_counts_failures_and_the_command(main: Main, batch: Batch, tmp_path: Path) -> None:
@@ -167,3 +170,14 @@ def test_a_batch_without_a_face_has_a_report_without_a_sheet(main: Main, tmp_pat
     assert status == 0
     assert (tmp_path / "faces/report.html").exists()
     assert not (tmp_path / "faces/contact-sheet.png").exists()
+
+
+def test_without_the_packages_the_command_says_what_adds_them(tmp_path):
+    code = "import sys; sys.modules['cv2'] = None; from apps.face_align.__main__ import main; sys.exit(main([]))"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env)
+
+    assert ended.returncode == 2
+    assert "pip install 'fanfold[faces]'" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
