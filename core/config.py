@@ -132,6 +132,10 @@ def _switch(value: object) -> bool:
     return value
 
 
+def _price(value: object) -> float:
+    return _positive(float(value) if isinstance(value, str) else value)
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError
@@ -171,6 +175,9 @@ class ExecutorConfig:
     durable: bool = _setting(False, _switch, "true or false", "keep jobs in storage, to outlive their driver")
     speculation: bool | None = _setting(
         None, _switch, "true or false", "run backup copies of slow tasks (by default for durable jobs)"
+    )
+    machine_price: float | None = _setting(
+        None, _price, "US dollars an hour", "price of one worker of your own machines, for bills and estimates"
     )
     log: Path | None = _setting(None, _path, "a file path", "JSON Lines file that every event is appended to")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from core.account import Account
 from core.calls import dump_call, make_call, working_folder
 from core.compute.base import open_backend
 from core.config import load_config, parse_address, parse_setting
@@ -25,11 +26,9 @@ from core.invoker import DirectRun
 from core.monitor import Monitor
 from core.reduction import reduce_job
 from core.run import Options, Run
-from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen, TaskStats
+from core.types import Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
-    import pandas
-
     from core.progress import EventLog
 
 Retries = int | RetryPolicy | None
@@ -37,7 +36,7 @@ Retries = int | RetryPolicy | None
 _logger = logging.getLogger("fanfold")
 
 
-class FunctionExecutor(Executor):
+class FunctionExecutor(Account, Executor):
     """Runs a function on thousands of items.
 
     A ``concurrent.futures.Executor`` whose ``map`` follows PyWren and Lithops: one function, one iterable, futures
@@ -288,32 +287,6 @@ class FunctionExecutor(Executor):
         for run in [run for run in self._runs if run.finished]:
             run.remove()
             self._runs.remove(run)
-
-    def stats(self) -> pandas.DataFrame:
-        """Return one row a finished task: job, task, start, duration, CPU seconds, worker, attempts, memory, bytes."""
-        import pandas
-
-        rows = [
-            {"job_id": run.job_id, "function": run.name, **{name: getattr(row, name) for name in TaskStats.__slots__}}
-            for run in self._runs
-            for row in run.stats()
-        ]
-        return pandas.DataFrame(rows, columns=["job_id", "function", *TaskStats.__slots__])
-
-    def plot(self, path: str | Path) -> None:
-        """Draw a timeline of finished tasks, one line a worker, to a PNG, SVG or PDF file."""
-        from core.progress import timeline
-
-        timeline([row for run in self._runs for row in run.stats()], path)
-
-    def bill(self) -> Bill:
-        """Return what the jobs of this executor have cost so far."""
-        from core.progress import bill
-
-        rows = [row for run in self._runs for row in run.stats()]
-        invocations = sum(run.invocations for run in self._runs)
-        requests = sum(run.requests for run in self._runs)
-        return bill(self._backend.name, rows, self.config.memory, invocations, requests)
 
     @classmethod
     def attach(cls, job_id: str, storage: str | None = None, **settings: Any) -> FunctionExecutor:

@@ -1,4 +1,4 @@
-"""What watches an executor: progress bar, event log, timeline, bill. Listeners; no part of the executor."""
+"""What watches an executor: progress bar, event log, timeline. Listeners; no part of the executor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -14,7 +14,6 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from core.errors import ConfigError, InputError, MissingExtra
 from core.types import (
     BatchInvoked,
-    Bill,
     Event,
     JobCreated,
     JobDone,
@@ -172,77 +171,6 @@ class EventLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a backend charges, in US dollars at `date`, per GB-second (of 2**30 bytes), invocation, storage request."""
-
-    gb_second: float = 0.0
-    invocation: float = 0.0
-    request: float = 0.0
-    date: str = ""
-
-
-PRICES: Mapping[str, Price] = {"serial": Price(), "process": Price()}
-"""Price of each backend that is not free, and of one's own machine, which is."""
-
-_GB = 1 << 30
-
-
-def bill(
-    backend: str,
-    rows: Iterable[TaskStats],
-    memory: int | None,
-    invocations: int,
-    requests: int,
-    prices: Mapping[str, Price] = PRICES,
-) -> Bill:
-    """Add up what tasks have cost.
-
-    Parameters
-    ----------
-    backend : str
-        Scheme of the compute address.
-    rows : iterable of TaskStats
-        One row a finished task.
-    memory : int, optional
-        Bytes each task was granted; by default each task's peak counts.
-    invocations, requests : int
-        Batches handed to the backend; requests made of the storage.
-    prices : mapping
-        Price by backend.
-
-    Raises
-    ------
-    ConfigError
-        There is no price for `backend`.
-    """
-    if backend not in prices:
-        raise ConfigError(f"no price is known for backend {backend!r}; known: {', '.join(sorted(prices))}")
-    price = prices[backend]
-    tasks = bytes_in = bytes_out = 0
-    wall = cpu = gb_seconds = 0.0
-    for row in rows:
-        tasks += 1
-        wall += row.duration
-        cpu += row.cpu
-        gb_seconds += row.duration * (memory if memory is not None else row.peak_rss) / _GB
-        bytes_in += row.bytes_in
-        bytes_out += row.bytes_out
-    return Bill(
-        backend=backend,
-        tasks=tasks,
-        invocations=invocations,
-        wall_seconds=wall,
-        cpu_seconds=cpu,
-        gb_seconds=gb_seconds,
-        requests=requests,
-        bytes_in=bytes_in,
-        bytes_out=bytes_out,
-        cost=gb_seconds * price.gb_second + invocations * price.invocation + requests * price.request,
-        price_date=price.date,
-    )
 
 
 _FIRST_COLOUR = "#3b6ea5"

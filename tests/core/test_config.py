@@ -97,6 +97,7 @@ def test_every_setting_can_be_given_in_the_environment(here: Path, monkeypatch: 
         "retries": ("0", RetryPolicy(retries=0)),
         "durable": ("yes", True),
         "speculation": ("off", False),
+        "machine_price": ("0.04", 0.04),
         "log": ("events.jsonl", Path("events.jsonl")),
     }
     for name, (text, _) in given_as.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError, InputError, MissingExtra
-from core.progress import EventLog, Price, ProgressBar, bill, timeline
+from core.progress import EventLog, ProgressBar, timeline
 from core.types import BatchInvoked, Event, JobCreated, JobDone, TaskDone, TaskFailed, TaskRetried, TaskStats
 
 GiB = 1 << 30
@@ -211,30 +211,6 @@ class CutShort(io.FileIO):
         if self.calls > 1:
             raise OSError(28, "No space left on device")
         return super().write(data[:5])
-
-
-class TestBill:
-    def test_one_s_own_machine_costs_nothing_but_is_accounted_for(self) -> None:
-        total = bill("process", [stats(1), stats(2)], None, invocations=2, requests=3)
-
-        assert (total.backend, total.tasks, total.invocations, total.requests) == ("process", 2, 2, 3)
-        assert (total.wall_seconds, total.cpu_seconds, total.gb_seconds) == (4.0, 3.0, 2.0)
-        assert (total.bytes_in, total.bytes_out, total.cost) == (30, 2, 0.0)
-
-    def test_granted_memory_counts_before_used_memory(self) -> None:
-        assert bill("process", [stats(1)], 4 * GiB, 1, 0).gb_seconds == pytest.approx(8.0)
-
-    def test_cost_is_memory_time_plus_invocations_plus_requests(self) -> None:
-        prices = {"cloud": Price(gb_second=0.5, invocation=10.0, request=100.0, date="2026-01-31")}
-
-        total = bill("cloud", [stats(1)], 2 * GiB, invocations=3, requests=5, prices=prices)
-
-        assert total.cost == pytest.approx(0.5 * 4 + 10 * 3 + 100 * 5)
-        assert total.price_date == "2026-01-31"
-
-    def test_a_backend_without_a_price_is_named(self) -> None:
-        with pytest.raises(ConfigError, match="no price is known for backend 'moon'; known: process, serial"):
-            bill("moon", [], None, 0, 0)
 
 
 class TestTimeline:
