@@ -7,7 +7,9 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future as Reading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from core.durable import (
     LATEST,
     LIFETIME,
     SOONEST,
+    Commit,
     JobRecord,
     check_versions,
     commit,
@@ -27,7 +30,7 @@ from core.durable import (
     versions,
     write_record,
 )
-from core.errors import ConfigError, InputError, NotFound, StorageError
+from core.errors import ConfigError, InputError, NotFound, StorageError, StorageUnavailable
 from core.futures import Future, FutureList, start_all
 from core.jobs import LEASE, Lease, find_key, forget_key, keep_key, read_lease, remove_job, this_owner, write_lease
 from core.objects import process_storage
@@ -41,6 +44,12 @@ WAVES = 8
 
 LARGEST_BATCH = 64
 """Tasks in a batch at most; a commit costs about as much as this many short tasks."""
+
+READERS = 8
+"""Commits that are read at the same time from storage where a request takes a while."""
+
+_NEAR = ("file://", "memory://")
+"""Storage that answers sooner than a thread would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,9 @@ class DurableRun(Run):
         self.record = record
         self._address, self._key = address, key
         self._storage = open_storage(address)  # its own, so that its requests are this job's
+        self._is_near = self._storage.address.startswith(_NEAR)
+        self._readers: ThreadPoolExecutor | None = None
+        self._ahead: dict[tuple[int, int | None], Reading[Commit | None]] = {}
         self._announced = announced
         self._collected: set[tuple[int, int | None]] = set()
         self._apart: dict[int, int] = {}
@@ -160,11 +172,33 @@ class DurableRun(Run):
         assert batch.invocation.durable is not None
         self._collect(batch.invocation.durable.batch, batch.invocation.durable.item)
 
+    def prefetch(self, batches: Iterable[Batch]) -> None:
+        """Begin to read the commits of batches that have ended, as far as they have any."""
+        refs = (batch.invocation.durable for batch in batches)
+        self._read_ahead([(ref.batch, ref.item) for ref in refs if ref is not None])
+
+    def _read_ahead(self, parts: Sequence[tuple[int, int | None]]) -> None:
+        self._ahead.clear()  # what was not committed then may be now
+        if self._is_near or len(parts) < 2:
+            return
+        if self._readers is None:
+            self._readers = ThreadPoolExecutor(READERS, "fanfold-commits")
+        for part in parts:
+            if part not in self._collected and part not in self._ahead:
+                self._ahead[part] = self._readers.submit(read_commit, self._storage, self._ref(*part))
+
     def _collect(self, batch: int, item: int | None) -> None:
         """Read a commit and give its values to their futures."""
         if (batch, item) in self._collected:
             return
-        made = read_commit(self._storage, self._ref(batch, item))
+        reading = self._ahead.pop((batch, item), None)
+        if reading is None:
+            self._take(batch, item, read_commit(self._storage, self._ref(batch, item)))
+        else:
+            self._take(batch, item, reading.result())
+
+    def _take(self, batch: int, item: int | None, made: Commit | None) -> None:
+        """Give the values of a commit to their futures; without one the batch was taken apart."""
         if made is None:
             if batch not in self._apart:  # by another driver: whoever drives the job now runs the items
                 self._take_apart(batch)
@@ -181,6 +215,16 @@ class DurableRun(Run):
 
     def _take_apart(self, batch: int) -> None:
         self._apart.setdefault(batch, len(self._items(batch)))
+
+    def lost(self, batch: Batch, loss: BatchLost) -> None:
+        """Collect a batch that was committed before its worker was reported lost; else repeat it."""
+        assert batch.invocation.durable is not None
+        if loss.started:
+            # Where the storage does not say, the batch is repeated: of two commits the first counts.
+            with contextlib.suppress(NotFound, StorageUnavailable):
+                self._collect(batch.invocation.durable.batch, batch.invocation.durable.item)
+                return
+        super().lost(batch, loss)
 
     def again(self, batch: Batch, positions: Sequence[int]) -> None:
         """Repeat a batch that is not to blame for its loss."""
@@ -201,6 +245,7 @@ class DurableRun(Run):
         assert batch.invocation.durable is not None
         part = batch.invocation.durable
         items: Sequence[int]
+        guilty: Sequence[int]
         if part.item is not None:
             items, guilty = [part.item], [part.item]
         else:
@@ -209,7 +254,7 @@ class DurableRun(Run):
                 return
             self._take_apart(part.batch)
             items = self._items(part.batch)
-            guilty = list(items) if position is None else [position]
+            guilty = self.guilty(batch, position, loss)
         memory = batch.memory
         if loss.reason == "memory" and memory is not None:
             memory = int(memory * (self.options.retry.memory_growth or 1))
@@ -266,8 +311,10 @@ class DurableRun(Run):
         last = max(sent) if sent and not self._watching else self.record.batches - 1
         for shard in range(low // keys.SHARD, last // keys.SHARD + 1):
             prefix = keys.commits(self.job_id, shard)
-            for info in self._storage.list(prefix, after if after > prefix else ""):
-                batch, item = keys.parse_commit(info.key)
+            listing = self._storage.list(prefix, after if after > prefix else "")
+            found = [keys.parse_commit(info.key) for info in listing]
+            self._read_ahead([part for part in found if part[1] is not None or part[0] not in self._apart])
+            for batch, item in found:
                 if item is not None:
                     self._take_apart(batch)
                 if item is not None or batch not in self._apart:
@@ -294,6 +341,7 @@ class DurableRun(Run):
 
     def close(self) -> None:
         """Let go of results, but remember inside a task whether they were asked for."""
+        self._dismiss_readers()
         if not in_worker():
             super().close()
 
@@ -308,6 +356,7 @@ class DurableRun(Run):
         Inside a task, a job that nobody has asked for results outlives its executor: its futures may be what the
         task returns.
         """
+        self._dismiss_readers()
         fetched = any(future.fetched for future in self.futures.made)
         wanted = self._kept or (in_worker() and not fetched)
         ended = self.complete or (self.finished and not self._stopped)
@@ -316,6 +365,12 @@ class DurableRun(Run):
         elif not self._watching:
             with contextlib.suppress(StorageError):
                 write_lease(self._storage, self.job_id, self._lease(0.0))
+
+    def _dismiss_readers(self) -> None:
+        self._ahead.clear()
+        if self._readers is not None:
+            self._readers.shutdown(wait=False, cancel_futures=True)
+            self._readers = None
 
     def remove(self) -> None:
         """Delete everything of the job."""

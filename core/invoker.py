@@ -203,14 +203,15 @@ class DirectRun(Run):
             self._redo.append(self._choose(batch.task_ids, batch.items, left, attempts, memory))
 
     def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
-        """Repeat a batch; the task that ran counts an attempt, or each does if the worker ended between tasks."""
-        suspects = range(len(batch.task_ids)) if position is None else [position]
-        if position is not None:
-            self.again(batch, [i for i in range(len(batch.task_ids)) if i != position])
+        """Repeat a batch; where it is not known which task ran, each goes alone, so that the next loss tells."""
+        guilty = self.guilty(batch, position, loss)
+        innocent = [i for i in range(len(batch.task_ids)) if i not in guilty]
+        for positions in [innocent] if position is not None else [[i] for i in innocent]:
+            self.again(batch, positions)
         memory = batch.memory
         if loss.reason == "memory" and memory is not None:
             memory = int(memory * (self.options.retry.memory_growth or 1))
-        for suspect in suspects:
+        for suspect in guilty:
             if not self.give_up(batch.task_ids[suspect], batch.attempts + 1, loss):
                 self._repeat(batch, [suspect], batch.attempts + 1, memory)
 

@@ -155,7 +155,9 @@ class Monitor:
                     if self._closing and not self._runs and not self._commands:
                         self._ended = True
                         break
-                for reply in self.backend.poll(self._patience()):
+                replies = self.backend.poll(self._patience())
+                self._prefetch(replies)
+                for reply in replies:
                     self._handle(reply)
                 for run in list(self._runs):
                     self._back_up(run)
@@ -216,6 +218,18 @@ class Monitor:
         self._invoking = threading.get_ident()
         self.backend.invoke(batch.invocation)
         self._invoking = None
+
+    def _prefetch(self, replies: Collection[Reply]) -> None:
+        """Tell durable jobs which batches have ended, so that they read what these have committed all at once."""
+        ended: dict[Run, list[Batch]] = {}
+        for reply in replies:
+            batch = self._batches.get(reply.batch_id)
+            if batch is None or batch.gone or batch.invocation.durable is None:
+                continue
+            if isinstance(reply, BatchDone) or reply.started:
+                ended.setdefault(batch.run, []).append(batch)
+        for run, batches in ended.items():
+            run.prefetch(batches)
 
     def _handle(self, reply: Reply) -> None:
         batch = self._batches.pop(reply.batch_id, None)

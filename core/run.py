@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +112,7 @@ class Run(ABC):
 
     @abstractmethod
     def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
-        """Repeat a batch whose tasks count an attempt: the one that ran, or all if it is not known."""
+        """Repeat a batch after a loss that a task of it may have caused: the `guilty` count an attempt."""
 
     @abstractmethod
     def again(self, batch: Batch, positions: Sequence[int]) -> None:
@@ -124,6 +124,10 @@ class Run(ABC):
 
     def patience(self) -> float | None:
         """Return the seconds after which `poll` wants to be called, None for never."""
+        return None
+
+    def prefetch(self, batches: Iterable[Batch]) -> None:
+        """Hear of batches that have ended, before each is `done` or `lost`."""
         return None
 
     def close(self) -> None:
@@ -200,10 +204,16 @@ class Run(ABC):
         self.tell_retry(task_id, attempts, loss)
         return False
 
+    def guilty(self, batch: Batch, position: int | None, loss: BatchLost) -> Sequence[int]:
+        """Return the positions of tasks that count an attempt: the one that ran, or that was alone in its batch."""
+        if position is not None:
+            return [position]
+        count = len(batch.task_ids)
+        return range(count) if count == 1 or _is_permanent(loss) else ()
+
     def is_hopeless(self, attempts: int, loss: BatchLost) -> bool:
         """Whether a task was tried enough, or cannot succeed however often it is tried."""
-        permanent = loss.failure is not None and loss.failure.kind in _PERMANENT
-        return permanent or attempts > self.options.retry.retries
+        return _is_permanent(loss) or attempts > self.options.retry.retries
 
     def tell_retry(self, task_id: int, attempts: int, loss: BatchLost) -> None:
         """Tell that a task is tried again."""
@@ -213,7 +223,7 @@ class Run(ABC):
         """Return the exception of a task whose worker ended."""
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
         message = f"task {task_id} of {self.name} did not finish: {loss.message}{tried}"
-        if loss.failure is not None and loss.failure.kind in _PERMANENT:
+        if loss.failure is not None and _is_permanent(loss):
             return _PERMANENT[loss.failure.kind](message)
         if loss.reason == "unavailable":
             return StorageUnavailable(message)
@@ -276,6 +286,10 @@ _SAMPLE = 1024
 
 def _nobody() -> None:
     return None
+
+
+def _is_permanent(loss: BatchLost) -> bool:
+    return loss.failure is not None and loss.failure.kind in _PERMANENT
 
 
 def _rows(task_ids: Sequence[int], attempts: int, worker: str, outcome: Outcome) -> Iterator[TaskStats]:

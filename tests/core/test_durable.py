@@ -1,6 +1,5 @@
 import json
 import os
-import threading
 import time
 from pathlib import Path
 
@@ -8,10 +7,9 @@ import numpy as np
 import pytest
 
 from core import ConfigError, FunctionExecutor, InputError, RetryPolicy, keys, open_storage, serialization
-from core.compute import process
-from core.compute.base import BatchDone, DurableRef, Outcome
+from core.compute.base import DurableRef, Outcome
 from core.config import state_dir
-from core.durable import commit, read_commit, split
+from core.durable import commit, split
 from core.errors import IntegrityError, StorageError, VersionMismatch
 from core.jobs import Lease, _birth, find_key, list_jobs, read_lease, remove_job, this_owner, write_lease
 
@@ -146,13 +144,14 @@ def test_memory_storage_is_refused_where_workers_cannot_reach_it_and_used_where_
 
 def test_storage_that_cannot_be_written_to_is_an_error_before_anything_runs(tmp_path):
     (tmp_path / "file").write_text("in the way")
+    before = set((state_dir() / "jobs").glob("*.json"))
 
     with FunctionExecutor("process", f"file://{tmp_path}/file/store", durable=True) as executor:
         with pytest.raises(StorageError):
             executor.map(lambda x: (tmp_path / "ran").touch(), [1])
 
     assert not (tmp_path / "ran").exists()
-    assert list((state_dir() / "jobs").glob("*.json")) == []
+    assert set((state_dir() / "jobs").glob("*.json")) == before
 
 
 def test_a_committed_job_is_not_run_again_by_whoever_takes_it_up(start, tmp_path, store):
@@ -305,101 +304,8 @@ def test_a_forged_commit_fails_its_job_and_no_other(start, tmp_path, store):
     assert executor.map(lambda x: x, [6]).results(60) == [6]
 
 
-def a_ref(store, batch=0, item=None):
-    return DurableRef(store, "job-1", b"k" * 32, batch, item)
-
-
 def outcome_of(*values):
     return Outcome(serialization.pack(list(values)), [0.0] * len(values))
-
-
-def values_of(made):
-    return list(serialization.unpack(made.fetched))
-
-
-def test_of_attempts_that_race_to_commit_one_wins_and_the_others_leave_nothing(store):
-    storage = open_storage(store)
-    barrier = threading.Barrier(8)
-    won = []
-
-    def attempt(number):
-        barrier.wait()
-        won.append((commit(storage, a_ref(store), outcome_of(number, bytes(300_000)), number, "w"), number))
-
-    threads = [threading.Thread(target=attempt, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    winners = [number for first, number in won if first]
-    assert len(winners) == 1
-    made = read_commit(storage, a_ref(store))
-    assert values_of(made)[0] == winners[0]
-    assert made.attempt == winners[0]
-    assert len(objects(store)) == 2
-
-
-def test_a_batch_that_was_taken_apart_cannot_be_committed_whole_any_more(store):
-    storage = open_storage(store)
-
-    assert split(storage, a_ref(store))
-    assert not commit(storage, a_ref(store), outcome_of(1, 2), 0, "late")
-    assert read_commit(storage, a_ref(store)) is None
-    assert commit(storage, a_ref(store, item=1), outcome_of(2), 1, "w")
-    assert values_of(read_commit(storage, a_ref(store, item=1))) == [2]
-
-
-def test_a_batch_that_was_committed_cannot_be_taken_apart_any_more(store):
-    storage = open_storage(store)
-    commit(storage, a_ref(store), outcome_of(1, 2), 0, "w")
-
-    assert not split(storage, a_ref(store))
-    assert values_of(read_commit(storage, a_ref(store))) == [1, 2]
-
-
-class Silent(process.ProcessBackend):
-    """A backend that does not say when a batch has been committed."""
-
-    announces = False
-
-    def poll(self, timeout):
-        return [reply for reply in super().poll(timeout) if not (type(reply) is BatchDone and reply.outcome is None)]
-
-
-@pytest.fixture
-def silent(monkeypatch):
-    monkeypatch.setattr(process, "ProcessBackend", Silent)
-
-
-def test_commits_that_nobody_announces_are_found(start, silent, store):
-    executor = start()
-    futures = executor.map(lambda x: None if x % 3 else [x], range(40), batch_size=3)
-
-    assert futures.results(60) == [None if x % 3 else [x] for x in range(40)]
-    executor.shutdown()
-    assert objects(store) == []
-
-
-def test_commits_that_nobody_announces_are_found_in_every_shard(start, silent, small_shards):
-    small_shards(3)
-    assert start().map(lambda x: x, range(20), batch_size=1).results(60) == list(range(20))
-
-
-def test_failures_that_nobody_announces_are_found(start, silent):
-    def run(x):
-        if x == 2:
-            raise KeyError(x)
-        if x == 4:
-            os._exit(1)
-        return x
-
-    futures = start().map(run, range(6), batch_size=3, retries=1)
-    futures.wait(timeout=60)
-
-    assert [f.result() for f in futures if f.exception() is None] == [0, 1, 3, 5]
-    assert isinstance(futures[2].exception(), KeyError)
-    assert "exited with status 1" in str(futures[4].exception())
 
 
 def test_what_is_committed_beyond_a_gap_is_not_run_again(start, tmp_path, store, small_shards):
