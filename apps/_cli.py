@@ -8,12 +8,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from core import ConfigError, EventLog, FanfoldError, FunctionExecutor, InputError, ProgressBar, __version__
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+DRY_RUN = "print invocations, GB-seconds, requests and price; run nothing"
 
 _EXECUTOR_SETTINGS = ("compute", "storage", "workers", "memory", "timeout", "retries")
 
@@ -57,13 +59,38 @@ def add_common_flags(parser: argparse.ArgumentParser, *, resumable: bool = True)
     says = parser.add_argument_group("what it says")
     says.add_argument("--json", action="store_true", help="one JSON object on stdout, progress as JSON lines on stderr")
     if resumable:
-        says.add_argument("--dry-run", action="store_true", help="print tasks, CPU time, memory and cost; run nothing")
+        says.add_argument("--dry-run", action="store_true", help=DRY_RUN)
     parser.set_defaults(**({} if resumable else {"durable": False, "resume": None}))
     says.add_argument("--config", metavar="FILE.toml", help="settings of the app, named like its flags; flags win")
     loud = says.add_mutually_exclusive_group()
     loud.add_argument("--quiet", action="store_true", help="no progress and no table")
     loud.add_argument("--verbose", action="store_true", help="log what happens; show tracebacks")
     says.add_argument("--version", action=_Version, help="print the version and exit")
+
+
+def charge_rows(charged: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a dry run says of an executor's ``estimate``, as a dict: what is billed, and for how much."""
+    used = [
+        _counted(charged["invocations"], "invocation"),
+        f"{charged['seconds']:,.4g} s",
+        f"{charged['gb_seconds']:,.3g} GB-seconds",
+        _counted(charged["requests"], "storage request"),
+    ]
+    return [("Billed", ", ".join(used)), ("Cost", charge_text(charged))]
+
+
+def charge_text(charged: Mapping[str, Any]) -> str:
+    """Return the price of an ``estimate``, whose it is, and of when."""
+    if charged["cost"] is None:
+        return f"unknown: the price of {charged['backend']} at this address is not in the table"
+    amount = f"about ${charged['cost']:.2g}" if charged["cost"] else "nothing"
+    if not charged["price_date"]:
+        return f"{amount} on {charged['price']}"
+    return f"{amount} by the list price of {charged['price_date']}, without free tier, of {charged['price']}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def add_output_flags(parser: argparse.ArgumentParser, default: str) -> None:

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     group.add_argument("--output", metavar="ADDRESS", help=f"folder or bucket prefix [{RUNS}/<time>-<id>]")
     group.add_argument("--overwrite", action="store_true", help="align again what an earlier run has done")
     _cli.add_common_flags(parser, resumable=False)
-    parser.add_argument("--dry-run", action="store_true", help="print images, batches, CPU time and cost; run nothing")
+    parser.add_argument("--dry-run", action="store_true", help=_cli.DRY_RUN)
     return parser
 
 
@@ -79,7 +79,7 @@ def body(session: _cli.Session, argv: Sequence[str]) -> int:
     with session.executor(flags) as executor:
         planned = job.plan(source, output, params, executor, overwrite=flags.overwrite)
         if flags.dry_run:
-            _show(report.plan_object(planned, executor.workers), report.plan_text, flags)
+            _show(report.plan_object(planned, executor), report.plan_text, flags)
             return _cli.DONE
         result = job.run(planned, executor, started=started)
         figures = report.publish(result)

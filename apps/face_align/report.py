@@ -8,12 +8,14 @@ import platform
 import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 import cv2
 import numpy as np
 
+from apps._cli import charge_rows
 from apps._params import as_flags
 from apps._report import Card, Picture, Section, Table, Text, page
 from apps.face_align.batches import COMMITS, storage_at
@@ -21,7 +23,7 @@ from apps.face_align.geometry import Image
 from apps.face_align.images import BadImage, decode
 from apps.face_align.job import MANIFEST, Plan, Result
 from apps.face_align.manifest import OK, Row, to_csv, to_parquet
-from core import FanfoldError, __version__
+from core import FanfoldError, FunctionExecutor, __version__
 
 SHEET_CROPS = 143
 """Crops on the contact sheet at most, spread evenly over the keys."""
@@ -41,6 +43,8 @@ LABELS = {
     "read_error": "could not be read",
     "write_error": "could not be written",
 }
+WORKER_BYTES = 1 << 30
+"""Memory of a worker with its models and an image of 12 million pixels, about 50 bytes each."""
 STAGES = ("start", "decode", "detect", "landmarks", "warp", "encode", "storage")
 LICENCE = (
     "The packaged landmark models were trained on the iBUG 300-W faces, whose licence excludes commercial use; so "
@@ -76,9 +80,12 @@ def result_object(result: Result) -> dict[str, Any]:
     }
 
 
-def plan_object(planned: Plan, workers: int) -> dict[str, Any]:
+def plan_object(planned: Plan, executor: FunctionExecutor) -> dict[str, Any]:
     """Return what a run would do."""
-    images = len(planned.found.items)
+    images, batches, workers = len(planned.found.items), len(planned.batches), executor.workers
+    each = planned.cpu_seconds / max(1, batches)
+    # An image is read and its crop written; a batch commits its rows.
+    charged = executor.estimate(batches, each, WORKER_BYTES, puts=planned.pending + batches, gets=planned.pending)
     return {
         "source": planned.source,
         "destination": planned.job.destination,
@@ -87,11 +94,11 @@ def plan_object(planned: Plan, workers: int) -> dict[str, Any]:
         "ignored_files": planned.found.ignored,
         "to_align": planned.pending,
         "kept_from_earlier": images - planned.pending,
-        "batches": len(planned.batches),
+        "batches": batches,
         "workers": workers,
         "cpu_seconds": round(planned.cpu_seconds, 1),
-        "wall_seconds": round(planned.cpu_seconds / max(1, min(workers, len(planned.batches))), 1),
-        "cost": 0.0,
+        "wall_seconds": round(planned.cpu_seconds / max(1, min(workers, batches)), 1),
+        "charged": asdict(charged),
     }
 
 
@@ -107,7 +114,7 @@ def plan_text(figures: dict[str, Any]) -> str:
             ("Batches", f"{figures['batches']:,} on {figures['workers']} workers"),
             ("CPU time", f"about {figures['cpu_seconds']:,.1f} s, guessed from the files' sizes"),
             ("Wall time", f"about {figures['wall_seconds']:,.1f} s"),
-            ("Cost", "nothing on this machine"),
+            *charge_rows(figures["charged"]),
             ("Output", figures["destination"]),
         ]
     )

@@ -59,7 +59,7 @@ def forecast(session: _cli.Session, argv: Sequence[str]) -> int:
 
     with session.executor(flags) as executor:
         if flags.dry_run:
-            _show(planning.dry_run(prepare(params), executor.workers), planning.as_text, flags)
+            _show(planning.dry_run(prepare(params), executor), planning.as_text, flags)
             return _cli.DONE
         with RunFolder(flags.output or new_run_path(RUNS), overwrite=flags.overwrite) as folder:
             prepared = prepare(params)

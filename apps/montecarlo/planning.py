@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
+from apps._cli import charge_rows, charge_text
 from apps.montecarlo.blocks import BATCH_VALUES
 from apps.montecarlo.histograms import BINS
 from apps.montecarlo.job import plan
 from apps.montecarlo.preparation import Prepared
 from apps.montecarlo.simulation import uses_numba
+from core import FunctionExecutor
 
 WORKER_BASE_BYTES = 40 << 20
 """Resident memory of a worker with Python, numpy and the app loaded, measured on Linux."""
@@ -17,30 +20,28 @@ NUMBA_BYTES = 80 << 20
 """What numba and its compiler add to that, most of it mapped from files."""
 BATCH_ARRAYS = 2
 """Arrays of a batch's size that a simulation holds at once."""
-FUNCTION_BYTES = 1769 << 20
-"""Memory of a cloud function that gets one virtual processor (AWS Lambda)."""
-FUNCTION_GB_SECOND_USD = 0.0000166667
-"""List price of AWS Lambda on x86 per GB-second (us-east-1, January 2025)."""
-FUNCTION_REQUEST_USD = 0.20e-6
-"""List price of one invocation, likewise."""
-GB = 1 << 30
+COMPARED = "lambda://any"
+"""Cloud functions whose price is told beside that of the chosen backend."""
 
 
-def dry_run(prepared: Prepared, workers: int) -> dict[str, Any]:
+def dry_run(prepared: Prepared, executor: FunctionExecutor) -> dict[str, Any]:
     """Return invocations, CPU time, memory and cost of a forecast.
 
     Parameters
     ----------
     prepared : Prepared
         The forecast.
-    workers : int
-        Tasks that run at the same time.
+    executor : FunctionExecutor
+        Where it would run; it starts nothing.
     """
-    spec, params = prepared.spec, prepared.params
+    spec, params, workers = prepared.spec, prepared.params, executor.workers
     laid = plan(spec, workers, params.invocations)
     rounds = math.ceil(len(laid.ranges) / workers)
     passes = 2 if params.refine else 1
-    gb_seconds = laid.cpu_seconds * FUNCTION_BYTES / GB
+    memory = worker_bytes(len(spec.horizons), uses_numba(spec))
+    invocations = len(laid.ranges) * passes
+    charged = executor.estimate(invocations, laid.task_cpu_seconds, memory)
+    elsewhere = executor.estimate(invocations, laid.task_cpu_seconds, memory, compute=COMPARED)
     return {
         "dry_run": True,
         "model": params.model,
@@ -48,16 +49,15 @@ def dry_run(prepared: Prepared, workers: int) -> dict[str, Any]:
         "days": params.days,
         "path_steps": spec.path_steps * passes,
         "exact_sampling": spec.exact,
-        "invocations": len(laid.ranges) * passes,
+        "invocations": invocations,
         "forecasts_per_invocation": math.ceil(params.forecasts / len(laid.ranges)),
         "workers": workers,
         "cpu_seconds": laid.cpu_seconds * passes,
         "cpu_seconds_per_invocation": laid.task_cpu_seconds,
         "wall_seconds": rounds * laid.task_cpu_seconds * passes,
-        "worker_memory_bytes": worker_bytes(len(spec.horizons), uses_numba(spec)),
-        "cost_here_usd": 0.0,
-        "cost_cloud_functions_usd": passes
-        * (gb_seconds * FUNCTION_GB_SECOND_USD + len(laid.ranges) * FUNCTION_REQUEST_USD),
+        "worker_memory_bytes": memory,
+        "charged": asdict(charged),
+        "charged_on_cloud_functions": asdict(elsewhere),
     }
 
 
@@ -78,9 +78,10 @@ def as_text(figures: dict[str, Any]) -> str:
         ("CPU time", f"about {duration(figures['cpu_seconds'])}"),
         ("Wall time", f"about {duration(figures['wall_seconds'])} on {figures['workers']} workers"),
         ("Memory", f"about {figures['worker_memory_bytes'] / 2**20:.0f} MiB a worker, however many forecasts"),
-        ("Cost", f"none on this machine; about ${figures['cost_cloud_functions_usd']:.2g} on cloud functions of "
-                 f"{FUNCTION_BYTES >> 20:,} MiB at ${FUNCTION_GB_SECOND_USD:.10f} a GB-second"),
+        *charge_rows(figures["charged"]),
     ]  # fmt: skip
+    if figures["charged"]["backend"] != "lambda":
+        rows.append(("Elsewhere", charge_text(figures["charged_on_cloud_functions"])))
     lines = [f"{name.ljust(11)}  {value}" for name, value in rows]
     return "\n".join(["Dry run: nothing was simulated and nothing written.", *lines])
 

@@ -43,6 +43,8 @@ def test_a_dry_run_writes_nothing(main: Main, batch: Batch, tmp_path: Path) -> N
 
     assert status == 0
     assert "To align   3; 0 kept" in out
+    assert "1 invocation, " in out
+    assert "7 storage requests\nCost       nothing on your own machines" in out
     assert not (tmp_path / "faces").exists()
 
 
@@ -53,6 +55,7 @@ def test_json_is_one_object(main: Main, batch: Batch, tmp_path: Path) -> None:
     planned, done = json.loads(main([*flags, "--dry-run"])[1]), json.loads(main(flags)[1])
 
     assert (planned["to_align"], done["status"]["ok"]) == (1, 1)
+    assert (planned["charged"]["invocations"], planned["charged"]["requests"]) == (1, 3)
 
 
 def test_an_output_that_cannot_be_written_ends_with_status_one(main: Main, batch: Batch, tmp_path: Path) -> None:

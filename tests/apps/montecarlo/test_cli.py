@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -73,7 +74,19 @@ def test_a_dry_run_writes_nothing(main: Main, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_as_json_is_one_object(main: Main) -> None:
-    assert json.loads(main(["--dry-run", "--json"])[1])["path_steps"] == 108_000_000
+    figures = json.loads(main(["--dry-run", "--json"])[1])
+
+    assert figures["path_steps"] == 108_000_000
+    assert figures["charged"]["invocations"] == figures["invocations"]
+    assert figures["charged_on_cloud_functions"]["price_source"].startswith("https://")
+
+
+def test_a_dry_run_says_what_is_billed_and_by_which_price(main: Main) -> None:
+    out = main(["--forecasts", "1e8", "--dry-run"])[1]
+
+    assert re.search(r"^Billed +[\d,]+ invocations, [\d,.]+ s, [\d,.]+ GB-seconds, 0 storage requests$", out, re.M)
+    assert re.search(r"^Cost +nothing on your own machines$", out, re.M)
+    assert re.search(r"^Elsewhere +about \$\d\S* by the list price of \d{4}-\d\d, without free tier, of AWS", out, re.M)
 
 
 def test_settings_come_from_a_file_and_flags_win(main: Main, tmp_path: Path) -> None:
