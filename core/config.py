@@ -168,6 +168,9 @@ class ExecutorConfig:
     storage: str | None = _setting(
         None, _text, "an address such as file:///data", "where durable jobs and large objects are kept"
     )
+    runtime: str | None = _setting(
+        None, _text, "the name of an image, such as fanfold-montecarlo", "image that remote workers run"
+    )
     workers: int | None = _setting(None, _workers, "a whole number of at least 1", "tasks that run at the same time")
     memory: int | None = _setting(None, parse_size, "a size such as 512MB or 2GiB", "memory a task may use")
     timeout: float | None = _setting(None, parse_duration, "a time such as 30s, 5m or 2h", "time a task may take")

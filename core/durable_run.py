@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future as Reading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core import keys, serialization
@@ -97,6 +97,8 @@ class DurableRun(Run):
         self._announced = announced
         self._collected: set[tuple[int, int | None]] = set()
         self._apart: dict[int, int] = {}
+        self._words: set[str] = set()
+        self._lost: list[BatchLost] = []
         self._low = 0
         self._delay = SOONEST
         self._next_look = 0.0
@@ -292,7 +294,8 @@ class DurableRun(Run):
             part = batch.invocation.durable
             if part is not None and (part.batch, part.item) in self._collected:
                 ended.append(BatchDone(batch.batch_id, "", None))
-        return list(ended)
+        lost, self._lost = self._lost, []
+        return [*ended, *lost]
 
     def patience(self) -> float | None:
         """Return the seconds until `poll` has something to do."""
@@ -312,13 +315,35 @@ class DurableRun(Run):
         for shard in range(low // keys.SHARD, last // keys.SHARD + 1):
             prefix = keys.commits(self.job_id, shard)
             listing = self._storage.list(prefix, after if after > prefix else "")
-            found = [keys.parse_commit(info.key) for info in listing]
+            found = []
+            for info in listing:
+                if keys.is_loss(info.key):
+                    self._hear(info.key)
+                else:
+                    found.append(keys.parse_commit(info.key))
             self._read_ahead([part for part in found if part[1] is not None or part[0] not in self._apart])
             for batch, item in found:
                 if item is not None:
                     self._take_apart(batch)
                 if item is not None or batch not in self._apart:
                     self._collect(batch, item)
+
+    def _hear(self, key: str) -> None:
+        """Read a worker's word that it lost a batch, once."""
+        if key in self._words:
+            return
+        batch, item = keys.parse_commit(key)
+        sent = [
+            known.batch_id
+            for known in self.inflight.values()
+            if (ref := known.invocation.durable) is not None
+            and (ref.batch, ref.item) == (batch, item)
+            and keys.loss(self.job_id, batch, item, known.invocation.attempt) == key
+        ]
+        if sent:
+            self._words.add(key)
+            body = serialization.verify(self._key, key, self._storage.get(key))
+            self._lost += [replace(serialization.loads(body), batch_id=ident) for ident in sent]
 
     def _take_over(self) -> bool:
         """Hold the lease; returns False if another driver that lives does."""

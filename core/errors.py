@@ -14,6 +14,9 @@
     │   ├── TaskTimeout             (TimeoutError) a task ran longer than ``timeout``
     │   └── WorkerDied              the process that ran the task ended
     │       └── MemoryLimitExceeded (MemoryError) a task used more than ``memory``
+    ├── ComputeError                a compute platform cannot run the job
+    │   ├── ComputeDenied           (PermissionError) it refuses the credentials, or the request
+    │   └── ComputeUnavailable      (ConnectionError) it did not answer, or has no room
     └── StorageError
         ├── NotFound                (FileNotFoundError)
         ├── AccessDenied            (PermissionError)
@@ -100,6 +103,24 @@ class WorkerDied(TaskError):
 
 class MemoryLimitExceeded(WorkerDied, MemoryError):
     """A task used more than its ``memory`` and was ended."""
+
+
+class ComputeError(FanfoldError):
+    """A compute platform cannot run the job; the message says what to mend."""
+
+
+class ComputeDenied(ComputeError, PermissionError):
+    """The platform refuses the credentials in use, or what was asked for."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ComputeUnavailable(ComputeError, ConnectionError):
+    """The platform did not answer, or had no room, for as long as one can wait."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class StorageError(FanfoldError):

@@ -45,11 +45,14 @@ class FunctionExecutor(Account, Executor):
     Parameters
     ----------
     compute : str, optional
-        Address of the backend: ``process`` (warm worker processes on this machine) or ``serial`` (this process).
+        Address of the backend: ``process`` (warm worker processes on this machine), ``serial`` (this process), or a
+        platform such as ``container://IMAGE`` or ``lambda://FUNCTION?region=eu-west-1``.
     storage : str, optional
         Address of the storage that durable jobs live in and that functions get as ``storage``.
     workers : int, optional
         Tasks that run at the same time; by default the processors of this machine.
+    runtime : str, optional
+        Image that remote workers run, where the address does not name it.
     memory : int or str, optional
         Bytes a task may use, such as ``"512MB"``, beyond what its worker inherited; a task over it is ended.
     timeout : float or str, optional
@@ -77,6 +80,7 @@ class FunctionExecutor(Account, Executor):
         storage: str | None = None,
         *,
         workers: int | None = None,
+        runtime: str | None = None,
         memory: int | str | None = None,
         timeout: float | str | None = None,
         retries: Retries = None,
@@ -90,13 +94,14 @@ class FunctionExecutor(Account, Executor):
             compute=compute,
             storage=storage,
             workers=workers,
+            runtime=runtime,
             memory=memory,
             timeout=timeout,
             retries=retries,
             durable=durable,
             speculation=speculation,
         )
-        self._backend = open_backend(parse_address(self.config.compute), self.config.workers)
+        self._backend = open_backend(parse_address(self.config.compute), self.config)
         heard = list(listeners)
         self._log: EventLog | None = None
         if self.config.log is not None:
@@ -425,7 +430,7 @@ class FunctionExecutor(Account, Executor):
     ) -> FutureList:
         self._check_process(inside)
         options = options or self._options()
-        durable = self.config.durable if durable is None else durable
+        durable = self._backend.stores or (self.config.durable if durable is None else durable)
         if durable and options.retry.memory_growth is None:
             options = replace(options, retry=replace(options.retry, memory_growth=2.0))
         extras = extra_args if isinstance(extra_args, Mapping) else tuple(extra_args)

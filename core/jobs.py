@@ -142,7 +142,7 @@ def _inspect(storage: Storage, job_id: str) -> JobInfo:
     whole: set[int] = set()
     for info in storage.list(keys.prefix(job_id)):
         size += info.size
-        if info.key.startswith(keys.commits(job_id)) and info.size != MARKER_SIZE:
+        if info.key.startswith(keys.commits(job_id)) and info.size != MARKER_SIZE and not keys.is_loss(info.key):
             batch, item = keys.parse_commit(info.key)
             if item is None:
                 whole.add(batch)

@@ -7,7 +7,9 @@
     job/<id>/lease                  who drives the job, and until when
     job/<id>/r/<shard>/<batch>      the commit of one batch: put-if-absent, first one wins
     job/<id>/r/<shard>/<batch>.<n>  the commit of item n of a batch that was split
+    job/<id>/r/<shard>/<batch>!<attempt>  word of a worker that the batch was lost; likewise <batch>.<n>!<attempt>
     job/<id>/o/<batch>.<n>-<nonce>  a result too large for the commit that names it
+    job/<id>/m/<nonce>              a message too large for its platform; gone when it is answered
 """
 
 from __future__ import annotations
@@ -49,9 +51,24 @@ def commit(job_id: str, batch: int, item: int | None = None) -> str:
 
 
 def parse_commit(key: str) -> tuple[int, int | None]:
-    """Return (batch, item or None) of a commit's key."""
-    batch, _, item = key.rpartition("/")[2].partition(".")
+    """Return (batch, item or None) of the key of a commit or a loss."""
+    batch, _, item = key.rpartition("/")[2].partition("!")[0].partition(".")
     return int(batch), int(item) if item else None
+
+
+def message(job_id: str, nonce: str) -> str:
+    """Key of a message that its platform does not carry."""
+    return f"{ROOT}{job_id}/m/{nonce}"
+
+
+def loss(job_id: str, batch: int, item: int | None, attempt: int) -> str:
+    """Key of the word that an attempt at a batch, or at one item of it, was lost."""
+    return f"{commit(job_id, batch, item)}!{attempt:03d}"
+
+
+def is_loss(key: str) -> bool:
+    """Whether a key below `commits` is that of a loss."""
+    return "!" in key.rpartition("/")[2]
 
 
 def result(job_id: str, batch: int, item: int, nonce: str) -> str:

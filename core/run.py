@@ -12,6 +12,7 @@ from core import serialization
 from core.compute.base import BatchLost, Failure, Invocation, Outcome, Reply
 from core.errors import (
     FanfoldError,
+    InputError,
     IntegrityError,
     MemoryLimitExceeded,
     SerializationError,
@@ -26,7 +27,9 @@ from core.serialization import Unpackable
 from core.types import Event, RetryPolicy, TaskDone, TaskFailed, TaskLogged, TaskRetried, TaskStats
 from core.worker import revive
 
-_PERMANENT: dict[str, type[FanfoldError]] = {"IntegrityError": IntegrityError, "VersionMismatch": VersionMismatch}
+_PERMANENT: dict[str, type[FanfoldError]] = {
+    kind.__name__: kind for kind in (InputError, IntegrityError, VersionMismatch)
+}
 _LOST: dict[str, type[TaskError]] = {"timeout": TaskTimeout, "memory": MemoryLimitExceeded}
 
 

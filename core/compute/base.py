@@ -11,7 +11,7 @@ from core.errors import ConfigError
 from core.serialization import Packed
 
 if TYPE_CHECKING:
-    from core.config import Address
+    from core.config import Address, ExecutorConfig
 
 LossReason = Literal["died", "timeout", "memory", "killed", "unavailable"]
 
@@ -128,6 +128,8 @@ class ComputeBackend(Protocol):
         Workers can import the driver's modules and open its files.
     announces : bool
         It says when a batch whose result is in storage has ended; where it cannot, the storage is looked through.
+    stores : bool
+        Results travel through storage alone: every job is durable.
     speculates : bool
         A backup copy of a slow task is likely to run on another machine.
     enforces : frozenset
@@ -139,6 +141,7 @@ class ComputeBackend(Protocol):
     inline: bool
     shares_files: bool
     announces: bool
+    stores: bool
     speculates: bool
     enforces: frozenset[str]
 
@@ -184,18 +187,18 @@ def backend_names() -> list[str]:
     return sorted(_BACKENDS)
 
 
-def open_backend(address: Address, workers: int | None = None) -> ComputeBackend:
+def open_backend(address: Address, config: ExecutorConfig) -> ComputeBackend:
     """Make the backend that an address names; its module is imported on first use.
 
     Raises
     ------
     ConfigError
-        The scheme or an option is unknown.
+        The scheme or an option is unknown, or the backend needs a package that is missing.
     """
     target = _BACKENDS.get(address.scheme)
     if target is None:
         known = ", ".join(backend_names())
         raise ConfigError(f"no compute backend {address.scheme!r}; known: {known}")
     module, _, name = target.partition(":")
-    backend: ComputeBackend = getattr(import_module(module), name)(address, workers)
+    backend: ComputeBackend = getattr(import_module(module), name)(address, config)
     return backend

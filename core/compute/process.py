@@ -20,7 +20,7 @@ from core.compute.base import BatchDone, BatchLost, Invocation, LossReason, Outc
 from core.compute.channel import Channel, ConnectionLost
 from core.compute.workers import WorkerProcess, anonymous_file, how_it_ended, release, resident_bytes
 from core.compute.zygote import NOTE, SLOT, TOKEN, start_zygote
-from core.config import Address
+from core.config import Address, ExecutorConfig
 from core.errors import ConfigError, FanfoldError
 from core.serialization import Buffer, Packed
 
@@ -71,9 +71,10 @@ class ProcessBackend:
     inline = False
     shares_files = True
     announces = True
+    stores = False
     speculates = False
 
-    def __init__(self, address: Address, workers: int | None = None) -> None:
+    def __init__(self, address: Address, config: ExecutorConfig) -> None:
         start = address.options.get("start")
         unknown = sorted(set(address.options) - {"start"})
         if address.where or unknown or start not in (None, "fork", "fresh"):
@@ -83,7 +84,7 @@ class ProcessBackend:
             )
         if sys.platform == "win32":
             raise ConfigError("compute backend 'process' needs Linux or macOS; on Windows use WSL, or 'serial'")
-        self.workers = workers or default_workers()
+        self.workers = config.workers or default_workers()
         self.enforces = frozenset({"timeout", "memory"} if os.path.exists("/proc/self/statm") else {"timeout"})
         self._fresh = None if start is None else start == "fresh"
         self._workers: dict[int, WorkerProcess] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from core import serialization
 from core.calls import Call, load_call
 from core.compute.base import BatchDone, BatchLost, Invocation, Reply
-from core.config import Address
+from core.config import Address, ExecutorConfig
 from core.errors import ConfigError
 from core.worker import describe, failed, run
 
@@ -22,14 +22,15 @@ class SerialBackend:
     inline = True
     shares_files = True
     announces = True
+    stores = False
     speculates = False
     enforces: frozenset[str] = frozenset()
 
-    def __init__(self, address: Address, workers: int | None = None) -> None:
+    def __init__(self, address: Address, config: ExecutorConfig) -> None:
         if address.options or address.where:
             raise ConfigError("compute backend 'serial' takes no place and no options")
-        if workers not in (None, 1):
-            raise ConfigError(f"compute backend 'serial' has one worker, not {workers}; use 'process' for more")
+        if config.workers not in (None, 1):
+            raise ConfigError(f"compute backend 'serial' has one worker, not {config.workers}; use 'process' for more")
         self._replies: list[Reply] = []
         self._calls: dict[str, Call] = {}
 

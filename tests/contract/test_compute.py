@@ -15,7 +15,7 @@ import pytest
 
 from core import ConfigError, FunctionExecutor, InputError, RetryPolicy, TaskError, open_storage
 from core.compute.base import open_backend
-from core.config import parse_address
+from core.config import ExecutorConfig, parse_address
 from core.errors import MemoryLimitExceeded, SerializationError, StorageError, TaskTimeout, WorkerDied
 from core.types import BatchInvoked, JobCreated, JobDone, TaskDone, TaskFailed
 
@@ -26,7 +26,7 @@ MODES = [
 
 
 def capabilities(address):
-    return open_backend(parse_address(address))
+    return open_backend(parse_address(address), ExecutorConfig())
 
 
 @pytest.fixture(scope="module", params=MODES)

@@ -1,0 +1,137 @@
+"""Runs the requests of a remote driver on worker processes of this machine: what stands behind every entry point.
+
+A container, function instance, service or cluster node has the same engine inside as a laptop, so timeouts, memory
+limits and deaths are found where they happen, with the task that ran.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+from core import keys, messages, serialization
+from core.compute.base import BatchLost, Invocation, Reply
+from core.compute.process import ProcessBackend
+from core.config import Address, ExecutorConfig
+from core.durable import check_versions
+from core.errors import FanfoldError, StorageError
+from core.messages import NeedsCall, Spill, TooLarge
+from core.objects import process_storage
+from core.serialization import Buffer
+from core.worker import describe
+
+KEPT = 256 << 20
+"""Bytes of functions that an agent remembers; the one used longest ago goes first."""
+
+ROOM_FOR_HEAD = 4096
+"""Bytes kept free below a platform's limit for what wraps a message."""
+
+
+class Agent:
+    """One worker process, and the functions it was sent. Used by one thread at a time.
+
+    Parameters
+    ----------
+    name : str
+        What statistics call this worker; by default host and process.
+    largest : int, optional
+        Bytes that a reply may have on its way back.
+    workers : int
+        Batches that run at the same time, for `run_all`.
+    """
+
+    def __init__(self, name: str | None = None, largest: int | None = None, workers: int = 1) -> None:
+        self.name = name or f"{os.uname().nodename}-{os.getpid()}"
+        self._largest = largest
+        self._workers = workers
+        self._calls: OrderedDict[str, bytes] = OrderedDict()
+        self._backend = self._started()
+
+    def _started(self) -> ProcessBackend:
+        backend = ProcessBackend(Address("process"), ExecutorConfig(workers=self._workers))
+        backend.start()
+        return backend
+
+    def answer(self, message: Buffer) -> bytes:
+        """Run the batch of one request; returns the reply to send."""
+        try:
+            head, segments = messages.decode(message)
+            if head.get("kind") == "spilled":
+                spill = Spill(head["address"], head["place"], bytes.fromhex(head["key"]))
+                head, segments = messages.decode(_fetch(spill))
+            check_versions(head["versions"])
+            invocation, reply_to = messages.read_request(head, segments)
+        except (FanfoldError, KeyError, ValueError, TypeError) as error:
+            return messages.reply(messages.refusal(0, describe(error)))
+        if not self._supply(invocation, bool(head["has_call"])):
+            return messages.reply(NeedsCall(invocation.call_hash))
+        (answer,) = self.run_all([invocation])
+        reply = messages.reply(answer)
+        if self._largest is None or len(reply) + ROOM_FOR_HEAD <= self._largest:
+            return reply
+        if reply_to is None:
+            return messages.reply(TooLarge(len(reply)))
+        try:
+            place = f"{reply_to.place}-{os.urandom(4).hex()}"
+            process_storage(reply_to.address).put(place, serialization.sign(reply_to.key, place, reply))
+        except StorageError as error:
+            return messages.reply(messages.refusal(0, describe(error)))
+        return messages.encode({"kind": "spilled", "place": place})
+
+    def _supply(self, invocation: Invocation, has_call: bool) -> bool:
+        """Give a batch its function; returns False if this agent has never been sent it."""
+        if invocation.durable is not None:
+            return True
+        ident = invocation.call_hash
+        if has_call:
+            self._calls[ident] = invocation.call
+            while sum(map(len, self._calls.values())) > KEPT and len(self._calls) > 1:
+                self._backend.forget(self._calls.popitem(last=False)[0])
+        if ident not in self._calls:
+            return False
+        self._calls.move_to_end(ident)
+        invocation.call = self._calls[ident]
+        return True
+
+    def run_all(self, invocations: Sequence[Invocation]) -> Iterator[Reply]:
+        """Run batches, as many at a time as there are workers; yields each reply as it comes."""
+        waiting = list(reversed(invocations))
+        unanswered = {invocation.batch_id for invocation in invocations}
+        try:
+            while unanswered:
+                while waiting and self._backend.room() > 0:
+                    self._backend.invoke(waiting.pop())
+                for reply in self._backend.poll(None):
+                    unanswered.discard(reply.batch_id)
+                    reply.worker = self.name
+                    yield reply
+        except FanfoldError as error:
+            self._backend.close(force=True)
+            self._backend = self._started()
+            failure = describe(error)
+            for ident in unanswered:
+                yield BatchLost(ident, self.name, "died", failure.message, None, True, failure)
+
+    def close(self) -> None:
+        """End the worker."""
+        self._backend.close(force=True)
+
+
+def leave_word(invocation: Invocation, lost: BatchLost) -> None:
+    """Say in a job's storage that a batch was lost, for a driver that hears no replies.
+
+    Raises
+    ------
+    StorageError
+        It could not be written; the platform's own word that the worker failed must do.
+    """
+    ref = invocation.durable
+    assert ref is not None
+    place = keys.loss(ref.job_id, ref.batch, ref.item, invocation.attempt)
+    process_storage(ref.address).put(place, serialization.sign(ref.key, place, serialization.dumps(lost)))
+
+
+def _fetch(spill: Spill) -> memoryview:
+    signed = process_storage(spill.address).get(spill.place)
+    return serialization.verify(spill.key, spill.place, signed)

@@ -1,0 +1,215 @@
+"""What driver and remote worker say to each other: one request, one reply, each a single byte string.
+
+A message is the length of its head (4 bytes, little endian), the head as JSON, and byte segments whose lengths the head
+gives. The head of a request can be read without unpickling anything, so a worker refuses what it cannot run, or must
+not, before it trusts a byte of the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from core import serialization
+from core.compute.base import BatchDone, BatchLost, DurableRef, Failure, Invocation, Outcome, Reply
+from core.errors import IntegrityError
+from core.serialization import Buffer, Packed
+
+_LENGTH = struct.Struct("<I")
+
+FRAME = struct.Struct("<Q")
+"""Length of a message on a pipe or in a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spill:
+    """Where a message lies that is too large for its platform, and the key that it is signed with."""
+
+    address: str
+    place: str
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsCall:
+    """The worker does not have the function of a request; it wants the request again, with it."""
+
+    call_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """A reply of `size` bytes does not fit; it is nowhere."""
+
+    size: int
+
+
+def encode(head: Mapping[str, Any], segments: Sequence[Buffer] = ()) -> bytes:
+    """Return a message."""
+    views = [memoryview(segment).cast("B") for segment in segments]
+    text = json.dumps({**head, "segments": [view.nbytes for view in views]}, separators=(",", ":")).encode()
+    return b"".join([_LENGTH.pack(len(text)), text, *views])
+
+
+def decode(message: Buffer) -> tuple[dict[str, Any], list[memoryview]]:
+    """Inverse of `encode`.
+
+    Raises
+    ------
+    IntegrityError
+        The bytes are no message, or not the whole of one.
+    """
+    view = memoryview(message)
+    try:
+        (length,) = _LENGTH.unpack_from(view)
+        head = json.loads(bytes(view[4 : 4 + length]))
+        offset = 4 + length
+        segments = []
+        for size in head["segments"]:
+            segments.append(view[offset : offset + size])
+            offset += size
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"a message of {view.nbytes} bytes cannot be read: {error}") from None
+    if offset != view.nbytes:
+        raise IntegrityError(f"a message of {view.nbytes} bytes should have {offset}")
+    return head, segments
+
+
+def request(
+    invocation: Invocation, versions: Mapping[str, str], has_call: bool, reply_to: Spill | None = None
+) -> bytes:
+    """Return the request to run a batch.
+
+    Parameters
+    ----------
+    versions : mapping
+        The driver's software.
+    has_call : bool
+        Send the function along.
+    reply_to : Spill, optional
+        Where to leave the reply if it is too large for the way back.
+    """
+    ids = invocation.task_ids
+    packed, ref = invocation.packed, invocation.durable
+    head = {
+        "kind": "run",
+        "versions": dict(versions),
+        "job": invocation.job_id,
+        "batch": invocation.batch_id,
+        "tasks": [ids.start, ids.stop] if isinstance(ids, range) else None,
+        "ids": None if isinstance(ids, range) else list(ids),
+        "attempt": invocation.attempt,
+        "timeout": invocation.timeout,
+        "memory": invocation.memory,
+        "call": invocation.call_hash,
+        "has_call": has_call,
+        "packed": packed.meta() if packed else None,
+        "durable": None if ref is None else [ref.address, ref.job_id, ref.key.hex(), ref.batch, ref.item],
+        "reply_to": None if reply_to is None else [reply_to.address, reply_to.place, reply_to.key.hex()],
+    }
+    segments: list[Buffer] = [invocation.call if has_call else b""]
+    if packed is not None:
+        segments += [packed.data, *packed.buffers]
+    return encode(head, segments)
+
+
+def read_request(head: Mapping[str, Any], segments: Sequence[memoryview]) -> tuple[Invocation, Spill | None]:
+    """Return the batch that a request asks for, and where a large reply goes; pickles stay closed."""
+    packed = durable = reply_to = None
+    if head["packed"] is not None:
+        count, ends, counts = head["packed"]
+        packed = Packed(count, segments[1], ends, counts, list(segments[2:]))
+    if head["durable"] is not None:
+        address, job_id, key, batch, item = head["durable"]
+        durable = DurableRef(address, job_id, bytes.fromhex(key), batch, item)
+    if head["reply_to"] is not None:
+        address, place, key = head["reply_to"]
+        reply_to = Spill(address, place, bytes.fromhex(key))
+    ids = range(*head["tasks"]) if head["tasks"] else head["ids"]
+    invocation = Invocation(
+        head["batch"],
+        head["job"],
+        bytes(segments[0]),
+        head["call"],
+        ids,
+        head["attempt"],
+        head["timeout"],
+        head["memory"],
+        packed,
+        durable,
+    )
+    return invocation, reply_to
+
+
+def reply(answer: Reply | NeedsCall | TooLarge) -> bytes:
+    """Return the reply to a request."""
+    if isinstance(answer, NeedsCall):
+        return encode({"kind": "needs", "call": answer.call_hash})
+    if isinstance(answer, TooLarge):
+        return encode({"kind": "large", "size": answer.size})
+    if isinstance(answer, BatchLost):
+        body = serialization.dumps(answer)
+        return encode({"kind": "lost"}, [body])
+    outcome = answer.outcome
+    if outcome is None:
+        return encode({"kind": "committed", "worker": answer.worker})
+    values, outcome.values = outcome.values, serialization.EMPTY
+    body = serialization.dumps(outcome)
+    head = {"kind": "done", "worker": answer.worker, "packed": values.meta()}
+    return encode(head, [body, values.data, *values.buffers])
+
+
+def read_reply(message: Buffer, batch_id: int) -> Reply | NeedsCall | TooLarge | Spill:
+    """Inverse of `reply`, for a reply that a worker of this executor wrote.
+
+    Raises
+    ------
+    IntegrityError
+        The bytes are no reply.
+    """
+    head, segments = decode(message)
+    kind = head.get("kind")
+    if kind == "needs":
+        return NeedsCall(head["call"])
+    if kind == "large":
+        return TooLarge(head["size"])
+    if kind == "spilled":
+        return Spill("", head["place"], b"")
+    if kind == "committed":
+        return BatchDone(batch_id, head["worker"], None)
+    if kind == "lost":
+        lost: BatchLost = serialization.loads(segments[0])
+        lost.batch_id = batch_id
+        return lost
+    if kind != "done":
+        raise IntegrityError(f"a worker answered with a message of kind {kind!r}")
+    outcome: Outcome = serialization.loads(segments[0])
+    count, ends, counts = head["packed"]
+    buffers: list[Buffer] = [bytearray(segment) for segment in segments[2:]]
+    outcome.values = Packed(count, segments[1], ends, counts, buffers)
+    return BatchDone(batch_id, head["worker"], outcome)
+
+
+def refusal(batch_id: int, failure: Failure) -> BatchLost:
+    """Return what a worker answers when it will not run a batch."""
+    return BatchLost(batch_id, "", "unavailable", f"{failure.kind}: {failure.message}", None, True, failure)
+
+
+def write_frame(stream: IO[bytes], message: bytes) -> None:
+    """Send one message."""
+    stream.write(FRAME.pack(len(message)))
+    stream.write(message)
+    stream.flush()
+
+
+def read_frame(stream: IO[bytes]) -> bytes | None:
+    """Return the next message, None if there is none or it breaks off."""
+    head = stream.read(FRAME.size)
+    if len(head) < FRAME.size:
+        return None
+    (length,) = FRAME.unpack(head)
+    body = stream.read(length)
+    return body if len(body) == length else None
