@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from core.errors import StorageError
+from core.errors import InputError, StorageError
 from core.storage.base import Chunk, check_key, check_range, object_changed
-from core.storage.s3_client import crc32, threads
+from core.storage.s3_client import crc32, header_of, threads
 from core.storage.s3_errors import Damaged
 from core.storage.s3_listing import listed, walked
 from core.storage.s3_requests import NONCE, Body, Bucket, agrees, damaged, is_checked, tag_is_md5, tag_of
@@ -24,6 +26,9 @@ LARGE = 32 * MiB
 
 PART = 8 * MiB
 STREAM_BUFFER = MiB // 4
+LONGEST_BODY = 5 << 30
+"""Bytes that S3 takes in one request."""
+
 DELETE_AT_ONCE = 1000
 """What S3 takes in one request."""
 
@@ -98,7 +103,11 @@ class S3Storage(Bucket):
         return io.BufferedReader(Body(self, key, start, end, response), STREAM_BUFFER)
 
     def put(self, key: str, data: Chunk | Iterable[Chunk], *, if_absent: bool = False) -> ObjectInfo:
-        """Write an object whole or not at all; what is large or a stream goes in parts, by several threads."""
+        """Write an object whole or not at all; what is large or a stream goes in parts, by several threads.
+
+        With `if_absent` it goes in one request of up to 5 GiB, since not every service has conditional uploads of
+        parts: Ceph 16 ignores the condition. A long stream waits in a temporary file for it.
+        """
         check_key(key)
         parts = cut(data)
         first = next(parts, b"")
@@ -106,9 +115,11 @@ class S3Storage(Bucket):
         # By this the writer of an object is known where an answer got lost.
         nonce = os.urandom(12).hex() if if_absent or second is not None else ""
         if second is None:
-            info = self._put_whole(key, first, nonce, if_absent)
+            info = self._put_whole(key, first, crc32(first), len(first), nonce if if_absent else "")
+        elif if_absent:
+            info = self._put_waiting(key, itertools.chain((first, second), parts), nonce)
         else:
-            info = upload(self, key, itertools.chain((first, second), parts), nonce, if_absent)
+            info = upload(self, key, itertools.chain((first, second), parts), nonce)
         self.bytes_out += info.size
         return info
 
@@ -167,12 +178,32 @@ class S3Storage(Bucket):
         self.bytes_in += count
         return _Answer(data, tag, total, whole, md5)
 
-    def _put_whole(self, key: str, data: bytes, nonce: str, if_absent: bool) -> ObjectInfo:
-        options: dict[str, Any] = {**self.names(key), "Body": data, "ChecksumCRC32": crc32(data)}
-        if if_absent:
+    def _put_whole(self, key: str, body: bytes | BinaryIO, checksum: str, size: int, nonce: str) -> ObjectInfo:
+        """Write an object in one request, if there is a nonce only if it is absent."""
+        options: dict[str, Any] = {**self.names(key), "Body": body, "ChecksumCRC32": checksum}
+        if nonce:
             options |= {"IfNoneMatch": "*", "Metadata": {NONCE: nonce}}
-        written = self.write(key, nonce, if_absent, lambda: self.client.put_object(**options))
-        return ObjectInfo(key, len(data), tag_of(written))
+
+        def send() -> dict[str, Any]:
+            if not isinstance(body, bytes):
+                body.seek(0)
+            answer: dict[str, Any] = self.client.put_object(**options)
+            return answer
+
+        return ObjectInfo(key, size, tag_of(self.write(key, nonce, bool(nonce), send)))
+
+    def _put_waiting(self, key: str, parts: Iterable[bytes], nonce: str) -> ObjectInfo:
+        with tempfile.TemporaryFile() as waiting:
+            checksum = 0
+            for part in parts:
+                waiting.write(part)
+                checksum = zlib.crc32(part, checksum)
+                if waiting.tell() > LONGEST_BODY:
+                    raise InputError(
+                        f"object {key!r} is longer than the {LONGEST_BODY} bytes that {self.address} takes at once, "
+                        "as it must be to be written only if it is absent; write it without that condition"
+                    )
+            return self._put_whole(key, waiting, header_of(checksum), waiting.tell(), nonce)
 
     def _delete(self, batch: Sequence[str]) -> None:
         names = [{"Key": self.prefix + key} for key in batch]

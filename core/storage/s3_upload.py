@@ -46,7 +46,7 @@ def cut(data: Chunk | Iterable[Chunk]) -> Iterator[bytes]:
         yield bytes(buffer)
 
 
-def upload(bucket: Bucket, key: str, parts: Iterable[bytes], nonce: str, if_absent: bool) -> ObjectInfo:
+def upload(bucket: Bucket, key: str, parts: Iterable[bytes], nonce: str) -> ObjectInfo:
     """Write an object from its parts, several at a time; what was sent is thrown away if anything fails."""
     names = bucket.names(key)
     client = bucket.client
@@ -70,8 +70,8 @@ def upload(bucket: Bucket, key: str, parts: Iterable[bytes], nonce: str, if_abse
             flying.append(pool.submit(send, number, part))
             size += len(part)
         done += [each.result() for each in flying]
-        options = {**names, "MultipartUpload": {"Parts": done}} | ({"IfNoneMatch": "*"} if if_absent else {})
-        written = bucket.write(key, nonce, if_absent, lambda: client.complete_multipart_upload(**options))
+        options = {**names, "MultipartUpload": {"Parts": done}}
+        written = bucket.write(key, nonce, False, lambda: client.complete_multipart_upload(**options))
     except BaseException:
         for each in flying:
             each.cancel()

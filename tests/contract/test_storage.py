@@ -1,4 +1,4 @@
-"""What every storage must do; a new driver adds its address to `address`."""
+"""What every storage must do; a new driver adds its address to the fixture `address`."""
 
 import hashlib
 import io
@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.errors import InputError, NotFound, ObjectChanged, PreconditionFailed
+from core.storage.address import join_address
 from core.storage.base import RESERVED_PREFIX, Storage, open_storage
+from core.types import MiB
 
 numbers = itertools.count()
 any_fixture = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -19,20 +21,6 @@ any_fixture = settings(suppress_health_check=[HealthCheck.function_scoped_fixtur
 folder_names = st.sampled_from(["a", "a-", "a.b", "a0", "ä", "year=2019"])
 file_names = st.sampled_from(["A", "A-", "A.B", "A0", "Z", "Ω", " ", "\U0001f4c8"])
 keys = st.builds(lambda folders, name: "/".join([*folders, name]), st.lists(folder_names, max_size=3), file_names)
-
-
-@pytest.fixture(params=["file", "memory", "fsspec", "s3"])
-def address(request, tmp_path):
-    if request.param == "fsspec":
-        pytest.importorskip("fsspec", reason="needs fsspec: pip install '.[fsspec]'")
-    if request.param == "s3":
-        request.getfixturevalue("s3_server")
-    return {
-        "file": f"file://{tmp_path}/store",
-        "fsspec": f"fsspec+file://{tmp_path}/store",
-        "memory": f"memory://contract-{next(numbers)}",
-        "s3": f"s3://fanfold/contract-{next(numbers)}",
-    }[request.param]
 
 
 @pytest.fixture
@@ -55,7 +43,7 @@ def test_driver_satisfies_the_protocol_and_its_address_reopens_the_same_objects(
 
 
 def test_address_with_a_folder_holds_the_keys_below_it(storage):
-    inner = open_storage(f"{storage.address}/inner")
+    inner = open_storage(join_address(storage.address, "inner"))
     inner.put("a/b", b"1")
     storage.put("outer", b"2")
 
@@ -155,6 +143,16 @@ def test_put_if_absent_keeps_the_first_object(storage):
     assert keys_of(storage.list()) == ["a/key"]
 
 
+def test_put_if_absent_of_a_long_stream_keeps_the_first_object(storage):
+    content = [bytes([number]) * MiB for number in range(9)]
+    info = storage.put("key", iter(content), if_absent=True)
+
+    with pytest.raises(PreconditionFailed, match="key"):
+        storage.put("key", reversed(content), if_absent=True)
+    assert storage.head("key") == info
+    assert storage.get("key") == b"".join(content)
+
+
 def test_racing_put_if_absent_has_one_winner_whose_content_stays(storage):
     def attempt(number):
         content = hashlib.sha256(b"%d" % number).digest() * 1000
@@ -242,7 +240,7 @@ def test_counters_count_requests_and_bytes(storage):
     after=keys | st.just(""),
 )
 def test_listing_equals_the_sorted_keys_of_a_model(address, names, prefix, after):
-    storage = open_storage(f"{address}/{next(numbers)}")
+    storage = open_storage(join_address(address, str(next(numbers))))
     for name in names:
         storage.put(name, name.encode())
 
@@ -269,7 +267,7 @@ def test_listing_equals_the_sorted_keys_of_a_model(address, names, prefix, after
     )
 )
 def test_any_sequence_of_operations_equals_a_dictionary(address, operations):
-    storage, model = open_storage(f"{address}/{next(numbers)}"), {}
+    storage, model = open_storage(join_address(address, str(next(numbers)))), {}
     for name, key, value in operations:
         if name == "put":
             storage.put(key, value)

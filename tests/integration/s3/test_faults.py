@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from core import open_storage
-from core.errors import ObjectChanged, PreconditionFailed, StorageUnavailable
+from core.errors import InputError, ObjectChanged, PreconditionFailed, StorageUnavailable
 from core.storage import s3, s3_client, s3_upload
 from core.types import MiB
 
@@ -117,22 +117,41 @@ def test_sixteen_writers_through_a_bad_line_have_one_winner(through, proxy):
         assert sum(threads.map(attempt, range(16))) == 1
 
 
-@pytest.mark.parametrize("if_absent", [False, True])
 @pytest.mark.parametrize("fault", ["", "503", "lost reset"])
-def test_streams_go_up_in_parts_and_are_whole(through, proxy, monkeypatch, fault, if_absent):
+def test_streams_go_up_in_parts_and_are_whole(through, proxy, monkeypatch, fault):
     monkeypatch.setattr(s3_upload, "SMALLEST_PART", 5 * MiB)
     content = os.urandom(11 * MiB)
     proxy.spoil_first(fault, "POST", "uploadId=")
 
-    info = through.put("key", (content[at : at + MiB] for at in range(0, len(content), MiB)), if_absent=if_absent)
+    info = through.put("key", (content[at : at + MiB] for at in range(0, len(content), MiB)))
 
     assert info == through.head("key")
     assert through.get("key") == content
     assert proxy.count("PUT", "partNumber=") == 3
-    if if_absent:
-        with pytest.raises(PreconditionFailed):
-            through.put("key", [content], if_absent=True)
-        assert through.head("key") == info
+
+
+@pytest.mark.parametrize("fault", ["", "503", "lost reset"])
+def test_long_streams_are_written_if_absent_in_one_request(through, proxy, fault):
+    content = os.urandom(11 * MiB)
+    proxy.spoil_first(fault, "PUT")
+
+    info = through.put("key", (content[at : at + MiB] for at in range(0, len(content), MiB)), if_absent=True)
+
+    assert info == through.head("key")
+    assert through.get("key") == content
+    assert proxy.count("PUT") == (2 if fault else 1)
+    with pytest.raises(PreconditionFailed):
+        through.put("key", [content], if_absent=True)
+    assert through.head("key") == info
+
+
+def test_more_than_one_request_takes_cannot_be_written_if_absent(through, monkeypatch):
+    monkeypatch.setattr(s3, "LONGEST_BODY", 10 * MiB)
+
+    with pytest.raises(InputError, match=r"key.*longer than the 10485760 bytes"):
+        through.put("key", [bytes(MiB)] * 11, if_absent=True)
+
+    assert list(through.list()) == []
 
 
 def test_parts_of_an_upload_that_fails_are_thrown_away(through, proxy, monkeypatch):
