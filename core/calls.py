@@ -230,9 +230,9 @@ def _fill(call: Call, name: str, own: str | None, task_id: int, task_key: str, a
                 f"{call.name} asks for storage, but the executor has none; "
                 'name one with FunctionExecutor(storage="file:///some/folder")'
             )
-        from core.storage.base import open_storage
+        from core.objects import process_storage
 
-        return open_storage(call.storage)
+        return process_storage(call.storage)
     if name == "boto3_client":
         return _boto3_client(call, own)
     return {"task_id": task_id, "task_key": task_key, "attempt": attempt}[name]

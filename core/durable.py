@@ -20,7 +20,7 @@ from core import keys, serialization
 from core.calls import Call, load_call
 from core.compute.base import DurableRef, Outcome
 from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed, VersionMismatch
-from core.objects import process_storage
+from core.objects import process_storage, spent
 from core.serialization import MARKER, Packed
 from core.storage.base import Storage
 from core.types import RetryPolicy
@@ -185,7 +185,7 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
         The job cannot be read or its outcome not be written; nothing was committed.
     """
     storage = process_storage(ref.address)
-    before = storage.requests
+    before = spent()[0]
     record = _known(ref.address, ref.key, ref.job_id, os.getpid())
     if time.time() > record.deadline:
         raise FanfoldError(f"job {ref.job_id} is older than its deadline; its batches are not run any more")
@@ -205,15 +205,15 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
         outcome = failed(len(task_ids), error)
     else:
         outcome = run(call, serialization.unpack(packed), task_ids, ref.job_id, attempt, mark)
-    outcome.bytes_in = packed.nbytes
-    outcome.requests = storage.requests - before + 1
+    outcome.bytes_in += packed.nbytes
+    outcome.requests = spent()[0] - before + 1
     commit(storage, ref, outcome, attempt, f"process-{os.getpid()}")
 
 
 def commit(storage: Storage, ref: DurableRef, outcome: Outcome, attempt: int, worker: str) -> bool:
     """Put an outcome into storage unless another attempt has; returns whether this one won."""
     packed, outcome.values = outcome.values, serialization.EMPTY
-    outcome.bytes_out = packed.nbytes
+    outcome.bytes_out += packed.nbytes
     large: list[str] = []
     values: bytes | list[bytes | tuple[str, str]]
     if packed.nbytes <= INLINE_RESULT:

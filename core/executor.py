@@ -24,6 +24,7 @@ from core.futures import Future, FutureList, Latest, as_list, follow, wait
 from core.inputs import Cut, items_of, recorded
 from core.invoker import DirectRun
 from core.monitor import Monitor
+from core.partitioner import Listing
 from core.reduction import reduce_job
 from core.run import Options, Run
 from core.types import Listener, Partition, RetryPolicy, ReturnWhen
@@ -461,6 +462,7 @@ class FunctionExecutor(Account, Executor):
             run = DirectRun(
                 job_id, call.name, shipped, data, options, futures, self._monitor.wake, self._backend.inline
             )
+        run.listing = data if isinstance(data, Listing) else None
         self._adopt(run)
         return futures
 

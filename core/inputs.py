@@ -12,6 +12,8 @@ from core.calls import first_parameter
 from core.errors import ConfigError, InputError
 from core.feed import result_of
 from core.futures import Future, FutureList
+from core.partitioner import Listing, find_objects, partition
+from core.storage.base import Storage
 from core.types import Partition
 
 _LONG = 1 << 20
@@ -58,7 +60,7 @@ def items_of(fn: Callable[..., Any], data: Any, cut: Cut, inline: bool) -> Itera
     if isinstance(data, list | tuple) and data and first_parameter(fn) == "obj":
         if all(isinstance(item, str | os.PathLike) for item in data):
             return _partitions(data, cut)
-    if isinstance(data, Iterator) and first_parameter(fn) == "obj":
+    if isinstance(data, Iterator) and not isinstance(data, Listing) and first_parameter(fn) == "obj":
         first = list(itertools.islice(data, 1))
         data = itertools.chain(first, data)
         if first and isinstance(first[0], str | os.PathLike):
@@ -90,34 +92,38 @@ def _copied(data: Sequence[Any], inline: bool) -> Iterable[Any]:
     return list(data)
 
 
-def _partitions(addresses: Iterable[str | os.PathLike[str]], cut: Cut) -> Iterator[Partition]:
+def _partitions(addresses: Iterable[str | os.PathLike[str]], cut: Cut) -> Listing:
     """Partition objects lazily, but find the first before returning, so that a wrong address is an error at once."""
-    from core.partitioner import find_objects, partition
-
+    storages: dict[str, Storage] = {}
     stream = partition(
-        find_objects(addresses), cut.chunk_bytes, cut.chunk_count, cut.newline, cut.header_lines, cut.partitioner
+        find_objects(addresses, storages),
+        cut.chunk_bytes,
+        cut.chunk_count,
+        cut.newline,
+        cut.header_lines,
+        cut.partitioner,
     )
     first = next(stream, None)
     if first is None:
         raise InputError("the partitioner returned no partitions")
 
-    def whole() -> Iterator[Partition]:
-        yield first
-        yield from stream
-
-    return whole()
+    return Listing(itertools.chain((first,), stream), storages)
 
 
-def recorded(items: Iterable[Any], into: list[Partition]) -> Iterator[Partition]:
-    """Yield partitions, keeping each in `into`.
+def recorded(items: Iterable[Any], into: list[Partition]) -> Listing:
+    """Return partitions that are kept in `into` as they are read.
 
     Raises
     ------
     InputError
-        An item is no partition.
+        An item is no partition; raised when it is read.
     """
-    for item in items:
-        if not isinstance(item, Partition):
-            raise InputError("reduce_by='object' needs objects: give data as an address")
-        into.append(item)
-        yield item
+
+    def each() -> Iterator[Partition]:
+        for item in items:
+            if not isinstance(item, Partition):
+                raise InputError("reduce_by='object' needs objects: give data as an address")
+            into.append(item)
+            yield item
+
+    return Listing(each(), items.storages if isinstance(items, Listing) else {})

@@ -188,9 +188,10 @@ class DirectRun(Run):
         mean = sum(outcome.durations) / count
         self._mean = mean if self._mean is None else (self._mean + mean) / 2
         self._largest = max(self._largest, count)
-        outcome.bytes_in += batch.invocation.packed.nbytes
-        outcome.bytes_out += outcome.values.nbytes
-        self._bytes = max(self._bytes / 2, outcome.bytes_in / count, outcome.bytes_out / count)
+        sent, received = batch.invocation.packed.nbytes, outcome.values.nbytes
+        outcome.bytes_in += sent
+        outcome.bytes_out += received
+        self._bytes = max(self._bytes / 2, sent / count, received / count)
         self.settle(batch.task_ids, worker, batch.attempts, outcome)
 
     def again(self, batch: Batch, positions: Iterable[int]) -> None:

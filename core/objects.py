@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import BinaryIO
 
 from core.ranges import BLOCK, PROBE, RangeStream, Source, line_start
@@ -106,12 +106,35 @@ def open_handle(partition: Partition, storage: Storage | None = None) -> ObjectH
 
 def process_storage(address: str) -> Storage:
     """Return this process's client for a storage; one inherited through fork is never used."""
-    return _client(address, os.getpid())
+    name = address, os.getpid()
+    storage = _clients.get(name)
+    if storage is None:
+        storage = _clients.setdefault(name, open_storage(address))
+        while len(_clients) > _OPEN_STORAGES:
+            _retire(next(iter(_clients)))
+    return storage
 
 
-@lru_cache(maxsize=_OPEN_STORAGES)
-def _client(address: str, process: int) -> Storage:
-    return open_storage(address)
+def spent() -> tuple[int, int, int]:
+    """Return the requests, bytes read and bytes written of this process's clients so far."""
+    requests, read, written = _retired
+    for storage in list(_clients.values()):
+        requests += storage.requests
+        read += storage.bytes_in
+        written += storage.bytes_out
+    return requests, read, written
+
+
+_clients: dict[tuple[str, int], Storage] = {}
+_retired = (0, 0, 0)
+
+
+def _retire(name: tuple[str, int]) -> None:
+    global _retired
+    storage = _clients.pop(name, None)
+    if storage is not None:
+        requests, read, written = _retired
+        _retired = requests + storage.requests, read + storage.bytes_in, written + storage.bytes_out
 
 
 def _locate(source: Source, partition: Partition) -> tuple[bytes, int, int]:

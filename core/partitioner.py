@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from core.errors import ConfigError, InputError, NotFound
@@ -17,7 +17,26 @@ Partitioner = Callable[[Iterator[ObjectHandle]], Iterable[Partition]]
 """Takes handles on whole objects, returns partitions: ``replace(handle.partition, start=..., end=...)``."""
 
 
-def find_objects(addresses: Address | Iterable[Address]) -> Iterator[tuple[Storage, ObjectInfo]]:
+class Listing(Iterator[Partition]):
+    """Partitions as they are found, with the number of requests that finding them has taken so far."""
+
+    def __init__(self, partitions: Iterable[Partition], storages: Mapping[str, Storage]) -> None:
+        self._partitions = iter(partitions)
+        self.storages = storages
+
+    def __next__(self) -> Partition:
+        """Return the next partition."""
+        return next(self._partitions)
+
+    @property
+    def requests(self) -> int:
+        """Storage requests so far."""
+        return sum(storage.requests for storage in list(self.storages.values()))
+
+
+def find_objects(
+    addresses: Address | Iterable[Address], storages: dict[str, Storage] | None = None
+) -> Iterator[tuple[Storage, ObjectInfo]]:
     """Yield the objects that addresses mean, lazily, in the order of the addresses, each one's in key order.
 
     Parameters
@@ -25,13 +44,15 @@ def find_objects(addresses: Address | Iterable[Address]) -> Iterator[tuple[Stora
     addresses : str, path, or iterable of them
         An object; a folder, with everything below it; or a pattern with ``*``, ``?``, ``[...]`` within a path
         segment and ``**`` across segments. An object whose name looks like a pattern wins over the pattern.
+    storages : dict, optional
+        Storages by address; those that are opened are added.
 
     Raises
     ------
     InputError
         An address means no object.
     """
-    storages: dict[str, Storage] = {}
+    storages = {} if storages is None else storages
     for address in (addresses,) if isinstance(addresses, str | os.PathLike) else addresses:
         found = False
         for item in _find(address, storages):

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import serialization
 from core.compute.base import BatchLost, Failure, Invocation, Outcome, Reply
@@ -26,6 +26,9 @@ from core.futures import FutureList
 from core.serialization import Unpackable
 from core.types import Event, RetryPolicy, TaskDone, TaskFailed, TaskLogged, TaskRetried, TaskStats
 from core.worker import revive
+
+if TYPE_CHECKING:
+    from core.partitioner import Listing
 
 _PERMANENT: dict[str, type[FanfoldError]] = {
     kind.__name__: kind for kind in (InputError, IntegrityError, VersionMismatch)
@@ -79,6 +82,8 @@ class Run(ABC):
         Receives events; None if nobody listens.
     discarded : bool
         Whether the user cancelled the whole job.
+    listing : Listing or None
+        What found the job's data, where that is objects.
     """
 
     total: int | None
@@ -99,6 +104,7 @@ class Run(ABC):
         self._records: list[tuple[Sequence[int], int, str, Outcome]] = []
         self._some_cancelled = False
         self.discarded = False
+        self.listing: Listing | None = None
 
     @property
     def finished(self) -> bool:
@@ -280,8 +286,9 @@ class Run(ABC):
 
     @property
     def requests(self) -> int:
-        """Storage requests of the workers so far."""
-        return sum(outcome.requests for _, _, _, outcome in list(self._records))
+        """Storage requests so far: of the workers, and to find the objects that are the job's data."""
+        found = 0 if self.listing is None else self.listing.requests
+        return found + sum(outcome.requests for _, _, _, outcome in list(self._records))
 
 
 _SAMPLE = 1024
@@ -296,14 +303,17 @@ def _is_permanent(loss: BatchLost) -> bool:
 
 
 def _rows(task_ids: Sequence[int], attempts: int, worker: str, outcome: Outcome) -> Iterator[TaskStats]:
-    """Yield what each task of a batch cost; CPU time is shared out in proportion to duration, bytes evenly."""
-    total = sum(outcome.durations) or 1.0
+    """Yield what each task of a batch cost; CPU time is shared out in proportion to duration, the rest evenly."""
+    busy = sum(outcome.durations) or 1.0
     started = outcome.started
     count = len(task_ids)
     for position, duration in enumerate(outcome.durations):
         failure = outcome.failures.get(position)
         tried = failure.attempts if failure else outcome.attempts.get(position, attempts + 1)
-        cpu = outcome.cpu * duration / total
-        transferred = outcome.bytes_in // count, outcome.bytes_out // count
+        cpu = outcome.cpu * duration / busy
+        transferred = [
+            total * (position + 1) // count - total * position // count
+            for total in (outcome.bytes_in, outcome.bytes_out, outcome.requests)
+        ]
         yield TaskStats(task_ids[position], started, duration, cpu, worker, tried, outcome.peak_rss, *transferred)
         started += duration

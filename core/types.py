@@ -86,7 +86,8 @@ class TaskStats:
     """What one finished task cost.
 
     Times are seconds; `started` is seconds since the epoch; `cpu` is the task's share of its batch's CPU time;
-    `peak_rss` is the largest resident memory of its worker so far, in bytes.
+    `peak_rss` is the largest resident memory of its worker so far, in bytes; storage requests and bytes are its share
+    of its batch's.
     """
 
     task_id: int
@@ -98,6 +99,7 @@ class TaskStats:
     peak_rss: int
     bytes_in: int = 0
     bytes_out: int = 0
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)

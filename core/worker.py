@@ -16,6 +16,7 @@ from core import serialization
 from core.calls import Call, apply
 from core.compute.base import Failure, Outcome
 from core.errors import SerializationError, TaskError
+from core.objects import spent
 from core.serialization import Unpackable
 
 LOG_LIMIT = 64 << 10
@@ -149,6 +150,7 @@ def run(
     direct = call.kind == "item" and not call.filled and not call.keyword_extras and not call.positional_extras
     clock = time.monotonic
     epoch, cpu = time.time(), time.process_time()
+    spent_before = spent()
     plain = (int, float, str, bytes, type(None))
     with _surroundings(call) as output:
         before = clock()
@@ -183,7 +185,8 @@ def run(
             mark(-1, before)
     packed = serialization.pack(values)
     cpu = time.process_time() - cpu
-    return Outcome(packed, durations, failures, attempts, logs, epoch, cpu, peak_rss())
+    costs = (now - before for now, before in zip(spent(), spent_before, strict=True))
+    return Outcome(packed, durations, failures, attempts, logs, epoch, cpu, peak_rss(), *costs)
 
 
 def _retried(

@@ -295,5 +295,8 @@ def _answer(
         outcome.started,
         outcome.cpu,
         outcome.peak_rss,
+        outcome.requests,
+        outcome.bytes_in,
+        outcome.bytes_out,
     )
     return [pickle.dumps(body, 5), outcome.values.data, *outcome.values.buffers]

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from core import EventLog, FunctionExecutor, RetryPolicy
+from core import EventLog, FunctionExecutor, RetryPolicy, open_storage
 from core.types import BatchInvoked, JobCreated, JobDone, TaskDone, TaskFailed, TaskLogged, TaskRetried
 
 
@@ -136,7 +136,7 @@ def test_statistics_timeline_and_bill_come_from_the_tasks(compute, tmp_path):
 
     assert list(table.columns) == [
         "job_id", "function", "task_id", "started", "duration", "cpu", "worker", "attempts", "peak_rss", "bytes_in",
-        "bytes_out",
+        "bytes_out", "requests",
     ]  # fmt: skip
     assert sorted(table.task_id) == list(range(6))
     assert (table.cpu > 0).all()
@@ -153,3 +153,34 @@ def test_events_can_be_logged_to_a_file(tmp_path):
         executor.map(lambda x: x, range(2)).results()
 
     assert len((tmp_path / "events.jsonl").read_text().splitlines()) >= 4
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_requests_that_tasks_make_of_storage_are_counted_to_the_last(compute, tmp_path, s3_server, durable):
+    place = f"s3://fanfold/counted-{compute}-{durable}"
+    storage = open_storage(place)
+    for number in range(7):
+        storage.put(f"data/{number}", b"x" * 100)
+    with FunctionExecutor(compute, f"{place}/made") as executor:
+        futures = executor.map(lambda obj: len(obj.read()), f"{place}/data/", batch_size=3)
+        assert futures.results(60) == [100] * 7
+        read, rows = executor.bill(), executor.stats()
+
+        def work(x, storage):
+            storage.put(f"copy/{x}", b"y" * 10)
+            return len(storage.get(f"copy/{x}"))
+
+        assert executor.map(work, range(5), batch_size=2, durable=durable).results(60) == [10] * 5
+        written = executor.bill()
+        mine = executor.stats().iloc[7:]
+
+    listing = 1
+    assert rows.requests.sum() == 7
+    assert read.requests == 7 + listing
+    assert rows.bytes_in.sum() == read.bytes_in >= 700
+    if not durable:
+        assert mine.requests.sum() == 10
+        assert written.requests == read.requests + 10
+    assert mine.requests.sum() >= 10
+    assert 50 <= mine.bytes_in.sum() == written.bytes_in - read.bytes_in
+    assert 50 <= mine.bytes_out.sum()
