@@ -1,7 +1,9 @@
-"""What every compute backend must do; a new backend adds its address to `ADDRESSES`.
+"""What every compute backend must do.
 
-Each runs twice: with results in the reply, and with results in storage (``durable=True``). Limits are tried for real
-where ``backend.enforces`` says that they end a running task.
+Each runs twice: with results in the reply, and with results in storage (``durable=True``); a platform that gives no
+replies has the second mode alone. Limits are tried for real where ``backend.enforces`` says that they end a running
+task. A platform is started by a fixture ``<name>_site`` of session scope that returns settings for `FunctionExecutor`
+(in tests/servers, one file a platform); a new backend adds its name to `SITES`.
 """
 
 import os
@@ -19,22 +21,30 @@ from core.config import ExecutorConfig, parse_address
 from core.errors import MemoryLimitExceeded, SerializationError, StorageError, TaskTimeout, WorkerDied
 from core.types import BatchInvoked, JobCreated, JobDone, TaskDone, TaskFailed
 
-ADDRESSES = ["serial", "process?start=fork", "process?start=fresh"]
+LOCAL = ("serial", "process?start=fork", "process?start=fresh")
+BOTH, STORED = ("direct", "durable"), ("durable",)
+SITES: dict[str, tuple[str, ...]] = {}
+SLOW: frozenset[str] = frozenset()
 MODES = [
-    pytest.param((address, mode), id=f"{address}-{mode}") for address in ADDRESSES for mode in ("direct", "durable")
+    pytest.param((name, mode), id=f"{name}-{mode}", marks=[pytest.mark.slow] if name in SLOW else [])
+    for name, modes in {**dict.fromkeys(LOCAL, BOTH), **SITES}.items()
+    for mode in modes
 ]
 
 
-def capabilities(address):
-    return open_backend(parse_address(address), ExecutorConfig())
+def capabilities(chosen):
+    settings = {name: value for name, value in chosen.items() if name in ("storage", "workers", "runtime")}
+    return open_backend(parse_address(chosen["compute"]), ExecutorConfig(**settings))
 
 
 @pytest.fixture(scope="module", params=MODES)
 def chosen(request, tmp_path_factory):
-    address, mode = request.param
+    name, mode = request.param
+    settings = {"compute": name, "workers": None if name == "serial" else 2}
+    if name not in LOCAL:
+        settings |= request.getfixturevalue(f"{name}_site")
     store = f"file://{tmp_path_factory.mktemp('store')}"
-    workers = None if address == "serial" else 2
-    return {"compute": address, "storage": store, "durable": mode == "durable", "workers": workers}
+    return {"storage": store, "durable": mode == "durable", **settings}
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +55,13 @@ def executor(chosen):
 
 @pytest.fixture
 def enforces(chosen):
-    return capabilities(chosen["compute"]).enforces
+    return capabilities(chosen).enforces
 
 
 @pytest.fixture
 def separate(chosen):
     """Skip unless tasks run in processes of their own."""
-    if capabilities(chosen["compute"]).inline:
+    if capabilities(chosen).inline:
         pytest.skip("tasks run in the calling process")
 
 
