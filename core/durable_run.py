@@ -36,6 +36,7 @@ from core.jobs import LEASE, Lease, find_key, forget_key, keep_key, read_lease, 
 from core.objects import process_storage
 from core.run import Batch, Options, Run
 from core.storage.base import open_storage
+from core.storage.probe import check_put_if_absent
 from core.stored import stored_future
 from core.worker import describe, in_worker
 
@@ -422,7 +423,7 @@ def create(
     Raises
     ------
     ConfigError
-        The workers cannot reach the storage.
+        The workers cannot reach the storage, or it does not keep the first of two results.
     StorageError
         It cannot be written to; nothing was run.
     """
@@ -453,6 +454,7 @@ def create(
     keep_key(job_id, storage.address, key)
     try:
         write_lease(storage, job_id, Lease(this_owner(), now + LEASE, name, now, record.tasks, size))
+        check_put_if_absent(storage, keys.lease(job_id))
         write_record(storage, key, record, packed)
     except BaseException:
         with contextlib.suppress(StorageError):

@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass
 class S3Server:
-    """A SeaweedFS server of this test run, with the bucket ``fanfold`` and one that its second user may only read."""
+    """A SeaweedFS server of this test run: buckets ``fanfold``, ``readable`` for its second user, ``open`` for all."""
 
     endpoint: str
     command: list[str]
@@ -48,7 +48,7 @@ class S3Server:
         while True:
             try:
                 there = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
-                for bucket in ("fanfold", "readable"):
+                for bucket in ("fanfold", "readable", "open"):
                     if bucket not in there:
                         client.create_bucket(Bucket=bucket)
                     client.put_object(Bucket=bucket, Key="started", Body=b"1")
@@ -115,6 +115,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
                         "credentials": [{"accessKey": "fanfold-reader", "secretKey": "fanfold-reader-secret"}],
                         "actions": ["Read:readable", "List:readable"],
                     },
+                    {"name": "anonymous", "actions": ["Read:open", "Write:open", "List:open"]},
                 ]
             }
         )

@@ -41,6 +41,11 @@ class Bucket:
         return self._connection.client
 
     @property
+    def endpoint(self) -> str:
+        """Where the service is."""
+        return self._connection.endpoint
+
+    @property
     def sorts_by_directory(self) -> bool:
         """Whether the server is known to list directory by directory."""
         return self._connection.sorts_by_directory

@@ -26,7 +26,10 @@ numbers = itertools.count()
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes requests on to a server; keeps (method, target) of each in `seen`, and (fault, method) in `spoiled`."""
+    """Passes requests on to a server; keeps (method, target) of each in `seen`, and (fault, method) in `spoiled`.
+
+    The header `ignored` is not passed on.
+    """
 
     daemon_threads = True
     request_queue_size = 64
@@ -37,6 +40,7 @@ class Proxy(ThreadingHTTPServer):
         self.endpoint = f"http://127.0.0.1:{self.server_address[1]}"
         self.seen: list[tuple[str, str]] = []
         self.spoiled: list[tuple[str, str]] = []
+        self.ignored = ""
         self.choose: Callable[[str, str], str] = lambda method, target: ""
         self._lock = threading.Lock()
 
@@ -101,7 +105,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self, body: bytes, fault: str) -> None:
         if self._upstream is None:
             self._upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP}
+        headers = {
+            name: value for name, value in self.headers.items() if name.lower() not in (*HOP, self.server.ignored)
+        }
         self._upstream.request(self.command, self.path, body, headers)
         answer = self._upstream.getresponse()
         content = answer.read()

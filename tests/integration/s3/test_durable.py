@@ -15,6 +15,7 @@ from core import EventLog, FunctionExecutor, Future, open_storage, serialization
 from core.compute.base import DurableRef, Outcome
 from core.config import state_dir
 from core.durable import commit, read_commit
+from core.errors import ConfigError
 
 BIG = 300 << 10
 """Bytes of a result that does not fit into a commit."""
@@ -67,9 +68,34 @@ def test_a_batch_costs_two_requests_and_the_job_a_few(proxy, place):
 
     assert results == [square(number) for number in range(16 * batches)]
     assert (commits, reads) == (batches, batches)
-    # The record and the lease are written once, and the record is read once a worker.
-    assert others <= 2 + workers
+    # The record and the lease are written once, the service is tried once, and the record is read once a worker.
+    assert others <= 3 + workers
     assert list(open_storage(place).list()) == []
+
+
+def test_a_service_that_writes_over_objects_is_refused_before_anything_runs(proxy, tmp_path):
+    proxy.ignored = "if-none-match"
+    open_place = f"s3://open/jobs?anonymous=true&endpoint={proxy.endpoint}"
+
+    with (
+        FunctionExecutor(storage=open_place, durable=True, workers=1) as executor,
+        pytest.raises(ConfigError, match=rf"s3://open.*{proxy.endpoint} cannot hold durable jobs.*use a shared folder"),
+    ):
+        executor.map(lambda number: (tmp_path / "ran").touch(), range(3))
+
+    assert list(tmp_path.iterdir()) == []
+    assert list(open_storage(open_place).list()) == []
+
+
+def test_a_service_that_obeys_is_tried_once(proxy, tmp_path):
+    open_place = f"s3://open/jobs?anonymous=true&endpoint={proxy.endpoint}"
+
+    with FunctionExecutor(storage=open_place, durable=True, workers=1) as executor:
+        assert executor.map(square, range(3)).results(60) == [0, 1, 4]
+        first = proxy.count("PUT", "/lease")
+        assert executor.map(square, range(3)).results(60) == [0, 1, 4]
+
+    assert (first, proxy.count("PUT", "/lease") - first) == (2, 1)
 
 
 def test_sixteen_racing_commits_have_one_winner(proxy, place):
