@@ -178,15 +178,15 @@ class Ray(Contender):
 
 class Lithops(Contender):
     most = 50
+    settings: dict[str, Any] = {
+        "lithops": {"backend": "localhost", "storage": "localhost"},
+        "localhost": {"worker_processes": WORKERS},
+    }
 
     def open(self) -> None:
         from lithops import FunctionExecutor
 
-        settings = {
-            "lithops": {"backend": "localhost", "storage": "localhost"},
-            "localhost": {"worker_processes": WORKERS},
-        }
-        self.executor = FunctionExecutor(config=settings, log_level="ERROR")
+        self.executor = FunctionExecutor(config=self.settings, log_level="ERROR")
 
     def map(self, fn: Callable[[Any], Any], items: Sequence[Any], batch: int | None) -> list[Any]:
         # Lithops spreads a tuple over the parameters and the workloads take one argument.
