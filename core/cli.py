@@ -1,4 +1,4 @@
-"""The ``fanfold`` command: ``doctor``, ``jobs`` and ``clean``."""
+"""The ``fanfold`` command: ``doctor``, ``jobs``, ``clean`` and ``runtime``."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from core.cli_runtime import add_runtime_commands
 from core.config import default_storage, load_config, parse_duration
 from core.errors import ConfigError, FanfoldError, InputError, NotFound
+from core.readable import Row, readable_age, readable_size, table
 
 if TYPE_CHECKING:
     from core.doctor import Report
     from core.jobs import JobInfo
 
-Row = tuple[object, ...]
-
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 _DEFAULT_AGE = "24h"
-_UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fanfold", description="Fan out, fold: look after the map-reduce jobs of this project."
+        prog="fanfold",
+        description="Fan out, fold: look after map-reduce jobs, and the images they run in.",
     )
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--storage", metavar="ADDRESS", help="storage of the jobs, instead of the configured one")
         command.add_argument("--config", metavar="FILE", help="configuration file to read instead of the usual ones")
         command.add_argument("--json", action="store_true", help="print one JSON object")
+    add_runtime_commands(commands)
     return parser
 
 
@@ -143,7 +144,7 @@ def _readable(report: Report) -> str:
         ("Warnings", [(text,) for text in report.warnings]),
         ("Tried just now", checks),
     ]
-    return "\n\n".join(f"{title}\n{_table(rows)}" for title, rows in sections if rows)
+    return "\n\n".join(f"{title}\n{table(rows)}" for title, rows in sections if rows)
 
 
 def _jobs(arguments: argparse.Namespace) -> int:
@@ -155,7 +156,7 @@ def _jobs(arguments: argparse.Namespace) -> int:
         print(f"no durable jobs in {address}")
     else:
         heads = ("JOB", "NAME", "AGE", "OWNER", "STATE", "LEASE", "DONE", "SIZE")
-        print(_table([heads, *(_row(job, now) for job in jobs)]))
+        print(table([heads, *(_row(job, now) for job in jobs)]))
     return DONE
 
 
@@ -253,32 +254,5 @@ def _row(job: JobInfo, now: float) -> Row:
     )
 
 
-def readable_age(seconds: float) -> str:
-    """Return a time in its two largest units, such as ``2h 5m``."""
-    left = max(0, int(seconds))
-    parts: list[str] = []
-    for unit, name in _UNITS:
-        count, left = divmod(left, unit)
-        if count or parts:
-            parts.append(f"{count}{name}")
-    return " ".join(parts[:2]) or "0s"
-
-
-def readable_size(count: float) -> str:
-    """Return bytes in a decimal unit, such as ``1.2 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 def _counted(jobs: int) -> str:
     return f"{jobs} job" if jobs == 1 else f"{jobs} jobs"
-
-
-def _table(rows: Sequence[Row]) -> str:
-    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  " + "  ".join(f"{cell!s:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from core.errors import ConfigError
@@ -187,6 +188,21 @@ def backend_names() -> list[str]:
     return sorted(_BACKENDS)
 
 
+def backend_module(address: Address) -> ModuleType:
+    """Return the module of the backend that an address names; it is imported on first use.
+
+    Raises
+    ------
+    ConfigError
+        The scheme is unknown.
+    """
+    target = _BACKENDS.get(address.scheme)
+    if target is None:
+        known = ", ".join(backend_names())
+        raise ConfigError(f"no compute backend {address.scheme!r}; known: {known}")
+    return import_module(target.partition(":")[0])
+
+
 def open_backend(address: Address, config: ExecutorConfig) -> ComputeBackend:
     """Make the backend that an address names; its module is imported on first use.
 
@@ -195,10 +211,6 @@ def open_backend(address: Address, config: ExecutorConfig) -> ComputeBackend:
     ConfigError
         The scheme or an option is unknown, or the backend needs a package that is missing.
     """
-    target = _BACKENDS.get(address.scheme)
-    if target is None:
-        known = ", ".join(backend_names())
-        raise ConfigError(f"no compute backend {address.scheme!r}; known: {known}")
-    module, _, name = target.partition(":")
-    backend: ComputeBackend = getattr(import_module(module), name)(address, config)
+    module = backend_module(address)
+    backend: ComputeBackend = getattr(module, _BACKENDS[address.scheme].partition(":")[2])(address, config)
     return backend

@@ -1,0 +1,135 @@
+"""What a runtime is made of: the files of the source tree that go into its image, and the tag they give it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.errors import ConfigError
+
+BASE = "base"
+PREFIX = "fanfold-"
+DEFAULT_PYTHON = "python:3.11.11-slim-bookworm"
+
+_TAG_DIGITS = 12
+_SINGLE_FILES = ("LICENSE", "README.md", "pyproject.toml")
+OPTIONAL_FILES = {"REQUIREMENTS": "further/requirements.txt", "CONSTRAINTS": "further/constraints.txt"}
+"""Build arguments of the base, and the files in a build that they then name."""
+
+_TIME = 1577836800
+"""Modification time of every file in a build, 2020-01-01: engines take a file with another time for another file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """What a runtime is made of.
+
+    Attributes
+    ----------
+    name : str
+        Folder below ``runtimes`` of the source tree.
+    source : Path
+        The source tree.
+    registry : str
+        What comes before the image's name, such as ``registry.example.org/team``; empty for this machine alone.
+    base : str
+        Image that brings Python.
+    requirements : Path, optional
+        Further packages to install, a line each as pip reads them.
+    constraints : Path, optional
+        Versions that those must have, as pip reads them, besides the versions that the base pins.
+    arguments : mapping
+        Further build arguments of the runtime's Dockerfile.
+    """
+
+    name: str
+    source: Path
+    registry: str = ""
+    base: str = DEFAULT_PYTHON
+    requirements: Path | None = None
+    constraints: Path | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def repository(self) -> str:
+        """The image's name without tag."""
+        return f"{self.registry}/{PREFIX}{self.name}" if self.registry else PREFIX + self.name
+
+
+def split_name(text: str) -> tuple[str, str, str]:
+    """Return registry, runtime and tag of ``[REGISTRY/][fanfold-]RUNTIME[:TAG]``; those not given are empty."""
+    registry, _, last = text.rpartition("/")
+    name, _, tag = last.partition(":")
+    name = name.removeprefix(PREFIX)
+    if not name:
+        raise ConfigError(f"{text!r} names no runtime; expected [registry/]runtime, such as {BASE} or montecarlo")
+    return registry, name, tag
+
+
+def find_source(start: str | Path | None = None) -> Path:
+    """Return the source tree that runtimes are built from: `start`, this package's own, or the working folder.
+
+    Raises
+    ------
+    ConfigError
+        None of them has Dockerfiles.
+    """
+    candidates = [Path(start)] if start is not None else [Path(__file__).resolve().parents[1], Path.cwd()]
+    for folder in candidates:
+        if (folder / "runtimes" / BASE / "Dockerfile").is_file():
+            return folder.resolve()
+    raise ConfigError(
+        f"{' and '.join(map(str, candidates))}: no source tree with runtimes/{BASE}/Dockerfile; runtimes are built "
+        "from a checkout, which --source names"
+    )
+
+
+def content(spec: RuntimeSpec) -> dict[str, bytes]:
+    """Return every file that goes into a build, by its path in it.
+
+    Raises
+    ------
+    ConfigError
+        There is no such runtime, or a file of it cannot be read.
+    """
+    known = sorted(path.parent.name for path in spec.source.glob("runtimes/*/Dockerfile"))
+    if spec.name not in known:
+        raise ConfigError(f"there is no runtime {spec.name!r} in {spec.source}; known: {', '.join(known)}")
+    folders = {"core", "apps", f"runtimes/{BASE}", f"runtimes/{spec.name}"}
+    paths = [spec.source / name for name in _SINGLE_FILES]
+    paths += [path for folder in folders for path in (spec.source / folder).rglob("*") if _belongs(path)]
+    try:
+        files = {str(path.relative_to(spec.source)): path.read_bytes() for path in sorted(paths)}
+        for argument, path in (("REQUIREMENTS", spec.requirements), ("CONSTRAINTS", spec.constraints)):
+            if path is not None:
+                files[OPTIONAL_FILES[argument]] = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
+    return files
+
+
+def _belongs(path: Path) -> bool:
+    return path.is_file() and "__pycache__" not in path.parts
+
+
+def content_tag(spec: RuntimeSpec, files: Mapping[str, bytes]) -> str:
+    """Return the tag of a runtime: a hash of its files, its base and its build arguments."""
+    digest = hashlib.sha256(json.dumps([spec.name, spec.base, sorted(spec.arguments.items())]).encode())
+    for name, data in sorted(files.items()):
+        digest.update(f"\0{name}\0{len(data)}\0".encode())
+        digest.update(data)
+    return digest.hexdigest()[:_TAG_DIGITS]
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Lay out the files of a build in an empty folder."""
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o644)
+        os.utime(path, (_TIME, _TIME))
