@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from core.errors import StorageError, StorageUnavailable
 from core.storage.base import exists_already, object_changed
-from core.storage.s3_client import Connection, connection, header_of, parse
+from core.storage.s3_client import Connection, connection, header_of, parse, turn
 from core.storage.s3_errors import Damaged, is_ambiguous, is_gone, is_past_end, is_precondition
 from core.storage.s3_listing import Page
 from core.types import ObjectInfo
@@ -52,7 +52,9 @@ class Bucket:
 
     @property
     def _connection(self) -> Connection:
-        return connection(self._service, os.getpid())
+        process = os.getpid()
+        with turn(process):
+            return connection(self._service, process)
 
     def attempt(self, key: str, request: Callable[[], T]) -> T:
         """Return what a request returns, repeated while its failures are passing ones; see `Connection.attempt`."""
