@@ -10,11 +10,10 @@ from core.futures import Future, FutureList, wait
 from core.resources import shared_file, worker_resource
 from core.storage.base import open_storage
 from core.types import Partition, RetryPolicy
+from core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from core.progress import EventLog, ProgressBar
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ConfigError",

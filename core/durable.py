@@ -24,6 +24,7 @@ from core.objects import process_storage, spent
 from core.serialization import MARKER, Packed
 from core.storage.base import Storage
 from core.types import RetryPolicy
+from core.version import __version__
 from core.worker import Mark, failed, run
 
 INLINE_INPUT = 64 << 10
@@ -94,8 +95,8 @@ def versions() -> dict[str, str]:
     """Return the versions that decide whether two processes can exchange pickles."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
-    for name in ("fanfold", "cloudpickle", "numpy"):
+    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "fanfold": __version__}
+    for name in ("cloudpickle", "numpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
