@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from core import keys, messages, serialization
 from core.compute.base import BatchLost, Invocation, Reply
@@ -23,6 +23,9 @@ from core.worker import describe
 
 KEPT = 256 << 20
 """Bytes of functions that an agent remembers; the one used longest ago goes first."""
+
+LISTEN = 0.5
+"""Seconds between two looks whether the caller still waits."""
 
 ROOM_FOR_HEAD = 4096
 """Bytes kept free below a platform's limit for what wraps a message."""
@@ -53,8 +56,11 @@ class Agent:
         backend.start()
         return backend
 
-    def answer(self, message: Buffer) -> bytes:
-        """Run the batch of one request; returns the reply to send."""
+    def answer(self, message: Buffer, is_heard: Callable[[], bool] | None = None) -> bytes:
+        """Run the batch of one request; returns the reply to send.
+
+        A batch whose caller is not there any more, as `is_heard` says now and then, is ended.
+        """
         try:
             head, segments = messages.decode(message)
             if head.get("kind") == "spilled":
@@ -66,7 +72,7 @@ class Agent:
             return messages.reply(messages.refusal(0, describe(error)))
         if not self._supply(invocation, bool(head["has_call"])):
             return messages.reply(NeedsCall(invocation.call_hash))
-        (answer,) = self.run_all([invocation])
+        (answer,) = self.run_all([invocation], is_heard)
         reply = messages.reply(answer)
         if self._largest is None or len(reply) + ROOM_FOR_HEAD <= self._largest:
             return reply
@@ -94,7 +100,7 @@ class Agent:
         invocation.call = self._calls[ident]
         return True
 
-    def run_all(self, invocations: Sequence[Invocation]) -> Iterator[Reply]:
+    def run_all(self, invocations: Sequence[Invocation], is_heard: Callable[[], bool] | None = None) -> Iterator[Reply]:
         """Run batches, as many at a time as there are workers; yields each reply as it comes."""
         waiting = list(reversed(invocations))
         unanswered = {invocation.batch_id for invocation in invocations}
@@ -102,10 +108,14 @@ class Agent:
             while unanswered:
                 while waiting and self._backend.room() > 0:
                     self._backend.invoke(waiting.pop())
-                for reply in self._backend.poll(None):
+                for reply in self._backend.poll(None if is_heard is None else LISTEN):
                     unanswered.discard(reply.batch_id)
                     reply.worker = self.name
                     yield reply
+                if is_heard is not None and unanswered and not is_heard():
+                    for ident in unanswered:
+                        self._backend.kill(ident)
+                    is_heard = None
         except FanfoldError as error:
             self._backend.close(force=True)
             self._backend = self._started()
@@ -130,6 +140,21 @@ def leave_word(invocation: Invocation, lost: BatchLost) -> None:
     assert ref is not None
     place = keys.loss(ref.job_id, ref.batch, ref.item, invocation.attempt)
     process_storage(ref.address).put(place, serialization.sign(ref.key, place, serialization.dumps(lost)))
+
+
+def answer_silently(agent: Agent, message: bytes) -> None:
+    """Run a durable batch whose reply nobody reads.
+
+    Raises
+    ------
+    FanfoldError
+        The loss of the batch could not be reported either; the platform should count the invocation as failed.
+    """
+    head, segments = messages.decode(message)
+    invocation, _ = messages.read_request(head, segments)
+    reply = messages.read_reply(agent.answer(message), invocation.batch_id)
+    if isinstance(reply, BatchLost):
+        leave_word(invocation, reply)
 
 
 def _fetch(spill: Spill) -> memoryview:

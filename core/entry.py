@@ -1,4 +1,4 @@
-"""Entry points of remote workers: ``python -m core.entry worker|lambda|job|versions``.
+"""Entry points of remote workers: ``python -m core.entry worker|http|lambda|openwhisk|job|versions``.
 
 One image serves every platform; the argument chooses how requests come in.
 """
@@ -15,10 +15,10 @@ from functools import lru_cache
 from typing import Any
 
 from core import messages
-from core.agent import Agent, leave_word
+from core.agent import Agent, answer_silently, leave_word
 from core.compute.base import BatchLost, Invocation
 from core.durable import check_versions, versions
-from core.errors import FanfoldError, IntegrityError
+from core.errors import ConfigError, FanfoldError, IntegrityError
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
 
@@ -36,6 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return worker()
     if kind == "job" and len(rest) in (1, 2):
         return job(rest[0], int(rest[1]) if len(rest) > 1 else 1)
+    if kind in ("http", "openwhisk"):
+        from core import serve
+
+        try:
+            return serve.http() if kind == "http" else serve.openwhisk()
+        except ConfigError as error:
+            print(f"fanfold: {error}", file=sys.stderr)
+            return WRONG_USE
     if kind == "lambda":
         os.execv(sys.executable, [sys.executable, "-m", "awslambdaric", "core.entry.lambda_handler"])
     print(__doc__, file=sys.stderr)
@@ -120,21 +128,6 @@ def lambda_handler(event: dict[str, Any], context: object) -> dict[str, str] | N
         return {"body": base64.b64encode(agent.answer(message)).decode()}
     answer_silently(agent, message)
     return None
-
-
-def answer_silently(agent: Agent, message: bytes) -> None:
-    """Run a durable batch whose reply nobody reads.
-
-    Raises
-    ------
-    FanfoldError
-        The loss of the batch could not be reported either; the platform should count the invocation as failed.
-    """
-    head, segments = messages.decode(message)
-    invocation, _ = messages.read_request(head, segments)
-    reply = messages.read_reply(agent.answer(message), invocation.batch_id)
-    if isinstance(reply, BatchLost):
-        leave_word(invocation, reply)
 
 
 if __name__ == "__main__":

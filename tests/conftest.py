@@ -18,6 +18,10 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = [
+    "tests.servers.http",
+]
+
 S3_KEY, S3_SECRET = "fanfold-test-key", "fanfold-test-secret-9d41c7"
 S3_START = 60.0
 PR_SET_PDEATHSIG = 1

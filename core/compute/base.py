@@ -180,6 +180,8 @@ class ComputeBackend(Protocol):
 _BACKENDS = {
     "serial": "core.compute.serial:SerialBackend",
     "process": "core.compute.process:ProcessBackend",
+    "http": "core.compute.http:HttpBackend",
+    "https": "core.compute.http:HttpBackend",
 }
 
 

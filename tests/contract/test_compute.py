@@ -23,7 +23,9 @@ from core.types import BatchInvoked, JobCreated, JobDone, TaskDone, TaskFailed
 
 LOCAL = ("serial", "process?start=fork", "process?start=fresh")
 BOTH, STORED = ("direct", "durable"), ("durable",)
-SITES: dict[str, tuple[str, ...]] = {}
+SITES: dict[str, tuple[str, ...]] = {
+    "http": BOTH,
+}
 SLOW: frozenset[str] = frozenset()
 MODES = [
     pytest.param((name, mode), id=f"{name}-{mode}", marks=[pytest.mark.slow] if name in SLOW else [])
