@@ -1,4 +1,4 @@
-"""HTTP workers of this test run: ``python -m core.entry http`` as processes of this machine, and a balancer before them."""
+"""HTTP workers of this test run: ``python -m core.entry http``, each a process of this machine."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ class HttpWorker:
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
+    @staticmethod
+    def command(kind: str = "http") -> list[str]:
+        return [sys.executable, "-m", "core.entry", kind]
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/run"
@@ -47,8 +51,7 @@ class HttpWorker:
             "FANFOLD_WORKER_TOKEN": TOKEN,
             **self.environment,
         }
-        command = [sys.executable, "-m", "core.entry", self.kind]
-        self.process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2])
+        self.process = subprocess.Popen(self.command(self.kind), env=environment, cwd=Path(__file__).parents[2])
         deadline = time.monotonic() + START
         while True:
             try:
