@@ -1,7 +1,8 @@
 """A discrete-event model of one job: a driver that invokes, a platform that admits, starts, runs and loses.
 
 Pure functions of a job, a platform, a driver and a seed. Times are seconds. What the driver does follows
-``core.monitor`` and ``core.durable_run``: backup copies, looks at the storage with back-off, lost batches first.
+``core.monitor``, ``core.durable_run`` and ``core.compute.remote``: backup copies, looks at the storage with back-off,
+refused calls again with jitter, lost batches first.
 """
 
 from __future__ import annotations
@@ -54,12 +55,13 @@ class _Simulation:
         self.pending = deque(_Execution(task, 0) for task in range(job.invocations))
         self.queue: deque[_Execution] = deque()
         self.inflight: dict[_Execution, None] = {}
+        self.received: deque[_Execution] = deque()
         self.committed: list[_Execution] = []
         self.durations: list[float] = []
         self.threads = [0.0] * min(driver.threads, job.invocations)
         self.idle = self.live = min(platform.warm, platform.slots)
         self.tokens, self.refilled = platform.burst, 0.0
-        self.free = 0.0
+        self.free = driver.start
         self.done = 0
         self.delay = SOONEST
         self.next_pump = self.next_check = math.inf
@@ -115,14 +117,16 @@ class _Simulation:
             self.wait_for_ramp()
             return
         self.out.throttled += 1
-        del self.inflight[execution]
-        most = min(self.driver.retry_most, self.driver.retry_first * 2.0 ** min(execution.refusals, 60))
+        wait = min(self.driver.retry_most, self.driver.retry_first * 2.0 ** min(execution.refusals, 60))
         execution.refusals += 1
-        self.at(now + self.random.uniform(0.0, most), lambda time: self.call_again(execution, time))
+        self.at(now + wait * self.random.uniform(0.5, 1.0), lambda time: self.call_again(execution, time))
 
-    def call_again(self, execution: _Execution, now: float, first: bool = False) -> None:
-        (self.pending.appendleft if first else self.pending.append)(execution)
-        self.pump(now)
+    def call_again(self, execution: _Execution, now: float) -> None:
+        """Repeat a refused call; it has kept its place among those in flight."""
+        self.free = max(self.free, now) + self.driver.dispatch
+        self.out.calls += 1
+        arrives = self.free + self.driver.call + self.platform.latency
+        self.at(arrives, lambda time: self.arrive(execution, time))
 
     def admit(self, execution: _Execution, now: float) -> bool:
         if self.idle:
@@ -187,12 +191,20 @@ class _Simulation:
             self.at(now + self.platform.latency, lambda time: self.reply(execution, time))
 
     def reply(self, execution: _Execution, now: float) -> None:
-        # One driver thread: what arrives while it works waits.
+        self.received.append(execution)
+        if len(self.received) == 1:
+            self.at(max(self.free, now), self.take)
+
+    def take(self, now: float) -> None:
+        """Take the first of the replies that wait for the driver's one thread."""
         if self.free > now:
-            self.at(self.free, lambda time: self.reply(execution, time))
+            self.at(self.free, self.take)
             return
         self.free = now + self.driver.collect
-        self.complete(execution, self.free)
+        self.complete(self.received[0], self.free)
+        self.received.popleft()
+        if self.received:
+            self.at(self.free, self.take)
         self.pump(now)
 
     def look(self, now: float) -> None:
@@ -244,7 +256,7 @@ class _Simulation:
         if twin is not None and twin in self.inflight:
             twin.twin = None
         elif not self.out.completed[execution.task]:
-            self.call_again(_Execution(execution.task, execution.attempt + 1), now, first=True)
+            self.pending.appendleft(_Execution(execution.task, execution.attempt + 1))
         self.pump(now)
 
     def plan_check(self, now: float) -> None:
@@ -256,12 +268,20 @@ class _Simulation:
         """Make copies of stragglers, as ``Monitor`` does once half a job is done and all of it is sent."""
         self.next_check = math.inf
         total = self.job.invocations
-        if self.pending or self.done == total:
+        if self.pending or self.done == total or self.out.backups + 1 > max(1, BACKUP_SHARE * total):
             return
         wait = LOOK
         if self.done >= BACKUP_AFTER * total and self.durations:
             limit = max(BACKUP_SLOWNESS * self.durations[len(self.durations) // 2], 2 * LOOK)
-            running = [e for e in self.inflight if e.began is not None and e.twin is None and not e.is_backup]
+            # A reply that waits for the driver is no straggler; a result in a storage may be taken for one.
+            running = [
+                e
+                for e in self.inflight
+                if e.began is not None
+                and e.twin is None
+                and not e.is_backup
+                and not (e.is_over and e.draw and e.draw.dies is None and not self.driver.polls)
+            ]
             for execution in running:
                 assert execution.began is not None
                 if now - execution.began > limit and self.out.backups + 1 <= max(1, BACKUP_SHARE * total):
@@ -269,7 +289,9 @@ class _Simulation:
                     copy = _Execution(execution.task, execution.attempt + 1, is_backup=True, twin=execution)
                     execution.twin = copy
                     self.pending.append(copy)
-            soonest = min((e.began + limit for e in running if e.twin is None and e.began is not None), default=now)
+            soonest = min(
+                (e.began + limit for e in running if e.twin is None and e.began is not None), default=now + limit
+            )
             wait = max(LOOK, soonest - now)
         self.next_check = now + wait
         self.at(self.next_check, self.check)

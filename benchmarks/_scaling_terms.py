@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+from core.compute.remote import FIRST_WAIT, LONGEST_WAIT
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -67,27 +69,30 @@ class Driver:
 
     Attributes
     ----------
+    start : float
+        From the call of ``map`` to the first invocation, and from the last result to the caller.
     dispatch, collect : float
         The driver's own time for a call, for a result; one at a time.
     threads : int
         Calls under way at the same time, each for `call` seconds.
     inflight : int
-        Invocations that are neither known to have ended nor refused.
+        Invocations that are not known to have ended.
     retry_first, retry_most : float
-        A refused call is repeated after a random time up to the first, twice that, and so on up to the last.
+        A refused call is repeated after the first, then twice that, and so on up to the last, or down to half of it.
     polls : bool
         Results are found by listing a storage, `list_seconds` each time; else replies bring them.
     speculates : bool
         Backup copies are made.
     """
 
+    start: float = 0.0
     dispatch: float = 0.0
     collect: float = 0.0
     threads: int = 1 << 30
     call: float = 0.0
     inflight: int = 1 << 30
-    retry_first: float = 0.1
-    retry_most: float = 5.0
+    retry_first: float = FIRST_WAIT
+    retry_most: float = LONGEST_WAIT
     polls: bool = False
     list_seconds: float = 0.0
     speculates: bool = False
