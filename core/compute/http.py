@@ -205,3 +205,30 @@ def _is_closed(sock: socket.socket) -> bool:
 
 def _words(error: BaseException) -> str:
     return str(error) or type(error).__name__
+
+
+def manifest(address: Address, image: str, options: dict[str, str]) -> str:
+    """Return what Knative, OpenShift Serverless, Cloud Run or Code Engine apply to serve an image.
+
+    Raises
+    ------
+    ConfigError
+        An option is unknown or its value does not fit.
+    """
+    from core.compute.http_manifest import text
+
+    return text(image, options)
+
+
+def deploy(address: Address, image: str, options: dict[str, str]) -> str:
+    """Refuse: there is no one interface to all services behind HTTP.
+
+    Raises
+    ------
+    ConfigError
+        Always, with the command that serves instead.
+    """
+    raise ConfigError(
+        "services behind http(s) are deployed by their own tools: print what they apply with --manifest, and give it "
+        "to kubectl, oc or 'gcloud run services replace'"
+    )
