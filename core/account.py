@@ -76,4 +76,5 @@ class Account:
         """
         from core.prices import estimate
 
-        return estimate(self.config, invocations, seconds, memory, puts, gets, compute)
+        readers = self._backend.workers if self.config.durable or self._backend.stores else 0
+        return estimate(self.config, invocations, seconds, memory, puts, gets, compute, readers)

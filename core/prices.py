@@ -139,9 +139,6 @@ _HOSTS = {
 _UNKNOWN = Price("no price is known", known=False)
 _HOSTED = ("http", "https")
 
-_DURABLE_PUTS, _DURABLE_GETS = 1, 2
-"""Storage requests of a batch of a durable job: its commit; the record read by the worker, the commit by the driver."""
-
 
 def price_at(compute: Address, storage: Address | None = None, machine_price: float | None = None) -> Price:
     """Return what computing at an address costs, with the requests of a storage.
@@ -250,15 +247,20 @@ def estimate(
     puts: int = 0,
     gets: int = 0,
     compute: str | None = None,
+    readers: int = 0,
 ) -> Estimate:
-    """Return what invocations would be charged; see ``FunctionExecutor.estimate``."""
+    """Return what invocations would be charged; see ``FunctionExecutor.estimate``.
+
+    `readers` are the workers of a durable job, 0 for any other: each reads the job's record, an invocation is committed
+    and its commit read.
+    """
     price = price_of(config, compute)
     granted = config.memory or max(memory, price.memory)
     total = invocations * billed_seconds(seconds, price.quantum)
     gb_seconds = total * granted / _GB
-    if config.durable:
-        puts += 1 + _DURABLE_PUTS * invocations
-        gets += _DURABLE_GETS * invocations
+    if readers:
+        puts += 1 + invocations
+        gets += invocations + min(readers, invocations)
     cost = price.charge(total, gb_seconds, invocations, puts, gets) if price.known else None
     return Estimate(
         backend=parse_address(compute or config.compute).scheme,

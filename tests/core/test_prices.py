@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -142,10 +143,18 @@ class TestEstimate:
 
     def test_a_durable_job_asks_its_storage_for_more(self) -> None:
         stays = estimate(ExecutorConfig(), 100, 1.0, puts=5, gets=7)
-        durable = estimate(ExecutorConfig(durable=True), 100, 1.0, puts=5, gets=7)
+        durable = estimate(ExecutorConfig(), 100, 1.0, puts=5, gets=7, readers=8)
 
         assert stays.requests == 12
-        assert durable.requests - stays.requests == 301
+        assert durable.requests - stays.requests == 1 + 100 + 100 + 8
+
+    def test_a_durable_job_makes_about_the_requests_that_were_estimated(self, tmp_path: Path) -> None:
+        with FunctionExecutor("process", f"file://{tmp_path}", workers=2, durable=True) as executor:
+            executor.map(abs, range(60), batch_size=1).results()
+            made, planned = executor.bill(), executor.estimate(60, 0.001)
+
+        assert made.invocations == planned.invocations
+        assert made.requests == pytest.approx(planned.requests, rel=0.1)
 
     def test_an_unknown_price_is_not_zero(self) -> None:
         assert estimate(ExecutorConfig(compute="https://app.example.com/"), 1, 1.0).cost is None
