@@ -91,6 +91,7 @@ def test_every_setting_can_be_given_in_the_environment(here: Path, monkeypatch: 
     given_as = {
         "compute": ("serial", "serial"),
         "storage": ("memory://x", "memory://x"),
+        "runtime": ("fanfold-montecarlo", "fanfold-montecarlo"),
         "workers": ("3", 3),
         "memory": ("1.5GiB", 3 << 29),
         "timeout": ("2m", 120.0),
