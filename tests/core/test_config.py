@@ -113,7 +113,9 @@ def test_every_setting_can_be_given_in_the_environment(here: Path, monkeypatch: 
 def test_an_unknown_key_names_file_key_and_the_known_ones(here: Path) -> None:
     (here / "fanfold.toml").write_text("wrokers = 2\n")
 
-    with pytest.raises(ConfigError, match=r"^fanfold\.toml has no setting 'wrokers'; known: compute, storage, workers"):
+    with pytest.raises(
+        ConfigError, match=r"^fanfold\.toml has no setting 'wrokers'; known: compute, storage, runtime, workers"
+    ):
         load_config()
 
 
