@@ -180,6 +180,7 @@ class ComputeBackend(Protocol):
 _BACKENDS = {
     "serial": "core.compute.serial:SerialBackend",
     "process": "core.compute.process:ProcessBackend",
+    "dask": "core.compute.dask:DaskBackend",
     "http": "core.compute.http:HttpBackend",
     "https": "core.compute.http:HttpBackend",
 }

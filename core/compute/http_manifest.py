@@ -96,6 +96,6 @@ def text(image: str, options: Mapping[str, str]) -> str:
     secret = {**OPTIONS, **options}["secret"]
     head = (
         f"# The worker's secret, once: kubectl -n {namespace} create secret generic {secret} --from-file=token=FILE\n"
-        f"# Apply this with kubectl, or oc on OpenShift, then read the address: kubectl -n {namespace} get ksvc {name}\n"
+        f"# Apply this with kubectl, or oc on OpenShift; its address is in: kubectl -n {namespace} get ksvc {name}\n"
     )
     return head + json.dumps(made, indent=2)

@@ -1,0 +1,89 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from core import ConfigError, FunctionExecutor
+from core.errors import ComputeUnavailable, MissingExtra
+
+pytest.importorskip("distributed", reason="needs Dask: pip install '.[dask]'")
+
+
+def dask_process(_=None):
+    """Return the Dask worker process two above this task: task, its spawner, the agent's process."""
+
+    def parent(pid):
+        with open(f"/proc/{pid}/stat") as stat:
+            return int(stat.read().rpartition(")")[2].split()[1])
+
+    return parent(os.getppid())
+
+
+def test_a_dask_worker_that_is_killed_costs_no_result(dask_cluster, tmp_path):
+    def end_dask_once(x, flag=str(tmp_path / "ended"), find=dask_process):
+        if x == 3 and not os.path.exists(flag):
+            open(flag, "w").close()
+            os.kill(find(), signal.SIGKILL)
+        time.sleep(0.05)
+        return x * x
+
+    with FunctionExecutor(dask_cluster.address, workers=2, retries=5) as executor:
+        assert executor.map(end_dask_once, range(24), batch_size=2).results(120) == [x * x for x in range(24)]
+
+
+def test_a_task_that_ends_its_own_worker_leaves_the_dask_worker_alive(dask_cluster):
+    with FunctionExecutor(dask_cluster.address, workers=1, retries=0) as executor:
+        before = set(executor.map(dask_process, range(4)).results(60))
+        assert executor.call_async(os._exit, 3).exception(60) is not None
+        after = set(executor.map(dask_process, range(4)).results(60))
+
+    assert before & after
+
+
+def test_a_cluster_of_this_process_is_ended_with_its_executor():
+    with FunctionExecutor("dask://local", workers=2) as executor:
+        pids = set(executor.map(dask_process, range(8), batch_size=1).results(120))
+
+    deadline = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline, "the cluster's workers outlive it"
+        time.sleep(0.05)
+
+
+def test_large_inputs_and_results_travel(dask_cluster):
+    with FunctionExecutor(dask_cluster.address, workers=2) as executor:
+        results = executor.map(lambda data: data[::-1], [bytes([i]) * 3_000_000 for i in range(4)]).results(120)
+
+    assert [(result[0], len(result)) for result in results] == [(i, 3_000_000) for i in range(4)]
+
+
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr("core.compute.dask.CONNECT", 0.5)
+
+    with FunctionExecutor("dask://127.0.0.1:9", workers=1) as executor, pytest.raises(ComputeUnavailable) as caught:
+        executor.call_async(abs, -1).result(60)
+
+    assert "no Dask scheduler answers at 127.0.0.1:9" in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["dask", "dask://host:1?colour=red"])
+def test_an_address_that_cannot_work_is_refused(address):
+    with pytest.raises(ConfigError, match="dask://HOST:PORT, or dask://local"):
+        FunctionExecutor(address)
+
+
+def test_without_its_package_the_backend_says_what_adds_it():
+    code = (
+        "import sys; sys.modules['distributed'] = None\n"
+        "from core import FunctionExecutor\n"
+        "from core.errors import MissingExtra\n"
+        "try: FunctionExecutor('dask://local')\n"
+        "except MissingExtra as error: print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert "pip install 'fanfold[dask]'" in said
+    assert issubclass(MissingExtra, ConfigError)
