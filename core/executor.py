@@ -313,7 +313,7 @@ class FunctionExecutor(Account, Executor):
         InputError
             There is no such job, or this user does not hold its key.
         """
-        from core.durable_run import attach
+        from core.durable_jobs import attach
 
         executor = cls(storage=storage, **settings)
         try:
@@ -451,7 +451,7 @@ class FunctionExecutor(Account, Executor):
         futures = FutureList(job_id, self.map)
         self._start_backend()
         if durable:
-            from core.durable_run import create
+            from core.durable_jobs import create
 
             items = read_all(data, job_id)
             for item in items:

@@ -148,7 +148,7 @@ def test_inputs_that_somebody_swapped_in_storage_are_not_run(tmp_path):
 
     objects.process_storage(store)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.durable_run.write_record", swapped)
+        patch.setattr("core.durable_jobs.write_record", swapped)
         with FunctionExecutor("serial", store, durable=True) as executor:
             futures = executor.map(len, [b"a" * 100_000, b"b" * 100_000], batch_size=1)
 
