@@ -11,6 +11,7 @@ _MAGIC = re.compile(r"[*?\[]")
 _WITH_OPTIONS = ("cos", "s3")
 _OPTIONS = re.compile(r"\?(?=(?:anonymous|endpoint|path_style|profile|region)=)")
 _SECRET = re.compile(r"[?&]\w*(?:secret|password|token|access_?key|api_?key)\w*=", re.IGNORECASE)
+_ARCHIVE = re.compile(r"(/.*?[^/]\.zip)(?:/|$)", re.IGNORECASE | re.DOTALL)
 _SET = re.compile(r"\[(!?)(\]?[^\]]*)\]")
 
 
@@ -23,7 +24,8 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
     Parameters
     ----------
     address : str or path
-        ``file:///data/*.csv``, ``data/x.csv``, ``~/x``, ``memory://name/prefix/``, ``s3://bucket/prefix/*.csv`` ...
+        ``file:///data/*.csv``, ``data/x.csv``, ``~/x``, ``memory://name/prefix/``, ``s3://bucket/prefix/*.csv``,
+        ``zip:///data/a.zip/*.csv`` ...
         A trailing ``/`` means a folder. Options of the storage, such as ``?endpoint=http://host``, stand at the end.
 
     Returns
@@ -38,7 +40,7 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
     InputError
         The address is empty.
     ConfigError
-        A URL names no bucket, or carries a secret, or a file's URL is not absolute.
+        A URL names no bucket or archive, or carries a secret, or a file's URL is not absolute.
     """
     text = os.fspath(address)
     scheme, separator, rest = text.partition("://")
@@ -50,6 +52,9 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
         if not rest.startswith("/"):
             raise ConfigError(f"{text!r} is no file address; write file:///absolute/path or a plain path")
         return _split_path(rest, text)
+    if scheme == "zip":
+        archive, pattern = split_archive(rest)
+        return f"zip://{archive}", pattern
     options = ""
     if scheme in _WITH_OPTIONS:
         if _SECRET.search(rest):
@@ -62,6 +67,14 @@ def split_address(address: str | os.PathLike[str]) -> tuple[str, str]:
     if not bucket:
         raise ConfigError(f"{text!r} names no bucket; write {scheme}://BUCKET/KEY")
     return f"{scheme}://{bucket}{options}", pattern
+
+
+def split_archive(place: str) -> tuple[str, str]:
+    """Split what follows ``zip://`` into an archive's absolute path and a key, a folder or a pattern in it."""
+    found = _ARCHIVE.match(place)
+    if found is None:
+        raise ConfigError(f"'zip://{place}' names no archive; write zip:///absolute/path/NAME.zip/KEY")
+    return found[1], place[found.end() :]
 
 
 def join_address(root: str, key: str) -> str:

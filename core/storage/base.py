@@ -65,7 +65,7 @@ class Storage(Protocol):
 
 _FSSPEC = "core.storage.fsspec:FsspecStorage"
 _DRIVERS = {
-    **dict.fromkeys(("abfs", "az", "ftp", "gcs", "gs", "hdfs", "sftp", "smb", "webdav"), _FSSPEC),
+    **dict.fromkeys(("abfs", "az", "ftp", "gcs", "gs", "hdfs", "sftp", "smb", "webdav", "zip"), _FSSPEC),
     "cos": "core.storage.s3:S3Storage",
     "file": "core.storage.local:LocalStorage",
     "http": "core.storage.http:HttpStorage",

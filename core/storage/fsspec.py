@@ -1,4 +1,4 @@
-"""Objects of any store that fsspec knows: ``gs://``, ``az://``, ``hdfs://``, ``sftp://``, ``fsspec+zip://`` ..."""
+"""Objects of any store that fsspec knows: ``gs://``, ``az://``, ``hdfs://``, ``sftp://``, ``zip://`` ..."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar
 
-from core.errors import AccessDenied, ConfigError, FanfoldError, MissingExtra, StorageUnavailable
+from core.errors import (
+    AccessDenied,
+    ConfigError,
+    FanfoldError,
+    InputError,
+    MissingExtra,
+    NotFound,
+    StorageUnavailable,
+)
+from core.storage.address import split_archive
 from core.storage.base import (
     Chunk,
     check_key,
@@ -26,6 +35,17 @@ from core.types import MiB, ObjectInfo
 IN_MEMORY = 64 * MiB
 """Streams longer than this wait in a temporary file until they are written."""
 
+_PACKAGES = {
+    "abfs": "adlfs",
+    "az": "adlfs",
+    "gcs": "gcsfs",
+    "gs": "gcsfs",
+    "hdfs": "pyarrow",
+    "sftp": "paramiko",
+    "smb": "smbprotocol",
+    "webdav": "webdav4",
+}
+
 T = TypeVar("T")
 
 
@@ -39,6 +59,7 @@ class FsspecStorage:
     ----------
     address : str
         ``PROTOCOL://PLACE``, or ``fsspec+PROTOCOL://PLACE`` for protocols that fanfold has a driver of its own for.
+        ``zip:///PATH/NAME.zip`` is an archive on this machine, to be read only.
 
     Raises
     ------
@@ -55,7 +76,12 @@ class FsspecStorage:
         self.address = address.rstrip("/")
         self._protocol = scheme.removeprefix("fsspec+")
         self.shared = self._protocol != "memory"
-        self._root = self._fs._strip_protocol(f"{self._protocol}://{place}").rstrip("/")
+        self._archive = ""
+        if self._protocol == "zip":
+            self._archive, root = split_archive(place)
+        else:
+            root = self._fs._strip_protocol(f"{self._protocol}://{place}")
+        self._root = f"{root.rstrip('/')}/".removeprefix("/" if self._archive else "")
         self.requests = self.bytes_in = self.bytes_out = 0
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -91,6 +117,7 @@ class FsspecStorage:
     def put(self, key: str, data: Chunk | Iterable[Chunk], *, if_absent: bool = False) -> ObjectInfo:
         """Write an object; nothing is written before all of a stream has been read."""
         path = self._path(key)
+        self._check_writable()
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as waiting:
             for piece in pieces(data):
                 waiting.write(piece)
@@ -117,6 +144,7 @@ class FsspecStorage:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete objects, one by one."""
+        self._check_writable()
         self.requests += 1
         for key in keys:
             path = self._path(key)
@@ -128,11 +156,27 @@ class FsspecStorage:
 
     @property
     def _fs(self) -> Any:
+        if self._archive:
+            return self._open_archive()
         return _filesystem(self._protocol, os.getpid())
 
     def _path(self, key: str) -> str:
         check_key(key)
-        return f"{self._root}/{key}"
+        return f"{self._root}{key}"
+
+    def _open_archive(self) -> Any:
+        from zipfile import BadZipFile
+
+        try:
+            return _opened(self._archive, os.stat(self._archive).st_mtime_ns, os.getpid())
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound(f"there is no archive {self._archive}") from None
+        except BadZipFile as error:
+            raise InputError(f"{self._archive} cannot be read: {error}; pack the archive again") from None
+
+    def _check_writable(self) -> None:
+        if self._archive:
+            raise AccessDenied(f"cannot write to {self.address}: archives are read only; write to another storage")
 
     def _file(self, path: str) -> dict[str, Any]:
         info: dict[str, Any] = self._fs.info(path, refresh=True) if self._fs.dircache else self._fs.info(path)
@@ -150,14 +194,12 @@ class FsspecStorage:
     def _page(self, prefix: str, start_after: str, folders: bool, token: str | None) -> Page:
         folder = prefix.rpartition("/")[0]
         try:
-            entries = self._try(
-                "", lambda: self._fs.ls(f"{self._root}/{folder}".rstrip("/"), detail=True, refresh=True)
-            )
+            entries = self._try("", lambda: self._fs.ls(f"{self._root}{folder}".rstrip("/"), detail=True, refresh=True))
         except FileNotFoundError:
             entries = []
         objects, below = [], []
         for entry in entries:
-            key = entry["name"].rstrip("/")[len(self._root) + 1 :]
+            key = entry["name"].rstrip("/")[len(self._root) :]
             if key.startswith(prefix) and key != folder:
                 if entry["type"] == "directory":
                     below.append(f"{key}/")
@@ -214,15 +256,27 @@ def _filesystem(protocol: str, process: int) -> Any:
 
         return fsspec.filesystem(protocol, skip_instance_cache=True)
     except ImportError as error:
+        package = _PACKAGES.get(protocol, "")
+        needed = f"needs {package}" if package else f"needs a package ({error})"
         raise MissingExtra(
-            f"{protocol}:// needs a package: {error}; pip install 'fanfold[fsspec]' and that one"
+            f"{protocol}:// {needed}: pip install 'fanfold[fsspec]' {package or 'and that package'}"
         ) from None
     except ValueError as error:
         raise ConfigError(f"fsspec cannot open {protocol}://: {error}") from None
 
 
+@functools.lru_cache(maxsize=16)
+def _opened(archive: str, written: int, process: int) -> Any:
+    """Return an archive as it was when written at that time."""
+    from fsspec.implementations.zip import ZipFileSystem
+
+    return ZipFileSystem(archive, skip_instance_cache=True)
+
+
 def _tag(info: dict[str, Any]) -> str:
     """Return what changes with an object's content, as far as its store tells."""
+    if "CRC" in info:  # of an archive's member
+        return f"{info['CRC']:08x}-{info['size']}"
     for name in ("etag", "ETag", "md5Hash", "content_md5"):
         if info.get(name):
             return str(info[name]).strip('"')

@@ -1,7 +1,8 @@
-"""Addresses of every storage, and a Ceph gateway of this test run."""
+"""Addresses of every storage, and the servers behind them."""
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 import shutil
@@ -11,13 +12,14 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 numbers = itertools.count()
 
-CEPH_START = 90.0
+START = 90.0
 CEPH_PROGRAMS = ("ceph-mon", "ceph-osd", "ceph-mgr", "radosgw", "radosgw-admin", "monmaptool")
 CEPH_CONFIGURATION = """
 [global]
@@ -96,14 +98,14 @@ class Ceph:
         self.serve("radosgw", "-n", "client.rgw.a")
         user = ["--uid=fanfold", "--display-name=fanfold", f"--access-key={key}", f"--secret={secret}"]
         self.call("radosgw-admin", "user", "create", *user)
-        self.wait_for_gateway(gateway)
+        _wait_for(gateway, self.running[-1], self.folder / "log" / "radosgw.out")
         boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1").create_bucket(Bucket="fanfold")
 
     def call(self, program: str, *arguments: str) -> None:
         """Run one of Ceph's commands to its end."""
         command = self.command(program, *arguments)
         done = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=CEPH_START, text=True, check=False
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=START, text=True, check=False
         )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}"
 
@@ -117,18 +119,6 @@ class Ceph:
         configuration = [] if program == "monmaptool" else ["-c", str(self.folder / "ceph.conf")]
         return [program, *configuration, *arguments]
 
-    def wait_for_gateway(self, port: int) -> None:
-        deadline = time.monotonic() + CEPH_START
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                return
-            except ConnectionRefusedError:
-                log = self.folder / "log" / "radosgw.out"
-                assert self.running[-1].poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.2)
-
     def stop(self) -> None:
         """End every server; the store is in their memory, so nothing is worth waiting for."""
         for process in reversed(self.running):
@@ -136,7 +126,15 @@ class Ceph:
             process.wait()
 
 
-@pytest.fixture(params=["file", "memory", "fsspec", "s3", pytest.param("ceph", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "file",
+        "memory",
+        "fsspec",
+        "s3",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ceph", "az")),
+    ]
+)
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the address of a storage that no other test uses."""
     number = next(numbers)
@@ -146,6 +144,9 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "s3":
         request.getfixturevalue("s3_server")
         return f"s3://fanfold/contract-{number}"
+    if request.param == "az":
+        request.getfixturevalue("azurite")
+        return f"az://fanfold/contract-{number}"
     if request.param == "ceph":
         return f"s3://fanfold/contract-{number}?endpoint={request.getfixturevalue('ceph').endpoint}"
     return {"file": f"file://{tmp_path}/store", "memory": f"memory://contract-{number}"}[request.param]
@@ -164,6 +165,53 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Run Microsoft's emulator of its blob storage, with the container ``fanfold``."""
+    pytest.importorskip("adlfs", reason="needs adlfs: pip install adlfs")
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("needs Azurite: npm install -g azurite")
+    from azure.storage.blob import BlobServiceClient
+
+    port = _free_port()
+    account = "AccountName=devstoreaccount1;AccountKey=" + base64.b64encode(b"fanfold" * 9).decode()
+    where = f"DefaultEndpointsProtocol=http;{account};BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1"
+    options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--skipApiVersionCheck"]
+    environment = os.environ | {"AZURITE_ACCOUNTS": account.replace("AccountName=", "").replace(";AccountKey=", ":")}
+    with _serving([program, *options, "--disableTelemetry"], port, tmp_path_factory.mktemp("azurite"), environment):
+        BlobServiceClient.from_connection_string(where).create_container("fanfold")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AZURE_STORAGE_CONNECTION_STRING", where)
+            yield
+
+
+@contextmanager
+def _serving(command: list[str], port: int, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Run a server until the block ends."""
+    with open(folder / "log", "ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
+    try:
+        _wait_for(port, process, folder / "log")
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when a server takes connections."""
+    deadline = time.monotonic() + START
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
 
 
 def _free_port() -> int:
