@@ -23,10 +23,13 @@ MANIFEST = "manifest.csv"
 RESULTS = (MANIFEST, "manifest.parquet", "contact-sheet.png", "report.html", "result.json")
 """What a run writes beside the crops."""
 
-BATCH_SECONDS = (1.0, 10.0)
+BATCH_SECONDS = (0.5, 10.0)
 """CPU seconds of a batch, least and most: long against the cost of a call, short against what a lost worker costs."""
-ROUNDS = 4
-"""Batches a worker gets at least, if that leaves them long enough, so that all end together."""
+SHARE = 0.5
+"""Part of what is left that the next batches of all workers take, so that batches shrink and all workers end together.
+
+Source: factoring, Hummel, Schonberg and Flynn, "Factoring: a method for scheduling parallel loops", CACM 35 (1992).
+"""
 SECONDS_PER_PIXEL = 2.6e-7
 """CPU of detection at --upsample 1, measured on one core of a 2020s server; four times less for each doubling less."""
 PIXELS_PER_BYTE = {".jpg": 5.0, ".jpeg": 5.0, ".webp": 8.0, ".png": 0.7}
@@ -117,11 +120,13 @@ def plan(source: str, destination: str, params: Params, executor: FunctionExecut
         As for ``align``.
     """
     target = open_storage(destination)
-    found = find(source, leave_out=target.address)
+    with ThreadPoolExecutor(1) as beside:
+        hashed = beside.submit(models.model_hash, params)
+        found = find(source, leave_out=target.address)
     check_collisions(found.items, target.address, params)
     if not target.shared and executor.config.compute.partition("?")[0] != "serial":
         raise ConfigError(f"{destination} is seen by this process alone; use --compute serial, or another destination")
-    model = models.model_hash(params)
+    model = hashed.result()
     job = Job(params, model, params.fingerprint(model), target.address)
     kept = () if overwrite else tuple(_kept(target, found.items, job))
     done = {row.key for row in kept}
@@ -196,12 +201,12 @@ def estimate_seconds(item: Item, params: Params) -> float:
 
 def _batches(items: Sequence[Item], seconds: Sequence[float], job: Job, workers: int) -> Iterator[Batch]:
     least, most = BATCH_SECONDS
-    target = min(most, max(least, sum(seconds) / (workers * ROUNDS)))
     held: list[Item] = []
-    total = 0.0
+    total, left = 0.0, sum(seconds)
     for item, cost in zip(items, seconds, strict=True):
-        if held and total + cost > target:
+        if held and total + cost > min(most, max(least, left * SHARE / workers)):
             yield _batch(held, job)
+            left -= total
             held, total = [], 0.0
         held.append(item)
         total += cost

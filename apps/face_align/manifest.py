@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -70,7 +70,8 @@ def to_csv(rows: Iterable[Row]) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(_NAMES)
     for row in rows:
-        values = asdict(row) | {name: " ".join(map(repr, getattr(row, name))) for name in ("points", "matrix")}
+        values = {name: getattr(row, name) for name in _NAMES}
+        values |= {name: " ".join(map(repr, values[name])) for name in ("points", "matrix")}
         writer.writerow(values.values())
     return buffer.getvalue().encode("utf-8", "surrogateescape")
 
@@ -92,16 +93,13 @@ def from_csv(content: bytes) -> list[Row]:
 
 def to_json(rows: Sequence[Row]) -> bytes:
     """Return rows as a batch's commit."""
-    return json.dumps([list(asdict(row).values()) for row in rows]).encode()
+    return json.dumps([[getattr(row, name) for name in _NAMES] for row in rows]).encode()
 
 
 def from_json(content: bytes) -> list[Row]:
     """Read what ``to_json`` wrote."""
     rows = [Row(*values) for values in json.loads(content)]
-    return [
-        Row(**asdict(row) | {"points": tuple(row.points), "matrix": tuple(row.matrix)})  # JSON has no tuples
-        for row in rows
-    ]
+    return [replace(row, points=tuple(row.points), matrix=tuple(row.matrix)) for row in rows]  # JSON has no tuples
 
 
 def to_parquet(rows: Sequence[Row]) -> bytes | None:

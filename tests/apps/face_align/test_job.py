@@ -389,16 +389,34 @@ def test_another_file_in_the_manifests_place_is_not_one() -> None:
     assert from_csv(b"") == []
 
 
-def test_batches_hold_seconds_of_work(serial: FunctionExecutor) -> None:
-    items = [Item(f"{number:05d}.jpg", "tag", 15_000, "", "") for number in range(20_000)]
+def work_of(images: int, workers: int) -> list[float]:
+    """CPU seconds of each batch that as many equal images are formed into; none is left out, none moved."""
+    items = [Item(f"{number:05d}.jpg", "tag", 15_000, "", "") for number in range(images)]
     given = batches.Job(Params(), "model", "print", "file:///faces")
     seconds = [job.estimate_seconds(item, Params()) for item in items]
-
-    made = list(job._batches(items, seconds, given, workers=2))
-
-    work = [sum(job.estimate_seconds(item, Params()) for item in one.items) for one in made]
+    made = list(job._batches(items, seconds, given, workers))
     assert [item for one in made for item in one.items] == items
-    assert all(5 <= one <= 20 for one in work[:-1])
+    return [sum(job.estimate_seconds(item, Params()) for item in one.items) for one in made]
+
+
+def test_batches_hold_seconds_of_work() -> None:
+    work = work_of(20_000, workers=2)
+
+    assert all(0.4 <= one <= 10 for one in work[:-1])
+    assert sum(5 <= one for one in work) > len(work) / 2
+
+
+@pytest.mark.parametrize("images", [1000, 1008, 1111, 20_000])
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_batches_shrink_so_that_workers_end_together(images: int, workers: int) -> None:
+    work = work_of(images, workers)
+    ends = [0.0] * workers
+    for one in work:
+        ends[ends.index(min(ends))] += one
+
+    assert work[:-1] == sorted(work[:-1], reverse=True)
+    assert max(ends) - min(ends) < 0.6
+    assert len(work) < 12 * workers + sum(work) / 8
 
 
 def test_an_unknown_option_is_refused() -> None:
