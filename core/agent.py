@@ -100,14 +100,22 @@ class Agent:
         invocation.call = self._calls[ident]
         return True
 
-    def run_all(self, invocations: Sequence[Invocation], is_heard: Callable[[], bool] | None = None) -> Iterator[Reply]:
-        """Run batches, as many at a time as there are workers; yields each reply as it comes."""
+    def run_all(
+        self,
+        invocations: Sequence[Invocation],
+        is_heard: Callable[[], bool] | None = None,
+        begin: Callable[[int], None] | None = None,
+    ) -> Iterator[Reply]:
+        """Run batches, as many at a time as there are workers; yields each reply as it comes, `begin` hears of each."""
         waiting = list(reversed(invocations))
         unanswered = {invocation.batch_id for invocation in invocations}
         try:
             while unanswered:
-                while waiting and self._backend.room() > 0:
-                    self._backend.invoke(waiting.pop())
+                while waiting and len(unanswered) - len(waiting) < self._workers:
+                    invocation = waiting.pop()
+                    if begin is not None:
+                        begin(invocation.batch_id)
+                    self._backend.invoke(invocation)
                 for reply in self._backend.poll(None if is_heard is None else LISTEN):
                     unanswered.discard(reply.batch_id)
                     reply.worker = self.name

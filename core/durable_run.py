@@ -198,12 +198,22 @@ class DurableRun(Run):
     def lost(self, batch: Batch, loss: BatchLost) -> None:
         """Collect a batch that was committed before its worker was reported lost; else repeat it."""
         assert batch.invocation.durable is not None
-        if loss.started:
+        if loss.started or not self._announced:
             # Where the storage does not say, the batch is repeated: of two commits the first counts.
             with contextlib.suppress(NotFound, StorageUnavailable):
                 self._collect(batch.invocation.durable.batch, batch.invocation.durable.item)
                 return
-        super().lost(batch, loss)
+        super().lost(batch, loss if self._announced else self._said(batch.invocation, loss))
+
+    def _said(self, invocation: Invocation, loss: BatchLost) -> BatchLost:
+        """Return the worker's own word on a loss where there is one: it knows which task ran."""
+        ref = invocation.durable
+        assert ref is not None
+        key = keys.loss(self.job_id, ref.batch, ref.item, invocation.attempt)
+        if loss.position is None and key not in self._words:
+            with contextlib.suppress(NotFound, StorageUnavailable):
+                return self._word(key, invocation.batch_id)
+        return loss
 
     def again(self, batch: Batch, positions: Sequence[int]) -> None:
         """Repeat a batch that is not to blame for its loss."""
@@ -318,9 +328,13 @@ class DurableRun(Run):
             and keys.loss(self.job_id, batch, item, known.invocation.attempt) == key
         ]
         if sent:
-            self._words.add(key)
-            body = serialization.verify(self._key, key, self._storage.get(key))
-            self._lost += [replace(serialization.loads(body), batch_id=ident) for ident in sent]
+            self._lost += [self._word(key, ident) for ident in sent]
+
+    def _word(self, key: str, batch_id: int) -> BatchLost:
+        body = serialization.verify(self._key, key, self._storage.get(key))
+        self._words.add(key)
+        said: BatchLost = serialization.loads(body)
+        return replace(said, batch_id=batch_id)
 
     def _take_over(self) -> bool:
         """Hold the lease; returns False if another driver that lives does."""

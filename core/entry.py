@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from core import messages
+from core import keys, messages
 from core.agent import Agent, answer_silently, leave_word
 from core.compute.base import BatchLost, Invocation
+from core.compute.fleet import note, take_notes
 from core.durable import check_versions, versions
 from core.errors import ConfigError, FanfoldError, IntegrityError
+from core.objects import process_storage
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
 
@@ -77,7 +79,7 @@ def job(path: str, workers: int = 1) -> int:
     Parameters
     ----------
     path : str
-        The file, written by the driver.
+        The file, written by the driver. Beside it, where that folder can be written to, are notes on what runs.
     workers : int
         Batches that run at the same time.
     """
@@ -95,10 +97,12 @@ def job(path: str, workers: int = 1) -> int:
         print(f"fanfold: {type(error).__name__}: {error}", file=sys.stderr)
         return WRONG_USE
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if take_notes(path):
+        invocations = {ident: batch for ident, batch in invocations.items() if not _is_committed(batch)}
     agent = Agent(workers=workers)
     status = DONE
     try:
-        for reply in agent.run_all(list(invocations.values())):
+        for reply in agent.run_all(list(invocations.values()), begin=lambda ident: note(path, ident, True)):
             if isinstance(reply, BatchLost):
                 print(f"fanfold: {reply.message}", file=sys.stderr)
                 try:
@@ -106,9 +110,21 @@ def job(path: str, workers: int = 1) -> int:
                 except FanfoldError as error:
                     print(f"fanfold: {error}", file=sys.stderr)
                     status = FAILED
+                    continue
+            note(path, reply.batch_id, False)
     finally:
         agent.close()
     return status
+
+
+def _is_committed(invocation: Invocation) -> bool:
+    ref = invocation.durable
+    assert ref is not None
+    try:
+        process_storage(ref.address).head(keys.commit(ref.job_id, ref.batch, ref.item))
+    except FanfoldError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)

@@ -183,6 +183,7 @@ _BACKENDS = {
     "dask": "core.compute.dask:DaskBackend",
     "http": "core.compute.http:HttpBackend",
     "https": "core.compute.http:HttpBackend",
+    "slurm": "core.compute.slurm:SlurmBackend",
 }
 
 

@@ -6,13 +6,15 @@ inputs and results are in storage, one commit a batch, so all that the platform 
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 
 from core import messages
 from core.compute.base import BatchLost, Invocation, LossReason, Reply
@@ -29,6 +31,9 @@ WAVES = 8
 PATIENCE = 300.0
 """Seconds for which the platform may fail to answer before it counts as unavailable."""
 
+_NOTES = ".now"
+"""What follows a request file's name in that of the notes on which of its batches run."""
+
 
 @dataclass(frozen=True, slots=True)
 class UnitEnd:
@@ -44,13 +49,19 @@ class UnitEnd:
 
 @dataclass(slots=True, eq=False)
 class Unit:
-    """Batches that are started together; `ident` is the platform's name for what runs them."""
+    """Batches that are started together; `ident` is the platform's name for what runs them.
+
+    `running` has the batches that it has begun and not answered for, None where nobody can tell; a unit that is
+    `ending` is not wanted any more, and the platform `told` so.
+    """
 
     number: int
     batches: dict[int, Invocation]
     ident: str = ""
     began: bool = False
-    ending: bool = field(default=False)
+    running: frozenset[int] | None = None
+    ending: bool = False
+    told: bool = False
 
     def requests(self, software: Mapping[str, str]) -> bytes:
         """Return the unit's batches as the frames that ``core.entry job`` reads."""
@@ -61,6 +72,38 @@ class Unit:
         return b"".join(frames)
 
 
+def take_notes(path: str) -> bool:
+    """Begin the notes on a request file; returns whether there were some: the platform has started the unit again."""
+    restarted = os.path.exists(path + _NOTES)
+    _note(path, "")
+    return restarted
+
+
+def note(path: str, batch_id: int, runs: bool) -> None:
+    """Tell whoever shares the folder of a request file that a batch of it begins, or has been answered for."""
+    _note(path, f"{'+' if runs else '-'}{batch_id}\n")
+
+
+def _note(path: str, line: str) -> None:
+    # Opened each time: on a network file system others see what was written when the file is closed.
+    with suppress(OSError):
+        descriptor = os.open(path + _NOTES, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if line else os.O_TRUNC), 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(line)
+
+
+def read_notes(path: str) -> frozenset[int]:
+    """Return the batches of a request file that have begun and were not answered for."""
+    running: set[int] = set()
+    try:
+        with open(path + _NOTES, encoding="ascii") as file:
+            for line in file:
+                (running.add if line[0] == "+" else running.discard)(int(line[1:]))
+    except (OSError, ValueError):
+        pass
+    return frozenset(running)
+
+
 class FleetBackend(ABC):
     """Runs durable batches on units of a platform.
 
@@ -69,7 +112,9 @@ class FleetBackend(ABC):
     Attributes
     ----------
     workers : int
-        Units that run at the same time at most.
+        Batches that run at the same time at most.
+    width : int
+        Batches that one unit runs at the same time.
     """
 
     name = "fleet"
@@ -80,15 +125,16 @@ class FleetBackend(ABC):
     speculates = True
     enforces: frozenset[str] = frozenset({"timeout", "memory"})
 
-    def __init__(self, address: Address, config: ExecutorConfig, workers: int) -> None:
+    def __init__(self, address: Address, config: ExecutorConfig, workers: int, width: int = 1) -> None:
         self.address, self.config = address, config
         self.workers = workers
+        self.width = min(width, workers)
         self.versions: dict[str, str] = {}
         self._queued: deque[Invocation] = deque()
         self._units: dict[int, Unit] = {}
         self._replies: list[Reply] = []
         self._numbers = 0
-        self._delay, self._next_look, self._heard = SOONEST, 0.0, 0.0
+        self._delay, self._next_look, self._next_launch, self._heard = SOONEST, 0.0, 0.0, 0.0
         self._bell_read, self._bell_write = socket.socketpair()
         for end in (self._bell_read, self._bell_write):
             end.setblocking(False)
@@ -108,7 +154,7 @@ class FleetBackend(ABC):
 
     @abstractmethod
     def observe(self, units: Sequence[Unit]) -> dict[int, UnitEnd]:
-        """Return the ends of those units that have ended, by number, and set `began` of those that run.
+        """Return the ends of those units that have ended, by number; set what is known of `began` and `running`.
 
         Raises
         ------
@@ -170,24 +216,30 @@ class FleetBackend(ABC):
         return replies
 
     def _launch(self) -> None:
-        """Deal what is queued out to as many units as may start."""
-        free = self.workers - len(self._units)
-        if not self._queued or free <= 0:
+        """Deal what is queued out to as many units as may start; each gets a list, and units to come their share."""
+        free = -(-self.workers // self.width) - len(self._units)
+        now = time.monotonic()
+        if not self._queued or free <= 0 or now < self._next_launch:
             return
-        count = min(free, len(self._queued))
-        units = []
-        for index in range(count):
-            batches = {self._queued[i].batch_id: self._queued[i] for i in range(index, len(self._queued), count)}
-            units.append(Unit(self._numbers + index, batches))
+        share = max(self.width, -(-len(self._queued) * self.width // self.workers))
+        count = min(free, -(-len(self._queued) // share))
+        dealt = list(islice(self._queued, count * share))
+        units = [
+            Unit(self._numbers + index, {batch.batch_id: batch for batch in dealt[index::count]})
+            for index in range(count)
+        ]
         try:
             self.launch(units)
         except ComputeUnavailable as error:
             self._missed(error)
+            self._next_launch = now + self._delay
             return
         self._numbers += count
-        self._queued.clear()
+        for _ in dealt:
+            self._queued.popleft()
         self._units.update((unit.number, unit) for unit in units)
-        self._delay, self._next_look = SOONEST, time.monotonic() + SOONEST
+        self._heard = time.monotonic()
+        self._delay, self._next_look = SOONEST, self._heard + SOONEST
 
     def _missed(self, error: ComputeUnavailable) -> None:
         now = time.monotonic()
@@ -198,6 +250,7 @@ class FleetBackend(ABC):
 
     def _look(self) -> None:
         try:
+            self._dismiss([unit for unit in self._units.values() if unit.ending and not unit.told])
             ends = self.observe(list(self._units.values()))
         except ComputeUnavailable as error:
             self._missed(error)
@@ -211,9 +264,17 @@ class FleetBackend(ABC):
             reason: LossReason = "killed" if unit.ending else end.reason or "died"
             message = end.message or "its worker ended without a word of it"
             for batch_id in unit.batches:
-                self._replies.append(BatchLost(batch_id, unit.ident, reason, message, None, end.began))
+                # After success all is answered for; what is not is asked about once more.
+                begun = end.began and (end.reason is None or unit.running is None or batch_id in unit.running)
+                self._replies.append(BatchLost(batch_id, unit.ident, reason, message, None, begun))
         if ended:
             self.tidy(ended)
+
+    def _dismiss(self, units: Sequence[Unit]) -> None:
+        if units:
+            self.end(units)
+            for unit in units:
+                unit.told = True
 
     def wake(self) -> None:
         """End a `poll` that waits."""
@@ -224,9 +285,9 @@ class FleetBackend(ABC):
         return next((unit for unit in self._units.values() if batch_id in unit.batches), None)
 
     def began(self, batch_id: int) -> bool:
-        """Whether the unit of a batch runs."""
+        """Whether a batch runs, or its unit does where no more is known."""
         unit = self._holder(batch_id)
-        return unit is not None and unit.began
+        return unit is not None and unit.began and (unit.running is None or batch_id in unit.running)
 
     def revoke(self, batch_id: int) -> bool:
         """Take back a batch that is not launched; of one whose result is known, nothing more is wanted."""
@@ -237,17 +298,18 @@ class FleetBackend(ABC):
         return False
 
     def kill(self, batch_id: int) -> None:
-        """End the unit of a batch if no other batch of it is wanted; else let it run: its commit is harmless."""
+        """End the unit of a batch: what else it held is repeated, and is not to blame."""
         unit = self._holder(batch_id)
         if unit is None:
             return
         del unit.batches[batch_id]
         self._replies.append(BatchLost(batch_id, unit.ident, "killed", "it was cancelled", None, False))
+        self._delay, self._next_look = SOONEST, time.monotonic() + SOONEST
         self.wake()
-        if not unit.batches and not unit.ending:
+        if not unit.ending:
             unit.ending = True
             with suppress(ComputeUnavailable):
-                self.end([unit])
+                self._dismiss([unit])
 
     def forget(self, call_hash: str) -> None:
         """Do nothing: units keep no functions."""

@@ -25,6 +25,7 @@ LOCAL = ("serial", "process?start=fork", "process?start=fresh")
 BOTH, STORED = ("direct", "durable"), ("durable",)
 SITES: dict[str, tuple[str, ...]] = {
     "http": BOTH,
+    "slurm": STORED,
     "dask": BOTH,
 }
 SLOW: frozenset[str] = frozenset()
