@@ -29,6 +29,9 @@ DEPTH = 2
 ALWAYS_SENT = 32 << 10
 """Functions up to this many bytes travel with every request: cheaper than asking whether an instance has them."""
 
+LOOK = 0.2
+"""Seconds between two looks whether a batch that is to end has ended."""
+
 FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
 """Seconds before a throttled or failed request is made again, doubled each time."""
 
@@ -105,6 +108,8 @@ class RemoteBackend(ABC):
     announces = True
     stores = False
     speculates = True
+    streams = False
+    deliver: Callable[[Any, bytes], None] | None = None
     enforces: frozenset[str] = frozenset({"timeout", "memory"})
     largest: int | None = None
 
@@ -117,7 +122,6 @@ class RemoteBackend(ABC):
         self._changed = threading.Condition()
         self._replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._slots: list[Slot] = []
         self._closed = False
         self._failure: FanfoldError | None = None
         self._versions: dict[str, str] = {}
@@ -168,6 +172,10 @@ class RemoteBackend(ABC):
             The platform cannot be used.
         """
         found: list[Reply] = []
+        if self._killed:  # an interrupt comes to nothing if the request was only about to be sent
+            timeout = min(LOOK, LOOK if timeout is None else timeout)
+            for slot in self._slots_of(self._killed):
+                slot.interrupt()
         try:
             reply = self._replies.get(timeout=timeout)
             while True:
@@ -179,6 +187,10 @@ class RemoteBackend(ABC):
         if self._failure is not None and not found:
             raise self._failure
         return found
+
+    def _slots_of(self, batches: set[int]) -> list[Slot]:
+        with self._changed:
+            return [slot for ident, slot in self._running.items() if ident in batches]
 
     def wake(self) -> None:
         """End a `poll` that waits."""

@@ -181,7 +181,7 @@ def test_what_is_no_worker_is_said_to_be_none(worker, secret):
 
 @pytest.mark.parametrize("address", ["http://10.0.0.1/run", "http://service.example.org/"])
 def test_plain_http_to_another_machine_is_refused(address):
-    with pytest.raises(ConfigError, match="unencrypted; use https://"):
+    with pytest.raises(ConfigError, match="unencrypted; use https"):
         FunctionExecutor(address)
 
 

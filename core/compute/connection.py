@@ -1,0 +1,170 @@
+"""One HTTP connection to a service, kept while it lasts, with what can go wrong told apart."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import select
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult
+
+from core.compute.remote import NotStarted, WorkerEnded
+from core.config import Address
+from core.errors import ComputeDenied, ConfigError
+
+CONNECT = 10.0
+"""Seconds to connect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, headers and body of a response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The beginning of the body, for people."""
+        return self.body[:300].decode(errors="replace").strip()
+
+
+class Connection:
+    """A connection to one host, opened when it is needed.
+
+    Parameters
+    ----------
+    url : SplitResult
+        Scheme, host and port.
+    wait : float
+        Seconds for an answer.
+    context : SSLContext, optional
+        Which certificates to trust, for ``https``.
+    """
+
+    def __init__(self, url: SplitResult, wait: float, context: ssl.SSLContext | None) -> None:
+        self._url, self._wait, self._context = url, wait, context
+        self._http: http.client.HTTPConnection | None = None
+
+    @property
+    def where(self) -> str:
+        """The address, for people."""
+        return self._url.geturl()
+
+    def ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Send a request and return the response.
+
+        Raises
+        ------
+        NotStarted
+            The service cannot be reached.
+        WorkerEnded
+            The request was sent, and no whole answer came.
+        ComputeDenied
+            The service's certificate is not trusted.
+        """
+        connection = self._connected()
+        try:
+            connection.request(method, path, body, dict(headers))
+            response = connection.getresponse()
+            answer = Answer(response.status, dict(response.headers), response.read())
+        except TimeoutError:
+            self.close()
+            raise WorkerEnded(f"{self.where} did not answer within {self._wait:g} s", "timeout") from None
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise WorkerEnded(f"the connection to {self.where} broke: {_words(error)}") from None
+        if response.will_close:
+            self.close()
+        return answer
+
+    def _connected(self) -> http.client.HTTPConnection:
+        # What is readable although nothing is due has been closed from the other side.
+        if (
+            self._http is not None
+            and self._http.sock is not None
+            and not select.select([self._http.sock], [], [], 0)[0]
+        ):
+            return self._http
+        self.close()
+        host, port = self._url.hostname or "", self._url.port
+        made = (
+            http.client.HTTPConnection(host, port, timeout=CONNECT)
+            if self._context is None
+            else http.client.HTTPSConnection(host, port, timeout=CONNECT, context=self._context)
+        )
+        try:
+            made.connect()
+        except ssl.SSLCertVerificationError as error:
+            raise ComputeDenied(
+                f"the certificate of {self.where} is not trusted: {error.verify_message}; "
+                "name the file of its authority with ?ca="
+            ) from None
+        except OSError as error:
+            raise NotStarted(f"{self.where} cannot be reached: {_words(error)}") from None
+        made.sock.settimeout(self._wait)
+        made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._http = made
+        return made
+
+    def interrupt(self) -> None:
+        """Make a request that waits fail. Called from any thread."""
+        connection = self._http
+        if connection is not None and connection.sock is not None:
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+
+def check_encrypted(address: Address, url: SplitResult) -> None:
+    """Refuse to send secrets in clear to another machine, unless ``plain=yes`` says that its network is trusted."""
+    host = url.hostname or ""
+    is_here = host in ("localhost", "::1") or host.startswith("127.")
+    if url.scheme == "http" and not is_here and address.options.get("plain") != "yes":
+        raise ConfigError(
+            f"http://{host} would carry the token and the data unencrypted; use https, or say plain=yes in a network "
+            "that you trust with both"
+        )
+
+
+def trusted(authority: str | None) -> ssl.SSLContext:
+    """Return a context that trusts the system's authorities, or those in a file."""
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:
+        raise ConfigError(f"certificates cannot be read from {authority}: {error}") from None
+
+
+def secret(path: str | None, variable: str | None, required: bool) -> str:
+    """Return a secret from a file or else an environment variable; empty if neither is named.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or the variable is required and empty.
+    """
+    if path is not None:
+        try:
+            return Path(path).expanduser().read_text("utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"the token cannot be read from {path}: {error.strerror}") from None
+    if variable is None:
+        return ""
+    if required and not os.environ.get(variable):
+        raise ConfigError(f"the variable {variable} holds no token")
+    return os.environ.get(variable, "")
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__
