@@ -138,14 +138,16 @@ def app_flow(bucket: str, workers: int) -> dict[str, Any]:
         planned = job.plan(f"s3://{bucket}/in", f"s3://{bucket}/out-{workers}", Params(), executor, overwrite=True)
         result = job.run(planned, executor)
         took = time.perf_counter() - wall
-        memory = executor.stats()["peak_rss"].max()
+        tasks = executor.stats()
+    ends = (tasks["started"] + tasks["duration"]).groupby(tasks["worker"]).max()
     return {
         "images": len(planned.found.items),
         "wall": took,
         "seconds": result.seconds,
         "status": result.counts,
         "batches": len(planned.batches),
-        "peak_rss": int(memory),
+        "idle": float((ends.max() - ends).sum()),
+        "peak_rss": int(tasks["peak_rss"].max()),
     }
 
 

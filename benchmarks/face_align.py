@@ -51,9 +51,13 @@ def main() -> int:
         colds = [isolated("benchmarks._cold_face", [digest], 60.0) for _ in range(COLD_REPETITIONS + 1)][1:]
         notebook = flow("notebook", "plain", BUCKET, arguments.sample, "rebuilt")
         loop = flow("warm loop", "plain", BUCKET, 10**6, "kept")
-        apps = {workers: flow(f"fanfold, {workers} workers", "app", BUCKET, workers) for workers in (1, 2)}
+        apps = {workers: flow(fanfold(workers), "app", BUCKET, workers) for workers in (1, 2)}
     report(notebook, loop, apps, colds)
     return 0
+
+
+def fanfold(workers: int) -> str:
+    return f"fanfold, {workers} worker{'s' * (workers > 1)}"
 
 
 def upload(files: dict[str, bytes]) -> None:
@@ -73,14 +77,14 @@ def report(
     print(f"Python {platform.python_version()}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores.\n")
     slow = notebook["wall"] / notebook["images"]
     rows = [["notebook's flow (sample)", f"{slow * images:,.0f} s", f"{1e3 * slow:.1f} ms", "1"]]
-    flows = [("warm loop", loop), *((f"fanfold, {count} workers", answer) for count, answer in apps.items())]
+    flows = [("warm loop", loop), *((fanfold(count), answer) for count, answer in apps.items())]
     for name, answer in flows:
         each = answer["wall"] / images
         rows.append([name, f"{answer['wall']:.1f} s", f"{1e3 * each:.1f} ms", f"{slow / each:.1f}x"])
     print(table([f"{images} images over S3", "wall", "an image", "faster"], rows), end="\n\n")
     stages = ["decode", *CORE, "encode", "storage", "start"]
     lines = [
-        [f"fanfold, {count} workers", *(f"{1e3 * answer['seconds'].get(stage, 0.0) / images:.2f}" for stage in stages)]
+        [fanfold(count), *(f"{1e3 * answer['seconds'].get(stage, 0.0) / images:.2f}" for stage in stages)]
         for count, answer in apps.items()
     ]
     print(table(["CPU, ms an image", *stages], lines), end="\n\n")
@@ -98,8 +102,10 @@ def report(
     ]
     print(table(["", "goal", "measured"], goals), end="\n\n")
     print(f"- Outcomes: {', '.join(f'{n} {c}' for n, c in apps[2]['status'].items() if c)}.")
-    print(f"- {apps[2]['batches']} batches with 2 workers. Memory after the models are loaded: "
-          f"{max(cold['peak'] for cold in colds) / 1e6:.0f} MB.")  # fmt: skip
+    print(
+        f"- {apps[2]['batches']} batches with 2 workers; one waited {apps[2]['idle']:.2f} s for the other at the end."
+    )
+    print(f"- Memory after the models are loaded: {max(cold['peak'] for cold in colds) / 1e6:.0f} MB.")
 
 
 if __name__ == "__main__":
