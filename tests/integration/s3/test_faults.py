@@ -183,6 +183,18 @@ def test_long_reads_are_shared_by_threads_and_pinned_to_one_content(through, pro
         through.get("key", etag=hashlib.md5(b"other").hexdigest())
 
 
+def test_a_long_range_is_never_asked_for_at_once(through, monkeypatch):
+    monkeypatch.setattr(s3, "PART", MiB // 2)
+    monkeypatch.setattr(s3, "LARGE", MiB)
+    through.put("key", CONTENT)
+    asked = []
+    monkeypatch.setattr(through, "open", lambda *given: asked.append(given[1:3]) or s3.Bucket.open(through, *given))
+
+    assert through.get("key", 7, 2 * MiB) == CONTENT[7 : 2 * MiB]
+    assert sorted(asked)[0] == (7, 7 + MiB // 2)
+    assert all(end - start <= MiB // 2 for start, end in asked)
+
+
 def test_deleting_counts_a_request_a_thousand(through, proxy):
     for number in range(3):
         through.put(f"k{number}", b"")
