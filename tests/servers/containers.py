@@ -42,6 +42,10 @@ class Containers:
             self.built[name] = json.loads(done.stdout)["image"]
         return self.built[name]
 
+    def checkout(self) -> dict[str, str]:
+        """Return the environment of a process in any folder that runs this source tree."""
+        return {**os.environ, "PYTHONPATH": str(ROOT)}
+
     def podman(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run podman; what it says is text."""
         return subprocess.run(["podman", *arguments], capture_output=True, text=True, **options)

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import re
+import stat
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import __version__
+from core.cli import main
+from core.compute import base
+from core.config import parse_address
+from core.durable import versions
+from core.engines import Engine, Image, find_engine
+from core.errors import ConfigError, VersionMismatch
+from core.runtime import Runtime, backend_hook, check_runtime
+from core.runtime_spec import RuntimeSpec, content, content_tag, find_source, split_name, write_files
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNTIME = Runtime("registry.example/team/fanfold-montecarlo", "abc", True, Image("1", (), 1, 0.0))
+TREE = {
+    **{name: name for name in ("LICENSE", "README.md", "pyproject.toml", "core/a.py", "apps/b.py")},
+    **{f"runtimes/{name}/Dockerfile": name for name in ("base", "mine", "other")},
+    "runtimes/mine/requirements.txt": "numpy==2.0\n",
+}
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> RuntimeSpec:
+    for name, text in TREE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return RuntimeSpec("mine", tmp_path)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that puts a program of a given name, and no other, on the path."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+
+    def make(name: str, text: str) -> None:
+        file = tmp_path / "bin" / name
+        file.write_text(f"#!/bin/sh\n{text}\n")
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+
+    return make
+
+
+def tag(spec: RuntimeSpec) -> str:
+    return content_tag(spec, content(spec))
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("base", ("", "base", "")),
+        ("fanfold-base:abc", ("", "base", "abc")),
+        ("127.0.0.1:5000/team/base", ("127.0.0.1:5000/team", "base", "")),
+        ("127.0.0.1:5000/fanfold-base:abc", ("127.0.0.1:5000", "base", "abc")),
+    ],
+)
+def test_a_name_is_registry_runtime_and_tag(text, parts):
+    assert split_name(text) == parts
+
+
+@pytest.mark.parametrize("text", ["", "registry/", ":tag", "fanfold-"])
+def test_a_name_without_runtime_is_refused(text):
+    with pytest.raises(ConfigError, match="names no runtime"):
+        split_name(text)
+
+
+@pytest.mark.parametrize("changed", [name for name in TREE if "other" not in name])
+def test_the_tag_changes_with_every_file_that_goes_in(spec, changed):
+    before = tag(spec)
+
+    (spec.source / changed).write_text("changed")
+
+    assert tag(spec) != before
+
+
+@pytest.mark.parametrize("name", ["runtimes/other/Dockerfile", "core/__pycache__/a.pyc", "notes.txt"])
+def test_the_tag_stays_when_other_files_change(spec, name):
+    before = tag(spec)
+
+    (spec.source / name).parent.mkdir(exist_ok=True)
+    (spec.source / name).write_text("changed")
+
+    assert tag(spec) == before
+
+
+def test_the_tag_changes_with_base_build_arguments_and_further_packages(spec, tmp_path):
+    (tmp_path / "further.txt").write_text("six")
+    specs = [
+        spec,
+        replace(spec, base="python:3.12-slim"),
+        replace(spec, arguments={"A": "1"}),
+        replace(spec, requirements=tmp_path / "further.txt"),
+        replace(spec, constraints=tmp_path / "further.txt"),
+        replace(spec, name="other"),
+    ]
+
+    assert len({tag(one) for one in specs}) == len(specs)
+
+
+def test_what_is_written_for_a_build_is_what_the_tag_was_made_of(spec, tmp_path):
+    files = content(spec)
+
+    write_files(tmp_path / "context", files)
+
+    written = [path for path in (tmp_path / "context").rglob("*") if path.is_file()]
+    assert {str(path.relative_to(tmp_path / "context")): path.read_bytes() for path in written} == files
+    assert len({(path.stat().st_mtime, path.stat().st_mode) for path in written}) == 1
+
+
+def test_an_unknown_runtime_is_refused_with_those_that_are_known(spec):
+    with pytest.raises(ConfigError, match="known: base, mine, other"):
+        content(replace(spec, name="none"))
+
+
+def test_a_requirements_file_that_is_missing_is_named(spec):
+    with pytest.raises(ConfigError, match=r"cannot read .*gone\.txt"):
+        content(replace(spec, requirements=spec.source / "gone.txt"))
+
+
+def test_a_folder_without_dockerfiles_is_no_source_tree(tmp_path):
+    with pytest.raises(ConfigError, match="--source"):
+        find_source(tmp_path)
+
+
+def test_the_label_of_the_base_image_is_the_version_of_the_product():
+    labels = (ROOT / "runtimes" / "base" / "Dockerfile").read_text()
+
+    assert re.findall(r'image\.version="(.*?)"', labels) == [__version__]
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in ROOT.glob("runtimes/*/requirements.txt")))
+def test_requirements_are_pinned_and_no_runtime_pins_again_what_the_base_has(name):
+    lines = (ROOT / "runtimes" / name / "requirements.txt").read_text().split()
+    base_names = {line.partition("==")[0] for line in (ROOT / "runtimes/base/requirements.txt").read_text().split()}
+
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    assert name == "base" or not base_names & {line.partition("==")[0] for line in lines}
+
+
+def test_the_first_engine_that_works_is_used_not_the_first_that_is_there(program):
+    program("podman", "echo podman version 4; [ $1 = --version ] || { echo no storage >&2; exit 1; }")
+    program("docker", "echo Docker version 28")
+
+    assert find_engine() == Engine("docker", "docker")
+
+
+def test_an_engine_under_the_name_of_another_gets_its_own_options(program):
+    program("docker", "echo podman version 4")
+
+    assert find_engine("docker") == Engine("docker", "podman")
+
+
+def test_without_a_working_engine_the_message_says_why_each_does_not_work(program):
+    program("docker", "echo Cannot connect to the daemon >&2; exit 1")
+
+    with pytest.raises(ConfigError, match=r"podman is not installed; docker does not work \(Cannot connect .* buildah"):
+        find_engine()
+
+
+def test_the_same_software_passes():
+    check_runtime(RUNTIME, versions())
+
+
+@pytest.mark.parametrize(
+    ("different", "remedy"),
+    [
+        (
+            {"python": "2.7"},
+            "fanfold runtime build registry.example/team/montecarlo "
+            f"--base python:{sys.version_info.major}.{sys.version_info.minor}-slim-bookworm",
+        ),
+        ({"fanfold": "0.0.1"}, "fanfold runtime build registry.example/team/montecarlo"),
+        ({"cloudpickle": "1.0"}, f"pip install cloudpickle==1.0 numpy=={versions()['numpy']}"),
+        ({"numpy": "1.9"}, f"pip install cloudpickle=={versions()['cloudpickle']} numpy==1.9"),
+    ],
+)
+def test_other_software_is_refused_with_the_command_that_mends_it(different, remedy):
+    [(name, version)] = different.items()
+
+    with pytest.raises(VersionMismatch) as caught:
+        check_runtime(RUNTIME, {**versions(), **different})
+
+    assert f"{name} {version} there and {versions()[name]} here" in str(caught.value)
+    assert str(caught.value).endswith(f"; run: {remedy}")
+
+
+def test_a_backend_that_deploys_nothing_says_so():
+    with pytest.raises(ConfigError, match="serial has no deploy"):
+        backend_hook(parse_address("serial"), "deploy")
+
+
+def test_deletion_on_a_platform_is_the_backends(monkeypatch, capsys):
+    module = types.ModuleType("cloud")
+    module.delete = lambda address, name: f"deleted {name} at {address.where}"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "cloud", module)
+    monkeypatch.setitem(base._BACKENDS, "cloud", "cloud:Backend")
+
+    status = main(["runtime", "delete", "montecarlo", "--compute", "cloud://there"])
+
+    assert status == 0
+    assert capsys.readouterr().out == "deleted montecarlo at there\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build", "base:tag"],
+        ["build", "base", "--source", "/nowhere"],
+        ["push", "base", "--engine", "no-such-engine"],
+        ["deploy", "base", "--compute", "serial"],
+        ["deploy", "base", "--compute", "no-such-backend://x"],
+    ],
+)
+def test_wrong_usage_exits_with_two_and_one_sentence(arguments, capsys):
+    status = main(["runtime", *arguments])
+
+    assert status == 2
+    assert capsys.readouterr().err.startswith("fanfold: ")
