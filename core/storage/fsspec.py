@@ -179,10 +179,17 @@ class FsspecStorage:
             raise AccessDenied(f"cannot write to {self.address}: archives are read only; write to another storage")
 
     def _file(self, path: str) -> dict[str, Any]:
-        info: dict[str, Any] = self._fs.info(path, refresh=True) if self._fs.dircache else self._fs.info(path)
+        info: dict[str, Any] = self._fresh().info(path)
         if info["type"] != "file":
             raise FileNotFoundError(path)
         return info
+
+    def _fresh(self) -> Any:
+        """Return the client without what it remembers of listings; not every package takes ``refresh=True``."""
+        client = self._fs
+        if not self._archive:
+            client.invalidate_cache()
+        return client
 
     def _write(self, path: str, source: Any, if_absent: bool) -> None:
         with suppress(NotImplementedError):
@@ -194,7 +201,7 @@ class FsspecStorage:
     def _page(self, prefix: str, start_after: str, folders: bool, token: str | None) -> Page:
         folder = prefix.rpartition("/")[0]
         try:
-            entries = self._try("", lambda: self._fs.ls(f"{self._root}{folder}".rstrip("/"), detail=True, refresh=True))
+            entries = self._try("", lambda: self._fresh().ls(f"{self._root}{folder}".rstrip("/"), detail=True))
         except FileNotFoundError:
             entries = []
         objects, below = [], []
