@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.servers.containers",
     "tests.servers.dask",
     "tests.servers.http",
+    "tests.servers.openwhisk",
     "tests.servers.slurm",
 ]
 

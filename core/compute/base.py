@@ -31,6 +31,15 @@ class DurableRef:
     item: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What lets a worker speak to the driver over Redis: where, on which channel, and the key that signs its words."""
+
+    address: str
+    channel: str
+    key: bytes = field(repr=False)
+
+
 @dataclass(slots=True)
 class Invocation:
     """A batch on its way to a worker.
@@ -50,6 +59,7 @@ class Invocation:
     memory: int | None = None
     packed: Packed | None = None
     durable: DurableRef | None = None
+    notify: Grant | None = None
 
 
 @dataclass(slots=True)
@@ -133,6 +143,8 @@ class ComputeBackend(Protocol):
         Results travel through storage alone: every job is durable.
     speculates : bool
         A backup copy of a slow task is likely to run on another machine.
+    streams : bool
+        What its workers put into queues comes back the way their results do.
     enforces : frozenset
         Which of the limits ``"timeout"`` and ``"memory"`` end a running task.
     """
@@ -144,6 +156,7 @@ class ComputeBackend(Protocol):
     announces: bool
     stores: bool
     speculates: bool
+    streams: bool
     enforces: frozenset[str]
 
     def start(self) -> None:
@@ -165,7 +178,10 @@ class ComputeBackend(Protocol):
         """Whether a worker has begun a batch, as far as is known."""
 
     def revoke(self, batch_id: int) -> bool:
-        """Take back a batch that has not begun; False if it has, or is unknown."""
+        """Take back a batch that has not begun; False if it has, or is unknown.
+
+        Also called when a batch's end was found in storage: a backend that is not told of ends learns it here.
+        """
 
     def kill(self, batch_id: int) -> None:
         """End a running batch by force; it is reported lost for the reason "killed"."""
@@ -183,6 +199,7 @@ _BACKENDS = {
     "dask": "core.compute.dask:DaskBackend",
     "http": "core.compute.http:HttpBackend",
     "https": "core.compute.http:HttpBackend",
+    "openwhisk": "core.compute.openwhisk:OpenWhiskBackend",
     "slurm": "core.compute.slurm:SlurmBackend",
 }
 

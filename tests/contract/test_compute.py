@@ -27,6 +27,7 @@ SITES: dict[str, tuple[str, ...]] = {
     "http": BOTH,
     "slurm": STORED,
     "dask": BOTH,
+    "openwhisk": BOTH,
 }
 SLOW: frozenset[str] = frozenset()
 MODES = [
