@@ -3,7 +3,7 @@
 Eight objects of a table, 1 GB in all, lie in a SeaweedFS server of this run. Each contender counts and adds up a
 column for each of 100 stations, in chunks of 32 MiB of whole lines parsed by pandas, with two workers; its answer is
 compared with the exact one. Every figure comes from a fresh process whose workers have done the same to a small
-object before; CPU time counts all processes of a contender, not the server's. Figures are medians; in brackets, how
+table before; CPU time counts all processes of a contender, not the server's. Figures are medians; in brackets, how
 many times what fanfold takes. Peers are those of ``pip install '.[bench]'``; one that is missing or fails says why.
 
 - boto3 loop: one process, one object after the other, each read whole.
@@ -77,8 +77,8 @@ def upload(total: int) -> tuple[int, Answer]:
             known[0] += repeated * count
             known[1] += repeated * added
         client.put_object(Bucket=BUCKET, Key=f"{DATA}part-{number}.csv", Body=block * repeated)
+        client.put_object(Bucket=BUCKET, Key=f"{WARM}part-{number}.csv", Body=block)
         written += repeated * len(block)
-    client.put_object(Bucket=BUCKET, Key=f"{WARM}part-0.csv", Body=block)
     # Else the first contender works while the table is on its way to the disk.
     os.sync()
     return written, exact
