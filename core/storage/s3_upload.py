@@ -35,13 +35,15 @@ def cut(data: Chunk | Iterable[Chunk]) -> Iterator[bytes]:
         view = memoryview(piece).cast("B")
         while view:
             taken = view[: size - len(buffer)]
-            buffer += taken
             view = view[len(taken) :]
-            if len(buffer) == size:
-                yield bytes(buffer)
-                buffer = bytearray()
-                number += 1
-                size = min(SMALLEST_PART << (number // DOUBLED_AFTER), LARGEST_PART)
+            if len(taken) < size:  # else it is a part by itself, and copied once
+                buffer += taken
+                if len(buffer) < size:
+                    continue
+            yield bytes(buffer or taken)
+            buffer = bytearray()
+            number += 1
+            size = min(SMALLEST_PART << (number // DOUBLED_AFTER), LARGEST_PART)
     if buffer or not number:
         yield bytes(buffer)
 
