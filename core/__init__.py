@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigError, FanfoldError, InputError, TaskError
 from core.executor import FunctionExecutor
-from core.futures import Future, FutureList, wait
+from core.futures import Future, FutureList
+from core.queues import Queue
 from core.resources import shared_file, worker_resource
 from core.storage.base import open_storage
 from core.types import Partition, RetryPolicy
@@ -25,11 +26,11 @@ __all__ = [
     "InputError",
     "Partition",
     "ProgressBar",
+    "Queue",
     "RetryPolicy",
     "TaskError",
     "open_storage",
     "shared_file",
-    "wait",
     "worker_resource",
 ]
 

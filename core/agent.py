@@ -17,6 +17,7 @@ from core.config import Address, ExecutorConfig
 from core.durable import check_versions
 from core.errors import FanfoldError, StorageError
 from core.messages import NeedsCall, Spill, TooLarge
+from core.notify import announce
 from core.objects import process_storage
 from core.serialization import Buffer
 from core.worker import describe
@@ -148,6 +149,8 @@ def leave_word(invocation: Invocation, lost: BatchLost) -> None:
     assert ref is not None
     place = keys.loss(ref.job_id, ref.batch, ref.item, invocation.attempt)
     process_storage(ref.address).put(place, serialization.sign(ref.key, place, serialization.dumps(lost)))
+    if invocation.notify is not None:
+        announce(ref.job_id, place, invocation.notify)
 
 
 def answer_silently(agent: Agent, message: bytes) -> None:

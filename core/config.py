@@ -27,6 +27,7 @@ FILE_NAME = "fanfold.toml"
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)(b?)\s*", re.IGNORECASE)
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)?\s*", re.IGNORECASE)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_REDIS = re.compile(r"(\[[0-9a-f:.]+\]|[\w.-]+)(:\d{1,5})?(/\d+)?", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+._-]*", re.IGNORECASE)
 
 
@@ -148,6 +149,14 @@ def _compute(value: object) -> str:
     return text
 
 
+def _notify(value: object) -> str:
+    text = _text(value)
+    address = parse_address(text)
+    if address.scheme not in ("redis", "rediss") or address.options or not _REDIS.fullmatch(address.where):
+        raise ValueError
+    return text
+
+
 def _path(value: object) -> Path:
     return value if isinstance(value, Path) else Path(_text(value)).expanduser()
 
@@ -178,6 +187,12 @@ class ExecutorConfig:
     durable: bool = _setting(False, _switch, "true or false", "keep jobs in storage, to outlive their driver")
     speculation: bool | None = _setting(
         None, _switch, "true or false", "run backup copies of slow tasks (by default for durable jobs)"
+    )
+    notify: str | None = _setting(
+        None,
+        _notify,
+        "redis://HOST:PORT/DB or rediss://HOST:PORT/DB",
+        "Redis over which workers tell of results in storage, and send what tasks put into queues",
     )
     machine_price: float | None = _setting(
         None, _price, "US dollars an hour", "price of one worker of your own machines, for bills and estimates"

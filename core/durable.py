@@ -20,6 +20,7 @@ from core import keys, serialization
 from core.calls import Call, load_call
 from core.compute.base import DurableRef, Outcome
 from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed, VersionMismatch
+from core.notify import announce
 from core.objects import process_storage, spent
 from core.serialization import MARKER, Packed
 from core.storage.base import Storage
@@ -209,6 +210,7 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
     outcome.bytes_in += packed.nbytes
     outcome.requests = spent()[0] - before + 1
     commit(storage, ref, outcome, attempt, f"process-{os.getpid()}")
+    announce(ref.job_id, keys.commit(ref.job_id, ref.batch, ref.item))
 
 
 def commit(storage: Storage, ref: DurableRef, outcome: Outcome, attempt: int, worker: str) -> bool:

@@ -17,6 +17,7 @@ from core.durable_run import DurableRun
 from core.errors import ConfigError, InputError, NotFound, StorageError
 from core.futures import FutureList
 from core.jobs import LEASE, Lease, find_key, forget_key, keep_key, remove_job, this_owner, write_lease
+from core.notify import Notices
 from core.objects import process_storage
 from core.run import Options
 from core.storage.probe import check_put_if_absent
@@ -37,6 +38,7 @@ def create(
     futures: FutureList,
     backend: ComputeBackend,
     address: str | None,
+    notices: Notices | None = None,
 ) -> DurableRun:
     """Write a new job to storage.
 
@@ -81,10 +83,16 @@ def create(
             remove_job(storage, job_id)
         forget_key(job_id)
         raise
-    return DurableRun(record, storage.address, key, options, futures, backend.announces)
+    return DurableRun(record, storage.address, key, options, futures, backend.announces, notices)
 
 
-def attach(job_id: str, address: str | None, backend: ComputeBackend, mapper: Callable[..., FutureList]) -> DurableRun:
+def attach(
+    job_id: str,
+    address: str | None,
+    backend: ComputeBackend,
+    mapper: Callable[..., FutureList],
+    notices: Notices | None = None,
+) -> DurableRun:
     """Take up a job of another process.
 
     Raises
@@ -110,4 +118,4 @@ def attach(job_id: str, address: str | None, backend: ComputeBackend, mapper: Ca
         )
     options = Options(record.timeout, record.memory, record.retry, record.batch_size)
     futures = FutureList(job_id, mapper)
-    return DurableRun(record, address, key, options, futures, backend.announces, attached=True)
+    return DurableRun(record, address, key, options, futures, backend.announces, notices, attached=True)

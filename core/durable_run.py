@@ -17,10 +17,14 @@ from core.durable import LATEST, SOONEST, Commit, JobRecord, commit, read_commit
 from core.errors import InputError, NotFound, StorageError, StorageUnavailable
 from core.futures import Future, FutureList, start_all
 from core.jobs import LEASE, Lease, read_lease, remove_job, this_owner, write_lease
+from core.notify import Notices
 from core.run import Batch, Options, Run
 from core.storage.base import open_storage
 from core.stored import stored_future
 from core.worker import describe, in_worker
+
+SAFETY = 5.0
+"""Seconds between two looks for commits, at most, while notices tell of them."""
 
 READERS = 8
 """Commits that are read at the same time from storage where a request takes a while."""
@@ -50,6 +54,8 @@ class DurableRun(Run):
         Storage of the job.
     announced : bool
         The backend says when a batch has ended; if not, commits are looked for.
+    notices : Notices, optional
+        Hears which commits there are, for a backend that does not say.
     attached : bool
         The job was made by another driver: collect what is committed, and only look on while that driver lives.
     """
@@ -62,6 +68,7 @@ class DurableRun(Run):
         options: Options,
         futures: FutureList,
         announced: bool,
+        notices: Notices | None = None,
         attached: bool = False,
     ) -> None:
         super().__init__(record.job_id, record.name, record.call, options, futures)
@@ -72,6 +79,11 @@ class DurableRun(Run):
         self._readers: ThreadPoolExecutor | None = None
         self._ahead: dict[tuple[int, int | None], Reading[Commit | None]] = {}
         self._announced = announced
+        self._notices = None if announced else notices
+        self._turn = 0
+        self._trusts = True
+        if self._notices is not None:
+            self._notices.watch(self.job_id)
         self._collected: set[tuple[int, int | None]] = set()
         self._apart: dict[int, int] = {}
         self._words: set[str] = set()
@@ -264,18 +276,32 @@ class DurableRun(Run):
     def poll(self) -> list[Reply]:
         """Renew the lease; look for commits that nobody announces; take over from a driver that died."""
         now = time.monotonic()
+        if self._notices is not None and self._notices.turn != self._turn:  # something may have been missed
+            self._turn, self._trusts = self._notices.turn, True
+            self._delay, self._next_look = SOONEST, now
         if now >= self._next_lease:
             self._next_lease = now + (LATEST if self._watching else LEASE / 3)
             watched, self._watching = self._watching, not self._take_over()
             if watched and not self._watching:
                 self._discover()
                 self._todo = deque(self._open_parts())
+        told = self._take_notices(now)
         if (self._announced and not self._watching) or now < self._next_look:
-            return []
+            return self._news() if told else []
         before = len(self._collected)
         self._discover()
-        self._delay = SOONEST if len(self._collected) > before else min(self._delay * 1.5, LATEST)
+        found = len(self._collected) > before
+        if self._hears():
+            self._trusts = not found  # what nobody told of shows that not every worker can
+        if self._hears():
+            self._delay = min(max(2 * self._delay, LATEST), SAFETY)
+        else:
+            self._delay = SOONEST if found else min(self._delay * 1.5, LATEST)
         self._next_look = now + self._delay
+        return self._news()
+
+    def _news(self) -> list[Reply]:
+        """Return what was found out about batches under way."""
         ended = []
         for batch in self.inflight.values():
             part = batch.invocation.durable
@@ -283,6 +309,32 @@ class DurableRun(Run):
                 ended.append(BatchDone(batch.batch_id, "", None))
         lost, self._lost = self._lost, []
         return [*ended, *lost]
+
+    def _hears(self) -> bool:
+        """Whether notices make looking at the storage needless, as far as is known."""
+        return self._notices is not None and self._notices.healthy and self._trusts and not self._watching
+
+    def _take_notices(self, now: float) -> bool:
+        """Collect what was announced since the last time; returns whether anything was."""
+        places = [] if self._notices is None else self._notices.take(self.job_id)
+        if not places:
+            return False
+        if not self._trusts:
+            self._trusts, self._delay = True, LATEST
+            self._next_look = now + self._delay
+        parts = [keys.parse_commit(place) for place in places if not keys.is_loss(place)]
+        self._read_ahead(parts)
+        try:
+            for place in places:
+                if keys.is_loss(place):
+                    self._hear(place)
+            for batch, item in parts:
+                if item is not None:
+                    self._take_apart(batch)
+                self._collect(batch, item)
+        except NotFound:
+            self._next_look = now  # it may have been told of before it can be read
+        return True
 
     def patience(self) -> float | None:
         """Return the seconds until `poll` has something to do."""
@@ -357,6 +409,8 @@ class DurableRun(Run):
 
     def close(self) -> None:
         """Let go of results, but remember inside a task whether they were asked for."""
+        if self._notices is not None:
+            self._notices.leave(self.job_id)
         self._dismiss_readers()
         if not in_worker():
             super().close()

@@ -25,11 +25,13 @@ from core.inputs import Cut, items_of, recorded
 from core.invoker import DirectRun
 from core.monitor import Monitor
 from core.partitioner import Listing
+from core.queues import Hearing
 from core.reduction import reduce_job
 from core.run import Options, Run
 from core.types import Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
+    from core.notify import Notices
     from core.progress import EventLog
 
 Retries = int | RetryPolicy | None
@@ -37,7 +39,7 @@ Retries = int | RetryPolicy | None
 _logger = logging.getLogger("fanfold")
 
 
-class FunctionExecutor(Account, Executor):
+class FunctionExecutor(Account, Hearing, Executor):
     """Runs a function on thousands of items.
 
     A ``concurrent.futures.Executor`` whose ``map`` follows PyWren and Lithops: one function, one iterable, futures
@@ -64,6 +66,8 @@ class FunctionExecutor(Account, Executor):
         Keep inputs and results of jobs in `storage`, so that they outlive this process; see `attach`.
     speculation : bool, optional
         Run backup copies of slow tasks; by default where a copy is likely to run on another machine.
+    notify : str, optional
+        ``redis://HOST:PORT/DB`` over which workers tell of results in storage, so that they need not be looked for.
     listeners : iterable of callables
         Receive every event; see ``ProgressBar`` and ``EventLog``.
     config : path, optional
@@ -87,6 +91,7 @@ class FunctionExecutor(Account, Executor):
         retries: Retries = None,
         durable: bool | None = None,
         speculation: bool | None = None,
+        notify: str | None = None,
         listeners: Iterable[Listener] = (),
         config: str | Path | None = None,
     ) -> None:
@@ -101,6 +106,7 @@ class FunctionExecutor(Account, Executor):
             retries=retries,
             durable=durable,
             speculation=speculation,
+            notify=notify,
         )
         self._backend = open_backend(parse_address(self.config.compute), self.config)
         heard = list(listeners)
@@ -111,6 +117,7 @@ class FunctionExecutor(Account, Executor):
             self._log = EventLog(self.config.log)
             heard.append(self._log)
         self._monitor = Monitor(self._backend, heard)
+        self._hear_workers()
         self._starting = threading.Lock()
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._runs: list[Run] = []
@@ -318,7 +325,7 @@ class FunctionExecutor(Account, Executor):
         executor = cls(storage=storage, **settings)
         try:
             executor._start_backend()
-            run = attach(job_id, storage, executor._backend, executor.map)
+            run = attach(job_id, storage, executor._backend, executor.map, executor._notices)
             futures = run.futures
             executor._adopt(run)
         except BaseException:
@@ -360,6 +367,8 @@ class FunctionExecutor(Account, Executor):
         self._monitor.close(force)
         for run in self._runs:
             run.leave()
+        if self._notices is not None:
+            self._notices.close()
         if self._log is not None:
             self._log.close()
 
@@ -390,7 +399,9 @@ class FunctionExecutor(Account, Executor):
             if self._finalizer is not None:
                 return
             self._monitor.start()
-            self._finalizer = weakref.finalize(self, _abandon, self._monitor, os.getpid())
+            if self._notices is not None:
+                self._notices.start()
+            self._finalizer = weakref.finalize(self, _abandon, self._monitor, self._notices, os.getpid())
 
     def _adopt(self, run: Run) -> None:
         run.wake = self._monitor.wake
@@ -457,7 +468,8 @@ class FunctionExecutor(Account, Executor):
             for item in items:
                 if isinstance(item, Upstream):
                     raise item.error
-            run: Run = create(job_id, call.name, shipped, items, options, futures, self._backend, self.config.storage)
+            place, heard = self.config.storage, self._notices
+            run: Run = create(job_id, call.name, shipped, items, options, futures, self._backend, place, heard)
         else:
             run = DirectRun(
                 job_id, call.name, shipped, data, options, futures, self._monitor.wake, self._backend.inline
@@ -467,7 +479,9 @@ class FunctionExecutor(Account, Executor):
         return futures
 
 
-def _abandon(monitor: Monitor, process: int) -> None:
+def _abandon(monitor: Monitor, notices: Notices | None, process: int) -> None:
     """Release the workers of an executor that nobody closed, in the process that made it."""
     if os.getpid() == process:
         monitor.close(force=True)
+        if notices is not None:
+            notices.close()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from core import serialization
-from core.compute.base import BatchDone, BatchLost, DurableRef, Failure, Invocation, Outcome, Reply
+from core.compute.base import BatchDone, BatchLost, DurableRef, Failure, Grant, Invocation, Outcome, Reply
 from core.errors import IntegrityError
 from core.serialization import Buffer, Packed
 
@@ -94,6 +94,7 @@ def request(
     """
     ids = invocation.task_ids
     packed, ref = invocation.packed, invocation.durable
+    notify = invocation.notify
     head = {
         "kind": "run",
         "versions": dict(versions),
@@ -108,6 +109,7 @@ def request(
         "has_call": has_call,
         "packed": packed.meta() if packed else None,
         "durable": None if ref is None else [ref.address, ref.job_id, ref.key.hex(), ref.batch, ref.item],
+        "notify": None if notify is None else [notify.address, notify.channel, notify.key.hex()],
         "reply_to": None if reply_to is None else [reply_to.address, reply_to.place, reply_to.key.hex()],
     }
     segments: list[Buffer] = [invocation.call if has_call else b""]
@@ -118,13 +120,16 @@ def request(
 
 def read_request(head: Mapping[str, Any], segments: Sequence[memoryview]) -> tuple[Invocation, Spill | None]:
     """Return the batch that a request asks for, and where a large reply goes; pickles stay closed."""
-    packed = durable = reply_to = None
+    packed = durable = reply_to = notify = None
     if head["packed"] is not None:
         count, ends, counts = head["packed"]
         packed = Packed(count, segments[1], ends, counts, list(segments[2:]))
     if head["durable"] is not None:
         address, job_id, key, batch, item = head["durable"]
         durable = DurableRef(address, job_id, bytes.fromhex(key), batch, item)
+    if head["notify"] is not None:
+        address, channel, key = head["notify"]
+        notify = Grant(address, channel, bytes.fromhex(key))
     if head["reply_to"] is not None:
         address, place, key = head["reply_to"]
         reply_to = Spill(address, place, bytes.fromhex(key))
@@ -140,6 +145,7 @@ def read_request(head: Mapping[str, Any], segments: Sequence[memoryview]) -> tup
         head["memory"],
         packed,
         durable,
+        notify,
     )
     return invocation, reply_to
 

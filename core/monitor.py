@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
-from core.compute.base import BatchDone, BatchLost, ComputeBackend, Reply
+from core.compute.base import BatchDone, BatchLost, ComputeBackend, Grant, Reply
 from core.errors import FanfoldError, TaskTimeout
 from core.run import Batch, Run
 from core.types import BatchInvoked, Event, JobCreated, JobDone, Listener, TaskSpeculated
@@ -28,12 +28,26 @@ BACKUP_SHARE = 0.1
 _LOOK = 0.05
 
 
+def _nobody() -> None:
+    return None
+
+
 class Monitor:
-    """Drives jobs over one backend: on a thread of its own, or, for an inline backend, in the caller's."""
+    """Drives jobs over one backend: on a thread of its own, or, for an inline backend, in the caller's.
+
+    Attributes
+    ----------
+    grant : Grant or None
+        What lets workers speak to this driver other than by replies.
+    job_ended : callable
+        Called after a job has ended.
+    """
 
     def __init__(self, backend: ComputeBackend, listeners: Iterable[Listener]) -> None:
         self.backend = backend
         self.listeners = list(listeners)
+        self.grant: Grant | None = None
+        self.job_ended: Callable[[], None] = _nobody
         self._commands: deque[Callable[[], None]] = deque()
         self._runs: deque[Run] = deque()
         self._batches: dict[int, Batch] = {}
@@ -70,6 +84,11 @@ class Monitor:
             self.backend.wake()
         if self._failure is not None:
             self._obey()
+
+    @property
+    def broken(self) -> bool:
+        """Whether the loop has ended for a reason that failed every job."""
+        return self._failure is not None
 
     def wake(self) -> None:
         """Have the loop look for work. Called from any thread."""
@@ -187,6 +206,7 @@ class Monitor:
             for future in run.futures.made:
                 future.settle(None, error)
         self._runs.clear()
+        self.job_ended()
 
     def _patience(self) -> float | None:
         if self._closing and not self._runs:
@@ -216,6 +236,7 @@ class Monitor:
             run = batch.run
             self._emit(BatchInvoked(run.job_id, time.time(), batch.batch_id, tuple(batch.task_ids)))
         self._invoking = threading.get_ident()
+        batch.invocation.notify = self.grant
         self.backend.invoke(batch.invocation)
         self._invoking = None
 
@@ -310,6 +331,7 @@ class Monitor:
     def _settle_run(self, run: Run) -> None:
         try:
             for reply in run.look():
+                self.backend.revoke(reply.batch_id)
                 self._handle(reply)
         except FanfoldError as error:
             self._break(run, error)
@@ -321,3 +343,4 @@ class Monitor:
                 self.backend.forget(run.call_hash)
             self._emit(JobDone(run.job_id, time.time(), run.ended, run.failed, run.cancelled))
             run.close()
+            self.job_ended()

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from core import serialization
@@ -40,6 +41,28 @@ def become_worker() -> None:
 def in_worker() -> bool:
     """Whether this process is a worker."""
     return _worker_process == os.getpid()
+
+
+@dataclass(slots=True)
+class _Running:
+    """The batch that this process runs; the task is the one whose duration comes next."""
+
+    process: int
+    job_id: str
+    task_ids: Sequence[int]
+    durations: Sequence[float]
+    attempt: int
+
+
+_running: _Running | None = None
+
+
+def running_task() -> tuple[str, int, int] | None:
+    """Return (job, task, attempt) of what runs in this process, None if nothing does."""
+    batch = _running
+    if batch is None or batch.process != os.getpid() or len(batch.durations) >= len(batch.task_ids):
+        return None
+    return batch.job_id, batch.task_ids[len(batch.durations)], batch.attempt
 
 
 class _Log:
@@ -99,8 +122,10 @@ class _Tee(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def _surroundings(call: Call) -> Iterator[_Log]:
+def _surroundings(call: Call, batch: _Running) -> Iterator[_Log]:
     """Give a batch the job's environment variables, and standard streams that are listened to."""
+    global _running
+    outer, _running = _running, batch
     before = {name: os.environ.get(name) for name, _ in call.env}
     os.environ.update(call.env)
     if call.folder is not None:
@@ -111,6 +136,7 @@ def _surroundings(call: Call) -> Iterator[_Log]:
     try:
         yield log
     finally:
+        _running = outer
         sys.stdout, sys.stderr = streams
         for stream in streams:
             with contextlib.suppress(Exception):
@@ -152,7 +178,8 @@ def run(
     epoch, cpu = time.time(), time.process_time()
     spent_before = spent()
     plain = (int, float, str, bytes, type(None))
-    with _surroundings(call) as output:
+    batch = _Running(os.getpid(), job_id, task_ids, durations, attempt)
+    with _surroundings(call, batch) as output:
         before = clock()
         for position in range(len(task_ids)):
             if mark is not None:
@@ -170,6 +197,7 @@ def run(
                     raise  # a person at the keyboard of an in-process backend
                 value = None
                 failure = _retried(call, item, task_ids[position], job_id, attempt, error, mark, position)
+                batch.attempt = attempt
                 if isinstance(failure, Failure):
                     failures[position] = failure
                 else:
@@ -203,6 +231,8 @@ def _retried(
         if mark is not None:
             mark(at, time.monotonic() + delay)  # waiting takes none of the task's time
         time.sleep(delay)
+        if _running is not None:
+            _running.attempt = tries
         try:
             return apply(call, item, task_id, f"{job_id}/{task_id}", tries), tries + 1
         except BaseException as again:

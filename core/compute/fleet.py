@@ -123,6 +123,7 @@ class FleetBackend(ABC):
     announces = False
     stores = True
     speculates = True
+    streams = False
     enforces: frozenset[str] = frozenset({"timeout", "memory"})
 
     def __init__(self, address: Address, config: ExecutorConfig, workers: int, width: int = 1) -> None:

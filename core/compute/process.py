@@ -19,9 +19,10 @@ from collections import deque
 from core.compute.base import BatchDone, BatchLost, Invocation, LossReason, Outcome, Reply
 from core.compute.channel import Channel, ConnectionLost
 from core.compute.workers import WorkerProcess, anonymous_file, how_it_ended, release, resident_bytes
-from core.compute.zygote import NOTE, SLOT, TOKEN, start_zygote
+from core.compute.zygote import NOTE, SLOT, TOKEN, VALUE, start_zygote
 from core.config import Address, ExecutorConfig
 from core.errors import ConfigError, FanfoldError
+from core.notify import deliver
 from core.serialization import Buffer, Packed
 
 DEPTH = 2
@@ -73,6 +74,7 @@ class ProcessBackend:
     announces = True
     stores = False
     speculates = False
+    streams = True
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         start = address.options.get("start")
@@ -186,6 +188,7 @@ class ProcessBackend:
             invocation.attempt,
             packed.meta() if packed else None,
             invocation.durable,
+            invocation.notify,
         )
         segments: list[Buffer] = [pickle.dumps(head, 5), invocation.call if has_call else b""]
         if packed is not None:
@@ -279,6 +282,9 @@ class ProcessBackend:
             worker.lost_at = time.monotonic()
         for segments in messages:
             body = pickle.loads(segments[0])
+            if body[0] == VALUE:
+                deliver(body[1], bytes(segments[1]))
+                continue
             invocation = worker.held.pop(body[0])
             self._stillborn = 0
             if len(body) > 2:

@@ -51,8 +51,8 @@ class NotStarted(Exception):
     """The request reached no worker and may be made again."""
 
 
-class _Oversized(Exception):
-    """A request does not fit, and there is no storage to leave it in."""
+class Oversized(Exception):
+    """A request does not fit, and there is no storage to leave it in, or the platform finds it too large."""
 
 
 class WorkerEnded(Exception):
@@ -76,7 +76,7 @@ class Slot(ABC):
 
         Raises
         ------
-        Throttled, NotStarted, WorkerEnded
+        Throttled, NotStarted, Oversized, WorkerEnded
             What became of the request.
         FanfoldError
             Nothing will work: credentials, image or settings are wrong. The executor ends with it.
@@ -109,7 +109,6 @@ class RemoteBackend(ABC):
     stores = False
     speculates = True
     streams = False
-    deliver: Callable[[Any, bytes], None] | None = None
     enforces: frozenset[str] = frozenset({"timeout", "memory"})
     largest: int | None = None
 
@@ -298,7 +297,7 @@ class RemoteBackend(ABC):
         except WorkerEnded as end:
             sent.clear()
             return BatchLost(ident, self.name, end.reason, str(end), end.position, True)
-        except _Oversized as error:
+        except Oversized as error:
             return self._oversized(invocation, str(error))
         except IntegrityError as error:
             return BatchLost(ident, self.name, "died", f"its answer cannot be read: {error}", None, True)
@@ -316,7 +315,7 @@ class RemoteBackend(ABC):
         if self.largest is None or len(message) <= self.largest:
             return message
         if spill is None or not (opened := process_storage(spill.address)).shared:
-            raise _Oversized(f"its inputs are {len(message) / 1e6:.1f} MB")
+            raise Oversized(f"its inputs are {len(message) / 1e6:.1f} MB")
         opened.put(spill.place, serialization.sign(spill.key, spill.place, message))
         spilled.append(spill.place)
         return messages.encode(

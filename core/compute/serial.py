@@ -24,6 +24,7 @@ class SerialBackend:
     announces = True
     stores = False
     speculates = False
+    streams = True
     enforces: frozenset[str] = frozenset()
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:

@@ -26,7 +26,7 @@ import threading
 import time
 import warnings
 
-from core import serialization
+from core import notify, serialization
 from core.calls import Call, load_call, working_folder
 from core.compute.base import DurableRef
 from core.compute.channel import Channel, ConnectionLost
@@ -39,6 +39,9 @@ NOTE = struct.Struct("<cqq")
 
 SLOT = struct.Struct("<qqd")
 """What a worker is doing, in memory it shares with the driver: batch, position in it or -1, monotonic start."""
+
+VALUE = -1
+"""Stands for the number of a batch in messages that carry a value for a queue."""
 
 TOKEN = struct.Struct("<q")
 """The right to start a batch, by number: whoever reads it from the pipe, worker or driver, has the batch."""
@@ -224,6 +227,13 @@ def _live(channel_end: int, token_end: int, slot_file: int) -> None:
     calls: dict[str, Buffer | Call] = {}
     held: int | None = None
     number = -1
+    gate = threading.Lock()
+
+    def speak(word: notify.Word, data: bytes) -> None:
+        with gate:
+            channel.send([pickle.dumps((VALUE, word), 5), data])
+
+    notify.speak_through(speak)
 
     def mark(position: int, now: float) -> None:
         SLOT.pack_into(slot, 0, number, position, now)
@@ -234,7 +244,7 @@ def _live(channel_end: int, token_end: int, slot_file: int) -> None:
         if request[0] == "forget":
             calls.pop(request[1], None)
             continue
-        number, call_hash, has_call, job_id, task_ids, attempt, meta, durable = request[1:]
+        number, call_hash, has_call, job_id, task_ids, attempt, meta, durable, grant = request[1:]
         if has_call:
             calls[call_hash] = segments[1]
         while held is None or held < number:
@@ -248,10 +258,12 @@ def _live(channel_end: int, token_end: int, slot_file: int) -> None:
         if held != number:
             continue  # the driver took this batch back
         SLOT.pack_into(slot, 0, number, -1, 0.0)
+        notify.use(grant)
         answer = _answer(calls, number, call_hash, job_id, task_ids, attempt, meta, durable, segments[2:], mark)
         if not in_worker():
             os._exit(0)  # a child that the task forked, and that came back from the function
-        channel.send(answer)
+        with gate:
+            channel.send(answer)
         del answer
         del segments, request
 

@@ -98,6 +98,7 @@ def test_every_setting_can_be_given_in_the_environment(here: Path, monkeypatch: 
         "retries": ("0", RetryPolicy(retries=0)),
         "durable": ("yes", True),
         "speculation": ("off", False),
+        "notify": ("redis://cache:6379/1", "redis://cache:6379/1"),
         "machine_price": ("0.04", 0.04),
         "log": ("events.jsonl", Path("events.jsonl")),
     }

@@ -14,11 +14,11 @@ PUBLIC = {
     "InputError",
     "Partition",
     "ProgressBar",
+    "Queue",
     "RetryPolicy",
     "TaskError",
     "open_storage",
     "shared_file",
-    "wait",
     "worker_resource",
 }
 LIMIT = 15

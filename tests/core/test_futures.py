@@ -5,7 +5,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from core import Future, FutureList, wait
+from core import Future, FutureList
+from core.futures import wait
 
 
 def finished(*values):
