@@ -81,6 +81,9 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
             pytest.skip(f"podman cannot run containers here: {tried.stderr.strip()}")
         yield engine
         engine.podman("image", "prune", "--force", "--filter", "until=48h")
+        engine.podman(
+            *("image", "prune", "--all", "--force", "--filter", "label=fanfold.runtime", "--filter", "until=2h")
+        )
 
 
 def _package_index(folder: Path) -> list[str]:
