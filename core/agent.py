@@ -7,6 +7,7 @@ limits and deaths are found where they happen, with the task that ran.
 from __future__ import annotations
 
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
@@ -26,7 +27,9 @@ KEPT = 256 << 20
 """Bytes of functions that an agent remembers; the one used longest ago goes first."""
 
 LISTEN = 0.5
-"""Seconds between two looks whether the caller still waits."""
+"""Seconds between two looks whether the caller still waits, and whether there is time left."""
+
+OUT_OF_TIME = "it ran into the time limit of its platform; raise that limit, or give it less to do"
 
 ROOM_FOR_HEAD = 4096
 """Bytes kept free below a platform's limit for what wraps a message."""
@@ -57,10 +60,11 @@ class Agent:
         backend.start()
         return backend
 
-    def answer(self, message: Buffer, is_heard: Callable[[], bool] | None = None) -> bytes:
+    def answer(self, message: Buffer, is_heard: Callable[[], bool] | None = None, until: float | None = None) -> bytes:
         """Run the batch of one request; returns the reply to send.
 
-        A batch whose caller is not there any more, as `is_heard` says now and then, is ended.
+        A batch whose caller is not there any more, as `is_heard` says now and then, is ended, and one that still runs
+        at the monotonic time `until`, when its platform is about to end this agent.
         """
         try:
             head, segments = messages.decode(message)
@@ -73,7 +77,7 @@ class Agent:
             return messages.reply(messages.refusal(0, describe(error)))
         if not self._supply(invocation, bool(head["has_call"])):
             return messages.reply(NeedsCall(invocation.call_hash))
-        (answer,) = self.run_all([invocation], is_heard)
+        (answer,) = self.run_all([invocation], is_heard, until=until)
         reply = messages.reply(answer)
         if self._largest is None or len(reply) + ROOM_FOR_HEAD <= self._largest:
             return reply
@@ -106,10 +110,12 @@ class Agent:
         invocations: Sequence[Invocation],
         is_heard: Callable[[], bool] | None = None,
         begin: Callable[[int], None] | None = None,
+        until: float | None = None,
     ) -> Iterator[Reply]:
         """Run batches, as many at a time as there are workers; yields each reply as it comes, `begin` hears of each."""
         waiting = list(reversed(invocations))
         unanswered = {invocation.batch_id for invocation in invocations}
+        is_late = False
         try:
             while unanswered:
                 while waiting and len(unanswered) - len(waiting) < self._workers:
@@ -117,11 +123,14 @@ class Agent:
                     if begin is not None:
                         begin(invocation.batch_id)
                     self._backend.invoke(invocation)
-                for reply in self._backend.poll(None if is_heard is None else LISTEN):
+                for reply in self._backend.poll(None if is_heard is None and until is None else LISTEN):
                     unanswered.discard(reply.batch_id)
                     reply.worker = self.name
+                    if is_late and isinstance(reply, BatchLost) and reply.reason == "killed":
+                        reply.reason, reply.message = "timeout", OUT_OF_TIME
                     yield reply
-                if is_heard is not None and unanswered and not is_heard():
+                is_late = is_late or (until is not None and time.monotonic() >= until)
+                if unanswered and (is_late or (is_heard is not None and not is_heard())):
                     for ident in unanswered:
                         self._backend.kill(ident)
                     is_heard = None
@@ -153,8 +162,8 @@ def leave_word(invocation: Invocation, lost: BatchLost) -> None:
         announce(ref.job_id, place, invocation.notify)
 
 
-def answer_silently(agent: Agent, message: bytes) -> None:
-    """Run a durable batch whose reply nobody reads.
+def answer_silently(agent: Agent, message: bytes, until: float | None = None) -> None:
+    """Run a durable batch whose reply nobody reads, if need be until a monotonic time.
 
     Raises
     ------
@@ -163,7 +172,7 @@ def answer_silently(agent: Agent, message: bytes) -> None:
     """
     head, segments = messages.decode(message)
     invocation, _ = messages.read_request(head, segments)
-    reply = messages.read_reply(agent.answer(message), invocation.batch_id)
+    reply = messages.read_reply(agent.answer(message, until=until), invocation.batch_id)
     if isinstance(reply, BatchLost):
         leave_word(invocation, reply)
 

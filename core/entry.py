@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -26,6 +27,9 @@ DONE, FAILED, WRONG_USE = 0, 1, 2
 
 LAMBDA_LARGEST = 6 * 1024 * 1024
 """Bytes of a synchronous request or response (AWS Lambda quotas, "Invocation payload")."""
+
+LAMBDA_FAREWELL = 2.0
+"""Seconds before a function's time limit at which what it runs is ended, so that it can say which task that was."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,17 +136,18 @@ def _lambda_agent() -> Agent:
     return Agent(os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"), LAMBDA_LARGEST * 3 // 4)
 
 
-def lambda_handler(event: dict[str, Any], context: object) -> dict[str, str] | None:
+def lambda_handler(event: dict[str, Any], context: Any) -> dict[str, str] | None:
     """Answer one invocation of an AWS Lambda function.
 
     ``event["body"]`` is a request in base64. With ``event["silent"]`` nobody reads the answer: the invocation was
     asynchronous, and a batch that was lost is reported through its job's storage.
     """
+    until = time.monotonic() + context.get_remaining_time_in_millis() / 1e3 - LAMBDA_FAREWELL
     agent = _lambda_agent()
     message = base64.b64decode(event["body"])
     if not event.get("silent"):
-        return {"body": base64.b64encode(agent.answer(message)).decode()}
-    answer_silently(agent, message)
+        return {"body": base64.b64encode(agent.answer(message, until=until)).decode()}
+    answer_silently(agent, message, until)
     return None
 
 

@@ -200,6 +200,7 @@ _BACKENDS = {
     "http": "core.compute.http:HttpBackend",
     "https": "core.compute.http:HttpBackend",
     "openwhisk": "core.compute.openwhisk:OpenWhiskBackend",
+    "lambda": "core.compute.aws_lambda:LambdaBackend",
     "slurm": "core.compute.slurm:SlurmBackend",
 }
 
