@@ -10,47 +10,30 @@ import itertools
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from core.compute.base import LossReason
 from core.compute.fleet import FleetBackend, Unit, UnitEnd, read_notes
+from core.compute.slurm_commands import CANCELLED, OPTIONS, Commands, JobState, environment
 from core.config import Address, ExecutorConfig, parse_duration, state_dir
-from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, ConfigError, FanfoldError, VersionMismatch
+from core.errors import ComputeError, ConfigError, FanfoldError, VersionMismatch
 from core.jobs import Lease, this_owner
-
-OPTIONS = ("python", "time", "cpus", "account", "qos", "constraint", "folder")
 
 DEFAULT_WORKERS = 32
 """Tasks that run at the same time unless ``workers`` says."""
 
-OVERHEAD = 256 << 20
-"""Bytes a unit needs beside the memory of its tasks: three interpreters with numpy."""
-
-PATIENCE = 60.0
-"""Seconds that one of Slurm's commands may take."""
+OVERHEAD, WORKER_OVERHEAD = 192 << 20, 64 << 20
+"""Bytes that a unit needs beside the memory of its tasks, and each of its worker processes: interpreters with numpy."""
 
 MOST_RESTARTS = 3
 """How often Slurm may start a unit again by itself before the unit counts as lost."""
-
-_ROW = {
-    "ArrayJobID": 16,
-    "ArrayTaskID": 12,
-    "State": 20,
-    "exit_code": 12,
-    "RestartCnt": 12,
-    "NodeList": 40,
-    "Reason": 64,
-}
-"""Columns of ``squeue``, of fixed width: the one format that every version prints alike."""
 
 _ENDS: dict[str, LossReason | None] = {
     "COMPLETED": None,
@@ -73,26 +56,7 @@ _MEMORY = re.compile(r"exceeded .{0,12}memory limit|oom.kill", re.I)
 _NO_ENTRY = re.compile(r"No module named '?core\b")
 _STATUS_WRONG_USE, _STATUS_NO_PYTHON = 2, (126, 127)
 
-_LATER = re.compile(
-    r"unable to contact|timed out|temporarily|not responding|connect(ion)? (failure|refused|reset)|standby"
-    r"|zero bytes|backup controller|communication|protocol authentication|try again|munge",
-    re.I,
-)
-_DENIED = re.compile(r"permission|denied|not permitted|not allowed|policy|limit|user's group", re.I)
-_WRONG = re.compile(r"invalid|unrecogni[sz]ed|not available|can ?not be satisfied|specification", re.I)
-_SECRET = re.compile(r"(KEY|KEY_ID|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$|SECRET", re.I)
 _NAME = re.compile(r"[\w.,+-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """What Slurm says of one unit."""
-
-    state: str
-    status: int
-    restarts: int
-    node: str
-    reason: str
 
 
 class SlurmBackend(FleetBackend):
@@ -130,7 +94,8 @@ class SlurmBackend(FleetBackend):
         self._folder = self._base / f"{this_owner()}:{self._token}"
         self._numbers_of_launches = itertools.count()
         self._files: dict[int, Path] = {}
-        self._largest_array, self._node_memory = 1001, 0
+        self._slurm = Commands(environment(get("python")))
+        self._largest_array = self._node_memory = 0
 
     def prepare(self) -> None:
         """Check that Slurm answers and has the partition, and make this driver's folder.
@@ -149,15 +114,14 @@ class SlurmBackend(FleetBackend):
                 "slurm: there is no sbatch on this machine's PATH; run the driver on a login node of the cluster, or "
                 "install Slurm's client commands and its slurm.conf"
             )
-        found = re.search(r"MaxArraySize\s*=\s*(\d+)", self._call("scontrol", "show", "config"))
-        self._largest_array = int(found[1]) if found else self._largest_array
-        rows = [row.split("|") for row in self._call("sinfo", "-h", "-e", "-o", "%R|%m").split()]
-        wanted = self.address.where.split(",") if self.address.where else []
-        for partition in wanted:
-            if partition not in (row[0] for row in rows):
-                known = ", ".join(sorted({row[0] for row in rows}))
-                raise ConfigError(f"slurm: there is no partition {partition!r} that you may see; there are: {known}")
-        self._node_memory = max((int(row[1].rstrip("+")) for row in rows if not wanted or row[0] in wanted), default=0)
+        self._largest_array = self._slurm.largest_array()
+        partitions = self._slurm.partitions()
+        wanted = self.address.where.split(",") if self.address.where else list(partitions)
+        for name in wanted:
+            if name not in partitions:
+                known = ", ".join(sorted(partitions))
+                raise ConfigError(f"slurm: there is no partition {name!r} that you may see; there are: {known}")
+        self._node_memory = max((partitions[name] for name in wanted), default=0)
         try:
             self._sweep()
             self._folder.mkdir(mode=0o700, parents=True)
@@ -174,7 +138,7 @@ class SlurmBackend(FleetBackend):
         for left in self._base.glob("*:fanfold-*"):
             owner, _, token = left.name.rpartition(":")
             if not Lease(owner, math.inf, "", 0.0, 0, 0).alive():
-                self._cancel("--name", token)
+                self._slurm.cancel("--name", token)
                 shutil.rmtree(left, ignore_errors=True)
 
     def launch(self, units: Sequence[Unit]) -> None:
@@ -199,7 +163,7 @@ class SlurmBackend(FleetBackend):
         limits = [batch.memory for batch in unit.batches.values() if batch.memory is not None]
         if not limits:
             return None
-        needed = math.ceil((max(limits) * self.width + OVERHEAD) / (1 << 20))
+        needed = math.ceil(((max(limits) + WORKER_OVERHEAD) * self.width + OVERHEAD) / (1 << 20))
         repeated = any(batch.attempt for batch in unit.batches.values())
         return min(needed, self._node_memory) if repeated and self._node_memory else needed
 
@@ -229,20 +193,20 @@ class SlurmBackend(FleetBackend):
         }
         given = [f"--{name}={value}" for name, value in options.items() if value]
         python = self.address.options.get("python", sys.executable)
-        script = (
-            f'#!/bin/sh\nexec {_quoted(python)} -P -m core.entry job {_quoted(str(folder))}/"$SLURM_ARRAY_TASK_ID" '
-            f"{self.width}\n"
-        )
-        ident = self._call("sbatch", "--parsable", "--requeue", *given, script=script).strip().partition(";")[0]
+        words = f"{shlex.quote(python)} -P -m core.entry job {shlex.quote(str(folder))}"
+        ident = self._slurm.submit(given, f'#!/bin/sh\nexec {words}/"$SLURM_ARRAY_TASK_ID" {self.width}\n')
         for index, unit in enumerate(units):
             unit.ident = f"{ident}_{index}"
 
     def observe(self, units: Sequence[Unit]) -> dict[int, UnitEnd]:
         """Ask ``squeue`` for the units, and ``sacct`` for those that it has forgotten."""
-        rows = self._rows(sorted({unit.ident.partition("_")[0] for unit in units}))
+        rows = self._slurm.jobs(sorted({unit.ident.partition("_")[0] for unit in units}))
+        arrays = {ident.partition("_")[0] for ident in rows}
         ends: dict[int, UnitEnd] = {}
         for unit in units:
-            row = rows.get(unit.ident) or self._accounted(unit.ident)
+            row = rows.get(unit.ident) or self._slurm.accounted(unit.ident)
+            if row is None and unit.ident.partition("_")[0] in arrays and not self._has_begun(unit):
+                row = CANCELLED  # what is cancelled before it begins is not listed, but the rest of its array is
             if row is not None:
                 unit.began = unit.began or row.restarts > 0 or row.state not in _WAITING
             unit.running = read_notes(str(self._files[unit.number]))
@@ -251,33 +215,10 @@ class SlurmBackend(FleetBackend):
                 ends[unit.number] = end
         return ends
 
-    def _rows(self, jobs: Sequence[str]) -> dict[str, _Row]:
-        columns = ",".join(f"{name}:{width}" for name, width in _ROW.items())
-        try:
-            text = self._call("squeue", "-h", "--array", "--states=all", f"--jobs={','.join(jobs)}", "-O", columns)
-        except ConfigError:  # "Invalid job id specified": the last of them was forgotten
-            return {}
-        rows = {}
-        for line in text.splitlines():
-            cells, start = [], 0
-            for width in _ROW.values():
-                cells.append(line[start : start + width].strip())
-                start += width
-            job, index, state, status, restarts, node, reason = cells
-            rows[f"{job}_{index}"] = _Row(state, _number(status), _number(restarts), node, reason)
-        return rows
+    def _has_begun(self, unit: Unit) -> bool:
+        return self._files[unit.number].with_suffix(".log").exists()
 
-    def _accounted(self, ident: str) -> _Row | None:
-        """Ask the accounting database, where there is one, for a job that the controller has forgotten."""
-        with suppress(FanfoldError):
-            text = self._call("sacct", "-n", "-X", "-P", "-j", ident, "-o", "State,ExitCode,NodeList")
-            for line in text.splitlines():
-                state, status, node = line.split("|")
-                code, _, number = status.partition(":")
-                return _Row(state.split()[0], _number(code) << 8 | _number(number), 0, node, "")
-        return None
-
-    def _end_of(self, unit: Unit, row: _Row | None) -> UnitEnd | None:
+    def _end_of(self, unit: Unit, row: JobState | None) -> UnitEnd | None:
         if row is None:
             return UnitEnd("died", f"Slurm does not know its job {unit.ident} any more")
         what = f"Slurm's job {unit.ident}"
@@ -292,7 +233,7 @@ class SlurmBackend(FleetBackend):
                 return UnitEnd("died", f"{what} was started {row.restarts + 1} times and is held: {row.reason}")
         if row.state not in _ENDS:
             return None
-        if row.state == "CANCELLED" and not unit.ending and not self._files[unit.number].with_suffix(".log").exists():
+        if row.state == "CANCELLED" and not unit.ending and not self._has_begun(unit):
             raise ComputeError(
                 f"slurm: somebody cancelled job {unit.ident} before it began; what is done is kept for "
                 "FunctionExecutor.attach"
@@ -326,11 +267,7 @@ class SlurmBackend(FleetBackend):
     def end(self, units: Sequence[Unit]) -> None:
         """Cancel units."""
         if units:
-            self._cancel(*(unit.ident for unit in units))
-
-    def _cancel(self, *which: str) -> None:
-        with suppress(ConfigError, ComputeDenied):  # it has ended already
-            self._call("scancel", "--quiet", *which)
+            self._slurm.cancel(*(unit.ident for unit in units))
 
     def tidy(self, units: Sequence[Unit]) -> None:
         """Delete the files of ended units."""
@@ -344,63 +281,8 @@ class SlurmBackend(FleetBackend):
     def release(self) -> None:
         """Cancel even jobs whose submission was never confirmed, and delete this driver's folder."""
         try:
-            self._cancel("--name", self._token)
+            self._slurm.cancel("--name", self._token)
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
             with suppress(OSError):  # other drivers use it
                 self._base.rmdir()
-
-    def _call(self, program: str, *arguments: str, script: str | None = None) -> str:
-        """Run one of Slurm's commands; returns what it prints."""
-        try:
-            done = subprocess.run(
-                [program, *arguments],
-                input=script or "",
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-                env=_environment(self.address.options.get("python")),
-                start_new_session=True,  # Ctrl-C is for the driver, which then cancels what was submitted
-            )
-        except subprocess.TimeoutExpired:
-            raise ComputeUnavailable(f"slurm: {program} took longer than {PATIENCE:g} s") from None
-        except FileNotFoundError:
-            raise ConfigError(f"slurm: there is no {program} on this machine's PATH") from None
-        if done.returncode == 0:
-            return done.stdout
-        lines = [line.partition("error: ")[2] or line for line in done.stderr.splitlines() if line.strip()]
-        words = f"slurm: {program} says: {'; '.join(lines) or f'status {done.returncode}'}"
-        if _LATER.search(words):
-            raise ComputeUnavailable(words)
-        if _DENIED.search(words):
-            raise ComputeDenied(f"{words}; ask for an account, qos or partition that allows it, or for fewer workers")
-        if _WRONG.search(words):
-            raise ConfigError(f"{words}; see the options {', '.join(OPTIONS)}, and memory")
-        raise ComputeError(words)
-
-
-def _environment(python: str | None) -> dict[str, str]:
-    """Return the environment of jobs: the driver's, but for secrets and for what an outer job would impose."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not _SECRET.search(name) and (not name.startswith("SLURM_") or name == "SLURM_CONF")
-    }
-    if "SLURM_CONF" in environment:
-        environment["SLURM_CONF"] = os.path.abspath(environment["SLURM_CONF"])
-    source = str(Path(__file__).resolve().parents[2])
-    if python is None and source not in {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}:
-        known = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{source}:{known}" if known else source
-    return environment
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 0

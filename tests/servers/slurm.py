@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-START = 30.0
+START = 60.0
 NODES = ("n1", "n2", "n3")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -29,7 +29,7 @@ SlurmctldPort={controller}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CredType=cred/munge
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation={folder}/state
@@ -55,6 +55,7 @@ MpiDefault=none
 PropagateResourceLimits=NONE
 SwitchType=switch/none
 KillWait=2
+MessageTimeout=2
 MinJobAge=300
 DefMemPerCPU=500
 NodeName=n1 NodeAddr=127.0.0.1 NodeHostname={host} Port={n1} CPUs=2 RealMemory=4000
@@ -62,7 +63,7 @@ NodeName=n2 NodeAddr=127.0.0.1 NodeHostname={host} Port={n2} CPUs=2 RealMemory=4
 NodeName=n3 NodeAddr=127.0.0.1 NodeHostname={host} Port={n3} CPUs=2 RealMemory=4000
 PartitionName=main Nodes=n[1-3] Default=YES MaxTime=INFINITE State=UP
 PartitionName=short Nodes=n[1-3] MaxTime=2 State=UP
-PartitionName=closed Nodes=n[1-3] AllowGroups=nogroup State=UP
+PartitionName=stopped Nodes=n[1-3] State=DOWN
 """
 
 
@@ -115,10 +116,10 @@ class Slurm:
                 preexec_fn=end_with_parent,
             )
 
-    def kill(self, name: str) -> None:
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Kill one of the servers."""
         process = self.running.pop(name)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(number)
         process.wait()
 
     def run(self, program: str, *arguments: str) -> str:
@@ -142,13 +143,17 @@ class Slurm:
             time.sleep(0.02)
 
     def log(self, name: str) -> str:
-        return (self.folder / "log" / f"{name}.out").read_text()
+        return (self.folder / "log" / f"{name}.out").read_text()[-2000:]
+
+    def clear(self) -> None:
+        """End every job."""
+        self.run("scancel", "-f", "--user", getpass.getuser())
+        self.wait_until(lambda: not self.jobs())
 
     def stop(self) -> None:
         """End every job and every server."""
         if "slurmctld" in self.running:
-            self.run("scancel", "-f", "--user", getpass.getuser())
-            self.wait_until(lambda: not self.jobs())
+            self.clear()
         for name in list(self.running):
             self.kill(name)
 
