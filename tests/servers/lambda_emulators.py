@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -94,7 +95,8 @@ class Emulator:
     def stop(self) -> None:
         """End the emulator and all that it started."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def invoke(self, body: bytes) -> tuple[int, bytes]:
@@ -127,6 +129,7 @@ class EmulatedLambda:
         self.calls: list[str] = []
         self.refusals: queue.SimpleQueue[tuple[int, str, dict[str, str], bytes]] = queue.SimpleQueue()
         self.events_lost = 0
+        self.ended = False
         self.idle: queue.SimpleQueue[Emulator] = queue.SimpleQueue()
         self.emulators = [Emulator(program, handler, timeout, folder) for _ in range(count)]
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
@@ -138,6 +141,7 @@ class EmulatedLambda:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
+        self.ended = True
         self.server.shutdown()
         self.server.server_close()
         for emulator in self.emulators:
@@ -158,8 +162,9 @@ class EmulatedLambda:
             status, said = emulator.invoke(body)
         except (OSError, http.client.HTTPException):
             # Of an emulator that ended with its function, the service would start another.
-            emulator.stop()
-            emulator.start()
+            if not self.ended:
+                emulator.stop()
+                emulator.start()
             status, said = 502, b""
         finally:
             self.idle.put(emulator)
@@ -244,7 +249,7 @@ def _end_with_parent() -> None:
 
 @pytest.fixture(scope="session")
 def emulated_lambda(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedLambda]:
-    """Return a running service, whose function knows this run's S3 server if that was started before."""
+    """Return a running service with one function of four instances."""
     service = EmulatedLambda(tmp_path_factory.mktemp("lambda"))
     try:
         service.start()
