@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -66,10 +67,12 @@ def worker() -> int:
     os.dup2(2, 1)
     requests = sys.stdin.buffer
     agent = Agent()
+    line = select.poll()
+    line.register(0, 0)  # a hang-up is always told: the driver is gone
     messages.write_frame(replies, messages.encode({"kind": "hello", "versions": versions()}))
     try:
         while (message := messages.read_frame(requests)) is not None:
-            messages.write_frame(replies, agent.answer(message))
+            messages.write_frame(replies, agent.answer(message, lambda: not line.poll(0)))
     except (BrokenPipeError, KeyboardInterrupt):
         pass
     finally:

@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.servers.dask",
     "tests.servers.http",
     "tests.servers.openwhisk",
+    "tests.servers.redis",
     "tests.servers.lambda_emulators",
     "tests.servers.slurm",
 ]

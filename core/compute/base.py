@@ -196,11 +196,12 @@ class ComputeBackend(Protocol):
 _BACKENDS = {
     "serial": "core.compute.serial:SerialBackend",
     "process": "core.compute.process:ProcessBackend",
+    "container": "core.compute.container:ContainerBackend",
     "dask": "core.compute.dask:DaskBackend",
     "http": "core.compute.http:HttpBackend",
     "https": "core.compute.http:HttpBackend",
-    "openwhisk": "core.compute.openwhisk:OpenWhiskBackend",
     "lambda": "core.compute.aws_lambda:LambdaBackend",
+    "openwhisk": "core.compute.openwhisk:OpenWhiskBackend",
     "slurm": "core.compute.slurm:SlurmBackend",
 }
 

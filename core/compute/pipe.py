@@ -33,6 +33,8 @@ class PipeSlot(Slot):
         returns the exception that says so, for one that never spoke and for one that ran a batch.
     end : callable, optional
         Ends a worker by force where killing the command's process is not enough.
+    check : callable
+        Gets the versions of the worker's software, and raises `VersionMismatch` if they will not do.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class PipeSlot(Slot):
         command: Sequence[str],
         explain: Callable[[int, str, bool], Exception],
         end: Callable[[], None] | None = None,
+        check: Callable[[dict[str, str]], None] = check_versions,
     ) -> None:
         self._command = list(command)
-        self._explain, self._end = explain, end
+        self._explain, self._end, self._check = explain, end, check
         self._process: subprocess.Popen[bytes] | None = None
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
         self._reader: threading.Thread | None = None
@@ -69,7 +72,7 @@ class PipeSlot(Slot):
         self._reader = threading.Thread(target=self._listen, args=(process,), daemon=True)
         self._reader.start()
         hello = self._receive(process, began=False)
-        check_versions(messages.decode(hello)[0]["versions"])
+        self._check(messages.decode(hello)[0]["versions"])
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None

@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CONTAINER_PYTHON = "localhost/fanfold-test-python:bookworm"
 CONTAINER_TOOLS = "apt-get install podman runc buildah debootstrap docker-registry"
+CONTAINER_VERSION = (3, 11)
 PIP_SETTINGS = ("index-url", "extra-index-url", "find-links", "trusted-host", "cert", "proxy")
 
 
@@ -118,3 +119,12 @@ def _import_base(engine: Containers, kept: Path, folder: Path) -> None:
         shutil.rmtree(folder / "root")
     done = engine.podman("import", str(archive), engine.python)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def container_site(containers: Containers, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Return settings of an executor whose containers see this run's temporary folder."""
+    if sys.version_info[:2] != CONTAINER_VERSION:
+        pytest.skip("needs Python 3.11 here, which the base image of the tests has")
+    image = containers.runtime("base")
+    return {"compute": f"container://{image}?mount={tmp_path_factory.getbasetemp()}", "workers": 2}

@@ -1,0 +1,141 @@
+"""Runs batches in live containers of this machine, by podman or docker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from core.compute.pipe import PipeSlot
+from core.compute.process import default_workers
+from core.compute.remote import NotStarted, RemoteBackend, Slot, WorkerEnded
+from core.config import Address, ExecutorConfig, default_storage, parse_size
+from core.durable import check_versions
+from core.engines import Engine, find_engine
+from core.errors import ConfigError, VersionMismatch
+
+OPTIONS = ("cpus", "memory", "network", "mount", "env", "engine", "user")
+
+PROCESSES = 512
+"""Processes and threads that a container may have: enough for numerical libraries, an end to fork bombs."""
+
+KILLED, ENGINE_FAILED, NOT_EXECUTABLE, NOT_FOUND = 137, 125, 126, 127
+"""Exit statuses of ``podman run`` (podman-run(1), "Exit Status")."""
+
+_ENDING = 30.0
+"""Seconds that the engine has to end a container."""
+
+
+class ContainerBackend(RemoteBackend):
+    """Keeps one container for each worker.
+
+    Address: ``container://IMAGE?option=value``; without an image, the executor's runtime.
+
+    - ``cpus``, ``memory``: what each container may use.
+    - ``network``: none by default; ``host``, ``bridge`` or a network's name.
+    - ``mount``: folders, separated by commas, that containers see under the same path, with ``:ro`` to be read only. A
+      storage at ``file://`` is always there.
+    - ``env``: names of variables to pass on, separated by commas; none is otherwise.
+    - ``user``: user and group number; by default the image's, or the caller's where a folder can be written to.
+    - ``engine``: podman or docker; the first that works.
+
+    Containers have a read-only root file system, no capabilities and no way to new privileges.
+    """
+
+    name = "container"
+
+    def __init__(self, address: Address, config: ExecutorConfig) -> None:
+        options = address.options
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise ConfigError(f"container has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+        image = address.where or config.runtime
+        if not image:
+            raise ConfigError("container names no image: container://IMAGE, or runtime=IMAGE")
+        self.image: str = image
+        try:
+            self._cpus = float(options.get("cpus", 0))
+            self._memory = parse_size(options["memory"]) if "memory" in options else None
+        except ValueError:
+            raise ConfigError("container needs cpus= as a number, memory= as a size such as 2GiB") from None
+        super().__init__(address, config, config.workers or default_workers())
+        self._engine: Engine | None = None
+        self._label = f"fanfold-{os.getpid()}-{os.urandom(4).hex()}"
+
+    def prepare(self) -> None:
+        """Find an engine.
+
+        Raises
+        ------
+        ConfigError
+            None works here.
+        """
+        self._engine = find_engine(self.address.options.get("engine"))
+        if self._engine.kind == "buildah":
+            raise ConfigError("container needs podman or docker; buildah builds images but keeps no containers")
+
+    def open_slot(self, index: int) -> Slot:
+        """Start a container."""
+        assert self._engine is not None
+        name = f"{self._label}-{index}"
+        command = [self._engine.command, "run", "--name", name, *self._flags(), self.image, "worker"]
+        return PipeSlot(command, self._explain, lambda: self._kill(name), self._check)
+
+    def _flags(self) -> list[str]:
+        options = self.address.options
+        flags = ["--rm", "--interactive", "--read-only", "--tmpfs=/tmp:rw,mode=1777", "--cap-drop=ALL"]
+        flags += ["--security-opt=no-new-privileges", f"--pids-limit={PROCESSES}", "--log-driver=none"]
+        flags += [f"--network={options.get('network', 'none')}", "--no-healthcheck"]
+        if self._cpus:
+            flags.append(f"--cpus={self._cpus:g}")
+        if self._memory:
+            flags += [f"--memory={self._memory}", f"--memory-swap={self._memory}"]
+        mounts = self._mounts()
+        flags += [f"--volume={path}:{path}:{mode}" for path, mode in mounts.items()]
+        if "user" in options:
+            flags.append(f"--user={options['user']}")
+        elif "rw" in mounts.values():
+            flags.append(f"--user={os.getuid()}:{os.getgid()}")
+        return flags + [f"--env={name}" for name in options.get("env", "").split(",") if name]
+
+    def _mounts(self) -> dict[Path, str]:
+        """Return the folders that containers share with this machine, and whether they may write to them."""
+        mounts = {}
+        for entry in filter(None, self.address.options.get("mount", "").split(",")):
+            path, _, mode = entry.partition(":")
+            if mode not in ("", "ro", "rw") or not Path(path).is_dir():
+                raise ConfigError(
+                    f"container cannot mount {entry!r}: it must be a folder that is there, then :ro if wanted"
+                )
+            mounts[Path(path).absolute()] = mode or "rw"
+        storage = self.config.storage or default_storage()
+        if storage.startswith("file://") and (self.config.storage or self.config.durable):
+            folder = Path(storage.removeprefix("file://").partition("?")[0])
+            folder.mkdir(parents=True, exist_ok=True)
+            if not any(folder.is_relative_to(path) for path, mode in mounts.items() if mode == "rw"):
+                mounts[folder.absolute()] = "rw"
+        return mounts
+
+    def _check(self, theirs: dict[str, str]) -> None:
+        try:
+            check_versions(theirs)
+        except VersionMismatch as error:
+            raise VersionMismatch(f"image {self.image} cannot run this client's tasks: {error}") from None
+
+    def _explain(self, status: int, last: str, began: bool) -> Exception:
+        """Say how a container ended."""
+        said = f": {last.splitlines()[-1]}" if last else ""
+        if status in (NOT_EXECUTABLE, NOT_FOUND) or (status == ENGINE_FAILED and not began):
+            return ConfigError(
+                f"image {self.image} does not start{said}; 'fanfold runtime list' shows the runtimes of this machine"
+            )
+        how = "was killed" if status == KILLED else f"ended with status {status}"
+        limit = f", perhaps for its memory of {self._memory / 1e6:.0f} MB" if status == KILLED and self._memory else ""
+        message = f"its container {how}{limit}{said}"
+        return WorkerEnded(message) if began else NotStarted(message)
+
+    def _kill(self, name: str) -> None:
+        """End a container: to kill the command that started it would leave it running."""
+        assert self._engine is not None
+        command = [self._engine.command, "kill", name]
+        subprocess.run(command, capture_output=True, timeout=_ENDING, check=False)

@@ -1,0 +1,150 @@
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from core import ConfigError, FunctionExecutor
+from core.errors import ComputeUnavailable, MemoryLimitExceeded, VersionMismatch
+
+pytestmark = pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="needs Python 3.11 here, which the base image of the tests has"
+)
+
+
+@pytest.fixture
+def image(containers):
+    return containers.runtime("base")
+
+
+def running(containers):
+    return set(containers.podman("ps", "--quiet", "--no-trunc", "--filter", "name=fanfold-").stdout.split())
+
+
+def test_containers_are_confined(image):
+    def look():
+        def try_to(action):
+            try:
+                action()
+                return "allowed"
+            except OSError as error:
+                return type(error).__name__
+
+        import socket
+
+        with open("/proc/self/status") as status:
+            capabilities = next(line.split()[1] for line in status if line.startswith("CapEff"))
+        return {
+            "user": os.getuid(),
+            "capabilities": int(capabilities, 16),
+            "root": try_to(lambda: open("/opt/mark", "w")),
+            "network": try_to(lambda: socket.create_connection(("1.1.1.1", 53), 2)),
+            "secret": os.environ.get("AWS_SECRET_ACCESS_KEY"),
+        }
+
+    with FunctionExecutor(f"container://{image}", workers=1) as executor:
+        seen = executor.call_async(look).result(120)
+
+    assert seen == {"user": 10001, "capabilities": 0, "root": "OSError", "network": "OSError", "secret": None}
+
+
+def test_only_variables_that_are_named_reach_a_container(image, monkeypatch):
+    monkeypatch.setenv("FLAVOUR", "plum")
+    monkeypatch.setenv("HIDDEN", "stone")
+
+    with FunctionExecutor(f"container://{image}?env=FLAVOUR", workers=1) as executor:
+        assert executor.call_async(lambda: (os.environ.get("FLAVOUR"), os.environ.get("HIDDEN"))).result(120) == (
+            "plum",
+            None,
+        )
+
+
+def test_a_task_over_the_memory_of_its_container_is_named_and_the_next_one_runs(image):
+    with FunctionExecutor(f"container://{image}?memory=300MB", workers=1, retries=0) as executor:
+        futures = executor.map(lambda size: len(bytearray(size)), [10, 900_000_000, 20], batch_size=1)
+
+        assert futures[0].result(120) == 10
+        assert isinstance(futures[1].exception(120), MemoryLimitExceeded)
+        assert futures[2].result(120) == 20
+
+
+def test_a_container_that_is_killed_costs_no_result_and_none_is_left(containers, image):
+    before = running(containers)
+    with FunctionExecutor(f"container://{image}", workers=2, retries=5) as executor:
+        futures = executor.map(lambda x: time.sleep(0.1) or -x, range(40), batch_size=2)
+        futures[0].result(120)
+        for name in running(containers) - before:
+            containers.podman("kill", name)
+        assert futures.results(120) == [-x for x in range(40)]
+
+    assert running(containers) - before == set()
+
+
+def test_a_driver_that_is_killed_leaves_no_container(containers, image, tmp_path):
+    before = running(containers)
+    began = tmp_path / "began"
+    code = (
+        "import sys, time, pathlib\n"
+        "from core import FunctionExecutor\n"
+        f"executor = FunctionExecutor('container://{image}?mount={tmp_path}', workers=1)\n"
+        f"executor.call_async(lambda: (pathlib.Path('{began}').touch(), time.sleep(1000))).result()\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code], env=containers.checkout())
+    deadline = time.monotonic() + 60
+    while not began.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+
+    while running(containers) - before:
+        assert time.monotonic() < deadline, "a container outlives its driver"
+        time.sleep(0.1)
+
+
+def test_a_durable_job_keeps_its_storage_on_this_machine(image, tmp_path):
+    with FunctionExecutor(
+        f"container://{image}", storage=f"file://{tmp_path}/store", durable=True, workers=2
+    ) as executor:
+        futures = executor.map(lambda x: x**2, range(30))
+        assert futures.results(120) == [x**2 for x in range(30)]
+        assert (tmp_path / "store" / "job" / futures.job_id).is_dir()
+
+
+def test_an_image_that_is_not_there_is_named_with_the_remedy(containers):
+    with FunctionExecutor("container://localhost/no-such-image:1", workers=1) as executor:
+        with pytest.raises(ConfigError, match="localhost/no-such-image:1 does not start.*fanfold runtime list"):
+            executor.call_async(abs, -1).result(120)
+
+
+def test_an_image_without_the_worker_is_named(containers):
+    with FunctionExecutor(f"container://{containers.python}", workers=1) as executor:
+        with pytest.raises(ConfigError, match="does not start"):
+            executor.call_async(abs, -1).result(120)
+
+
+def test_an_image_with_other_software_is_refused_with_both_versions(image, monkeypatch):
+    from core import durable
+
+    ours = {**durable.versions(), "cloudpickle": "0.0.1"}
+    monkeypatch.setattr(durable, "versions", lambda: ours)
+    with FunctionExecutor(f"container://{image}", workers=1) as executor:
+        with pytest.raises(VersionMismatch, match=r"cloudpickle .* 0\.0\.1"):
+            executor.call_async(abs, -1).result(120)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["container", "container://image?colour=red", "container://image?cpus=many", "container://image?memory=much"],
+)
+def test_an_address_that_cannot_work_is_refused(address):
+    with pytest.raises(ConfigError, match="container"):
+        FunctionExecutor(address)
+
+
+def test_a_folder_that_is_not_there_cannot_be_mounted(image, monkeypatch):
+    monkeypatch.setattr("core.compute.remote.PATIENCE", 1.0)
+    with FunctionExecutor(f"container://{image}?mount=/no/such/folder", workers=1) as executor:
+        with pytest.raises((ConfigError, ComputeUnavailable), match="/no/such/folder"):
+            executor.call_async(abs, -1).result(120)
