@@ -31,6 +31,8 @@ LISTEN = 0.5
 
 OUT_OF_TIME = "it ran into the time limit of its platform; raise that limit, or give it less to do"
 
+OUT_OF_MEMORY = "the memory of its container ran out, and the kernel ended it"
+
 ROOM_FOR_HEAD = 4096
 """Bytes kept free below a platform's limit for what wraps a message."""
 
@@ -54,6 +56,7 @@ class Agent:
         self._workers = workers
         self._calls: OrderedDict[str, bytes] = OrderedDict()
         self._backend = self._started()
+        self._oom_kills = oom_kills()
 
     def _started(self) -> ProcessBackend:
         backend = ProcessBackend(Address("process"), ExecutorConfig(workers=self._workers))
@@ -126,6 +129,8 @@ class Agent:
                 for reply in self._backend.poll(None if is_heard is None and until is None else LISTEN):
                     unanswered.discard(reply.batch_id)
                     reply.worker = self.name
+                    if isinstance(reply, BatchLost) and reply.reason == "died" and self._is_out_of_memory():
+                        reply.reason, reply.message = "memory", OUT_OF_MEMORY
                     if is_late and isinstance(reply, BatchLost) and reply.reason == "killed":
                         reply.reason, reply.message = "timeout", OUT_OF_TIME
                     yield reply
@@ -141,9 +146,28 @@ class Agent:
             for ident in unanswered:
                 yield BatchLost(ident, self.name, "died", failure.message, None, True, failure)
 
+    def _is_out_of_memory(self) -> bool:
+        """Whether the kernel has ended a process for the memory limit of this container since the last look."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        return self._oom_kills > before
+
     def close(self) -> None:
         """End the worker."""
         self._backend.close(force=True)
+
+
+def oom_kills() -> int:
+    """Return how many processes of this control group the kernel has ended for want of memory, 0 if that is not told.
+
+    See the kernel's documentation of ``memory.events`` (control groups 2) and ``memory.oom_control`` (1).
+    """
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        try:
+            with open(path, encoding="ascii") as file:
+                return next(int(count) for name, count in map(str.split, file) if name == "oom_kill")
+        except (OSError, StopIteration, ValueError):
+            continue
+    return 0
 
 
 def leave_word(invocation: Invocation, lost: BatchLost) -> None:
