@@ -99,7 +99,7 @@ class LambdaBackend(RemoteBackend):
         self.workers = min(self.workers, limit or self.workers)
         longest = float(state.get("Timeout", LONGEST_RUN))
         self.silence = self.silence or longest + EVENT_AGE + MARGIN
-        self._client = open_client(self.target, self.workers, longest)
+        self._client = open_client(self.target, self.workers, longest, attempts=1)
 
     def _ask(self, request: Any, **arguments: str) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError

@@ -64,8 +64,19 @@ def target_of(address: Address) -> Target:
     return Target(address.where, region, options.get("profile"), endpoint)
 
 
-def open_client(target: Target, connections: int = 10, wait: float = LONGEST_RUN) -> Any:
-    """Return a client for a function; it makes each request once.
+def open_client(target: Target, connections: int = 10, wait: float = LONGEST_RUN, attempts: int = 4) -> Any:
+    """Return a client for a function.
+
+    Parameters
+    ----------
+    target : Target
+        The function.
+    connections : int
+        Requests under way at the same time.
+    wait : float
+        Seconds that the function may run.
+    attempts : int
+        How often a request is made that meets a passing failure.
 
     Raises
     ------
@@ -84,7 +95,7 @@ def open_client(target: Target, connections: int = 10, wait: float = LONGEST_RUN
     config = Config(
         connect_timeout=CONNECT,
         read_timeout=wait + MARGIN,
-        retries={"total_max_attempts": 1},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=connections,
         tcp_keepalive=True,
     )
@@ -115,7 +126,14 @@ def is_denied(error: Exception) -> bool:
 
 def outcome(error: Exception, target: Target) -> Exception:
     """Return what became of an invocation that failed: an exception for the slot to raise."""
-    from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError, ReadTimeoutError, SSLError
+    from botocore.exceptions import (
+        ClientError,
+        ConnectionClosedError,
+        ConnectionError,
+        HTTPClientError,
+        ReadTimeoutError,
+        SSLError,
+    )
 
     if isinstance(error, ClientError):
         code, status = code_of(error), status_of(error)
@@ -134,7 +152,7 @@ def outcome(error: Exception, target: Target) -> Exception:
         return WorkerEnded(f"{target.place} did not answer within its time limit", "timeout")
     if isinstance(error, ConnectionClosedError):
         return WorkerEnded(f"the connection to {target.place} broke")
-    if isinstance(error, HTTPClientError | OSError):
+    if isinstance(error, ConnectionError | HTTPClientError | OSError):
         return NotStarted(f"{target.place} cannot be reached: {type(error).__name__}")
     return fatal(error, target)
 
@@ -143,6 +161,7 @@ def fatal(error: Exception, target: Target) -> FanfoldError:
     """Return the error that says in one sentence why nothing will work, and what to do."""
     from botocore.exceptions import (
         ClientError,
+        ConnectionError,
         CredentialRetrievalError,
         HTTPClientError,
         NoCredentialsError,
@@ -163,7 +182,7 @@ def fatal(error: Exception, target: Target) -> FanfoldError:
         )
     if isinstance(error, SSLError):
         return ComputeDenied(f"the certificate of the service for {target.place} is not trusted; set AWS_CA_BUNDLE")
-    if isinstance(error, HTTPClientError):
+    if isinstance(error, ConnectionError | HTTPClientError):
         return ComputeUnavailable(f"{target.place} cannot be reached: {type(error).__name__}; check network and region")
     if not isinstance(error, ClientError):
         return ComputeError(f"{target.place} cannot be used: {type(error).__name__}: {' '.join(str(error).split())}")
