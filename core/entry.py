@@ -46,8 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if kind in ("http", "openwhisk"):
         from core import serve
 
+        # OpenWhisk starts an image with the arguments it was built with.
+        is_action = kind == "openwhisk" or "__OW_API_HOST" in os.environ
         try:
-            return serve.http() if kind == "http" else serve.openwhisk()
+            return serve.openwhisk() if is_action else serve.http()
         except ConfigError as error:
             print(f"fanfold: {error}", file=sys.stderr)
             return WRONG_USE

@@ -40,8 +40,9 @@ class ActionContainer:
 
     def __init__(self) -> None:
         self.port = free_port()
-        command = [sys.executable, "-m", "core.entry", "openwhisk"]
-        environment = {**os.environ, "PORT": str(self.port)}
+        # As OpenWhisk does: with the image's own argument, and the variable that tells a container where it is.
+        command = [sys.executable, "-m", "core.entry", "http"]
+        environment = {**os.environ, "PORT": str(self.port), "__OW_API_HOST": "https://whisk.example.org"}
         root = Path(__file__).parents[2]
         self.process = subprocess.Popen(
             command, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
