@@ -22,6 +22,8 @@ pytest_plugins = [
     "tests.servers.containers",
     "tests.servers.dask",
     "tests.servers.http",
+    "tests.servers.kubernetes",
+    "tests.servers.kubernetes_node",
     "tests.servers.openwhisk",
     "tests.servers.redis",
     "tests.servers.lambda_emulators",

@@ -202,6 +202,7 @@ _BACKENDS = {
     "https": "core.compute.http:HttpBackend",
     "lambda": "core.compute.aws_lambda:LambdaBackend",
     "openwhisk": "core.compute.openwhisk:OpenWhiskBackend",
+    "kubernetes": "core.compute.kubernetes:KubernetesBackend",
     "slurm": "core.compute.slurm:SlurmBackend",
 }
 

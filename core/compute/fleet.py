@@ -11,7 +11,7 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -74,7 +74,10 @@ class Unit:
 
 def take_notes(path: str) -> bool:
     """Begin the notes on a request file; returns whether there were some: the platform has started the unit again."""
-    restarted = os.path.exists(path + _NOTES)
+    try:
+        restarted = os.path.getsize(path + _NOTES) > 0
+    except OSError:
+        restarted = False
     _note(path, "")
     return restarted
 
@@ -94,13 +97,19 @@ def _note(path: str, line: str) -> None:
 
 def read_notes(path: str) -> frozenset[int]:
     """Return the batches of a request file that have begun and were not answered for."""
-    running: set[int] = set()
     try:
         with open(path + _NOTES, encoding="ascii") as file:
-            for line in file:
-                (running.add if line[0] == "+" else running.discard)(int(line[1:]))
+            return parse_notes(file)
     except (OSError, ValueError):
-        pass
+        return frozenset()
+
+
+def parse_notes(lines: Iterable[str]) -> frozenset[int]:
+    """Return the batches that begin and do not end in notes, of which the oldest may have been cut off."""
+    running: set[int] = set()
+    for line in lines:
+        if line[:1] in ("+", "-") and line[1:].strip().isdigit():
+            (running.add if line[0] == "+" else running.discard)(int(line[1:]))
     return frozenset(running)
 
 
@@ -143,7 +152,7 @@ class FleetBackend(ABC):
 
     @abstractmethod
     def launch(self, units: Sequence[Unit]) -> None:
-        """Start units, and set their `ident`.
+        """Start units, and set the `ident` of those that were started; the batches of the others are launched later.
 
         Raises
         ------
@@ -238,9 +247,13 @@ class FleetBackend(ABC):
         self._numbers += count
         for _ in dealt:
             self._queued.popleft()
-        self._units.update((unit.number, unit) for unit in units)
+        started = {unit.number: unit for unit in units if unit.ident}
+        self._units |= started
+        self._queued.extendleft(batch for unit in units if not unit.ident for batch in unit.batches.values())
         self._heard = time.monotonic()
         self._delay, self._next_look = SOONEST, self._heard + SOONEST
+        if len(started) < count:
+            self._next_launch = self._heard + LATEST
 
     def _missed(self, error: ComputeUnavailable) -> None:
         now = time.monotonic()

@@ -28,11 +28,12 @@ SITES: dict[str, tuple[str, ...]] = {
     "lambda": BOTH,
     "lambda_async": STORED,
     "slurm": STORED,
+    "kubernetes": STORED,
     "container": BOTH,
     "dask": BOTH,
     "openwhisk": BOTH,
 }
-SLOW: frozenset[str] = frozenset()
+SLOW: frozenset[str] = frozenset({"kubernetes"})
 MODES = [
     pytest.param((name, mode), id=f"{name}-{mode}", marks=[pytest.mark.slow] if name in SLOW else [])
     for name, modes in {**dict.fromkeys(LOCAL, BOTH), **SITES}.items()
