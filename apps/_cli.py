@@ -189,7 +189,9 @@ def run_app(program: str, body: Callable[[Session, Sequence[str]], int], argv: S
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:
     """Send log records to standard error: warnings, everything of the product, or errors alone."""
     level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(level)  # some libraries set the levels of their own loggers lower
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[handler], force=True)
 
 
 def _interrupted(session: Session) -> int:

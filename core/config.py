@@ -22,6 +22,8 @@ T = TypeVar("T")
 ENVIRONMENT_PREFIX = "FANFOLD_"
 STATE_VARIABLE = "FANFOLD_STATE_DIR"
 _OTHER_VARIABLES = (STATE_VARIABLE, "FANFOLD_CACHE_DIR", "FANFOLD_NO_MEMFD")
+WORKER_PREFIX = "FANFOLD_WORKER_"
+"""Variables that a worker reads, and drivers for the token that they share with it."""
 FILE_NAME = "fanfold.toml"
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)(b?)\s*", re.IGNORECASE)
@@ -293,7 +295,11 @@ def search_path() -> list[Path]:
 def unknown_variables() -> list[str]:
     """Return environment variables that look like settings and are none, for a warning about misspelling."""
     known = {ENVIRONMENT_PREFIX + row.name.upper() for row in fields(ExecutorConfig)} | set(_OTHER_VARIABLES)
-    return sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
+    return sorted(
+        name
+        for name in os.environ
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known and not name.startswith(WORKER_PREFIX)
+    )
 
 
 def state_dir() -> Path:
