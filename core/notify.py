@@ -33,6 +33,9 @@ PAUSE, LONGEST_PAUSE = 2.0, 60.0
 CONNECT = 5.0
 """Seconds that a driver waits for Redis to answer."""
 
+GREETING = 1.0
+"""Seconds that a driver's first job waits for it: what is put into a queue before that is not heard."""
+
 PULSE = 5.0
 """Seconds of silence after which a driver asks whether Redis is still there."""
 
@@ -212,11 +215,13 @@ class Notices:
         self._stored: dict[str, list[str]] = {}
         self._fences: dict[str, threading.Event] = {}
         self._ending = threading.Event()
+        self._tried = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="fanfold-notices", daemon=True)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Begin to listen; returns when words are heard, or cannot be for now."""
         self._thread.start()
+        self._tried.wait(GREETING)
 
     def watch(self, job_id: str) -> None:
         """Keep notices of a job, for `take`."""
@@ -278,6 +283,7 @@ class Notices:
     def _connected(self, healthy: bool) -> None:
         self.healthy = healthy
         self.turn += 1
+        self._tried.set()
         self._wake()
 
     def _hear(self, hearing: PubSub) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from core import notify, serialization
 from core.compute.base import ComputeBackend
 from core.config import ExecutorConfig, parse_size
-from core.errors import ConfigError
+from core.errors import ConfigError, SerializationError
 from core.futures import Future
 from core.monitor import Monitor
 from core.run import Run
@@ -99,11 +99,17 @@ class Queue:
         ------
         RuntimeError
             No task runs in this process.
+        SerializationError
+            The value cannot be pickled.
         """
         task = running_task()
         if task is None:
             raise RuntimeError("a queue takes values only from a running task, in the process that runs it")
-        data = serialization.dumps(value)
+        try:
+            data = serialization.dumps(value)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise SerializationError(f"a value for a queue cannot be pickled: {reason}") from error
         with _gate:  # numbers go out in order, whatever threads a task has
             process = os.getpid()
             number = _numbers[self._ident, process] = _numbers.get((self._ident, process), 0) + 1
