@@ -145,8 +145,8 @@ def test_the_demonstration_faces_have_the_same_bytes_in_a_container_and_here(con
     (tmp_path / "there").mkdir()
     (tmp_path / "there").chmod(0o777)
 
-    mount = f"--volume={tmp_path / 'there'}:/work"
-    there = containers.podman("run", *CONFINED, mount, "--entrypoint=python", image, *command, "/work/faces")
+    mount = f"--volume={tmp_path / 'there'}:/job"
+    there = containers.podman("run", *CONFINED, mount, "--entrypoint=python", image, *command, "/job/faces")
     here = subprocess.run(
         [sys.executable, *command, str(tmp_path / "faces")],
         capture_output=True,
