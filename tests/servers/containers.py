@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,13 @@ class Containers:
         return subprocess.run(["podman", *arguments], capture_output=True, text=True, **options)
 
 
-@pytest.fixture(scope="session")
-def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
-    """Return a container engine that works, with a base image, and builds that reach the package index of this host."""
+@contextmanager
+def container_engine(folder: Path) -> Iterator[Containers]:
+    """Set up a container engine that works, with a base image, and builds that reach the package index of this host."""
     if shutil.which("podman") is None or shutil.which("runc") is None or os.geteuid() != 0:
         pytest.skip(f"needs root, and podman with runc: {CONTAINER_TOOLS}")
     kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fanfold-tests"
     kept.mkdir(parents=True, exist_ok=True)
-    folder = tmp_path_factory.mktemp("containers")
     mounts = _package_index(folder)
     (folder / "containers.conf").write_text(
         '[engine]\nruntime = "runc"\n[containers]\n'
@@ -85,6 +85,13 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
         engine.podman(
             *("image", "prune", "--all", "--force", "--filter", "label=fanfold.runtime", "--filter", "until=2h")
         )
+
+
+@pytest.fixture(scope="session")
+def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+    """Return podman with images of its own."""
+    with container_engine(tmp_path_factory.mktemp("containers")) as engine:
+        yield engine
 
 
 def _package_index(folder: Path) -> list[str]:

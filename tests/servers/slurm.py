@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -173,9 +174,9 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-@pytest.fixture(scope="session")
-def slurm() -> Iterator[Slurm]:
-    """Return a running Slurm; the environment leads its commands to it."""
+@contextmanager
+def running_slurm() -> Iterator[Slurm]:
+    """Run Slurm; the environment leads its commands to it."""
     missing = [name for name in PROGRAMS if shutil.which(name, path=SEARCHED) is None]
     if missing:
         pytest.skip(f"needs Slurm ({missing[0]}): apt-get install slurm-wlm munge")
@@ -188,6 +189,13 @@ def slurm() -> Iterator[Slurm]:
             yield cluster
         finally:
             cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """Return a running Slurm."""
+    with running_slurm() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
