@@ -85,31 +85,30 @@ class LambdaBackend(RemoteBackend):
                 "such as storage='s3://bucket/prefix'"
             )
         client = open_client(self.target)
-        found = self._ask(client.get_function, FunctionName=self.target.function)
-        limit = found.get("Concurrency", {}).get("ReservedConcurrentExecutions")
-        if limit is None:
-            limit = self._ask(client.get_account_settings).get("AccountLimit", {}).get("UnreservedConcurrentExecutions")
-        elif limit == 0:
-            raise ConfigError(f"{self.target.place} has a reserved concurrency of 0; raise or remove it")
+        found = self._function(client)
         state = found.get("Configuration", {})
         if state.get("State") == "Failed":
             raise ComputeError(f"{self.target.place} does not start: {state.get('StateReason')}; deploy it again")
         if state.get("State") == "Pending":
             wait_active(client, self.target)
-        self.workers = min(self.workers, limit or self.workers)
+        limit = found.get("Concurrency", {}).get("ReservedConcurrentExecutions")
+        if limit == 0:
+            raise ConfigError(f"{self.target.place} has a reserved concurrency of 0; raise or remove it")
+        self.workers = min(self.workers, limit or _unreserved(client) or self.workers)
         longest = float(state.get("Timeout", LONGEST_RUN))
         self.silence = self.silence or longest + EVENT_AGE + MARGIN
         self._client = open_client(self.target, self.workers, longest, attempts=1)
 
-    def _ask(self, request: Any, **arguments: str) -> dict[str, Any]:
+    def _function(self, client: Any) -> dict[str, Any]:
+        """Return what Lambda tells of the function, nothing if the credentials may only invoke it."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer: dict[str, Any] = request(**arguments)
-            return answer
+            found: dict[str, Any] = client.get_function(FunctionName=self.target.function)
+            return found
         except (BotoCoreError, ClientError) as error:
             if is_denied(error):
-                return {}  # whoever may only invoke learns limits by being throttled
+                return {}
             raise fatal(error, self.target) from None
 
     def call(self, payload: bytes, kind: str) -> bytes:
@@ -218,6 +217,16 @@ class EventSlot(Slot):
         with self._turn:
             self._closing = True
             self._turn.notify()
+
+
+def _unreserved(client: Any) -> int | None:
+    """Return how many calls the account may make at the same time; where it does not tell, throttling does."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        return int(client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"])
+    except (BotoCoreError, ClientError, KeyError):
+        return None
 
 
 def _function_error(body: bytes, place: str) -> Exception:

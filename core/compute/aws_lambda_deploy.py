@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from core.compute.aws_lambda_client import LONGEST_RUN, Target, code_of, fatal, open_client, target_of
+from core.compute.aws_lambda_client import LONGEST_RUN, Target, code_of, fatal, open_client, status_of, target_of
 from core.config import Address, parse_duration, parse_size
 from core.errors import ComputeError, ConfigError, FanfoldError
 
@@ -21,6 +21,8 @@ EVENT_AGE = 300
 
 TAG = {"fanfold": "runtime"}
 """Tag of the functions that are made here: no other is ever deleted."""
+
+BAD_REQUEST = 400
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REPOSITORY = re.compile(r"\d{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/\S+")
@@ -218,10 +220,10 @@ def _set_limits(client: Any, target: Target, asked: dict[str, Any]) -> None:
 
 
 def _typed(error: Exception, target: Target, image: str) -> FanfoldError:
-    if code_of(error) == "InvalidParameterValueException":
-        said = fatal(error, target)
+    said = fatal(error, target)
+    if type(said) is ComputeError and status_of(error) == BAD_REQUEST:
         return ComputeError(
             f"{said}; check that {image} is in the function's region and of its architecture, and that the role "
             "trusts lambda.amazonaws.com (a new role takes some seconds)"
         )
-    return fatal(error, target)
+    return said

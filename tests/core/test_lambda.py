@@ -294,6 +294,29 @@ def test_a_service_that_cannot_be_reached_is_named():
         prepare("lambda://f?endpoint=http://127.0.0.1:9&region=us-east-1")
 
 
+def test_no_more_calls_are_made_at_once_than_the_account_allows(short, monkeypatch):
+    monkeypatch.setitem(short.told, "account-settings", {"AccountLimit": {"UnreservedConcurrentExecutions": 10}})
+    backend = LambdaBackend(parse_address(short.address()), ExecutorConfig(workers=500))
+
+    backend.prepare()
+
+    assert backend.workers == 10
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "words"),
+    [
+        ({"Concurrency": {"ReservedConcurrentExecutions": 0}}, ConfigError, "reserved concurrency of 0; raise or"),
+        ({"Configuration": {"State": "Failed", "StateReason": "no image"}}, ComputeError, "does not start: no image"),
+    ],
+)
+def test_a_function_that_may_not_or_cannot_run_is_found_before_anything_is_sent(short, monkeypatch, told, kind, words):
+    monkeypatch.setitem(short.told, "functions/fanfold", told)
+
+    with pytest.raises(kind, match=words):
+        prepare(short.address())
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [

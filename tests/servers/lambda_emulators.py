@@ -118,6 +118,8 @@ class EmulatedLambda:
         The kind of every invocation so far.
     refusals : queue
         Answers to give to the next requests, instead of serving them: (status, error type, headers, body).
+    told : dict
+        Answers to questions about function and account, by the end of their path; others are refused.
     events_lost : int
         Events to accept and then lose.
     """
@@ -129,6 +131,7 @@ class EmulatedLambda:
         self.calls: list[str] = []
         self.refusals: queue.SimpleQueue[tuple[int, str, dict[str, str], bytes]] = queue.SimpleQueue()
         self.events_lost = 0
+        self.told: dict[str, dict[str, object]] = {}
         self.ended = False
         self.idle: queue.SimpleQueue[Emulator] = queue.SimpleQueue()
         self.emulators = [Emulator(program, handler, timeout, folder) for _ in range(count)]
@@ -204,7 +207,10 @@ def _handler_of(service: EmulatedLambda) -> type[BaseHTTPRequestHandler]:
             self.reply(status, json.dumps({"Message": kind, **fields}).encode(), x_amzn_errortype=kind)
 
         def do_GET(self) -> None:
-            self.refuse(403, "AccessDeniedException")
+            told = next((told for end, told in service.told.items() if self.path.rstrip("/").endswith(end)), None)
+            if told is None:
+                return self.refuse(403, "AccessDeniedException")
+            return self.reply(200, json.dumps(told).encode())
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
