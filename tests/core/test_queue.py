@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_a_value_is_there_before_its_task_has_ended(executor, tmp_path):
     def ask(progress):
         progress.put("question")
         while not os.path.exists(gate):
-            pass
+            time.sleep(0.005)
         return "answered"
 
     if executor.workers == 1:
@@ -205,7 +206,7 @@ def test_waiting_too_long_is_an_error_that_can_be_tried_again(tmp_path):
 
     def late(progress):
         while not os.path.exists(gate):
-            pass
+            time.sleep(0.005)
         progress.put(1)
 
     with FunctionExecutor("process", workers=1) as executor:
@@ -302,7 +303,7 @@ def test_a_redis_that_dies_costs_values_that_are_counted_and_no_result(redis_ser
     def chatter(progress):
         progress.put("first")
         while not os.path.exists(gate):
-            pass
+            time.sleep(0.005)
         progress.put("lost")
         while not os.path.exists(stop):
             progress.put("more")
