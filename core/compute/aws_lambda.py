@@ -154,11 +154,12 @@ class CallSlot(Slot):
 
     def exchange(self, message: bytes, invocation: Invocation) -> bytes:
         """Send a request and return the reply."""
-        answers: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
-        self._answers = answers
+        answers = self._answers
         payload = json.dumps({"body": base64.b64encode(message).decode()}).encode()
         threading.Thread(target=self._ask, args=(payload, answers), daemon=True).start()
         answer = answers.get()
+        # An interruption from now on ends the next exchange, whose batch is then sent again: none is overheard.
+        self._answers = queue.SimpleQueue()
         if answer is None:
             raise WorkerEnded("nobody waits for it any more; the function runs on until its time limit", "killed")
         if isinstance(answer, Exception):

@@ -48,11 +48,11 @@ def deploy(address: Address, image: str, options: dict[str, str]) -> str:
     ComputeError
         Lambda does not make the function.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     target = _plain(address)
     asked = _settings(address, image, options)
     client = open_client(target)
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         found = _find(client, target)
         if found is None:
@@ -71,10 +71,10 @@ def delete(address: Address, name: str) -> str:
     ConfigError
         It was not made by ``fanfold runtime deploy``.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     target = _plain(address)
     client = open_client(target)
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         found = _find(client, target)
         if found is None:

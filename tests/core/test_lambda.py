@@ -3,14 +3,15 @@
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
 
 from core import ConfigError, FunctionExecutor, InputError, TaskError, open_storage
-from core.compute.aws_lambda import LambdaBackend
+from core.compute.aws_lambda import LambdaBackend, delete
 from core.config import ExecutorConfig, parse_address
-from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, TaskTimeout, WorkerDied
+from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, MissingExtra, TaskTimeout, WorkerDied
 from tests.servers.lambda_emulators import EmulatedLambda
 
 LIMIT = 4
@@ -348,6 +349,17 @@ def test_without_region_profile_or_credentials_the_remedy_is_named(monkeypatch):
         monkeypatch.delenv(name)
     with pytest.raises(ComputeDenied, match=r"no credentials.*AWS_PROFILE"):
         prepare("lambda://f?region=eu-west-1&endpoint=http://127.0.0.1:9")
+
+
+def test_a_missing_package_is_named_with_the_command_that_adds_it(monkeypatch):
+    for name in ("boto3", "botocore", "botocore.exceptions", "botocore.config"):
+        monkeypatch.setitem(sys.modules, name, None)
+    address = "lambda://f?region=eu-west-1"
+
+    with pytest.raises(MissingExtra, match=r"pip install 'fanfold\[lambda\]'"):
+        prepare(address)
+    with pytest.raises(MissingExtra, match=r"pip install 'fanfold\[lambda\]'"):
+        delete(parse_address(address), "base")
 
 
 def test_events_without_storage_are_refused_at_once():
