@@ -191,6 +191,7 @@ class EmulatedLambda:
 def _handler_of(service: EmulatedLambda) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or the body of an answer waits 40 ms for the receipt of its head
 
         def log_message(self, *arguments: object) -> None:
             return None
