@@ -94,15 +94,19 @@ class Commit:
 
 def versions() -> dict[str, str]:
     """Return the versions that decide whether two processes can exchange pickles."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"python": python, "fanfold": __version__, **{name: _version(name) for name in ("cloudpickle", "numpy")}}
+
+
+@functools.cache
+def _version(name: str) -> str:
+    """Return the version of a package; kept, since to read it costs more than to run a small batch."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "fanfold": __version__}
-    for name in ("cloudpickle", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def check_versions(theirs: dict[str, str]) -> None:
