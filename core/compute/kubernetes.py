@@ -95,17 +95,19 @@ class KubernetesBackend(FleetBackend):
         client: Any = kubernetes.client
         config: Any = kubernetes.config
         settings = client.Configuration()
+        # The package itself reads the variable once, when it is imported.
+        file = os.environ.get("KUBECONFIG") or "~/.kube/config"
         try:
             try:
-                contexts, current = config.list_kube_config_contexts()
+                contexts, current = config.list_kube_config_contexts(file)
             except config.ConfigException:
                 if self._context or not os.path.exists(_NAMESPACE):
                     raise
                 config.load_incluster_config(client_configuration=settings)
-                with open(_NAMESPACE, encoding="ascii") as file:
-                    self._namespace = self._namespace or file.read().strip()
+                with open(_NAMESPACE, encoding="ascii") as mounted:
+                    self._namespace = self._namespace or mounted.read().strip()
             else:
-                config.load_kube_config(context=self._context or None, client_configuration=settings)
+                config.load_kube_config(file, context=self._context or None, client_configuration=settings)
                 chosen = next((row for row in contexts if row["name"] == self._context), current)
                 self._namespace = self._namespace or chosen["context"].get("namespace", "default")
         except config.ConfigException as error:

@@ -220,7 +220,7 @@ def kubernetes_image(kubernetes_node: Node, containers: Containers) -> str:
     assert done.returncode == 0, done.stderr
     kubernetes_node.load(archive)
     archive.unlink()
-    return image
+    return f"localhost/{image}"
 
 
 @pytest.fixture(scope="session")
