@@ -17,6 +17,9 @@ from core.run import Batch, Options, Run
 TARGET = 0.1
 """Seconds of measured work in a batch: long against the cost of sending it, short against the wait for its results."""
 
+AMORTISED = 10
+"""A batch should take this many times what sending it costs, where that is more than `TARGET`."""
+
 GROWTH = 8
 """A batch is at most this many times the largest that was measured: the first tasks may be untypically quick."""
 
@@ -69,6 +72,7 @@ class DirectRun(Run):
         self.wake = wake
         self._redo: deque[_Unit] = deque()
         self._mean: float | None = None
+        self._cost = math.inf
         self._largest = 1
         self._bytes = 0.0
         self._position = 0
@@ -102,18 +106,26 @@ class DirectRun(Run):
         """Whether batches are small for want of measurements: then few are sent ahead."""
         if self.options.batch_size is not None:
             return False
-        return self._mean is None or self._largest * GROWTH * self._mean < TARGET
+        return self._mean is None or self._largest * GROWTH * self._mean < self._target
+
+    @property
+    def _target(self) -> float:
+        """Seconds of work that a batch should have."""
+        return TARGET if self._cost == math.inf else max(TARGET, AMORTISED * self._cost)
 
     def _size(self, workers: int) -> int:
         if self.options.batch_size is not None:
             return self.options.batch_size
         if self._mean is None:
             return 1
-        size = min(TARGET / max(self._mean, 1e-7), self._largest * GROWTH)
+        mean = max(self._mean, 1e-7)
+        size = min(self._target / mean, self._largest * GROWTH)
         if self._bytes:
             size = min(size, BATCH_BYTES / self._bytes)
         if self._feed is None and not self._redo:
-            size = min(size, math.ceil((len(self._items) - self._position) / (2 * workers)))
+            share = math.ceil((len(self._items) - self._position) / (2 * workers))
+            worthwhile = 0.0 if self._cost == math.inf else self._cost / mean
+            size = min(size, max(share, worthwhile))
         return max(1, int(size))
 
     def _take(self, workers: int) -> _Unit | None:
@@ -188,6 +200,8 @@ class DirectRun(Run):
         mean = sum(outcome.durations) / count
         self._mean = mean if self._mean is None else (self._mean + mean) / 2
         self._largest = max(self._largest, count)
+        if outcome.overhead > 0:
+            self._cost = min(self._cost, outcome.overhead)
         sent, received = batch.invocation.packed.nbytes, outcome.values.nbytes
         outcome.bytes_in += sent
         outcome.bytes_out += received

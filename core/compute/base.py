@@ -78,7 +78,8 @@ class Outcome:
     """What a worker says of a batch it has run.
 
     `values` holds a value for each task, None where `failures` has an entry; `durations` are seconds per task;
-    `attempts` and `logs` hold the tasks that needed more than one or wrote something.
+    `attempts` and `logs` hold the tasks that needed more than one or wrote something; `overhead` is how many seconds
+    passed between sending and answer beyond those of the tasks, 0 where that is not measured.
     """
 
     values: Packed
@@ -92,6 +93,7 @@ class Outcome:
     requests: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    overhead: float = 0.0
 
 
 @dataclass(slots=True)

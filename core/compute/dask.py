@@ -32,6 +32,7 @@ class DaskBackend(RemoteBackend):
     """
 
     name = "dask"
+    slots_each = 4
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         if address.options or not address.where:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from core import messages
@@ -25,8 +25,11 @@ from core.errors import ComputeUnavailable
 SOONEST, LATEST = 0.1, 5.0
 """Seconds between two looks at the units, growing while nothing ends."""
 
-WAVES = 8
-"""Batches accepted for each unit that may run: units get lists, and the last ones even out."""
+WAVES, MOST_WAVES = 8, 128
+"""Batches accepted for each unit that may run, at first and at most: units get lists, and the last ones even out."""
+
+WORTHWHILE = 30.0
+"""Seconds that a unit should run, long against what a platform takes to start it; shorter ones make longer lists."""
 
 PATIENCE = 300.0
 """Seconds for which the platform may fail to answer before it counts as unavailable."""
@@ -51,8 +54,9 @@ class UnitEnd:
 class Unit:
     """Batches that are started together; `ident` is the platform's name for what runs them.
 
-    `running` has the batches that it has begun and not answered for, None where nobody can tell; a unit that is
-    `ending` is not wanted any more, and the platform `told` so.
+    `running` has the batches that it has begun and not answered for, None where nobody can tell, and `found` those
+    whose results are known; `launched` is a monotonic time. A unit that is `ending` is not wanted any more, and the
+    platform `told` so.
     """
 
     number: int
@@ -60,6 +64,8 @@ class Unit:
     ident: str = ""
     began: bool = False
     running: frozenset[int] | None = None
+    found: set[int] = field(default_factory=set)
+    launched: float = 0.0
     ending: bool = False
     told: bool = False
 
@@ -144,6 +150,7 @@ class FleetBackend(ABC):
         self._units: dict[int, Unit] = {}
         self._replies: list[Reply] = []
         self._numbers = 0
+        self._waves = WAVES
         self._delay, self._next_look, self._next_launch, self._heard = SOONEST, 0.0, 0.0, 0.0
         self._bell_read, self._bell_write = socket.socketpair()
         for end in (self._bell_read, self._bell_write):
@@ -197,7 +204,7 @@ class FleetBackend(ABC):
     def room(self) -> int:
         """Return how many further batches are accepted."""
         held = sum(len(unit.batches) for unit in self._units.values())
-        return WAVES * self.workers - held - len(self._queued)
+        return self._waves * self.workers - held - len(self._queued)
 
     def invoke(self, invocation: Invocation) -> None:
         """Queue a batch for the next launch."""
@@ -245,6 +252,8 @@ class FleetBackend(ABC):
             self._next_launch = now + self._delay
             return
         self._numbers += count
+        for unit in units:
+            unit.launched = now
         for _ in dealt:
             self._queued.popleft()
         started = {unit.number: unit for unit in units if unit.ident}
@@ -273,6 +282,8 @@ class FleetBackend(ABC):
         self._delay = SOONEST if ends else min(1.5 * self._delay, LATEST)
         self._next_look = now + self._delay
         ended = [self._units.pop(number) for number in ends if number in self._units]
+        if any(ends[unit.number].reason is None and now - unit.launched < WORTHWHILE for unit in ended):
+            self._waves = min(2 * self._waves, MOST_WAVES)
         for unit in ended:
             end = ends[unit.number]
             reason: LossReason = "killed" if unit.ending else end.reason or "died"
@@ -309,6 +320,11 @@ class FleetBackend(ABC):
             if invocation.batch_id == batch_id:
                 self._queued.remove(invocation)
                 return True
+        unit = self._holder(batch_id)
+        if unit is not None:
+            unit.found.add(batch_id)
+            if len(unit.found) == len(unit.batches):  # it is about to end, and others wait for its place
+                self._delay, self._next_look = SOONEST, min(self._next_look, time.monotonic() + SOONEST)
         return False
 
     def kill(self, batch_id: int) -> None:

@@ -23,8 +23,6 @@ from core.worker import describe
 
 T = TypeVar("T")
 
-DEPTH = 2
-"""Batches a slot holds: one under way and one that waits, so that it never idles for the driver."""
 
 ALWAYS_SENT = 32 << 10
 """Functions up to this many bytes travel with every request: cheaper than asking whether an instance has them."""
@@ -100,6 +98,8 @@ class RemoteBackend(ABC):
     ----------
     largest : int or None
         Bytes a request or reply may have; larger ones go through the executor's storage.
+    slots_each : int
+        Slots for each worker: more than one where the platform queues batches and is slow to hand them on.
     """
 
     name = "remote"
@@ -111,6 +111,7 @@ class RemoteBackend(ABC):
     streams = False
     enforces: frozenset[str] = frozenset({"timeout", "memory"})
     largest: int | None = None
+    slots_each = 1
 
     def __init__(self, address: Address, config: ExecutorConfig, workers: int) -> None:
         self.address, self.config = address, config
@@ -144,7 +145,7 @@ class RemoteBackend(ABC):
         """Start the slots' threads; each makes its slot ready at once."""
         self._versions = versions()
         self.prepare()
-        for index in range(self.workers):
+        for index in range(self.slots_each * self.workers):
             thread = threading.Thread(
                 target=self._serve, args=(index,), name=f"fanfold-{self.name}-{index}", daemon=True
             )
@@ -152,9 +153,9 @@ class RemoteBackend(ABC):
             thread.start()
 
     def room(self) -> int:
-        """Return how many batches the slots could hold beyond those they have."""
+        """Return how many batches to send: one waits for each worker, so that no slot idles for the driver."""
         with self._changed:
-            return DEPTH * self.workers - len(self._waiting) - len(self._running)
+            return (self.slots_each + 1) * self.workers - len(self._waiting) - len(self._running)
 
     def invoke(self, invocation: Invocation) -> None:
         """Queue a batch for the next slot that is free."""
@@ -278,6 +279,7 @@ class RemoteBackend(ABC):
         try:
             while True:
                 message = self._message(invocation, has_call, spilled)
+                sent_at = time.monotonic()
                 answer = self._persist(lambda message=message: slot.exchange(message, invocation), ident)  # type: ignore[misc]
                 if answer is None:
                     return BatchLost(ident, self.name, "killed", "it was cancelled", None, False)
@@ -291,6 +293,8 @@ class RemoteBackend(ABC):
                 sent.add(call_hash)
                 if isinstance(reply, TooLarge):
                     return self._oversized(invocation, f"its results are {reply.size / 1e6:.1f} MB")
+                if isinstance(reply, BatchDone) and reply.outcome is not None:
+                    reply.outcome.overhead = time.monotonic() - sent_at - sum(reply.outcome.durations)
                 if isinstance(reply, BatchDone | BatchLost):
                     return reply
                 raise IntegrityError("a worker asks again for a function that it was sent")
