@@ -32,7 +32,7 @@ class DaskBackend(RemoteBackend):
     """
 
     name = "dask"
-    slots_each = 4
+    slots_each = 8
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         if address.options or not address.where:
