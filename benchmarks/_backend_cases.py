@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _workloads as workloads
 from benchmarks._contenders import WORKERS, Contender, Dask, Fanfold, Lithops, Ray, check
 from benchmarks._measure import adopt_orphans, repeated, tree_cpu
 
@@ -136,23 +135,27 @@ def place_of(site: str) -> Iterator[Place]:
 
 def measured(case: Case, place: Place) -> dict[str, Any]:
     """Measure the first result from nothing, then tasks that do nothing, one a batch and in batches."""
+
+    def noop(item: int) -> int:  # within a function, so that it travels by value to workers without this module
+        return item
+
     __import__(case.needs)
     contender = case.contender(place)
     cpu, started = tree_cpu(), time.perf_counter()
     contender.open()
-    check(contender.map(workloads.noop, [7], 1) == [7])
+    check(contender.map(noop, [7], 1) == [7])
     answer: dict[str, Any] = {"cold": {"wall": time.perf_counter() - started, "cpu": tree_cpu() - cpu}}
-    contender.map(workloads.noop, range(4 * WORKERS), 1)
+    contender.map(noop, range(4 * WORKERS), 1)
     for name, batch in (("single", 1), ("auto", None)):
         if batch is not None or contender.batches:
-            answer[name] = per_task(contender, batch)
+            answer[name] = per_task(contender, noop, batch)
     contender.close()
     return answer
 
 
-def per_task(contender: Contender, batch: int | None) -> dict[str, float]:
+def per_task(contender: Contender, noop: Callable[[int], int], batch: int | None) -> dict[str, float]:
     def work(count: int) -> None:
-        check(contender.map(workloads.noop, range(count), batch) == list(range(count)))
+        check(contender.map(noop, range(count), batch) == list(range(count)))
 
     tasks = contender.most
     if batch is not None:

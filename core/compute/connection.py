@@ -107,7 +107,9 @@ class Connection:
                 "name the file of its authority with ?ca="
             ) from None
         except OSError as error:
-            raise NotStarted(f"{self.where} cannot be reached: {_words(error)}") from None
+            raise NotStarted(
+                f"{self.where} cannot be reached: {_words(error)}; is it up, and the address right?"
+            ) from None
         made.sock.settimeout(self._wait)
         made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._http = made

@@ -34,7 +34,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.05, 5.0
 """Seconds before a throttled or failed request is made again, doubled each time."""
 
 PATIENCE = 120.0
-"""Seconds for which no request of a slot may get through before the platform counts as unavailable."""
+"""Seconds for which no request may get through before the platform counts as unavailable."""
 
 
 class Throttled(Exception):
@@ -96,6 +96,8 @@ class RemoteBackend(ABC):
 
     Attributes
     ----------
+    patience : float
+        Seconds for which no request may get through before the platform counts as unavailable.
     largest : int or None
         Bytes a request or reply may have; larger ones go through the executor's storage.
     slots_each : int
@@ -116,6 +118,7 @@ class RemoteBackend(ABC):
     def __init__(self, address: Address, config: ExecutorConfig, workers: int) -> None:
         self.address, self.config = address, config
         self.workers = workers
+        self.patience = PATIENCE
         self._waiting: deque[Invocation] = deque()
         self._running: dict[int, Slot] = {}
         self._killed: set[int] = set()
@@ -361,7 +364,7 @@ class RemoteBackend(ABC):
                 except (Throttled, NotStarted) as error:
                     self._struggling.add(me)
                     others = len(self._struggling) < len(self._running)
-                    if not others and time.monotonic() - max(began, self._heard) > PATIENCE:
+                    if not others and time.monotonic() - max(began, self._heard) > self.patience:
                         raise ComputeUnavailable(f"{self.name} runs nothing: {error}") from error
                     least = error.wait if isinstance(error, Throttled) else 0.0
                 with self._changed:

@@ -256,7 +256,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_round_trip(monkeypatch: pytest.MonkeyPatch, bare: Path) -> Path:
-    monkeypatch.setattr(doctor, "_try_compute", lambda config: "answered")
+    monkeypatch.setattr(doctor, "_try_compute", lambda *_: "answered")
     return bare
 
 
@@ -267,7 +267,7 @@ class TestDoctor:
         report = json.loads(capsys.readouterr().out)
         assert (status, report["ok"]) == (0, True)
         assert [check["name"] for check in report["checks"]] == ["compute serial"]
-        assert f"Python {sys.version.split()[0]} answered" in report["checks"][0]["detail"]
+        assert f"Python {sys.version.split()[0]} on " in report["checks"][0]["detail"]
 
     def test_every_section_is_readable(self, no_round_trip: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(["doctor"])
@@ -275,7 +275,7 @@ class TestDoctor:
         text = capsys.readouterr().out
         for title in ("Software", "Backends and storages", "Configuration", "Tried just now"):
             assert f"{title}" in text
-        assert "  compute  process, serial\n" in text
+        assert re.search(r"^  compute  container, .*process, serial", text, re.MULTILINE)
         assert re.search(r"^  storage  .*file, .*memory", text, re.MULTILINE)
 
     def test_settings_say_where_they_came_from(
