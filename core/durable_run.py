@@ -84,7 +84,7 @@ class DurableRun(Run):
         self._trusts = True
         if self._notices is not None:
             self._notices.watch(self.job_id)
-        self._collected: set[tuple[int, int | None]] = set()
+        self._collected: dict[tuple[int, int | None], int] = {}  # the attempt that was committed
         self._apart: dict[int, int] = {}
         self._words: set[str] = set()
         self._lost: list[BatchLost] = []
@@ -195,7 +195,7 @@ class DurableRun(Run):
                 self._take_apart(batch)
                 self._todo.extend(_Part(batch, i, 0, self.options.memory) for i in self._items(batch))
             return
-        self._collected.add((batch, item))
+        self._collected[batch, item] = made.attempt
         assert made.fetched is not None
         made.outcome.values = made.fetched
         self.settle(self.record.task_ids(batch, item), made.worker, made.attempt, made.outcome)
@@ -302,13 +302,15 @@ class DurableRun(Run):
 
     def _news(self) -> list[Reply]:
         """Return what was found out about batches under way."""
-        ended = []
+        ended: list[tuple[bool, int]] = []
         for batch in self.inflight.values():
             part = batch.invocation.durable
             if part is not None and (part.batch, part.item) in self._collected:
-                ended.append(BatchDone(batch.batch_id, "", None))
+                attempt = self._collected[part.batch, part.item]
+                ended.append((attempt != batch.invocation.attempt, batch.batch_id))
         lost, self._lost = self._lost, []
-        return [*ended, *lost]
+        # Of two copies the one that committed comes first: it has ended, the other may still keep a worker.
+        return [*(BatchDone(ident, "", None) for _, ident in sorted(ended)), *lost]
 
     def _hears(self) -> bool:
         """Whether notices make looking at the storage needless, as far as is known."""

@@ -22,6 +22,9 @@ PROCESSES = 512
 KILLED, ENGINE_FAILED, NOT_EXECUTABLE, NOT_FOUND = 137, 125, 126, 127
 """Exit statuses of ``podman run`` (podman-run(1), "Exit Status")."""
 
+STARTS = 3
+"""Starts that fail one after the other before the image is to blame, and not the engine's passing trouble."""
+
 _ENDING = 30.0
 """Seconds that the engine has to end a container."""
 
@@ -60,6 +63,7 @@ class ContainerBackend(RemoteBackend):
             raise ConfigError("container needs cpus= as a number, memory= as a size such as 2GiB") from None
         super().__init__(address, config, config.workers or default_workers())
         self._engine: Engine | None = None
+        self._failed_starts = 0
         self._label = f"fanfold-{os.getpid()}-{os.urandom(4).hex()}"
 
     def prepare(self) -> None:
@@ -117,6 +121,7 @@ class ContainerBackend(RemoteBackend):
         return mounts
 
     def _check(self, theirs: dict[str, str]) -> None:
+        self._failed_starts = 0
         try:
             check_versions(theirs)
         except VersionMismatch as error:
@@ -125,7 +130,10 @@ class ContainerBackend(RemoteBackend):
     def _explain(self, status: int, last: str, began: bool) -> Exception:
         """Say how a container ended."""
         said = f": {last.splitlines()[-1]}" if last else ""
-        if status in (NOT_EXECUTABLE, NOT_FOUND) or (status == ENGINE_FAILED and not began):
+        is_refused = status in (NOT_EXECUTABLE, NOT_FOUND) or (status == ENGINE_FAILED and not began)
+        if is_refused:
+            self._failed_starts += 1
+        if is_refused and self._failed_starts >= STARTS:
             return ConfigError(
                 f"image {self.image} does not start{said}; 'fanfold runtime list' shows the runtimes of this machine"
             )
