@@ -71,7 +71,7 @@ def decode(message: Buffer) -> tuple[dict[str, Any], list[memoryview]]:
         for size in head["segments"]:
             segments.append(view[offset : offset + size])
             offset += size
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+    except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"a message of {view.nbytes} bytes cannot be read: {error}") from None
     if offset != view.nbytes:
         raise IntegrityError(f"a message of {view.nbytes} bytes should have {offset}")

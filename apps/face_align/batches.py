@@ -34,8 +34,6 @@ AHEAD = 8
 READERS = 4
 COMMIT_SECONDS = 2.0
 """Work that a killed process loses at most, about."""
-MAX_BYTES = 256_000_000
-"""Bytes of a file beyond which it is not even read."""
 COMMITS = ".face-align/"
 """Where batches are committed, below the destination."""
 
@@ -162,8 +160,6 @@ def _read_ahead(items: Sequence[Item], pool: ThreadPoolExecutor) -> Iterator[tup
 
 
 def _read(item: Item) -> bytes:
-    if item.size > MAX_BYTES:
-        raise BadImage("too_large", f"{item.size:,} bytes are more than {MAX_BYTES:,}")
     return read(item, storage_at(item.root))
 
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from apps.face_align.images import EXTENSIONS
+from apps.face_align.images import EXTENSIONS, BadImage
 from core import FanfoldError, InputError, open_storage
 
 ARCHIVES = (".zip", ".tar")
@@ -27,6 +27,8 @@ _ZIP_HEADER = struct.Struct("<4s5H3I2H")
 """A local file header; its last fields are the lengths of name and extra field. Source: PKWARE APPNOTE 6.3, 4.3.7."""
 _ZIP_EXTRA = 1 << 10
 """Bytes by which a member's local extra field may be longer than that in the archive's directory."""
+MAX_BYTES = 256_000_000
+"""Bytes of a file, unpacked, beyond which it is not read."""
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
@@ -217,6 +219,8 @@ def read(item: Item, storage: Any) -> bytes:
 
     Raises
     ------
+    BadImage
+        It has more than ``MAX_BYTES``, unpacked.
     InputError
         Its archive is damaged, encrypted, or packed in a way that cannot be read.
     FanfoldError, OSError
@@ -224,6 +228,8 @@ def read(item: Item, storage: Any) -> bytes:
     """
     if item.fault:
         raise InputError(item.fault)
+    if item.size > MAX_BYTES:
+        raise BadImage("too_large", f"{item.size:,} bytes are more than {MAX_BYTES:,}")
     if item.start < 0:
         return bytes(storage.get(item.key))
     if item.packing == "stored":
@@ -236,12 +242,23 @@ def read(item: Item, storage: Any) -> bytes:
     begin = _ZIP_HEADER.size + name_length + extra_length
     content = data[begin : begin + item.size]
     try:
-        content = zlib.decompress(content, -zlib.MAX_WBITS) if item.packing == "zip-deflated" else content
+        content = _inflated(content) if item.packing == "zip-deflated" else content
     except zlib.error as error:
         raise InputError(f"damaged in its archive: {error}") from None
     if zlib.crc32(content) != item.checksum:
         raise InputError("damaged in its archive: the checksum differs")
     return bytes(content)
+
+
+def _inflated(content: bytes) -> bytes:
+    """Return what was deflated; bytes that would unpack to more than an image may have are left alone."""
+    unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+    found = unpacking.decompress(content, MAX_BYTES)
+    if unpacking.unconsumed_tail:
+        raise BadImage("too_large", f"{len(content):,} bytes in its archive unpack to more than {MAX_BYTES:,}")
+    if not unpacking.eof:
+        raise zlib.error("it breaks off")
+    return found
 
 
 class _Ranges(io.RawIOBase):

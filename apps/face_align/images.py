@@ -92,7 +92,7 @@ def decode(content: bytes, max_side: int | None = None) -> Image:
 
 
 def _size(content: bytes) -> tuple[int, int]:
-    """Return width and height from the header alone, so that a small file cannot fill the memory; 0 if unknown."""
+    """Return width and height from the header alone, so that a small file cannot fill the memory."""
     from PIL import Image as Pillow
     from PIL import UnidentifiedImageError
 
@@ -104,7 +104,8 @@ def _size(content: bytes) -> tuple[int, int]:
     except Pillow.DecompressionBombError as error:
         raise BadImage("too_large", str(error)) from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        return 0, 0
+        # OpenCV knows formats that nobody asked for, and would unpack gigabytes from a small file of some of them.
+        raise BadImage("decode_error", "not an image of a known format, or damaged or cut off") from None
 
 
 def encode(image: Image, extension: str, quality: int) -> bytes:

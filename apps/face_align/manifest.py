@@ -97,9 +97,12 @@ def to_json(rows: Sequence[Row]) -> bytes:
 
 
 def from_json(content: bytes) -> list[Row]:
-    """Read what ``to_json`` wrote."""
-    rows = [Row(*values) for values in json.loads(content)]
-    return [replace(row, points=tuple(row.points), matrix=tuple(row.matrix)) for row in rows]  # JSON has no tuples
+    """Read what ``to_json`` wrote; anything else, such as an image that lies where commits are, has no rows."""
+    try:
+        rows = [Row(*values) for values in json.loads(content)]
+        return [replace(row, points=tuple(row.points), matrix=tuple(row.matrix)) for row in rows]  # JSON has no tuples
+    except (ValueError, TypeError, RecursionError):
+        return []
 
 
 def to_parquet(rows: Sequence[Row]) -> bytes | None:
