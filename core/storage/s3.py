@@ -188,7 +188,7 @@ class S3Storage(Bucket):
         def send() -> dict[str, Any]:
             if not isinstance(body, bytes):
                 body.seek(0)
-            answer: dict[str, Any] = self.client.put_object(**options)
+            answer: dict[str, Any] = self.direct.put_object(**options)
             return answer
 
         return ObjectInfo(key, size, tag_of(self.write(key, nonce, bool(nonce), send)))

@@ -27,17 +27,11 @@ from urllib.parse import urlsplit
 
 from core.errors import ConfigError, FanfoldError, MissingExtra
 from core.storage.s3_auth import TokenSource, api_key
+from core.storage.s3_direct import AT_ONCE, CONNECT_TIMEOUT, CONNECTIONS, READ_TIMEOUT, Direct
 from core.storage.s3_errors import Damaged, is_passing, status_of, typed
 
 THREADS = 8
 """Transfers at the same time in one process, for objects of many parts."""
-
-CONNECTIONS = 32
-
-AT_ONCE = 1 << 18
-"""Bytes of a body sent without asking whether it is wanted; servers read as much before they refuse a request."""
-
-CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
 
 BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
 """Seconds of the longest first delay between attempts, doubled for each further one; the delay is drawn below it."""
@@ -154,6 +148,8 @@ class Connection:
     Attributes
     ----------
     client : boto3's S3 client
+    direct : Direct
+        The same for reads and short writes, with less work.
     sorts_by_directory : bool
         Whether the server that answered last lists directory by directory; see `s3_listing`.
 
@@ -170,7 +166,7 @@ class Connection:
         self._answered = False
         self.sorts_by_directory = False
         self._tokens = TokenSource() if service.scheme == "cos" and not service.anonymous and api_key() else None
-        self.client = self._make_client()
+        self.client, self.direct = self._make_client()
 
     def attempt(self, place: str, key: str, count: Callable[[], None], request: Callable[[], T]) -> T:
         """Return what a request returns, repeated with growing, random delays while its failures are passing ones.
@@ -221,7 +217,7 @@ class Connection:
         """Where the service is."""
         return str(self.client.meta.endpoint_url)
 
-    def _make_client(self) -> Any:
+    def _make_client(self) -> tuple[Any, Direct]:
         try:
             import boto3
             from botocore import UNSIGNED
@@ -263,7 +259,7 @@ class Connection:
         if self._tokens is not None:
             # As late as this, so that no log of requests has seen the token.
             client.meta.events.register("before-send.s3", self._add_token)
-        return client
+        return client, Direct(session, client, self._tokens)
 
     def _note_server(self, parsed: dict[str, Any], **_: Any) -> None:
         headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
