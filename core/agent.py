@@ -76,7 +76,7 @@ class Agent:
                 head, segments = messages.decode(_fetch(spill))
             check_versions(head["versions"])
             invocation, reply_to = messages.read_request(head, segments)
-        except (FanfoldError, KeyError, ValueError, TypeError) as error:
+        except (FanfoldError, LookupError, ValueError, TypeError, AttributeError) as error:
             return messages.reply(messages.refusal(0, describe(error)))
         if not self._supply(invocation, bool(head["has_call"])):
             return messages.reply(NeedsCall(invocation.call_hash))
