@@ -139,12 +139,11 @@ def test_a_pickle_from_whoever_has_no_token_is_never_opened(path: str, worker: H
 
 
 def test_a_body_without_a_length_is_refused_and_the_worker_goes_on(worker: HttpWorker) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", worker.port, timeout=20)
-    connection.request(
-        "POST", "/run", iter([b"x"] * 3), {"Authorization": f"Bearer {TOKEN}"}, encode_chunked=True
-    )  # chunked: it could go on for ever
+    head = f"POST /run HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", worker.port), timeout=20) as endless:
+        endless.sendall(head.encode())
 
-    assert connection.getresponse().status == 411
+        assert endless.recv(100).startswith(b"HTTP/1.1 411 ")
     assert is_healthy(worker)
 
 
