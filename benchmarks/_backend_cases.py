@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,14 +63,16 @@ class DaskBag(DaskTasks):
 
 
 class LithopsContainers(Lithops):
-    """Lithops in one container of this machine: podman, since the ``docker`` it prefers has no engine behind it."""
+    """Lithops in one container of this machine, by podman: a ``docker`` that it finds may have no engine behind it."""
+
+    most = 10
 
     def __init__(self, place: Place) -> None:
         if "lithops" not in place:
             raise RuntimeError("no image with Lithops could be built")
         self.folder = tempfile.TemporaryDirectory()
-        os.symlink("/usr/bin/podman", f"{self.folder.name}/podman")
-        os.symlink(sys.executable, f"{self.folder.name}/python")
+        for name, program in (("podman", shutil.which("podman")), ("python", sys.executable)):
+            os.symlink(str(program), f"{self.folder.name}/{name}")
         os.environ["PATH"] = f"{self.folder.name}:/usr/sbin:/sbin"
         self.settings = {
             "lithops": {"backend": "localhost", "storage": "localhost"},

@@ -25,6 +25,12 @@ from benchmarks._measure import adopt_orphans, isolated, table
 COLUMNS = (("cold", "wall"), ("single", "wall"), ("single", "cpu"), ("auto", "wall"), ("auto", "cpu"))
 HEADS = ("infrastructure", "", "cold", "one a batch", "CPU", "automatic", "CPU")
 LIMIT = 300.0
+ALONE = {
+    "http": "HTTP service: Lithops reaches such services only through the interfaces of Knative and Code Engine",
+    "functions": "Lambda: Lithops 3.8 calls lambda.REGION.amazonaws.com whatever the endpoint, so it reaches no emulator",
+    "slurm": "Slurm: Lithops has no such backend",
+}
+"""Why an infrastructure has no peer."""
 
 Answers = dict[Case, dict[str, Any]]
 
@@ -74,7 +80,7 @@ def report(answers: Answers) -> None:
     cores = len(os.sched_getaffinity(0))
     print(f"Python {platform.python_version()}, {platform.machine()}, {cores} cores, 2 workers.\n")
     own: dict[str, dict[str, Any]] = {}
-    rows, notes = [], []
+    rows, notes = [], [why for site, why in ALONE.items() if any(case.site == site for case in answers)]
     for case, answer in answers.items():
         first = own.setdefault(case.title, answer)
         rows.append([case.title, case.name, *(cell(answer, first, *column) for column in COLUMNS)])
@@ -89,7 +95,9 @@ def cell(answer: dict[str, Any], own: dict[str, Any], column: str, kind: str) ->
     if column not in answer:
         return "missing" if "missing" in answer else "fails" if "error" in answer else "-"
     value = answer[column][kind]
-    text = f"{value:.3g} s" if column == "cold" else f"{1e6 * value:,.0f} us" if value > 1e-5 else f"{1e6 * value:.1f} us"
+    text = (
+        f"{value:.3g} s" if column == "cold" else f"{1e6 * value:,.0f} us" if value > 1e-5 else f"{1e6 * value:.1f} us"
+    )
     if own is not answer and own.get(column, {}).get(kind):
         text += f" ({value / own[column][kind]:.2g}x)"
     return text
