@@ -17,7 +17,7 @@ DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 DRY_RUN = "print invocations, GB-seconds, requests and price; run nothing"
 
-_EXECUTOR_SETTINGS = ("compute", "storage", "workers", "memory", "timeout", "retries")
+_EXECUTOR_SETTINGS = ("compute", "storage", "runtime", "notify", "workers", "memory", "timeout", "retries")
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,8 +47,17 @@ def add_common_flags(parser: argparse.ArgumentParser, *, resumable: bool = True)
     With `resumable` unset, for a command of a few seconds, those of durable jobs and of dry runs are left out.
     """
     where = parser.add_argument_group("where it runs (defaults: FANFOLD_* variables, fanfold.toml, this machine)")
-    where.add_argument("--compute", metavar="ADDRESS", help="backend: process (this machine), serial, ...")
-    where.add_argument("--storage", metavar="ADDRESS", help="storage of durable jobs: file:///folder, ...")
+    where.add_argument(
+        "--compute",
+        metavar="ADDRESS",
+        help="process (this machine), container://IMAGE, https://HOST, lambda://FUNCTION, kubernetes://NAMESPACE, "
+        "slurm://PARTITION, dask://HOST:PORT, ...",
+    )
+    where.add_argument(
+        "--storage", metavar="ADDRESS", help="storage of durable jobs: file:///folder, s3://bucket/prefix"
+    )
+    where.add_argument("--runtime", metavar="IMAGE", help="image of remote workers, where the address names none")
+    where.add_argument("--notify", metavar="ADDRESS", help="redis://HOST:PORT, to hear of results instead of looking")
     where.add_argument("--workers", metavar="N", help="tasks at the same time")
     where.add_argument("--memory", metavar="SIZE", help="memory a task may use, such as 512MB")
     where.add_argument("--timeout", metavar="TIME", help="time a task may take, such as 30s or 5m")

@@ -100,11 +100,13 @@ def test_flags_reach_the_executor() -> None:
     _cli.add_common_flags(parser)
     flags = parser.parse_args(
         ["--compute", "serial", "--memory", "512MB", "--timeout", "5m", "--retries", "0", "--quiet"]
+        + ["--runtime", "fanfold-base:1"]
     )
 
     with _cli.Session("apps.x", []).executor(flags) as executor:
         assert (executor.config.compute, executor.config.memory) == ("serial", 512_000_000)
         assert (executor.config.timeout, executor.config.retries.retries) == (300.0, 0)
+        assert executor.config.runtime == "fanfold-base:1"
 
 
 def test_the_session_knows_the_job_it_started() -> None:
