@@ -28,7 +28,7 @@ HOW = (
     "needs Kubernetes' programs on PATH or in the folder KUBERNETES_BIN, and etcd (apt-get install etcd-server); "
     "docs/kubernetes.md says how to build them from Debian's source package"
 )
-ADMIN = "admin-of-this-test-run"
+ADMIN, LIMITED = "admin-of-this-test-run", "limited-in-this-test-run"
 NAMESPACE = "science"
 PR_SET_PDEATHSIG = 1
 
@@ -51,8 +51,11 @@ class Cluster:
         (self.folder / "pki").mkdir()
         key = self.folder / "pki" / "sa.key"
         subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
-        tokens = [f"{ADMIN},admin,1,system:masters", "token-of-limited,limited,2"]
+        tokens = [f"{ADMIN},admin,1,system:masters", f"{LIMITED},limited,2"]
         (self.folder / "tokens.csv").write_text("\n".join(tokens) + "\n")
+        audit = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"]}
+        users = {"level": "Metadata", "users": ["limited"]}
+        (self.folder / "audit.json").write_text(json.dumps({**audit, "rules": [users, {"level": "None"}]}))
         clients, peers = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
         self.serve(
             "etcd",
@@ -69,6 +72,7 @@ class Cluster:
             *(f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"),
             *(f"--service-account-issuer={self.url}", "--api-audiences=fanfold"),
             *(f"--token-auth-file={self.folder / 'tokens.csv'}", "--allow-privileged=true"),
+            *(f"--audit-policy-file={self.folder / 'audit.json'}", f"--audit-log-path={self.folder / 'audit.log'}"),
         )
         self.wait_until(lambda: self.call("GET", "/readyz", text=True) == "ok")
         kubeconfig = str(self.kubeconfig(ADMIN))
@@ -95,16 +99,18 @@ class Cluster:
                 preexec_fn=end_with_parent,
             )
 
-    def kubeconfig(self, token: str, namespace: str = NAMESPACE) -> Path:
+    def kubeconfig(self, token: str) -> Path:
         """Return a file that lets clients in as the user of a token."""
         path = self.folder / f"kubeconfig-{token}"
+        if path.exists():
+            return path
         cluster = {"server": self.url, "certificate-authority": str(self.folder / "pki" / "apiserver.crt")}
         made = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "test", "cluster": cluster}],
             "users": [{"name": "user", "user": {"token": token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user", "namespace": namespace}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user", "namespace": NAMESPACE}}],
             "current-context": "test",
         }
         path.write_text(json.dumps(made))
@@ -142,6 +148,10 @@ class Cluster:
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=START, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def audited(self) -> list[dict[str, Any]]:
+        """Return the requests of the user ``limited``, as the API server has noted them."""
+        return [json.loads(line) for line in (self.folder / "audit.log").read_text().splitlines()]
 
     def wait_until(self, condition: Callable[[], Any], limit: float = START) -> None:
         deadline = time.monotonic() + limit

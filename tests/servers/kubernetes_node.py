@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,21 @@ class Node:
         states = {row["type"]: row["status"] for row in (node or {}).get("status", {}).get("conditions", [])}
         return states.get("Ready") == "True" and not node["spec"].get("taints")
 
+    @property
+    def address(self) -> str:
+        """Address of this machine as pods see it."""
+        return f"{SUBNET}.1"
+
+    @contextmanager
+    def unheard(self) -> Iterator[None]:
+        """Keep the kubelet from saying anything; its pods run on."""
+        (kubelet,) = _children(self.cluster.running["kubelet"].pid)
+        os.kill(kubelet, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(kubelet, signal.SIGCONT)
+
     def load(self, archive: Path) -> None:
         """Give containerd the images of an archive."""
         command = ["ctr", "--address", str(self.folder / "containerd.sock"), "-n", "k8s.io", "images", "import"]
@@ -165,6 +181,10 @@ class Node:
         for kind in self._cgroups():
             for path, _, _ in os.walk(kind, topdown=False):
                 os.rmdir(path)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _pause(path: Path) -> Path:
