@@ -27,7 +27,7 @@ HEADS = ("infrastructure", "", "cold", "one a batch", "CPU", "automatic", "CPU")
 LIMIT = 300.0
 ALONE = {
     "http": "HTTP service: Lithops reaches such services only through the interfaces of Knative and Code Engine",
-    "functions": "Lambda: Lithops 3.8 calls lambda.REGION.amazonaws.com whatever the endpoint, so it reaches no emulator",
+    "functions": "Lambda: Lithops 3.8 calls lambda.REGION.amazonaws.com whatever the endpoint: no emulator",
     "slurm": "Slurm: Lithops has no such backend",
 }
 """Why an infrastructure has no peer."""

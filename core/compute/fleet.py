@@ -25,7 +25,7 @@ from core.errors import ComputeUnavailable
 SOONEST, LATEST = 0.1, 5.0
 """Seconds between two looks at the units, growing while nothing ends."""
 
-WAVES, MOST_WAVES = 8, 128
+WAVES, MOST_WAVES = 8, 32
 """Batches accepted for each unit that may run, at first and at most: units get lists, and the last ones even out."""
 
 WORTHWHILE = 30.0
