@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import re
 import socket
 import stat
 import tracemalloc
@@ -327,3 +328,18 @@ def test_no_token_or_key_is_in_events_logs_or_errors(
     assert [secret for secret in secrets if secret in written] == []
     assert bytes.fromhex(key) not in stored
     assert TOKEN.encode() not in stored
+
+
+def test_every_test_that_the_page_names_is_there() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "threat-model.md").read_text("utf-8")
+    file, named, absent = "", 0, []
+    for match in re.finditer(r"`([\w/]+\.py|threats)?(?:::(test_\w+))?`", page):
+        file = {"threats": "integration/test_threats.py"}.get(match[1], match[1]) or file
+        if match[1] or match[2]:
+            named += 1
+            if f"def {match[2] or 'test_'}" not in (root / "tests" / file).read_text("utf-8"):
+                absent.append(match[0])
+
+    assert named > 40
+    assert absent == []

@@ -1,0 +1,108 @@
+"""Units of a platform that gives no answers: how many batches each gets, and when they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from core.compute.base import DurableRef, Invocation
+from core.compute.fleet import MOST_WAVES, WAVES, WORTHWHILE, FleetBackend, Unit, UnitEnd
+from core.config import Address, ExecutorConfig
+
+
+class Platform(FleetBackend):
+    """Starts units at once and ends them when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(Address("platform"), ExecutorConfig(), workers=2)
+        self.launched: list[Unit] = []
+        self.ended: dict[int, UnitEnd] = {}
+        self.looks = 0
+
+    def launch(self, units: Sequence[Unit]) -> None:
+        for unit in units:
+            unit.ident = f"unit-{unit.number}"
+        self.launched += units
+
+    def observe(self, units: Sequence[Unit]) -> dict[int, UnitEnd]:
+        self.looks += 1
+        return {unit.number: self.ended[unit.number] for unit in units if unit.number in self.ended}
+
+    def end(self, units: Sequence[Unit]) -> None:
+        return None
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the time that the backend sees, in a list to change it."""
+    clock = [1000.0]
+    monkeypatch.setattr("core.compute.fleet.time.monotonic", lambda: clock[0])
+    return clock
+
+
+@pytest.fixture
+def platform(now: list[float]) -> Platform:
+    return Platform()
+
+
+def fill(platform: Platform) -> int:
+    """Give the platform as many batches as it accepts; returns how many."""
+    count = platform.room()
+    for _ in range(count):
+        number = sum(len(unit.batches) for unit in platform.launched) + len(platform._queued)
+        ref = DurableRef("file:///x", "job", b"k", number)
+        platform.invoke(Invocation(number, "job", b"", "", [number], 0, durable=ref))
+    platform.poll(0)
+    return count
+
+
+def finish(platform: Platform, now: list[float], seconds: float, reason: str | None = None) -> None:
+    now[0] += seconds
+    for unit in platform.launched:
+        platform.ended[unit.number] = UnitEnd(reason)  # type: ignore[arg-type]
+    platform.poll(0)
+    for unit in platform.launched:
+        platform._replies.clear()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reason", "then"),
+    [(WORTHWHILE / 10, None, 2 * WAVES), (2 * WORTHWHILE, None, WAVES), (WORTHWHILE / 10, "died", WAVES)],
+)
+def test_units_that_end_soon_and_well_are_followed_by_longer_ones(
+    seconds: float, reason: str | None, then: int, platform: Platform, now: list[float]
+) -> None:
+    assert fill(platform) == WAVES * 2
+
+    finish(platform, now, seconds, reason)
+
+    assert platform.room() == then * 2
+
+
+def test_lists_do_not_grow_without_end(platform: Platform, now: list[float]) -> None:
+    for _ in range(10):
+        fill(platform)
+        finish(platform, now, 1.0)
+
+    assert platform.room() == MOST_WAVES * 2
+
+
+def test_a_unit_whose_results_are_all_known_is_looked_at_at_once(platform: Platform, now: list[float]) -> None:
+    fill(platform)
+    for _ in range(20):  # nothing ends, so looks become rare
+        now[0] += 10
+        platform.poll(0)
+    looks = platform.looks
+    *most, last = platform.launched[0].batches
+
+    for batch in most:
+        platform.revoke(batch)
+    now[0] += 0.2
+    platform.poll(0)
+    before = platform.looks
+    platform.revoke(last)
+    now[0] += 0.2
+    platform.poll(0)
+
+    assert (before, platform.looks) == (looks, looks + 1)
