@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,15 @@ fi
 exec {program} "$@"
 """
 """Stands before a platform's command. Of few starts, one in three fails."""
+
+
+SITES = ["container", "aws_lambda", "slurm_cluster", "dask"]
+MODES = [
+    *((name, True) for name in SITES),
+    *(pytest.param(name, False, marks=pytest.mark.slow) for name in SITES if name != "slurm_cluster"),
+    pytest.param("lambda_events", True, marks=pytest.mark.slow),
+]
+"""Platforms whose workers are killed, with results in storage or in the replies."""
 
 
 @dataclass
@@ -264,7 +273,12 @@ def dask(dask_cluster: Any, tmp_path: Path) -> Site:
     return Site(dask_cluster.address, tmp_path, victims, spoil, answered_twice)
 
 
-@pytest.fixture(params=["container", "aws_lambda", "slurm_cluster", "dask"])
+@pytest.fixture
+def lambda_events(service: EmulatedLambda, aws_lambda: Site) -> Site:
+    return replace(aws_lambda, compute=service.address(call="async", silence="1s"))
+
+
+@pytest.fixture(params=SITES)
 def site(request: pytest.FixtureRequest) -> Site:
     return request.getfixturevalue(request.param)
 
@@ -288,7 +302,9 @@ def assert_each_once(heard: list[Any], tasks: int) -> None:
     ]
 
 
-def test_workers_killed_at_random_and_starts_that_fail_lose_and_repeat_no_result(site):
+@pytest.mark.parametrize(("name", "durable"), MODES)
+def test_workers_killed_at_random_and_starts_that_fail_lose_and_repeat_no_result(name, durable, request):
+    site: Site = request.getfixturevalue(name)
     heard: list[Any] = []
     killed: list[int] = []
     ended = threading.Event()
@@ -316,12 +332,12 @@ def test_workers_killed_at_random_and_starts_that_fail_lose_and_repeat_no_result
                     killed.append(victim)
         begun.with_name("begun-enough").touch()
 
-    with site.opened(heard) as executor, ThreadPoolExecutor(1) as other:
+    with site.opened(heard, durable=durable) as executor, ThreadPoolExecutor(1) as other:
         failures = site.spoil(executor._backend)
         killing = other.submit(kill, executor._backend)
         try:
             results = executor.map(square, range(TASKS), batch_size=3).results(200)
-            commits = committed(executor)
+            commits = committed(executor) if durable else list(range(TASKS))
         finally:
             ended.set()
             killing.result()
