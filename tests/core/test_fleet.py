@@ -62,8 +62,7 @@ def finish(platform: Platform, now: list[float], seconds: float, reason: str | N
     for unit in platform.launched:
         platform.ended[unit.number] = UnitEnd(reason)  # type: ignore[arg-type]
     platform.poll(0)
-    for unit in platform.launched:
-        platform._replies.clear()
+    platform._replies.clear()
 
 
 @pytest.mark.parametrize(
