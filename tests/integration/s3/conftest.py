@@ -169,8 +169,12 @@ def place(s3_server) -> str:
 
 @pytest.fixture
 def through(proxy, place):
-    """Return a storage behind the proxy, which has answered before."""
+    """Return a storage behind the proxy, which has answered before, so that boto3 is no longer asked to read."""
     storage = open_storage(f"{place}?endpoint={proxy.endpoint}")
+    storage.put("first", b"1")
+    storage.head("first")
+    storage.get("first")
+    storage.delete(["first"])
     list(storage.list())
     proxy.seen.clear()
     storage.requests = 0
