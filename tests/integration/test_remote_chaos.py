@@ -275,7 +275,7 @@ def dask(dask_cluster: Any, tmp_path: Path) -> Site:
 
 @pytest.fixture
 def lambda_events(service: EmulatedLambda, aws_lambda: Site) -> Site:
-    return replace(aws_lambda, compute=service.address(call="async", silence="1s"))
+    return replace(aws_lambda, compute=service.address(call="async", silence="3s"))
 
 
 @pytest.fixture(params=SITES)

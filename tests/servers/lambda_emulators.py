@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -136,6 +137,8 @@ class EmulatedLambda:
         self.idle: queue.SimpleQueue[Emulator] = queue.SimpleQueue()
         self.emulators = [Emulator(program, handler, timeout, folder) for _ in range(count)]
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
+        # An emulator ends with the thread that started it, and those that answer requests are short-lived.
+        self.starter = ThreadPoolExecutor(1)
 
     def start(self) -> None:
         for emulator in self.emulators:
@@ -147,6 +150,7 @@ class EmulatedLambda:
         self.ended = True
         self.server.shutdown()
         self.server.server_close()
+        self.starter.shutdown()
         for emulator in self.emulators:
             emulator.stop()
 
@@ -167,7 +171,7 @@ class EmulatedLambda:
             # Of an emulator that ended with its function, the service would start another.
             if not self.ended:
                 emulator.stop()
-                emulator.start()
+                self.starter.submit(emulator.start).result()
             status, said = 502, b""
         finally:
             self.idle.put(emulator)
