@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 from core.compute.pipe import PipeSlot
@@ -63,6 +64,7 @@ class ContainerBackend(RemoteBackend):
             raise ConfigError("container needs cpus= as a number, memory= as a size such as 2GiB") from None
         super().__init__(address, config, config.workers or default_workers())
         self._engine: Engine | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._failed_starts = 0
         self._label = f"fanfold-{os.getpid()}-{os.urandom(4).hex()}"
 
@@ -77,13 +79,21 @@ class ContainerBackend(RemoteBackend):
         self._engine = find_engine(self.address.options.get("engine"))
         if self._engine.kind == "buildah":
             raise ConfigError("container needs podman or docker; buildah builds images but keeps no containers")
+        # podman's monitor leaves a file "oom" in its working folder when a container runs out of memory.
+        self._folder = tempfile.TemporaryDirectory(prefix="fanfold-container-")
+
+    def release(self) -> None:
+        """Remove the engine's working folder."""
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def open_slot(self, index: int) -> Slot:
         """Start a container."""
         assert self._engine is not None
+        assert self._folder is not None
         name = f"{self._label}-{index}"
         command = [self._engine.command, "run", "--name", name, *self._flags(), self.image, "worker"]
-        return PipeSlot(command, self._explain, lambda: self._kill(name), self._check)
+        return PipeSlot(command, self._explain, lambda: self._kill(name), self._check, self._folder.name)
 
     def _flags(self) -> list[str]:
         options = self.address.options

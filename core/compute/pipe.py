@@ -35,6 +35,8 @@ class PipeSlot(Slot):
         Ends a worker by force where killing the command's process is not enough.
     check : callable
         Gets the versions of the worker's software, and raises `VersionMismatch` if they will not do.
+    folder : str, optional
+        Working folder of the command; this process's unless given.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class PipeSlot(Slot):
         explain: Callable[[int, str, bool], Exception],
         end: Callable[[], None] | None = None,
         check: Callable[[dict[str, str]], None] = check_versions,
+        folder: str | None = None,
     ) -> None:
         self._command = list(command)
-        self._explain, self._end, self._check = explain, end, check
+        self._explain, self._end, self._check, self._folder = explain, end, check, folder
         self._process: subprocess.Popen[bytes] | None = None
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
         self._reader: threading.Thread | None = None
@@ -64,7 +67,11 @@ class PipeSlot(Slot):
         self._last.clear()
         try:
             process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=self._folder,
             )
         except OSError as error:
             raise FanfoldError(f"{self._command[0]} cannot be run: {error.strerror}") from error

@@ -60,13 +60,15 @@ def test_only_variables_that_are_named_reach_a_container(image, monkeypatch):
         )
 
 
-def test_a_task_over_the_memory_of_its_container_is_named_and_the_next_one_runs(image):
+def test_a_task_over_the_memory_of_its_container_is_named_and_the_next_one_runs(image, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with FunctionExecutor(f"container://{image}?memory=300MB", workers=1, retries=0) as executor:
         futures = executor.map(lambda size: len(bytearray(size)), [10, 900_000_000, 20], batch_size=1)
 
         assert futures[0].result(120) == 10
         assert isinstance(futures[1].exception(120), MemoryLimitExceeded)
         assert futures[2].result(120) == 20
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_container_that_is_killed_costs_no_result_and_none_is_left(containers, image):
