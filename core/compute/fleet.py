@@ -25,8 +25,11 @@ from core.errors import ComputeUnavailable
 SOONEST, LATEST = 0.1, 5.0
 """Seconds between two looks at the units, growing while nothing ends."""
 
-WAVES, MOST_WAVES = 8, 32
-"""Batches accepted for each unit that may run, at first and at most: units get lists, and the last ones even out."""
+WAVES = 8
+"""Batches accepted at first for each that may run: units get lists, and the last ones even out."""
+
+LONGEST = 512
+"""Batches in a unit's list at most: some hundred kilobytes, which every platform carries."""
 
 WORTHWHILE = 30.0
 """Seconds that a unit should run, long against what a platform takes to start it; shorter ones make longer lists."""
@@ -283,7 +286,7 @@ class FleetBackend(ABC):
         self._next_look = now + self._delay
         ended = [self._units.pop(number) for number in ends if number in self._units]
         if any(ends[unit.number].reason is None and now - unit.launched < WORTHWHILE for unit in ended):
-            self._waves = min(2 * self._waves, MOST_WAVES)
+            self._waves = max(WAVES, min(2 * self._waves, LONGEST // self.width))
         for unit in ended:
             end = ends[unit.number]
             reason: LossReason = "killed" if unit.ending else end.reason or "died"

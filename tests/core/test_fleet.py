@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from core.compute.base import DurableRef, Invocation
-from core.compute.fleet import MOST_WAVES, WAVES, WORTHWHILE, FleetBackend, Unit, UnitEnd
+from core.compute.fleet import LONGEST, WAVES, WORTHWHILE, FleetBackend, Unit, UnitEnd
 from core.config import Address, ExecutorConfig
 
 
@@ -84,7 +84,7 @@ def test_lists_do_not_grow_without_end(platform: Platform, now: list[float]) -> 
         fill(platform)
         finish(platform, now, 1.0)
 
-    assert platform.room() == MOST_WAVES * 2
+    assert platform.room() == LONGEST * 2
 
 
 def test_a_unit_whose_results_are_all_known_is_looked_at_at_once(platform: Platform, now: list[float]) -> None:
