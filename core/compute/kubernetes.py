@@ -27,7 +27,7 @@ from core.jobs import Lease, this_owner
 DEFAULT_WORKERS = 32
 """Tasks that run at the same time unless ``workers`` says."""
 
-PATIENCE = (10.0, 60.0)
+PATIENCE = (5.0, 20.0)
 """Seconds to connect to the API server, and to wait for its answer."""
 
 LARGEST = 1 << 20
@@ -115,6 +115,7 @@ class KubernetesBackend(FleetBackend):
                 f"kubernetes: no cluster is configured for {self._context or 'the current context'}: {error}; log in "
                 "(oc login, or your provider's command), or name a file in KUBECONFIG"
             ) from None
+        settings.retries = False  # the fleet asks again, and waits longer each time
         return client.ApiClient(settings)
 
     def launch(self, units: Sequence[Unit]) -> None:
@@ -185,14 +186,14 @@ class KubernetesBackend(FleetBackend):
 
     def _end_of(self, unit: Unit, job: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> UnitEnd | None:
         if job is None:
-            return UnitEnd("died", f"somebody deleted Kubernetes' job {unit.ident}", unit.began)
+            return UnitEnd("died", f"somebody deleted Kubernetes' job {unit.ident}")
         for row in job.get("status", {}).get("conditions") or []:
             if row["type"] == "Failed" and row["status"] == "True" and row.get("reason") == "DeadlineExceeded":
-                return UnitEnd("timeout", f"Kubernetes' job {unit.ident} ran longer than its deadline", unit.began)
+                return UnitEnd("timeout", f"Kubernetes' job {unit.ident} ran longer than its deadline")
         uid = self._pods.get(unit.number)
         pod = min(pods, key=lambda row: str(row["metadata"]["creationTimestamp"]), default=None)
         if uid is not None and uid not in [row["metadata"]["uid"] for row in pods]:
-            return UnitEnd("died", f"the pod of Kubernetes' job {unit.ident} was deleted", unit.began)
+            return UnitEnd("died", f"the pod of Kubernetes' job {unit.ident} was deleted")
         if pod is None:
             if not unit.ending:
                 self._why_no_pod(unit)

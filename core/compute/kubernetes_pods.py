@@ -16,6 +16,7 @@ _NO_IMAGE = ("ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "Image
 _NO_CONTAINER = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 _NEVER = re.compile(r"persistentvolumeclaim .+ not found|unbound immediate PersistentVolumeClaims", re.I)
 _NOTES = re.compile(r"\d*\n?([+-]\d+\n?)*")
+_NOT_ADMITTED = re.compile(r"OutOf|UnexpectedAdmission|NodeAffinity", re.I)
 _NO_ENTRY = re.compile(r"No module named '?core\b")
 _WRONG_USE, _NO_PROGRAM = 2, (126, 127, 128)
 _SIGNALLED = 128
@@ -155,7 +156,8 @@ def end_of_pod(unit: Unit, pod: Mapping[str, Any], image: str) -> UnitEnd | None
     if status.get("phase") == "Succeeded":
         return UnitEnd(None)
     if pod["metadata"].get("deletionTimestamp") and not unit.ending:
-        return UnitEnd("died", f"{where} was deleted, by somebody or with its node", unit.began)
+        # A pod that has a node may run before its state says so.
+        return UnitEnd("died", f"{where} was deleted, by somebody or with its node", bool(pod["spec"].get("nodeName")))
     if status.get("phase") != "Failed":
         return None
     why, told = status.get("reason", ""), status.get("message", "")
@@ -163,7 +165,7 @@ def end_of_pod(unit: Unit, pod: Mapping[str, Any], image: str) -> UnitEnd | None
         return UnitEnd("memory", f"{where} used more than its memory limit{_limit(pod)} and was killed (OOMKilled)")
     if why:
         reason: LossReason = "memory" if why == "Evicted" and "memory" in told else "died"
-        return UnitEnd(reason, f"{where} ended as {why}: {told}", unit.began)
+        return UnitEnd(reason, f"{where} ended as {why}: {told}", not _NOT_ADMITTED.match(why))
     code = int(ended.get("exitCode", 1))
     if "VersionMismatch" in words and code == _WRONG_USE:
         raise VersionMismatch(words.partition("VersionMismatch: ")[2])
@@ -175,7 +177,7 @@ def end_of_pod(unit: Unit, pod: Mapping[str, Any], image: str) -> UnitEnd | None
     how = f"status {code}"
     if code > _SIGNALLED and code - _SIGNALLED in set(signal.Signals):
         how = signal.Signals(code - _SIGNALLED).name
-    return UnitEnd("died", f"{where} ended with {how}{f': {words}' if words else ''}", unit.began)
+    return UnitEnd("died", f"{where} ended with {how}{f': {words}' if words else ''}")
 
 
 def _limit(pod: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from tests.servers.kubernetes import ADMIN, LIMITED, NAMESPACE
 
 pytestmark = pytest.mark.slow
 
-WAIT = 120
+WAIT = 150
 
 
 def hold(path):
@@ -95,7 +95,7 @@ def test_a_refused_driver_is_told_the_rights_that_suffice_and_uses_each_of_them(
     for row in kubernetes_api.audited()[before:]:
         target = row["objectRef"]
         assert target["namespace"] == namespace
-        assert row["responseStatus"]["code"] < 400, row
+        assert row["responseStatus"]["code"] in (200, 201, 404), row
         used.add((target.get("apiGroup", ""), target["resource"], row["verb"]))
     assert used == {(group, resource, verb) for group, resource, verbs in RULES for verb in verbs}
 
@@ -105,6 +105,7 @@ def test_nothing_is_left_when_an_executor_closes(kubernetes_api, namespace, star
         executor.call_async(hold, str(tmp_path / "gate"))
         running(kubernetes_api, tmp_path / "gate")
         held = left_in(kubernetes_api, namespace)
+        executor.shutdown(cancel_futures=True)
 
     assert {name.partition("/")[0] for name in held} == {"job.batch", "pod", "secret"}
     kubernetes_api.wait_until(lambda: not left_in(kubernetes_api, namespace))

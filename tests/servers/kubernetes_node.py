@@ -195,7 +195,7 @@ def _pause(path: Path) -> Path:
     settings = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Entrypoint": ["/busybox", "tail", "-f", "/dev/null"]},
+        "config": {"Entrypoint": ["/busybox"], "Cmd": ["tail", "-f", "/dev/null"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_digest(layer.getvalue())}"]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [PAUSE], "Layers": ["layer.tar"]}]
