@@ -79,6 +79,11 @@ class LithopsContainers(Lithops):
             "localhost": {"worker_processes": WORKERS, "runtime": place["lithops"]},
         }
 
+    def map(self, fn: Callable[[Any], Any], items: Sequence[Any], batch: int | None) -> list[Any]:
+        # It removes its container after every job, and the next job of the same executor may find the name taken.
+        self.open()
+        return super().map(fn, items, batch)
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
