@@ -26,6 +26,9 @@ from core.worker import describe
 KEPT = 256 << 20
 """Bytes of functions that an agent remembers; the one used longest ago goes first."""
 
+MOST = 64
+"""Functions that an agent remembers: one that has served many jobs does not keep what all of them imported."""
+
 LISTEN = 0.5
 """Seconds between two looks whether the caller still waits, and whether there is time left."""
 
@@ -100,7 +103,7 @@ class Agent:
         ident = invocation.call_hash
         if has_call:
             self._calls[ident] = invocation.call
-            while sum(map(len, self._calls.values())) > KEPT and len(self._calls) > 1:
+            while len(self._calls) > 1 and (len(self._calls) > MOST or sum(map(len, self._calls.values())) > KEPT):
                 self._backend.forget(self._calls.popitem(last=False)[0])
         if ident not in self._calls:
             return False
@@ -127,7 +130,7 @@ class Agent:
                         begin(invocation.batch_id)
                     self._backend.invoke(invocation)
                 for reply in self._backend.poll(None if is_heard is None and until is None else LISTEN):
-                    unanswered.discard(reply.batch_id)
+                    unanswered.remove(reply.batch_id)
                     reply.worker = self.name
                     if isinstance(reply, BatchLost) and reply.reason == "died" and self._is_out_of_memory():
                         reply.reason, reply.message = "memory", OUT_OF_MEMORY
@@ -139,7 +142,7 @@ class Agent:
                     for ident in unanswered:
                         self._backend.kill(ident)
                     is_heard = None
-        except FanfoldError as error:
+        except Exception as error:  # what it held must not be taken for the answer to another request
             self._backend.close(force=True)
             self._backend = self._started()
             failure = describe(error)

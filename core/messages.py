@@ -23,6 +23,9 @@ _LENGTH = struct.Struct("<I")
 FRAME = struct.Struct("<Q")
 """Length of a message on a pipe or in a file."""
 
+LONGEST = 1 << 40
+"""Bytes of a message; more are claimed only by text that somebody else writes to the pipe."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spill:
@@ -212,10 +215,12 @@ def write_frame(stream: IO[bytes], message: bytes) -> None:
 
 
 def read_frame(stream: IO[bytes]) -> bytes | None:
-    """Return the next message, None if there is none or it breaks off."""
+    """Return the next message, None if there is none, it breaks off, or what comes is no message."""
     head = stream.read(FRAME.size)
     if len(head) < FRAME.size:
         return None
     (length,) = FRAME.unpack(head)
+    if length > LONGEST:
+        return None
     body = stream.read(length)
     return body if len(body) == length else None

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ DEFAULT_LARGEST = 32 << 20
 IDLE = 620.0
 """Seconds that a connection may be quiet: longer than the balancers in front keep theirs, so that they close first."""
 
+FAREWELL = 2.0
+"""Seconds for which a caller that was refused may go on to send."""
+
 PATIENCE = 0.05
 """Seconds that a request waits for a worker to be free before it is sent elsewhere."""
 
@@ -43,15 +47,30 @@ WHISK_END = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 
 
 class Server(ThreadingHTTPServer):
-    """Hands requests to agents, one at a time each."""
+    """Hands requests to agents, one at a time each.
+
+    Parameters
+    ----------
+    token : str
+        What callers must show, empty if anybody may call.
+    slots : int
+        Number of agents.
+    largest, body : int
+        Bytes of a message, and of the body that carries it.
+    """
 
     daemon_threads = False
     block_on_close = True
     request_queue_size = 128
 
-    def __init__(self, port: int, handler: type[BaseHTTPRequestHandler], token: str, slots: int, largest: int) -> None:
+    def __init__(
+        self, port: int, handler: type[BaseHTTPRequestHandler], token: str, slots: int, largest: int, body: int
+    ) -> None:
         super().__init__(("0.0.0.0", port), handler)
-        self.token, self.largest = token, largest
+        self.token, self.largest = token, body
+        self.ending = False
+        self.quiet: set[socket.socket] = set()
+        self.gate = threading.Lock()
         self.agents: queue.Queue[Agent] = queue.Queue()
         for index in range(slots):
             self.agents.put(Agent(f"{socket.gethostname()}-{index}", largest))
@@ -59,12 +78,21 @@ class Server(ThreadingHTTPServer):
     def run(self) -> int:
         """Serve until the platform asks the worker to end; what runs may finish."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: threading.Thread(target=self.shutdown).start())
+            signal.signal(number, lambda *_: threading.Thread(target=self.end).start())
         self.serve_forever(poll_interval=0.1)
         self.server_close()
         while not self.agents.empty():
             self.agents.get_nowait().close()
         return 0
+
+    def end(self) -> None:
+        """Take no further connection, and close those on which no request is under way."""
+        self.shutdown()
+        with self.gate:
+            self.ending = True
+            for connection in self.quiet:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RD)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -77,6 +105,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing of requests that went well."""
+
+    def handle_one_request(self) -> None:
+        """Wait for a request, unless the worker is about to end."""
+        with self.server.gate:
+            if self.server.ending:
+                self.close_connection = True
+                return
+            self.server.quiet.add(self.connection)
+        try:
+            super().handle_one_request()
+        finally:
+            self.server.quiet.discard(self.connection)
 
     def do_GET(self) -> None:
         """Say that the worker is there."""
@@ -93,6 +133,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def body(self) -> bytes | None:
         """Return the body of a request that may be read; else refuse it and return None."""
+        with self.server.gate:
+            self.server.quiet.discard(self.connection)
         offered = self.headers.get("Authorization", "").encode()
         if self.server.token and not hmac.compare_digest(offered, f"Bearer {self.server.token}".encode()):
             self.refuse(401, "the bearer token is missing or is not this worker's")
@@ -132,6 +174,14 @@ class Handler(BaseHTTPRequestHandler):
         """Answer without having read the body; the connection cannot be used again."""
         self.close_connection = True
         self.say(status, why, {"Connection": "close"})
+        # What is unread when a connection closes makes the system withdraw the answer, so it is thrown away first.
+        until = time.monotonic() + FAREWELL
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while (left := until - time.monotonic()) > 0:
+                self.connection.settimeout(left)
+                if not self.connection.recv(1 << 16):
+                    break
 
     def say(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
         """Answer with a sentence."""
@@ -198,17 +248,18 @@ def http() -> int:
     ConfigError
         Nothing says who may call.
     """
-    return _server(Handler, _token(), int(os.environ.get(LARGEST, DEFAULT_LARGEST))).run()
+    largest = int(os.environ.get(LARGEST, DEFAULT_LARGEST))
+    return _server(Handler, _token(), largest, largest).run()
 
 
 def openwhisk() -> int:
     """Serve activations of an OpenWhisk action on ``$PORT``; only the platform can reach it."""
-    return _server(WhiskHandler, "", WHISK_LARGEST * 3 // 4).run()
+    return _server(WhiskHandler, "", WHISK_LARGEST * 3 // 4, 2 * WHISK_LARGEST).run()
 
 
-def _server(handler: type[Handler], token: str, largest: int) -> Server:
+def _server(handler: type[Handler], token: str, largest: int, body: int) -> Server:
     port, slots = int(os.environ.get("PORT", "8080")), int(os.environ.get(SLOTS, "1"))
-    return Server(port, handler, token, slots, largest)
+    return Server(port, handler, token, slots, largest, body)
 
 
 def _token() -> str:
@@ -217,7 +268,7 @@ def _token() -> str:
         return ""
     path = os.environ.get(TOKEN_FILE)
     try:
-        token = Path(path).read_text("utf-8").strip() if path else os.environ.get(TOKEN, "")
+        token = (Path(path).read_text("utf-8") if path else os.environ.get(TOKEN, "")).strip()
     except OSError as error:
         raise ConfigError(f"the worker's token cannot be read from {path}: {error.strerror}") from None
     if not token:

@@ -20,6 +20,9 @@ from core.errors import ComputeDenied, ConfigError
 CONNECT = 10.0
 """Seconds to connect."""
 
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""When a quiet connection is probed, and given up: a machine that is gone is noticed within two minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -112,15 +115,19 @@ class Connection:
             ) from None
         made.sock.settimeout(self._wait)
         made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE.items():
+            if hasattr(socket, name):
+                made.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self._http = made
         return made
 
     def interrupt(self) -> None:
         """Make a request that waits fail. Called from any thread."""
-        connection = self._http
-        if connection is not None and connection.sock is not None:
-            with suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+        made = None if self._http is None else self._http.sock
+        if made is not None:
+            with suppress(OSError):  # an SSLSocket's own method would let the request go on unencrypted for a moment
+                socket.socket.shutdown(made, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -158,14 +165,25 @@ def secret(path: str | None, variable: str | None, required: bool) -> str:
     """
     if path is not None:
         try:
-            return Path(path).expanduser().read_text("utf-8").strip()
+            return _one_line(Path(path).expanduser().read_text("utf-8"), f"the file {path}")
         except OSError as error:
             raise ConfigError(f"the token cannot be read from {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"the token cannot be read from {path}: it is no text") from None
     if variable is None:
         return ""
-    if required and not os.environ.get(variable):
+    token = _one_line(os.environ.get(variable, ""), f"the variable {variable}")
+    if required and not token:
         raise ConfigError(f"the variable {variable} holds no token")
-    return os.environ.get(variable, "")
+    return token
+
+
+def _one_line(text: str, where: str) -> str:
+    # The HTTP client would put a value that it cannot send into its exception.
+    token = text.strip()
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigError(f"{where} holds no token: one line of printable ASCII characters is expected")
+    return token
 
 
 def _words(error: BaseException) -> str:

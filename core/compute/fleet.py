@@ -228,7 +228,7 @@ class FleetBackend(ABC):
         elif not self._replies:
             waits = [timeout] if timeout is not None else []
             if self._units or self._queued:
-                waits.append(max(0.0, self._next_look - now))
+                waits.append(max(0.0, (self._next_look if self._units else self._next_launch) - now))
             self._bell_read.settimeout(min(waits, default=None))
             with suppress(TimeoutError, BlockingIOError):
                 self._bell_read.recv(4096)
@@ -296,7 +296,8 @@ class FleetBackend(ABC):
                 begun = end.began and (end.reason is None or unit.running is None or batch_id in unit.running)
                 self._replies.append(BatchLost(batch_id, unit.ident, reason, message, None, begun))
         if ended:
-            self.tidy(ended)
+            with suppress(ComputeUnavailable):  # what is left there harms nobody
+                self.tidy(ended)
 
     def _dismiss(self, units: Sequence[Unit]) -> None:
         if units:

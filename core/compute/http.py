@@ -43,8 +43,12 @@ class HttpBackend(RemoteBackend):
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise ConfigError(f"{self.name} has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
-        if not self.url.hostname:
-            raise ConfigError(f"{address.scheme}:// names no host; expected {address.scheme}://host/path")
+        try:
+            is_whole = bool(self.url.hostname) and self.url.port != 0
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            raise ConfigError(f"{address.scheme}:// names no host and port; expected {address.scheme}://host:port/path")
         check_encrypted(address, self.url)
         super().__init__(address, config, config.workers or DEFAULT_WORKERS)
         try:
@@ -98,7 +102,7 @@ class HttpSlot(Slot):
         what = f"{self._connection.where} answered {status}" + (f": {answer.text}" if answer.text else "")
         if status in (401, 403):
             return ComputeDenied(f"{what}; give the token that the worker expects with token_file= or token_env=")
-        if status in (429, 503):
+        if status in (408, 429, 503):
             return Throttled(what, float(wait) if wait.isdigit() else 0.0)
         if status == 413:
             return ConfigError(f"{what}; lower ?largest= to what the service carries")

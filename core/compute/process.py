@@ -274,6 +274,8 @@ class ProcessBackend:
         return None if until == math.inf else max(0.0, until - now)
 
     def _read(self, worker: WorkerProcess) -> None:
+        if worker.lost_at < math.inf:  # the zygote told of its end among the same events
+            return
         try:
             messages = worker.channel.drain()
         except ConnectionLost:

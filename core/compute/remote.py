@@ -10,13 +10,14 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from core import keys, messages, serialization
 from core.compute.base import BatchDone, BatchLost, Invocation, LossReason, Reply
 from core.config import Address, ExecutorConfig
 from core.durable import versions
-from core.errors import ComputeUnavailable, FanfoldError, InputError, IntegrityError
+from core.errors import ComputeUnavailable, FanfoldError, InputError, IntegrityError, StorageError
 from core.messages import NeedsCall, Spill, TooLarge
 from core.objects import process_storage
 from core.worker import describe
@@ -129,7 +130,9 @@ class RemoteBackend(ABC):
         self._failure: FanfoldError | None = None
         self._versions: dict[str, str] = {}
         self._spill_key = os.urandom(32)
-        self._struggling: set[int] = set()
+        self._struggling: set[int | None] = set()
+        self._interrupting = threading.Lock()
+        self._opened = 0
         self._heard = 0.0
 
     @abstractmethod
@@ -177,8 +180,8 @@ class RemoteBackend(ABC):
         found: list[Reply] = []
         if self._killed:  # an interrupt comes to nothing if the request was only about to be sent
             timeout = min(LOOK, LOOK if timeout is None else timeout)
-            for slot in self._slots_of(self._killed):
-                slot.interrupt()
+            for ident in list(self._killed):
+                self._interrupt(ident)
         try:
             reply = self._replies.get(timeout=timeout)
             while True:
@@ -191,9 +194,11 @@ class RemoteBackend(ABC):
             raise self._failure
         return found
 
-    def _slots_of(self, batches: set[int]) -> list[Slot]:
-        with self._changed:
-            return [slot for ident, slot in self._running.items() if ident in batches]
+    def _interrupt(self, batch_id: int) -> None:
+        with self._interrupting:  # until then the slot does not begin another batch, which would be hit instead
+            slot = self._running.get(batch_id)
+            if slot is not None:
+                slot.interrupt()
 
     def wake(self) -> None:
         """End a `poll` that waits."""
@@ -215,11 +220,11 @@ class RemoteBackend(ABC):
     def kill(self, batch_id: int) -> None:
         """End the worker that runs a batch, where the platform can."""
         with self._changed:
-            slot = self._running.get(batch_id)
-            if slot is None:
+            if batch_id not in self._running:
                 return
             self._killed.add(batch_id)
-        slot.interrupt()
+            self._changed.notify_all()
+        self._interrupt(batch_id)
 
     def forget(self, call_hash: str) -> None:
         """Do nothing: workers drop functions by their own count."""
@@ -231,12 +236,12 @@ class RemoteBackend(ABC):
             if self._closed:
                 return
             self._closed = True
-            busy = list(self._running.values())
             self._changed.notify_all()
-        for slot in busy if force else []:
-            slot.interrupt()
-        for thread in self._threads:
-            thread.join(LONGEST_WAIT)
+        until = time.monotonic() + LONGEST_WAIT
+        while (living := [thread for thread in self._threads if thread.is_alive()]) and time.monotonic() < until:
+            for ident in list(self._running) if force else list(self._killed):
+                self._interrupt(ident)
+            living[0].join(LOOK)
         self.release()
 
     def _serve(self, index: int) -> None:
@@ -245,6 +250,8 @@ class RemoteBackend(ABC):
         sent: set[str] = set()
         try:
             slot = self._persist(lambda: self.open_slot(index))
+            with self._changed:
+                self._opened += slot is not None
             while slot is not None:
                 with self._changed:
                     while not self._waiting and not self._closed:
@@ -254,12 +261,8 @@ class RemoteBackend(ABC):
                     invocation = self._waiting.popleft()
                     self._running[invocation.batch_id] = slot
                 reply = self._run(slot, invocation, sent)
-                with self._changed:
-                    del self._running[invocation.batch_id]
-                    if invocation.batch_id in self._killed:
-                        self._killed.discard(invocation.batch_id)
-                        if isinstance(reply, BatchLost):
-                            reply.reason, reply.message = "killed", "it was cancelled"
+                if self._part_from(invocation.batch_id) and isinstance(reply, BatchLost):
+                    reply.reason, reply.message = "killed", "it was cancelled"
                 self._replies.put(reply)
         except FanfoldError as error:
             self._fail(error)
@@ -268,6 +271,17 @@ class RemoteBackend(ABC):
         finally:
             if slot is not None:
                 slot.close()
+
+    def _part_from(self, batch_id: int) -> bool:
+        """Free a slot of a batch that has ended; returns whether it was to be ended."""
+        with self._changed:
+            if batch_id not in self._killed:
+                del self._running[batch_id]
+                return False
+        with self._interrupting, self._changed:
+            del self._running[batch_id]
+            self._killed.discard(batch_id)
+        return True
 
     def _fail(self, error: FanfoldError) -> None:
         if not self._closed:
@@ -298,6 +312,9 @@ class RemoteBackend(ABC):
                     return self._oversized(invocation, f"its results are {reply.size / 1e6:.1f} MB")
                 if isinstance(reply, BatchDone) and reply.outcome is not None:
                     reply.outcome.overhead = time.monotonic() - sent_at - sum(reply.outcome.durations)
+                if isinstance(reply, BatchLost) and reply.reason == "killed":
+                    reply.reason = "died"
+                    reply.message = "its worker ended it: somebody between here and there broke the connection"
                 if isinstance(reply, BatchDone | BatchLost):
                     return reply
                 raise IntegrityError("a worker asks again for a function that it was sent")
@@ -308,9 +325,12 @@ class RemoteBackend(ABC):
             return self._oversized(invocation, str(error))
         except IntegrityError as error:
             return BatchLost(ident, self.name, "died", f"its answer cannot be read: {error}", None, True)
+        except StorageError as error:
+            return BatchLost(ident, self.name, "unavailable", str(error), None, True, describe(error))
         finally:
             if spilled and self.config.storage is not None:
-                process_storage(self.config.storage).delete(spilled)
+                with suppress(StorageError):  # the batch is answered; the clean-up of the storage takes the rest
+                    process_storage(self.config.storage).delete(spilled)
 
     def _message(self, invocation: Invocation, has_call: bool, spilled: list[str]) -> bytes:
         """Return the request for a batch, or one that says where in storage it is."""
@@ -353,7 +373,7 @@ class RemoteBackend(ABC):
         ComputeUnavailable
             Nothing got through, on any slot, for as long as one can wait.
         """
-        began, wait, me = time.monotonic(), FIRST_WAIT, threading.get_ident()
+        began, wait = time.monotonic(), FIRST_WAIT
         try:
             while True:
                 with self._changed:
@@ -362,14 +382,16 @@ class RemoteBackend(ABC):
                 try:
                     return action()
                 except (Throttled, NotStarted) as error:
-                    self._struggling.add(me)
-                    others = len(self._struggling) < len(self._running)
+                    self._struggling.add(batch_id)
+                    busy = any(ident not in self._struggling for ident in list(self._running))
+                    others = busy or (batch_id is None and self._opened > 0)
                     if not others and time.monotonic() - max(began, self._heard) > self.patience:
                         raise ComputeUnavailable(f"{self.name} runs nothing: {error}") from error
                     least = error.wait if isinstance(error, Throttled) else 0.0
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closed, max(least, wait * random.uniform(0.5, 1.0)))
+                    pause = max(min(least, self.patience), wait * random.uniform(0.5, 1.0))
+                    self._changed.wait_for(lambda: self._closed or batch_id in self._killed, pause)
                 wait = min(2 * wait, LONGEST_WAIT)
         finally:
-            self._struggling.discard(me)
+            self._struggling.discard(batch_id)
             self._heard = time.monotonic()

@@ -1,15 +1,19 @@
 import os
 import signal
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from core import FunctionExecutor, InputError
+from core.agent import Agent
 from core.compute import base
+from core.compute.base import Invocation
 from core.compute.pipe import PipeSlot, explain_exit
-from core.compute.remote import RemoteBackend
-from core.errors import ComputeUnavailable, WorkerDied
+from core.compute.remote import NotStarted, RemoteBackend, Slot
+from core.errors import ComputeUnavailable, StorageUnavailable, WorkerDied
+from core.objects import process_storage
 
 
 class PipeBackend(RemoteBackend):
@@ -114,3 +118,151 @@ def test_a_running_task_can_be_cancelled():
         executor.cancel(sleeping)
         assert sleeping.cancelled()
         assert executor.call_async(lambda: 5).result(60) == 5
+
+
+class NarrowBackend(PipeBackend):
+    """A platform with room for one worker only."""
+
+    def open_slot(self, index):
+        if index:
+            raise NotStarted("there is no room for another worker")
+        return super().open_slot(index)
+
+
+class DeafSlot(Slot):
+    """A call that nothing ends."""
+
+    def exchange(self, message, invocation):
+        threading.Event().wait()
+
+    def interrupt(self):
+        return None
+
+
+class DeafBackend(PipeBackend):
+    def open_slot(self, index):
+        return DeafSlot()
+
+
+class LateSlot(PipeSlot):
+    """Its interruption ends what runs a second time, by then perhaps another batch."""
+
+    def __init__(self, *given):
+        super().__init__(*given)
+        self.batches, self.is_at_next = [], threading.Event()
+
+    def interrupt(self):
+        super().interrupt()
+        self.is_at_next.wait(1)
+        super().interrupt()
+
+    def exchange(self, message, invocation):
+        self.batches.append(invocation.batch_id)
+        if self._process is None:
+            self.start()
+        if invocation.batch_id != self.batches[0]:
+            self.is_at_next.set()
+        return super().exchange(message, invocation)
+
+
+class LateBackend(PipeBackend):
+    def open_slot(self, index):
+        return LateSlot(self.command, explain_exit)
+
+
+class BabblingBackend(PipeBackend):
+    command = ("sh", "-c", "echo Welcome to this image of ours; exec cat")
+
+
+@pytest.fixture
+def more(monkeypatch, registered):
+    for kind in (NarrowBackend, DeafBackend, LateBackend, BabblingBackend):
+        monkeypatch.setitem(
+            base._BACKENDS, kind.__name__.removesuffix("Backend").lower(), f"{__name__}:{kind.__name__}"
+        )
+
+
+def test_workers_that_cannot_start_do_not_end_the_one_that_runs(more, monkeypatch, tmp_path):
+    monkeypatch.setattr("core.compute.remote.PATIENCE", 0.2)
+    gate = tmp_path / "gate"
+
+    def wait(x, gate=str(gate)):
+        import os
+        import time
+
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+        return x
+
+    with FunctionExecutor("narrow", workers=3) as executor:
+        waiting = executor.call_async(wait, 5)
+        while not waiting.running():
+            threading.Event().wait(0.01)
+        threading.Event().wait(4 * 0.2 + 1)  # longer than the others are waited for
+        gate.touch()
+        assert waiting.result(60) == 5
+
+
+def test_calls_that_nothing_ends_hold_a_shutdown_up_once_not_each(more, monkeypatch):
+    monkeypatch.setattr("core.compute.remote.LONGEST_WAIT", 1.0)
+    executor = FunctionExecutor("deaf", workers=8)
+    futures = executor.map(abs, range(8), batch_size=1)
+    while not all(future.running() for future in futures):
+        threading.Event().wait(0.01)
+    waits = []
+    join = threading.Thread.join
+
+    def counted(thread, timeout=None):
+        if thread.name.startswith("fanfold-pipe"):
+            waits.append(timeout)
+        join(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", counted)
+    executor.shutdown(cancel_futures=True)
+
+    assert 0 < sum(waits) < 3.0
+
+
+def test_a_late_interruption_does_not_hit_the_next_batch(more):
+    import time
+
+    with FunctionExecutor("late", workers=1, retries=0) as executor:
+        doomed = executor.call_async(time.sleep, 1000)
+        while not doomed.running():
+            time.sleep(0.01)
+        innocent = executor.map(lambda x: time.sleep(2) or x, [7])
+        executor.cancel(doomed)
+        assert innocent.results(60) == [7]
+
+
+def test_a_storage_that_fails_one_batch_does_not_end_the_executor(tmp_path, monkeypatch):
+    opened = process_storage(f"file://{tmp_path}")
+    with FunctionExecutor("pipe?largest=50000", storage=f"file://{tmp_path}", workers=1, retries=0) as executor:
+        with monkeypatch.context() as patched:
+
+            def refuse(*_args, **_options):
+                raise StorageUnavailable("the disk is away")
+
+            patched.setattr(type(opened), "put", refuse)
+            assert isinstance(executor.map(len, [b"x" * 100_000])[0].exception(60), StorageUnavailable)
+        assert executor.map(len, [b"x" * 100_000]).results(60) == [100_000]
+
+
+def test_a_command_that_speaks_to_people_is_no_worker(more, monkeypatch):
+    monkeypatch.setattr("core.compute.remote.PATIENCE", 0.2)
+
+    with FunctionExecutor("babbling", workers=1) as executor, pytest.raises(ComputeUnavailable, match="worker ended"):
+        executor.call_async(abs, 1).result(60)
+
+
+def test_an_agent_forgets_functions_that_were_not_used_for_long(monkeypatch):
+    monkeypatch.setattr("core.agent.MOST", 2)
+    agent = Agent()
+    try:
+        for number in range(5):
+            invocation = Invocation(number, "job", b"", "", [], 0)
+            invocation.call, invocation.call_hash = bytes([number]), str(number)
+            assert agent._supply(invocation, has_call=True)
+        assert list(agent._calls) == ["3", "4"]
+    finally:
+        agent.close()
