@@ -191,8 +191,10 @@ class KubernetesBackend(FleetBackend):
             if row["type"] == "Failed" and row["status"] == "True" and row.get("reason") == "DeadlineExceeded":
                 return UnitEnd("timeout", f"Kubernetes' job {unit.ident} ran longer than its deadline")
         uid = self._pods.get(unit.number)
-        pod = min(pods, key=lambda row: str(row["metadata"]["creationTimestamp"]), default=None)
-        if uid is not None and uid not in [row["metadata"]["uid"] for row in pods]:
+        # A pod that is being deleted has a successor already, which the unit's end removes.
+        oldest = sorted(pods, key=lambda row: "deletionTimestamp" not in row["metadata"])
+        pod = next((row for row in oldest if uid in (None, row["metadata"]["uid"])), None)
+        if uid is not None and pod is None:
             return UnitEnd("died", f"the pod of Kubernetes' job {unit.ident} was deleted")
         if pod is None:
             if not unit.ending:

@@ -19,7 +19,7 @@ from tests.servers.kubernetes import ADMIN, LIMITED, NAMESPACE
 
 pytestmark = pytest.mark.slow
 
-WAIT = 150
+WAIT = 120
 
 
 def hold(path):

@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -157,13 +159,34 @@ class Node:
 
     @contextmanager
     def unheard(self) -> Iterator[None]:
-        """Keep the kubelet from saying anything; its pods run on."""
+        """Keep the kubelet from saying anything; its pods run on.
+
+        A node without pods is heard meanwhile: a cluster of which no node is heard evicts nothing.
+        """
+        witness = {"name": "witness"}
+        self.cluster.apply(
+            {"apiVersion": "v1", "kind": "Node", "metadata": witness, "spec": {"unschedulable": True}},
+        )
+        over = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(over,), daemon=True)
+        heart.start()
         (kubelet,) = _children(self.cluster.running["kubelet"].pid)
         os.kill(kubelet, signal.SIGSTOP)
         try:
             yield
         finally:
             os.kill(kubelet, signal.SIGCONT)
+            over.set()
+            heart.join()
+            self.cluster.kubectl("delete", "node", "witness")
+
+    def _beat(self, over: threading.Event) -> None:
+        while not over.wait(1):
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            times = {"lastHeartbeatTime": now, "lastTransitionTime": now}
+            ready = {"type": "Ready", "status": "True", "reason": "Test", "message": "is here", **times}
+            path, kind = "/api/v1/nodes/witness/status", "application/strategic-merge-patch+json"
+            self.cluster.call("PATCH", path, {"status": {"conditions": [ready]}}, kind=kind)
 
     def load(self, archive: Path) -> None:
         """Give containerd the images of an archive."""
@@ -178,9 +201,15 @@ class Node:
             process.send_signal(signal.SIGKILL)
             process.wait()
         subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True, check=False)
-        for kind in self._cgroups():
-            for path, _, _ in os.walk(kind, topdown=False):
-                os.rmdir(path)
+        # What ran in pods is killed with their namespace, a moment after its first process.
+        self.cluster.wait_until(lambda: all(map(_is_removed, CGROUPS.glob(f"*/{self.cgroup}"))))
+
+
+def _is_removed(group: Path) -> bool:
+    for path, _, _ in os.walk(group, topdown=False):
+        with suppress(OSError):
+            os.rmdir(path)
+    return not group.exists()
 
 
 def _children(pid: int) -> list[int]:
