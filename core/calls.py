@@ -245,7 +245,7 @@ def _boto3_client(call: Call, own: str | None) -> Any:
 
     for address in (own, call.storage):
         if address is not None and isinstance(storage := process_storage(address), S3Storage):
-            return storage.client
+            return storage.lent_client()
     raise InputError(
         f"{call.name} asks for boto3_client, but neither its data nor the executor's storage is s3:// or cos://"
     )

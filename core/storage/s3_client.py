@@ -167,6 +167,8 @@ class Connection:
         self.sorts_by_directory = False
         self._tokens = TokenSource() if service.scheme == "cos" and not service.anonymous and api_key() else None
         self.client, self.direct = self._make_client()
+        self._attempting = threading.local()
+        self._is_lent = False
 
     def attempt(self, place: str, key: str, count: Callable[[], None], request: Callable[[], T]) -> T:
         """Return what a request returns, repeated with growing, random delays while its failures are passing ones.
@@ -192,6 +194,7 @@ class Connection:
         while True:
             count()
             try:
+                self._attempting.now = True
                 result = request()
             except (BotoCoreError, ClientError, ResponseParserError, Damaged, OSError) as error:
                 if isinstance(error, FanfoldError):
@@ -211,6 +214,20 @@ class Connection:
             else:
                 self._answered = True
                 return result
+            finally:
+                self._attempting.now = False
+
+    def client_for(self, count: Callable[[], None]) -> Any:
+        """Return the client for a user's function, whose requests are told to `count`; `attempt` counts its own."""
+
+        def tell(**_: Any) -> None:
+            if not getattr(self._attempting, "now", False):
+                count()
+
+        if not self._is_lent:
+            self._is_lent = True
+            self.client.meta.events.register("before-send.s3", tell)
+        return self.client
 
     @property
     def endpoint(self) -> str:

@@ -41,6 +41,10 @@ class Bucket:
         """The boto3 client of this process."""
         return self._connection.client
 
+    def lent_client(self) -> Any:
+        """Return the client for a function that makes requests of its own; they are counted here too."""
+        return self._connection.client_for(self._count)
+
     @property
     def direct(self) -> Direct:
         """What does the same as the client for reads and short writes, with less work."""

@@ -184,3 +184,16 @@ def test_requests_that_tasks_make_of_storage_are_counted_to_the_last(compute, tm
     assert mine.requests.sum() >= 10
     assert 50 <= mine.bytes_in.sum() == written.bytes_in - read.bytes_in
     assert 50 <= mine.bytes_out.sum()
+
+
+def test_requests_that_tasks_make_by_the_boto3_client_are_counted_once(compute, s3_server):
+    with FunctionExecutor(compute, f"s3://fanfold/own-client-{compute}") as executor:
+
+        def work(x, boto3_client, storage):
+            boto3_client.put_object(Bucket="fanfold", Key=f"own-client/{x}", Body=b"z")
+            boto3_client.head_object(Bucket="fanfold", Key=f"own-client/{x}")
+            storage.put(f"copy/{x}", b"y" * 10)
+
+        executor.map(work, range(4), batch_size=1).results(60)
+
+        assert executor.bill().requests == executor.stats().requests.sum() == 4 * 3
