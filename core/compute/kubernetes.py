@@ -181,8 +181,17 @@ class KubernetesBackend(FleetBackend):
             if end is not None or unit.began:
                 self._pending.end(unit.number)
         if not any(unit.began and unit.number not in ends for unit in units):
-            self._pending.check(self._namespace)
+            self._give_up(self._pending.overdue())
         return ends
+
+    def _give_up(self, number: int | None) -> None:
+        if number is None:
+            return
+        if number in self._pods:
+            chosen = f"involvedObject.uid={self._pods[number]},type=Warning"
+            for event in self._list(self._core.list_namespaced_event, field_selector=chosen):
+                self._pending.heard(number, event.get("message", ""))
+        raise self._pending.error(self._namespace, number)
 
     def _end_of(self, unit: Unit, job: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> UnitEnd | None:
         if job is None:

@@ -49,21 +49,20 @@ class Pending:
         self._since.pop(number, None)
         self._words.pop(number, None)
 
-    def check(self, namespace: str) -> None:
-        """Give up when a unit has waited too long.
-
-        Raises
-        ------
-        ComputeError
-            It says what the cluster said.
-        """
+    def overdue(self) -> int | None:
+        """Return the unit that has waited longest, if that is too long."""
         number = min(self._since, key=self._since.__getitem__, default=None)
-        if number is not None and time.monotonic() - self._since[number] > self._limit:
-            words = self._words.get(number, "the cluster does not say why")
-            raise ComputeError(
-                f"kubernetes: no pod of namespace {namespace} has started within {self._limit:g} s: {words}; ask for "
-                "less (cpu=, memory), have the cluster grow, or wait longer (wait=)"
-            )
+        if number is None or time.monotonic() - self._since[number] <= self._limit:
+            return None
+        return number
+
+    def error(self, namespace: str, number: int) -> ComputeError:
+        """Return the exception of a unit that has waited too long, with what the cluster said of it."""
+        words = self._words.get(number) or "the cluster does not say why"
+        return ComputeError(
+            f"kubernetes: no pod of namespace {namespace} has started within {self._limit:g} s: {words}; ask for "
+            "less (cpu=, memory), have the cluster grow or mended, or wait longer (wait=)"
+        )
 
 
 def has_begun(pod: Mapping[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 import base64
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -156,6 +157,16 @@ def test_the_rights_are_a_role_that_names_whoever_was_refused():
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "driver", "namespace": "tools"}]
     assert read(role, "V1Role").rules
     assert read(binding, "V1RoleBinding").role_ref.name == role["metadata"]["name"]
+
+
+def test_the_rights_in_the_documentation_are_those_that_are_needed():
+    import yaml
+
+    page = (Path(__file__).resolve().parents[2] / "docs" / "kubernetes.md").read_text()
+
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+
+    assert list(yaml.safe_load_all(text)) == list(yaml.safe_load_all(rights("science")))
 
 
 def test_the_manifest_of_a_runtime_is_the_drivers_rights():

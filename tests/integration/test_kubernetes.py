@@ -257,9 +257,10 @@ def test_a_quota_for_fewer_units_than_wanted_slows_a_job_down_and_fails_nothing(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("&service_account=nobody", "nobody"),
-        ("&secret=nothing", "nothing"),
+        ("&service_account=nobody", 'serviceaccount "nobody" not found'),
+        ("&secret=nothing", 'secret "nothing" not found'),
     ],
+    ids=["account", "secret"],
 )
 def test_what_pods_need_and_the_namespace_lacks_is_named(namespace, start, options, words):
     with start(namespace, f"{options}&wait=5s") as executor, pytest.raises((ConfigError, ComputeError), match=words):
