@@ -231,6 +231,8 @@ def test_a_late_interruption_does_not_hit_the_next_batch(more):
         while not doomed.running():
             time.sleep(0.01)
         innocent = executor.map(lambda x: time.sleep(2) or x, [7])
+        while not executor._backend._waiting:
+            time.sleep(0.01)
         executor.cancel(doomed)
         assert innocent.results(60) == [7]
 
