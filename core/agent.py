@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
 from core import keys, messages, serialization
-from core.compute.base import BatchLost, Invocation, Reply
+from core.compute.base import BatchLost, Invocation, LossReason, Reply
 from core.compute.process import ProcessBackend
 from core.config import Address, ExecutorConfig
 from core.durable import check_versions
@@ -33,6 +33,8 @@ LISTEN = 0.5
 """Seconds between two looks whether the caller still waits, and whether there is time left."""
 
 OUT_OF_TIME = "it ran into the time limit of its platform; raise that limit, or give it less to do"
+
+DESERTED = "whoever sent it does not wait for it any more"
 
 OUT_OF_MEMORY = "the memory of its container ran out, and the kernel ended it"
 
@@ -121,7 +123,8 @@ class Agent:
         """Run batches, as many at a time as there are workers; yields each reply as it comes, `begin` hears of each."""
         waiting = list(reversed(invocations))
         unanswered = {invocation.batch_id for invocation in invocations}
-        is_late = False
+        is_late = is_deserted = False
+        reason: LossReason
         try:
             while unanswered:
                 while waiting and len(unanswered) - len(waiting) < self._workers:
@@ -138,10 +141,14 @@ class Agent:
                         reply.reason, reply.message = "timeout", OUT_OF_TIME
                     yield reply
                 is_late = is_late or (until is not None and time.monotonic() >= until)
-                if unanswered and (is_late or (is_heard is not None and not is_heard())):
-                    for ident in unanswered:
+                is_deserted = is_deserted or (is_heard is not None and bool(unanswered) and not is_heard())
+                for ident in list(unanswered) if is_late or is_deserted else []:
+                    if self._backend.revoke(ident):  # a worker killed before it begins would only be replaced
+                        unanswered.remove(ident)
+                        reason, why = ("timeout", OUT_OF_TIME) if is_late else ("killed", DESERTED)
+                        yield BatchLost(ident, self.name, reason, why, None, True)
+                    else:
                         self._backend.kill(ident)
-                    is_heard = None
         except Exception as error:  # what it held must not be taken for the answer to another request
             self._backend.close(force=True)
             self._backend = self._started()

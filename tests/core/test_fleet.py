@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from core.compute.base import DurableRef, Invocation
-from core.compute.fleet import LONGEST, WAVES, WORTHWHILE, FleetBackend, Unit, UnitEnd
+from core.compute.fleet import LATEST, LONGEST, WAVES, WORTHWHILE, FleetBackend, Unit, UnitEnd
 from core.config import Address, ExecutorConfig
 
 
@@ -105,3 +105,18 @@ def test_a_unit_whose_results_are_all_known_is_looked_at_at_once(platform: Platf
     platform.poll(0)
 
     assert (before, platform.looks) == (looks, looks + 1)
+
+
+def test_batches_that_cannot_be_launched_now_keep_no_processor_busy(
+    monkeypatch: pytest.MonkeyPatch, platform: Platform, now: list[float]
+) -> None:
+    waits: list[float | None] = []
+    bell = type("Bell", (), {"settimeout": lambda _, wait: waits.append(wait), "recv": lambda _, size: b""})()
+    monkeypatch.setattr(platform, "launch", lambda units: None)
+    fill(platform)
+    monkeypatch.setattr(platform, "_bell_read", bell)
+    now[0] += 1.0
+
+    platform.poll(None)
+
+    assert waits == [LATEST - 1.0]

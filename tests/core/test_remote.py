@@ -6,14 +6,17 @@ import threading
 import numpy as np
 import pytest
 
-from core import FunctionExecutor, InputError
+from core import FunctionExecutor, InputError, messages, serialization
 from core.agent import Agent
+from core.calls import dump_call, make_call
 from core.compute import base
-from core.compute.base import Invocation
+from core.compute.base import BatchLost, Invocation
 from core.compute.pipe import PipeSlot, explain_exit
 from core.compute.remote import NotStarted, RemoteBackend, Slot
+from core.durable import versions
 from core.errors import ComputeUnavailable, StorageUnavailable, WorkerDied
 from core.objects import process_storage
+from core.types import RetryPolicy
 
 
 class PipeBackend(RemoteBackend):
@@ -266,5 +269,27 @@ def test_an_agent_forgets_functions_that_were_not_used_for_long(monkeypatch):
             invocation.call, invocation.call_hash = bytes([number]), str(number)
             assert agent._supply(invocation, has_call=True)
         assert list(agent._calls) == ["3", "4"]
+    finally:
+        agent.close()
+
+
+def test_a_request_whose_caller_is_gone_before_it_begins_is_not_run(tmp_path):
+    mark = tmp_path / "began"
+
+    def never(path):
+        open(path, "w").close()
+        while True:
+            signal.pause()
+
+    call = make_call(never, kind="item", extra_args=(), env=None, retry=RetryPolicy(), storage=None, folder=None)
+    shipped = dump_call(call, [], False)
+    packed = serialization.pack([str(mark)])
+    invocation = Invocation(0, "job", shipped, serialization.content_hash(shipped), [0], 0, packed=packed)
+    agent = Agent()
+    try:
+        for _ in range(3):
+            reply = messages.read_reply(agent.answer(messages.request(invocation, versions(), True), lambda: False), 0)
+            assert isinstance(reply, BatchLost)
+            assert reply.reason == "killed"
     finally:
         agent.close()

@@ -1,5 +1,8 @@
+import base64
 import http.client
+import json
 import os
+import socket
 import ssl
 import subprocess
 import threading
@@ -10,6 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from core import ConfigError, FunctionExecutor
+from core.compute.connection import Connection
+from core.compute.openwhisk import OpenWhiskBackend
 from core.errors import ComputeDenied, ComputeUnavailable, WorkerDied
 from core.serve import LARGEST
 from tests.servers.http import TOKEN, HttpWorker
@@ -185,7 +190,9 @@ def test_plain_http_to_another_machine_is_refused(address):
         FunctionExecutor(address)
 
 
-@pytest.mark.parametrize("address", ["https://", "https://host/?tokn_file=x", "https://host/?wait=never"])
+@pytest.mark.parametrize(
+    "address", ["https://", "https://host/?tokn_file=x", "https://host/?wait=never", "https://host:x/"]
+)
 def test_an_address_that_cannot_work_is_refused(address):
     with pytest.raises(ConfigError):
         FunctionExecutor(address)
@@ -235,3 +242,59 @@ def test_over_tls_the_certificate_is_checked(encrypted, secret):
         assert executor.call_async(abs, -2).result(60) == 2
     with FunctionExecutor(address, workers=1) as executor, pytest.raises(ComputeDenied, match="not trusted"):
         executor.call_async(abs, -2).result(60)
+
+
+def test_a_wrong_token_is_named_however_much_was_sent_with_it(worker, monkeypatch):
+    monkeypatch.setenv("FANFOLD_WORKER_TOKEN", "wrong")
+
+    with FunctionExecutor(worker.url, workers=1) as executor, pytest.raises(ComputeDenied, match="answered 401"):
+        executor.map(len, [b"x" * (20 << 20)]).results(60)
+
+
+def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(worker, monkeypatch):
+    monkeypatch.setenv("FANFOLD_WORKER_TOKEN", "first-secret\nsecond-secret")
+
+    with FunctionExecutor(worker.url, workers=1) as executor, pytest.raises(ConfigError) as caught:
+        executor.call_async(abs, 1).result(60)
+
+    assert "FANFOLD_WORKER_TOKEN" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_worker_that_is_told_to_end_finishes_what_runs_and_waits_for_no_idle_driver(worker, secret, tmp_path):
+    gate, began = tmp_path / "gate", tmp_path / "began"
+
+    def wait(began=str(began), gate=str(gate)):
+        open(began, "w").close()
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+        return 5
+
+    idle = http.client.HTTPConnection("127.0.0.1", worker.port, timeout=30)
+    idle.request("GET", "/health")
+    idle.getresponse().read()
+    with FunctionExecutor(worker.url, workers=1) as executor:
+        running = executor.call_async(wait)
+        while not began.exists():
+            time.sleep(0.01)
+        worker.process.terminate()
+        assert idle.sock.recv(1) == b""
+        gate.touch()
+        assert running.result(60) == 5
+        assert worker.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("worker", [{"kind": "openwhisk"}], indirect=True)
+def test_an_action_takes_the_largest_message_that_a_driver_sends(worker):
+    message = base64.b64encode(bytes(OpenWhiskBackend.largest)).decode()
+
+    status, said = post(worker, json.dumps({"value": {"body": message}}).encode())
+
+    assert (status, "body" in json.loads(said)) == (200, True)
+
+
+def test_a_connection_to_a_machine_that_is_gone_is_noticed(worker):
+    connection = Connection(urlsplit(worker.url), 60, None)
+    connection.ask("GET", "/health", b"", {})
+
+    assert connection._http.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
