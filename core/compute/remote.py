@@ -90,6 +90,11 @@ class Slot(ABC):
         return None
 
 
+def _opening(index: int) -> int:
+    """Return the number under which a slot is opened: no batch has it."""
+    return -1 - index
+
+
 class RemoteBackend(ABC):
     """Runs each batch by one call to a remote worker, from a thread for each slot.
 
@@ -130,7 +135,8 @@ class RemoteBackend(ABC):
         self._failure: FanfoldError | None = None
         self._versions: dict[str, str] = {}
         self._spill_key = os.urandom(32)
-        self._struggling: set[int | None] = set()
+        self._opening: set[int] = set()
+        self._struggling: set[int] = set()
         self._interrupting = threading.Lock()
         self._opened = 0
         self._heard = 0.0
@@ -151,7 +157,9 @@ class RemoteBackend(ABC):
         """Start the slots' threads; each makes its slot ready at once."""
         self._versions = versions()
         self.prepare()
-        for index in range(self.slots_each * self.workers):
+        slots = range(self.slots_each * self.workers)
+        self._opening.update(map(_opening, slots))
+        for index in slots:
             thread = threading.Thread(
                 target=self._serve, args=(index,), name=f"fanfold-{self.name}-{index}", daemon=True
             )
@@ -249,8 +257,9 @@ class RemoteBackend(ABC):
         slot: Slot | None = None
         sent: set[str] = set()
         try:
-            slot = self._persist(lambda: self.open_slot(index))
+            slot = self._persist(lambda: self.open_slot(index), _opening(index))
             with self._changed:
+                self._opening.discard(_opening(index))
                 self._opened += slot is not None
             while slot is not None:
                 with self._changed:
@@ -365,8 +374,10 @@ class RemoteBackend(ABC):
         signed = process_storage(self.config.storage).get(place)
         return serialization.verify(self._spill_key, place, signed)
 
-    def _persist(self, action: Callable[[], T], batch_id: int | None = None) -> T | None:
+    def _persist(self, action: Callable[[], T], ident: int) -> T | None:
         """Do what may meet a busy or absent platform, again and again; None if it is not wanted any more.
+
+        `ident` is the batch's number, or that of the opening of a slot.
 
         Raises
         ------
@@ -377,21 +388,21 @@ class RemoteBackend(ABC):
         try:
             while True:
                 with self._changed:
-                    if self._closed or batch_id in self._killed:
+                    if self._closed or ident in self._killed:
                         return None
                 try:
                     return action()
                 except (Throttled, NotStarted) as error:
-                    self._struggling.add(batch_id)
-                    busy = any(ident not in self._struggling for ident in list(self._running))
-                    others = busy or (batch_id is None and self._opened > 0)
+                    self._struggling.add(ident)
+                    busy = any(other not in self._struggling for other in (*self._running, *self._opening))
+                    others = busy or (ident in self._opening and self._opened > 0)
                     if not others and time.monotonic() - max(began, self._heard) > self.patience:
                         raise ComputeUnavailable(f"{self.name} runs nothing: {error}") from error
                     least = error.wait if isinstance(error, Throttled) else 0.0
                 with self._changed:
                     pause = max(min(least, self.patience), wait * random.uniform(0.5, 1.0))
-                    self._changed.wait_for(lambda: self._closed or batch_id in self._killed, pause)
+                    self._changed.wait_for(lambda: self._closed or ident in self._killed, pause)
                 wait = min(2 * wait, LONGEST_WAIT)
         finally:
-            self._struggling.discard(batch_id)
+            self._struggling.discard(ident)
             self._heard = time.monotonic()
