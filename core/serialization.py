@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import io
@@ -249,8 +250,12 @@ def _is_local(module: ModuleType) -> bool:
     name = getattr(module, "__name__", "__main__")
     if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
         return False
-    installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return "site-packages" not in path and not any(path.startswith(root) for root in installed)
+    return "site-packages" not in path and not path.startswith(_installed_folders())
+
+
+@functools.cache  # a large program has thousands of modules, and asks for each of them at every call
+def _installed_folders() -> tuple[str, ...]:
+    return tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def content_hash(data: Buffer) -> str:
