@@ -68,11 +68,18 @@ class Agent:
         backend.start()
         return backend
 
-    def answer(self, message: Buffer, is_heard: Callable[[], bool] | None = None, until: float | None = None) -> bytes:
+    def answer(
+        self,
+        message: Buffer,
+        is_heard: Callable[[], bool] | None = None,
+        until: float | None = None,
+        function: bytes | None = None,
+    ) -> bytes:
         """Run the batch of one request; returns the reply to send.
 
-        A batch whose caller is not there any more, as `is_heard` says now and then, is ended, and one that still runs
-        at the monotonic time `until`, when its platform is about to end this agent.
+        `function` is what to run, if it came another way than within the request. A batch whose caller is not there any
+        more, as `is_heard` says now and then, is ended, and one that still runs at the monotonic time `until`, when its
+        platform is about to end this agent.
         """
         try:
             head, segments = messages.decode(message)
@@ -81,9 +88,10 @@ class Agent:
                 head, segments = messages.decode(_fetch(spill))
             check_versions(head["versions"])
             invocation, reply_to = messages.read_request(head, segments)
+            invocation.call = function or invocation.call
         except (FanfoldError, LookupError, ValueError, TypeError, AttributeError) as error:
             return messages.reply(messages.refusal(0, describe(error)))
-        if not self._supply(invocation, bool(head["has_call"])):
+        if not self._supply(invocation, bool(head["has_call"] or function)):
             return messages.reply(NeedsCall(invocation.call_hash))
         (answer,) = self.run_all([invocation], is_heard, until=until)
         reply = messages.reply(answer)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import os
+import queue
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from core.compute.base import Invocation
-from core.compute.remote import NotStarted, RemoteBackend, Slot, WorkerEnded
+from core import messages
+from core.compute.base import BatchLost, Invocation, Reply
+from core.compute.remote import ALWAYS_SENT, LOOK, PATIENCE, settled
 from core.config import Address, ExecutorConfig
-from core.errors import ComputeUnavailable, ConfigError, MissingExtra
+from core.durable import versions
+from core.errors import ComputeUnavailable, ConfigError, FanfoldError, IntegrityError, MissingExtra
 
 LOCAL = "local"
 """Place that stands for a cluster of this process, ended with it."""
@@ -21,8 +29,28 @@ CONNECT = 30.0
 SCATTERED = 1 << 20
 """Requests of more bytes go to a Dask worker as data of their own, not within the task."""
 
+TOLD = 8 << 10
+"""Replies of up to this many bytes come as an event, which saves the driver a request; the scheduler keeps 1,000 of
+them (``distributed.admin.low-level-log-length``) until the executor ends."""
 
-class DaskBackend(RemoteBackend):
+DEPTH = 16
+"""Batches under way for each worker: Dask takes milliseconds to hand the next one on."""
+
+CARRIERS = 4
+"""Large requests and replies that travel at the same time."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A batch at the scheduler: `future` is Dask's; `is_fetched` says that its reply is being asked for."""
+
+    invocation: Invocation
+    sent_at: float
+    future: Any = None
+    is_fetched: bool = False
+
+
+class DaskBackend:
     """Submits each batch as one Dask task.
 
     Address: ``dask://SCHEDULER:PORT``, or ``dask://local`` for processes of this machine.
@@ -32,7 +60,13 @@ class DaskBackend(RemoteBackend):
     """
 
     name = "dask"
-    slots_each = 8
+    inline = False
+    shares_files = False
+    announces = True
+    stores = False
+    speculates = True
+    streams = False
+    enforces: frozenset[str] = frozenset({"timeout", "memory"})
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         if address.options or not address.where:
@@ -41,12 +75,25 @@ class DaskBackend(RemoteBackend):
             import distributed  # noqa: F401
         except ImportError:
             raise MissingExtra("dask:// needs the packages dask and distributed: pip install 'fanfold[dask]'") from None
-        super().__init__(address, config, config.workers or 1)
-        self._cluster: Any = None
+        self.address, self.config = address, config
+        self.workers = config.workers or 1
         self.client: Any = None
+        self._cluster: Any = None
+        self._topic = f"fanfold-{os.urandom(8).hex()}"
+        self._numbers = itertools.count()
+        self._pending: list[Invocation] = []
+        self._flights: dict[str, _Flight] = {}
+        self._keys: dict[int, str] = {}
+        self._functions: dict[str, Any] = {}
+        self._scattering = threading.Lock()
+        self._heard: queue.SimpleQueue[BatchLost | tuple[str, bytes | Exception | None] | None] = queue.SimpleQueue()
+        self._carriers = ThreadPoolExecutor(CARRIERS, thread_name_prefix="fanfold-dask")
+        self._looked = 0.0
+        self._absent_since: float | None = None
+        self._versions: dict[str, str] = {}
 
-    def prepare(self) -> None:
-        """Connect to the scheduler, and offer it as many batches as its workers have threads.
+    def start(self) -> None:
+        """Connect to the scheduler, and offer it batches for as many workers as its own have threads.
 
         Raises
         ------
@@ -54,76 +101,220 @@ class DaskBackend(RemoteBackend):
             It does not answer.
         """
         distributed: Any = import_module("distributed")
+        self._versions = versions()
         if self.address.where == LOCAL:
             self._cluster = distributed.LocalCluster(
                 n_workers=self.config.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=40
             )
-        target = self._cluster or f"tcp://{self.address.where}"
         try:
-            self.client = distributed.Client(target, timeout=CONNECT, set_as_default=False)
+            self.client = distributed.Client(self._cluster or self.address.where, timeout=CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ComputeUnavailable(
                 f"no Dask scheduler answers at {self.address.where}: {error}; start one with 'dask scheduler'"
             ) from None
+        self.client.subscribe_topic(self._topic, lambda event: self._heard.put(tuple(event[1])))
         if self.config.workers is None:
             self.workers = max(1, sum(self.client.nthreads().values()))
 
-    def release(self) -> None:
+    def room(self) -> int:
+        """Return how many batches to send."""
+        return DEPTH * self.workers - len(self._pending) - len(self._flights)
+
+    def invoke(self, invocation: Invocation) -> None:
+        """Keep a batch for the next `poll`: many go to the scheduler for the price of one."""
+        self._pending.append(invocation)
+
+    def poll(self, timeout: float | None) -> list[Reply]:
+        """Send what there is, and return replies, waiting for the first.
+
+        Raises
+        ------
+        ComputeUnavailable
+            The scheduler is gone.
+        ConfigError
+            The Dask workers lack a package of ours.
+        """
+        self._send()
+        if self._flights or self._pending:
+            timeout = LOOK if timeout is None else min(LOOK, timeout)
+        found: list[Reply] = []
+        with suppress(queue.Empty):
+            word = self._heard.get(timeout=timeout)
+            while True:
+                if isinstance(word, BatchLost):
+                    found.append(word)
+                elif word is not None and (reply := self._read(*word)) is not None:
+                    found.append(reply)
+                word = self._heard.get_nowait()
+        if time.monotonic() - self._looked > LOOK:
+            self._look()
+            self._looked = time.monotonic()
+        return found
+
+    def _send(self) -> None:
+        if not self._pending or not self._is_connected():
+            return
+        small: list[tuple[str, bytes]] = []
+        for invocation in self._pending:
+            key = f"{self._topic}-{next(self._numbers)}"
+            has_call = len(invocation.call) <= ALWAYS_SENT
+            message = messages.request(invocation, self._versions, has_call)
+            self._flights[key] = _Flight(invocation, time.monotonic())
+            self._keys[invocation.batch_id] = key
+            if has_call and len(message) <= SCATTERED:
+                small.append((key, message))
+            else:
+                self._carriers.submit(self._carry, key, message, None if has_call else invocation)
+        self._pending.clear()
+        if small:
+            keys = [key for key, _ in small]
+            futures = self.client.map(answer, [message for _, message in small], keys, key=keys, pure=False)
+            for key, future in zip(keys, futures, strict=True):
+                self._flights[key].future = future
+
+    def _is_connected(self) -> bool:
+        status = self.client.status
+        if status == "running":
+            self._absent_since = None
+            return True
+        now = time.monotonic()
+        self._absent_since = self._absent_since or now
+        if status == "closed" or now - self._absent_since > PATIENCE:
+            raise ComputeUnavailable(f"the Dask scheduler at {self.address.where} went away and does not come back")
+        return False
+
+    def _carry(self, key: str, message: bytes, called: Invocation | None) -> None:
+        """Submit a large request, or the request of a large function, in a thread of its own."""
+        try:
+            function = called and self._function(called)
+            data = message if len(message) <= SCATTERED else self.client.scatter(message, hash=False)
+            future = self.client.submit(answer, data, key, function, key=key, pure=False)
+            flight = self._flights.get(key)
+            if flight is not None:
+                flight.future = future
+        except Exception as error:
+            self._heard.put((key, error))
+
+    def _function(self, invocation: Invocation) -> Any:
+        """Return a large function as data of the cluster, which moves it to each worker once."""
+        with self._scattering:
+            if invocation.call_hash not in self._functions:
+                self._functions[invocation.call_hash] = self.client.scatter(invocation.call, hash=False)
+            return self._functions[invocation.call_hash]
+
+    def _fetch(self, key: str, future: Any) -> None:
+        """Ask for a large reply, in a thread of its own."""
+        try:
+            self._heard.put((key, future.result()))
+        except Exception as error:
+            self._heard.put((key, error))
+
+    def _read(self, key: str, answered: bytes | Exception | None) -> Reply | None:
+        """Return what became of a batch, None if it is not known yet or nobody wants to know."""
+        flight = self._flights.get(key)
+        if flight is None:
+            return None
+        if answered is None:
+            if not flight.is_fetched and flight.future is not None:
+                flight.is_fetched = True
+                self._carriers.submit(self._fetch, key, flight.future)
+            return None
+        del self._flights[key]
+        ident = flight.invocation.batch_id
+        self._keys.pop(ident, None)
+        if isinstance(answered, Exception):
+            return self._lost(flight, answered)
+        try:
+            return settled(messages.read_reply(answered, ident), time.monotonic() - flight.sent_at)
+        except IntegrityError as error:
+            return BatchLost(ident, self.name, "died", f"its answer cannot be read: {error}", None, True)
+
+    def _lost(self, flight: _Flight, error: Exception) -> BatchLost:
+        """Return why Dask gave a batch up.
+
+        Raises
+        ------
+        ConfigError
+            Its workers cannot run any.
+        """
+        from distributed import KilledWorker
+
+        self._functions.pop(flight.invocation.call_hash, None)  # it may have been lost with the worker that had it
+        if isinstance(error, ModuleNotFoundError):
+            raise ConfigError(f"the Dask workers lack {error.name}: install fanfold where they run") from None
+        why = f"Dask gave it up: {error}"
+        if isinstance(error, KilledWorker):
+            why = f"the Dask workers that ran it ended, one after the other: {error}"
+        return BatchLost(flight.invocation.batch_id, self.name, "died", why, None, True)
+
+    def _look(self) -> None:
+        """See what became of batches of which no word came."""
+        for key, flight in self._flights.items():
+            status = flight.future.status if flight.future is not None else "pending"
+            if status == "finished":
+                self._heard.put((key, None))
+            elif status == "error":
+                self._heard.put((key, flight.future.exception()))
+            elif status != "pending":
+                self._heard.put((key, FanfoldError(f"its state is {status!r}")))
+
+    def wake(self) -> None:
+        """End a `poll` that waits."""
+        self._heard.put(None)
+
+    def began(self, batch_id: int) -> bool:
+        """Whether a batch is among those that were sent first: Dask begins them in this order."""
+        return self._keys.get(batch_id, "") in itertools.islice(self._flights, self.workers)
+
+    def revoke(self, batch_id: int) -> bool:
+        """Take back a batch that has not been sent."""
+        before = len(self._pending)
+        self._pending = [invocation for invocation in self._pending if invocation.batch_id != batch_id]
+        return len(self._pending) < before
+
+    def kill(self, batch_id: int) -> None:
+        """Take a batch from the scheduler; the worker that runs it notices, and ends it."""
+        key = self._keys.pop(batch_id, None)
+        if key is not None:
+            future = self._flights.pop(key).future
+            if future is not None:
+                future.cancel()
+        if self.revoke(batch_id) or key is not None:
+            self._heard.put(BatchLost(batch_id, self.name, "killed", "it was cancelled", None, key is not None))
+
+    def forget(self, call_hash: str) -> None:
+        """Let the cluster drop a large function."""
+        self._functions.pop(call_hash, None)
+
+    def close(self, force: bool = False) -> None:
         """Leave the cluster; end it if it is this process's own."""
+        self._carriers.shutdown(wait=False, cancel_futures=True)
         if self.client is not None:
+            for batch_id in list(self._keys):
+                self.kill(batch_id)
+            self._functions.clear()
+            with suppress(Exception):  # a scheduler that is gone, or lets no client run code, keeps nothing or little
+                self.client.unsubscribe_topic(self._topic)
+                self.client.run_on_scheduler(_forget_events, topic=self._topic)
             self.client.close()
         if self._cluster is not None:
             self._cluster.close()
 
-    def open_slot(self, index: int) -> Slot:
-        """Return a slot, through which one batch goes at a time."""
-        return DaskSlot(self.client)
+
+def _forget_events(dask_scheduler: Any, topic: str) -> None:
+    broker = getattr(dask_scheduler, "_broker", None)
+    if broker is not None:
+        broker.truncate(topic)
 
 
-class DaskSlot(Slot):
-    """One batch at a time, on whichever worker the scheduler chooses."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._future: Any = None
-
-    def exchange(self, message: bytes, invocation: Invocation) -> bytes:
-        """Submit a request and return the reply."""
-        from distributed import CancelledError, KilledWorker
-        from distributed.comm.core import CommClosedError
-
-        key = f"fanfold-{invocation.job_id}-{invocation.batch_id}-{next(_numbers)}"
-        try:
-            given: Any = message
-            if len(message) > SCATTERED:
-                given = self._client.scatter(message, hash=False)
-            self._future = self._client.submit(answer, given, key, key=key, pure=False)
-            reply: bytes = self._future.result()
-            return reply
-        except KilledWorker as error:
-            raise WorkerEnded(f"the Dask workers that ran it ended, one after the other: {error}") from None
-        except (CancelledError, CommClosedError) as error:
-            raise WorkerEnded(f"Dask gave it up: {error}") from None
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"the Dask workers lack {error.name}: install fanfold where they run") from None
-        except (OSError, TimeoutError) as error:
-            raise NotStarted(f"Dask does not answer: {error}") from None
-        finally:
-            self._future = None
-
-    def interrupt(self) -> None:
-        """Take the task back; the worker notices, and ends what it runs."""
-        future = self._future
-        if future is not None:
-            future.cancel()
-
-
-_numbers = itertools.count()
 _thread = threading.local()
 
 
-def answer(message: bytes, key: str) -> bytes:
-    """Answer a request, in a Dask worker: every thread has an agent of its own."""
+def answer(message: bytes, key: str, function: bytes | None = None) -> bytes | None:
+    """Answer a request, in a Dask worker: every thread has an agent of its own.
+
+    A short reply goes to the driver at once, a long one waits for it to ask. The returned reply stands by in any case.
+    """
     from distributed import get_worker
 
     from core.agent import Agent
@@ -136,5 +327,6 @@ def answer(message: bytes, key: str) -> bytes:
         task = worker.state.tasks.get(key)
         return task is not None and task.state == "executing"
 
-    reply: bytes = _thread.agent.answer(message, is_heard)
+    reply: bytes = _thread.agent.answer(message, is_heard, function=function)
+    worker.log_event(key.rpartition("-")[0], (key, reply if len(reply) <= TOLD else None))
     return reply

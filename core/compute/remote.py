@@ -95,6 +95,24 @@ def _opening(index: int) -> int:
     return -1 - index
 
 
+def settled(reply: object, seconds: float) -> Reply:
+    """Return the last word on a batch that was answered so many seconds after it was sent.
+
+    Raises
+    ------
+    IntegrityError
+        It is not the last word.
+    """
+    if isinstance(reply, BatchDone) and reply.outcome is not None:
+        reply.outcome.overhead = seconds - sum(reply.outcome.durations)
+    if isinstance(reply, BatchLost) and reply.reason == "killed":
+        reply.reason = "died"
+        reply.message = "its worker ended it: somebody between here and there broke the connection"
+    if isinstance(reply, BatchDone | BatchLost):
+        return reply
+    raise IntegrityError("a worker asks again for a function that it was sent")
+
+
 class RemoteBackend(ABC):
     """Runs each batch by one call to a remote worker, from a thread for each slot.
 
@@ -319,14 +337,7 @@ class RemoteBackend(ABC):
                 sent.add(call_hash)
                 if isinstance(reply, TooLarge):
                     return self._oversized(invocation, f"its results are {reply.size / 1e6:.1f} MB")
-                if isinstance(reply, BatchDone) and reply.outcome is not None:
-                    reply.outcome.overhead = time.monotonic() - sent_at - sum(reply.outcome.durations)
-                if isinstance(reply, BatchLost) and reply.reason == "killed":
-                    reply.reason = "died"
-                    reply.message = "its worker ended it: somebody between here and there broke the connection"
-                if isinstance(reply, BatchDone | BatchLost):
-                    return reply
-                raise IntegrityError("a worker asks again for a function that it was sent")
+                return settled(reply, time.monotonic() - sent_at)
         except WorkerEnded as end:
             sent.clear()
             return BatchLost(ident, self.name, end.reason, str(end), end.position, True)
