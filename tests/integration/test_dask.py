@@ -8,6 +8,7 @@ import pytest
 
 from core import ConfigError, FunctionExecutor
 from core.errors import ComputeUnavailable, MissingExtra
+from tests.servers.dask import DaskCluster
 
 pytest.importorskip("distributed", reason="needs Dask: pip install '.[dask]'")
 
@@ -58,6 +59,50 @@ def test_large_inputs_and_results_travel(dask_cluster):
         results = executor.map(lambda data: data[::-1], [bytes([i]) * 3_000_000 for i in range(4)]).results(120)
 
     assert [(result[0], len(result)) for result in results] == [(i, 3_000_000) for i in range(4)]
+
+
+def test_a_large_function_travels_once_to_each_worker(dask_cluster):
+    table = os.urandom(3_000_000)
+
+    with FunctionExecutor(dask_cluster.address, workers=2) as executor:
+        results = executor.map(lambda i: table[i], range(40), batch_size=2).results(120)
+
+    assert results == list(table[:40])
+
+
+def test_a_reply_whose_event_is_lost_is_asked_for(dask_cluster, monkeypatch):
+    monkeypatch.setattr("distributed.Client.subscribe_topic", lambda *_: None)
+
+    with FunctionExecutor(dask_cluster.address, workers=2) as executor:
+        assert executor.map(abs, range(-6, 0), batch_size=2).results(120) == [6, 5, 4, 3, 2, 1]
+
+
+def test_events_are_forgotten_with_their_executor(dask_cluster):
+    from distributed import Client
+
+    with FunctionExecutor(dask_cluster.address, workers=2) as executor:
+        executor.map(abs, range(6)).results(120)
+        topic = executor._backend._topic
+        with Client(executor._backend.address.where, set_as_default=False) as client:
+            assert client.get_events(topic)
+    with Client(dask_cluster.address.removeprefix("dask://"), set_as_default=False) as client:
+        assert not client.get_events(topic)
+
+
+def test_a_scheduler_that_goes_away_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("core.compute.dask.CONNECT", 3.0)
+    cluster = DaskCluster(tmp_path)
+    try:
+        cluster.start(workers=1)
+        executor = FunctionExecutor(cluster.address, workers=1)
+        running = executor.call_async(time.sleep, 1000)
+        while not running.running():
+            time.sleep(0.01)
+        cluster.stop()
+        with pytest.raises(ComputeUnavailable, match="went away and does not come back"):
+            running.result(120)
+    finally:
+        cluster.stop()
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):

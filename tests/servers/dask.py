@@ -60,7 +60,8 @@ class DaskCluster:
 
     def stop(self) -> None:
         """End everything, with the workers behind their nannies."""
-        for process in reversed(self.processes):
+        while self.processes:
+            process = self.processes.pop()
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 

@@ -199,9 +199,11 @@ LONG = ["--forecasts", "3000000", "--engine", "numpy", "--workers", "2", "--invo
 
 
 def interrupt_at_first_result(argv: list[str], environment: dict[str, str]) -> tuple[int, str]:
-    with subprocess.Popen(
-        [*COMMAND, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+    def heed() -> None:  # what a shell starts in the background ignores the signal, and so do its children
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*COMMAND, *argv], **pipes, text=True, env=environment, preexec_fn=heed) as process:
         assert process.stderr is not None
         said = ""
         for line in process.stderr:
