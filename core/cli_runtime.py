@@ -41,7 +41,12 @@ def add_runtime_commands(commands: Any) -> None:
     build.add_argument("--base", metavar="IMAGE", help="image that brings Python, instead of the Dockerfiles'")
     build.add_argument("--source", metavar="FOLDER", help="source tree to build from, instead of this package's")
     build.add_argument(
-        "--build-arg", metavar="NAME=VALUE", type=_pair, action="append", default=[], help="of the runtime's Dockerfile"
+        "--build-arg",
+        metavar="NAME=VALUE",
+        type=_pair,
+        action="append",
+        default=[],
+        help="of the runtime's Dockerfile; NAME=@FILE gives it a file of yours",
     )
 
     push = _action(actions, "push", _push, "send a runtime to the registry in its name")

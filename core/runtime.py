@@ -17,7 +17,17 @@ from core.config import Address
 from core.durable import check_versions, versions
 from core.engines import Engine, Image, build_image, list_images, push_image, remove_image, run_entry, tag_image
 from core.errors import ComputeError, ConfigError, InputError, VersionMismatch
-from core.runtime_spec import BASE, OPTIONAL_FILES, PREFIX, RuntimeSpec, content, content_tag, split_name, write_files
+from core.runtime_spec import (
+    BASE,
+    OPTIONAL_FILES,
+    PREFIX,
+    RuntimeSpec,
+    build_arguments,
+    content,
+    content_tag,
+    split_name,
+    write_files,
+)
 
 LABEL = "fanfold.runtime"
 """Label that every runtime's image carries, with its name."""
@@ -60,7 +70,7 @@ def _built(spec: RuntimeSpec, engine: Engine, show: bool) -> str:
     reference = f"{spec.repository}:{content_tag(spec, files)}"
     if any(reference in image.names for image in list_images(engine, LABEL)):
         return reference
-    arguments = {"BASE": spec.base, **spec.arguments}
+    arguments = {"BASE": spec.base, **build_arguments(spec)}
     if spec.name != BASE:
         # Further packages are the base's to install, in versions that agree with those of the runtime above it.
         pinned = spec.source / "runtimes" / spec.name / "requirements.txt"

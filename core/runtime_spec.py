@@ -43,7 +43,8 @@ class RuntimeSpec:
     constraints : Path, optional
         Versions that those must have, as pip reads them, besides the versions that the base pins.
     arguments : mapping
-        Further build arguments of the runtime's Dockerfile.
+        Further build arguments of the runtime's Dockerfile. A value ``@FILE`` puts a file into the build, and names it
+        there.
     """
 
     name: str
@@ -102,14 +103,26 @@ def content(spec: RuntimeSpec) -> dict[str, bytes]:
     folders = {"core", "apps", f"runtimes/{BASE}", f"runtimes/{spec.name}"}
     paths = [spec.source / name for name in _SINGLE_FILES]
     paths += [path for folder in folders for path in (spec.source / folder).rglob("*") if _belongs(path)]
+    packages = {"REQUIREMENTS": spec.requirements, "CONSTRAINTS": spec.constraints}
+    given = [
+        *((OPTIONAL_FILES[name], path) for name, path in packages.items() if path is not None),
+        *((_place(name), Path(value[1:])) for name, value in spec.arguments.items() if value.startswith("@")),
+    ]
     try:
         files = {str(path.relative_to(spec.source)): path.read_bytes() for path in sorted(paths)}
-        for argument, path in (("REQUIREMENTS", spec.requirements), ("CONSTRAINTS", spec.constraints)):
-            if path is not None:
-                files[OPTIONAL_FILES[argument]] = path.read_bytes()
+        files |= {place: path.read_bytes() for place, path in given}
     except OSError as error:
         raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
     return files
+
+
+def build_arguments(spec: RuntimeSpec) -> dict[str, str]:
+    """Return the build arguments of a runtime; files that were given are named by their places in the build."""
+    return {name: _place(name) if value.startswith("@") else value for name, value in spec.arguments.items()}
+
+
+def _place(argument: str) -> str:
+    return f"further/{argument}"
 
 
 def _belongs(path: Path) -> bool:
@@ -118,7 +131,7 @@ def _belongs(path: Path) -> bool:
 
 def content_tag(spec: RuntimeSpec, files: Mapping[str, bytes]) -> str:
     """Return the tag of a runtime: a hash of its files, its base and its build arguments."""
-    digest = hashlib.sha256(json.dumps([spec.name, spec.base, sorted(spec.arguments.items())]).encode())
+    digest = hashlib.sha256(json.dumps([spec.name, spec.base, sorted(build_arguments(spec).items())]).encode())
     for name, data in sorted(files.items()):
         digest.update(f"\0{name}\0{len(data)}\0".encode())
         digest.update(data)

@@ -17,7 +17,7 @@ from core.durable import versions
 from core.engines import Engine, Image, find_engine
 from core.errors import ConfigError, VersionMismatch
 from core.runtime import Runtime, backend_hook, check_runtime
-from core.runtime_spec import RuntimeSpec, content, content_tag, find_source, split_name, write_files
+from core.runtime_spec import RuntimeSpec, build_arguments, content, content_tag, find_source, split_name, write_files
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = Runtime("registry.example/team/fanfold-montecarlo", "abc", True, Image("1", (), 1, 0.0))
@@ -114,6 +114,24 @@ def test_what_is_written_for_a_build_is_what_the_tag_was_made_of(spec, tmp_path)
     written = [path for path in (tmp_path / "context").rglob("*") if path.is_file()]
     assert {str(path.relative_to(tmp_path / "context")): path.read_bytes() for path in written} == files
     assert len({(path.stat().st_mtime, path.stat().st_mode) for path in written}) == 1
+
+
+def test_a_file_that_a_build_argument_gives_is_known_by_its_content_not_its_place(spec, tmp_path):
+    given = []
+    for name, text in (("one", "same"), ("two", "same"), ("three", "other")):
+        (tmp_path / name).write_text(text)
+        given.append(replace(spec, arguments={"ENGINE": f"@{tmp_path / name}"}))
+
+    assert build_arguments(given[0]) == {"ENGINE": "further/ENGINE"}
+    assert content(given[0])["further/ENGINE"] == b"same"
+    assert tag(given[0]) == tag(given[1])
+    assert len({tag(spec), tag(given[0]), tag(given[2])}) == 3
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_a_file_for_a_build_argument_that_cannot_be_read_is_named(spec, tmp_path, name):
+    with pytest.raises(ConfigError, match="cannot read .*: (No such file|Is a directory)"):
+        content(replace(spec, arguments={"ENGINE": f"@{tmp_path / name}"}))
 
 
 def test_an_unknown_runtime_is_refused_with_those_that_are_known(spec):

@@ -19,7 +19,7 @@ CONFINED = (
     *("--rm", "--network=none", "--no-healthcheck", "--pull=never", "--read-only", "--cap-drop=all"),
     *("--security-opt=no-new-privileges", "--memory=2g", "--pids-limit=512"),
 )
-NAMES = ("base", "montecarlo", "face_align")
+NAMES = ("base", "montecarlo", "face_align", "protein_remd")
 FORECAST = ("-m", "apps.montecarlo", "--forecasts", "2000", "--seed", "7", "--json")
 PACKAGES = """
 import json

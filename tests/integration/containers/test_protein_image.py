@@ -1,0 +1,122 @@
+"""The image for simulations of proteins: OpenMM, and ProtoMol from a file or an image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.containers import Containers
+
+CONFINED = ("--rm", "--network=none", "--no-healthcheck", "--pull=never", "--read-only", "--cap-drop=all")
+PROTOMOL = "#!/bin/sh\necho ProtoMol stands here: $*\n"
+STEPS = """
+from openmm import CustomExternalForce, LangevinMiddleIntegrator, System, unit
+from openmm.app import Simulation, Topology
+system = System()
+system.addParticle(12.0)
+force = CustomExternalForce("x*x + y*y + z*z")
+force.addParticle(0)
+system.addForce(force)
+topology = Topology()
+topology.addAtom("C", None, topology.addResidue("C", topology.addChain()))
+integrator = LangevinMiddleIntegrator(300 * unit.kelvin, 1 / unit.picosecond, 0.002 * unit.picoseconds)
+simulation = Simulation(topology, system, integrator)
+simulation.context.setPositions([(1, 0, 0)])
+simulation.step(10)
+print(simulation.currentStep, simulation.context.getState(getEnergy=True).getPotentialEnergy()._value > 0)
+"""
+
+
+@pytest.fixture
+def build(containers: Containers, tmp_path) -> Iterator:
+    """Return a function that builds the image with further arguments, under a name of this test's own."""
+    name = f"fanfold.test/{tmp_path.name.lower()}/protein_remd"
+    flags = ("--base", containers.python, "--engine", "podman", "--json")
+    yield lambda *given: containers.fanfold(
+        "runtime", "build", name, *flags, *(f"--build-arg={argument}" for argument in given)
+    )
+    containers.fanfold("runtime", "delete", name)
+
+
+@pytest.fixture
+def donor(containers: Containers, tmp_path) -> Iterator[str]:
+    """Return an image that has a ProtoMol in a place of its own, and a program without its library."""
+    (tmp_path / "donor").mkdir()
+    (tmp_path / "donor" / "ProtoMol").write_text(PROTOMOL)
+    (tmp_path / "donor" / "ProtoMol").chmod(0o700)
+    (tmp_path / "donor" / "Dockerfile").write_text(
+        f"FROM {containers.python}\nCOPY ProtoMol /opt/protomol/bin/ProtoMol\n"
+    )
+    image = f"localhost/fanfold-test-donor:{tmp_path.name.lower()}"
+    made = containers.podman("build", "--tag", image, str(tmp_path / "donor"))
+    assert made.returncode == 0, made.stderr
+    yield image
+    containers.podman("rmi", image)
+
+
+def said_by_protomol(containers: Containers, image: str) -> str:
+    done = containers.podman("run", *CONFINED, "--user=4711:0", "--entrypoint=ProtoMol", image, "a.conf")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_openmm_runs_in_the_image_and_protomol_is_not_there_unless_it_is_given(containers):
+    image = containers.runtime("protein_remd")
+
+    steps = containers.podman("run", *CONFINED, "--user=4711:0", "--entrypoint=python", image, "-c", STEPS)
+    absent = containers.podman("run", *CONFINED, "--entrypoint=ProtoMol", image)
+
+    assert steps.stdout.split() == ["10", "True"], steps.stderr
+    assert absent.returncode == 127
+
+
+def test_protomol_comes_from_a_file(containers, build, tmp_path):
+    (tmp_path / "my_protomol").write_text(PROTOMOL)
+
+    built = build(f"PROTOMOL_FILE=@{tmp_path / 'my_protomol'}")
+
+    assert built.returncode == 0, built.stderr
+    assert said_by_protomol(containers, json.loads(built.stdout)["image"]) == "ProtoMol stands here: a.conf"
+
+
+def test_protomol_comes_from_an_image(containers, build, donor):
+    built = build(f"PROTOMOL_IMAGE={donor}", "PROTOMOL_PATH=/opt/protomol/bin/ProtoMol")
+
+    assert built.returncode == 0, built.stderr
+    assert said_by_protomol(containers, json.loads(built.stdout)["image"]) == "ProtoMol stands here: a.conf"
+
+
+def test_what_cannot_be_protomol_ends_the_build_with_the_reason(build, donor, tmp_path):
+    (tmp_path / "empty").touch()
+    (tmp_path / "script").write_text(PROTOMOL)
+
+    elsewhere = build(f"PROTOMOL_IMAGE={donor}")
+    empty = build(f"PROTOMOL_FILE=@{tmp_path / 'empty'}")
+    both = build(f"PROTOMOL_IMAGE={donor}", f"PROTOMOL_FILE=@{tmp_path / 'script'}")
+
+    assert f"the image {donor} has no file /usr/local/bin/ProtoMol" in elsewhere.stderr
+    assert "the file that was given as ProtoMol is empty" in empty.stderr
+    assert "are both given; give one of them" in both.stderr
+    assert [done.returncode for done in (elsewhere, empty, both)] == [1, 1, 1]
+
+
+def test_a_protomol_whose_libraries_are_missing_ends_the_build(build, tmp_path):
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("needs a C compiler: apt-get install gcc libc6-dev")
+    (tmp_path / "lib.c").write_text("int answer(void) { return 42; }\n")
+    (tmp_path / "main.c").write_text("int answer(void);\nint main(void) { return answer() != 42; }\n")
+    for command in (
+        [compiler, "-shared", "-fPIC", "-o", "libanswer.so", "lib.c"],
+        [compiler, "-o", "ProtoMol", "main.c", "-L.", "-lanswer"],
+    ):
+        subprocess.run(command, cwd=tmp_path, check=True)
+
+    built = build(f"PROTOMOL_FILE=@{tmp_path / 'ProtoMol'}")
+
+    assert built.returncode == 1
+    assert "ProtoMol needs shared libraries that the image lacks: libanswer.so" in built.stderr
