@@ -94,7 +94,7 @@ class Agent:
         if not self._supply(invocation, bool(head["has_call"] or function)):
             return messages.reply(NeedsCall(invocation.call_hash))
         (answer,) = self.run_all([invocation], is_heard, until=until)
-        reply = messages.reply(answer)
+        reply = messages.reply(answer, invocation)
         if self._largest is None or len(reply) + ROOM_FOR_HEAD <= self._largest:
             return reply
         if reply_to is None:
@@ -214,7 +214,7 @@ def answer_silently(agent: Agent, message: bytes, until: float | None = None) ->
     """
     head, segments = messages.decode(message)
     invocation, _ = messages.read_request(head, segments)
-    reply = messages.read_reply(agent.answer(message, until=until), invocation.batch_id)
+    reply = messages.read_reply(agent.answer(message, until=until), invocation)
     if isinstance(reply, BatchLost):
         leave_word(invocation, reply)
 

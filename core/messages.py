@@ -153,53 +153,70 @@ def read_request(head: Mapping[str, Any], segments: Sequence[memoryview]) -> tup
     return invocation, reply_to
 
 
-def reply(answer: Reply | NeedsCall | TooLarge) -> bytes:
-    """Return the reply to a request."""
+def reply(answer: Reply | NeedsCall | TooLarge, invocation: Invocation | None = None) -> bytes:
+    """Return the reply to a request; without the `invocation` that it asked for, nothing but a refusal."""
     if isinstance(answer, NeedsCall):
         return encode({"kind": "needs", "call": answer.call_hash})
     if isinstance(answer, TooLarge):
         return encode({"kind": "large", "size": answer.size})
+    of = None if invocation is None else [invocation.job_id, invocation.batch_id]
     if isinstance(answer, BatchLost):
         body = serialization.dumps(answer)
-        return encode({"kind": "lost"}, [body])
+        return encode({"kind": "lost", "of": of}, [body])
     outcome = answer.outcome
     if outcome is None:
-        return encode({"kind": "committed", "worker": answer.worker})
+        return encode({"kind": "committed", "of": of, "worker": answer.worker})
     values, outcome.values = outcome.values, serialization.EMPTY
     body = serialization.dumps(outcome)
-    head = {"kind": "done", "worker": answer.worker, "packed": values.meta()}
+    head = {"kind": "done", "of": of, "worker": answer.worker, "packed": values.meta()}
     return encode(head, [body, values.data, *values.buffers])
 
 
-def read_reply(message: Buffer, batch_id: int) -> Reply | NeedsCall | TooLarge | Spill:
-    """Inverse of `reply`, for a reply that a worker of this executor wrote.
+def read_reply(message: Buffer, invocation: Invocation) -> Reply | NeedsCall | TooLarge | Spill:
+    """Inverse of `reply`, for a reply that a worker of this executor wrote to a request for `invocation`.
 
     Raises
     ------
     IntegrityError
-        The bytes are no reply.
+        The bytes are no reply, or that to another request.
     """
     head, segments = decode(message)
-    kind = head.get("kind")
+    try:
+        return _read_reply(head, segments, invocation)
+    except IntegrityError:
+        raise
+    except Exception as error:  # a pickle that is damaged raises whatever it happens to name
+        raise IntegrityError(f"a reply of {memoryview(message).nbytes} bytes is damaged: {error!r}") from None
+
+
+def _read_reply(
+    head: Mapping[str, Any], segments: Sequence[memoryview], invocation: Invocation
+) -> Reply | NeedsCall | TooLarge | Spill:
+    kind, ident = head.get("kind"), invocation.batch_id
     if kind == "needs":
-        return NeedsCall(head["call"])
+        return NeedsCall(str(head["call"]))
     if kind == "large":
-        return TooLarge(head["size"])
+        return TooLarge(int(head["size"]))
     if kind == "spilled":
-        return Spill("", head["place"], b"")
-    if kind == "committed":
-        return BatchDone(batch_id, head["worker"], None)
+        return Spill("", str(head["place"]), b"")
+    is_refusal = kind == "lost" and head["of"] is None
+    if kind in ("lost", "done", "committed") and not is_refusal and head["of"] != [invocation.job_id, ident]:
+        raise IntegrityError(f"it is the answer to batch {head['of']}, not to {[invocation.job_id, ident]}")
     if kind == "lost":
         lost: BatchLost = serialization.loads(segments[0])
-        lost.batch_id = batch_id
+        lost.batch_id = ident
         return lost
+    if kind == "committed" and invocation.durable is not None:
+        return BatchDone(ident, head["worker"], None)
     if kind != "done":
         raise IntegrityError(f"a worker answered with a message of kind {kind!r}")
     outcome: Outcome = serialization.loads(segments[0])
     count, ends, counts = head["packed"]
+    if not count == len(outcome.durations) == len(invocation.task_ids):
+        raise IntegrityError(f"it has {count} results of {len(invocation.task_ids)} tasks")
     buffers: list[Buffer] = [bytearray(segment) for segment in segments[2:]]
     outcome.values = Packed(count, segments[1], ends, counts, buffers)
-    return BatchDone(batch_id, head["worker"], outcome)
+    return BatchDone(ident, head["worker"], outcome)
 
 
 def refusal(batch_id: int, failure: Failure) -> BatchLost:

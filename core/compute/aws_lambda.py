@@ -205,7 +205,7 @@ class EventSlot(Slot):
                 f"nothing was heard of its event for {self._backend.silence:g} s; see the log of "
                 f"{self._backend.target.place}, and the identity that it writes to storage with"
             )
-        return messages.reply(BatchDone(invocation.batch_id, self._backend.name, None))
+        return messages.reply(BatchDone(invocation.batch_id, self._backend.name, None), invocation)
 
     def release(self, batch_id: int) -> None:
         """Hear that a batch has ended, or is not wanted. Called from any thread."""

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 from core import messages
-from core.compute.base import BatchLost, Invocation, Reply
+from core.compute.base import BatchDone, BatchLost, Invocation, Reply
 from core.compute.remote import ALWAYS_SENT, LOOK, PATIENCE, settled
 from core.config import Address, ExecutorConfig
 from core.durable import versions
@@ -33,8 +33,14 @@ TOLD = 8 << 10
 """Replies of up to this many bytes come as an event, which saves the driver a request; the scheduler keeps 1,000 of
 them (``distributed.admin.low-level-log-length``) until the executor ends."""
 
-DEPTH = 16
+LOT = 8
+"""Short batches that go as one Dask task."""
+
+DEPTH = 3 * LOT
 """Batches under way for each worker: Dask takes milliseconds to hand the next one on."""
+
+SHORT = 0.005
+"""Seconds that a lot may take to run: several times what Dask itself needs for a task."""
 
 CARRIERS = 4
 """Large requests and replies that travel at the same time."""
@@ -42,16 +48,22 @@ CARRIERS = 4
 
 @dataclass(slots=True)
 class _Flight:
-    """A batch at the scheduler: `future` is Dask's; `is_fetched` says that its reply is being asked for."""
+    """A batch at the scheduler.
+
+    `future` is Dask's, `place` that of the batch in its lot, `is_alone` says that nothing else is in it; `is_fetched`
+    says that the reply is being asked for.
+    """
 
     invocation: Invocation
     sent_at: float
+    place: int = 0
+    is_alone: bool = True
     future: Any = None
     is_fetched: bool = False
 
 
 class DaskBackend:
-    """Submits each batch as one Dask task.
+    """Submits each batch as one Dask task, very short ones in lots; a lot that fails goes again, each batch alone.
 
     Address: ``dask://SCHEDULER:PORT``, or ``dask://local`` for processes of this machine.
 
@@ -88,6 +100,8 @@ class DaskBackend:
         self._scattering = threading.Lock()
         self._heard: queue.SimpleQueue[BatchLost | tuple[str, bytes | Exception | None] | None] = queue.SimpleQueue()
         self._carriers = ThreadPoolExecutor(CARRIERS, thread_name_prefix="fanfold-dask")
+        self._alone: set[int] = set()
+        self._mean = SHORT
         self._looked = 0.0
         self._absent_since: float | None = None
         self._versions: dict[str, str] = {}
@@ -154,23 +168,32 @@ class DaskBackend:
     def _send(self) -> None:
         if not self._pending or not self._is_connected():
             return
+        lot = max(1, min(LOT, int(SHORT / self._mean)))
+        if len(self._pending) < lot and len(self._flights) > LOT * self.workers:
+            return  # enough is there to do until a lot is full
         small: list[tuple[str, bytes]] = []
+        alone: list[tuple[str, bytes]] = []
         for invocation in self._pending:
             key = f"{self._topic}-{next(self._numbers)}"
             has_call = len(invocation.call) <= ALWAYS_SENT
             message = messages.request(invocation, self._versions, has_call)
             self._flights[key] = _Flight(invocation, time.monotonic())
             self._keys[invocation.batch_id] = key
-            if has_call and len(message) <= SCATTERED:
-                small.append((key, message))
-            else:
+            if not has_call or len(message) > SCATTERED:
                 self._carriers.submit(self._carry, key, message, None if has_call else invocation)
+            else:
+                (alone if invocation.batch_id in self._alone else small).append((key, message))
         self._pending.clear()
-        if small:
-            keys = [key for key, _ in small]
-            futures = self.client.map(answer, [message for _, message in small], keys, key=keys, pure=False)
-            for key, future in zip(keys, futures, strict=True):
-                self._flights[key].future = future
+        lots = [[request] for request in alone] + [small[at : at + lot] for at in range(0, len(small), lot)]
+        if not lots:
+            return
+        keys = [[key for key, _ in requests] for requests in lots]
+        bodies = [[message for _, message in requests] for requests in lots]
+        futures = self.client.map(answer, bodies, keys, key=[names[0] for names in keys], pure=False)
+        for names, future in zip(keys, futures, strict=True):
+            for place, key in enumerate(names):
+                flight = self._flights[key]
+                flight.future, flight.place, flight.is_alone = future, place, len(names) == 1
 
     def _is_connected(self) -> bool:
         status = self.client.status
@@ -188,7 +211,7 @@ class DaskBackend:
         try:
             function = called and self._function(called)
             data = message if len(message) <= SCATTERED else self.client.scatter(message, hash=False)
-            future = self.client.submit(answer, data, key, function, key=key, pure=False)
+            future = self.client.submit(answer, [data], [key], function, key=key, pure=False)
             flight = self._flights.get(key)
             if flight is not None:
                 flight.future = future
@@ -202,10 +225,10 @@ class DaskBackend:
                 self._functions[invocation.call_hash] = self.client.scatter(invocation.call, hash=False)
             return self._functions[invocation.call_hash]
 
-    def _fetch(self, key: str, future: Any) -> None:
+    def _fetch(self, key: str, flight: _Flight) -> None:
         """Ask for a large reply, in a thread of its own."""
         try:
-            self._heard.put((key, future.result()))
+            self._heard.put((key, flight.future.result()[flight.place]))
         except Exception as error:
             self._heard.put((key, error))
 
@@ -217,17 +240,29 @@ class DaskBackend:
         if answered is None:
             if not flight.is_fetched and flight.future is not None:
                 flight.is_fetched = True
-                self._carriers.submit(self._fetch, key, flight.future)
+                self._carriers.submit(self._fetch, key, flight)
             return None
         del self._flights[key]
         ident = flight.invocation.batch_id
         self._keys.pop(ident, None)
+        if isinstance(answered, Exception) and not flight.is_alone:
+            self._send_alone(flight)
+            return None
+        self._alone.discard(ident)
         if isinstance(answered, Exception):
             return self._lost(flight, answered)
         try:
-            return settled(messages.read_reply(answered, ident), time.monotonic() - flight.sent_at)
+            reply = settled(messages.read_reply(answered, flight.invocation), time.monotonic() - flight.sent_at)
         except IntegrityError as error:
             return BatchLost(ident, self.name, "died", f"its answer cannot be read: {error}", None, True)
+        if isinstance(reply, BatchDone) and reply.outcome is not None:
+            self._mean = (self._mean + sum(reply.outcome.durations)) / 2
+        return reply
+
+    def _send_alone(self, flight: _Flight) -> None:
+        """Have a batch that shared a Dask task run once more: what ended that may have been another."""
+        self._alone.add(flight.invocation.batch_id)
+        self._pending.append(flight.invocation)
 
     def _lost(self, flight: _Flight, error: Exception) -> BatchLost:
         """Return why Dask gave a batch up.
@@ -277,6 +312,11 @@ class DaskBackend:
         key = self._keys.pop(batch_id, None)
         if key is not None:
             future = self._flights.pop(key).future
+            others = [name for name, flight in self._flights.items() if future is not None and flight.future is future]
+            for name in others:
+                flight = self._flights.pop(name)
+                del self._keys[flight.invocation.batch_id]
+                self._send_alone(flight)
             if future is not None:
                 future.cancel()
         if self.revoke(batch_id) or key is not None:
@@ -310,10 +350,10 @@ def _forget_events(dask_scheduler: Any, topic: str) -> None:
 _thread = threading.local()
 
 
-def answer(message: bytes, key: str, function: bytes | None = None) -> bytes | None:
-    """Answer a request, in a Dask worker: every thread has an agent of its own.
+def answer(requests: list[bytes], keys: list[str], function: bytes | None = None) -> list[bytes]:
+    """Answer requests, in a Dask worker: every thread has an agent of its own.
 
-    A short reply goes to the driver at once, a long one waits for it to ask. The returned reply stands by in any case.
+    A short reply goes to the driver at once, a long one waits for it to ask. The returned replies stand by in any case.
     """
     from distributed import get_worker
 
@@ -324,9 +364,12 @@ def answer(message: bytes, key: str, function: bytes | None = None) -> bytes | N
         _thread.agent = Agent(f"{worker.name}-{threading.get_ident()}")
 
     def is_heard() -> bool:
-        task = worker.state.tasks.get(key)
+        task = worker.state.tasks.get(keys[0])
         return task is not None and task.state == "executing"
 
-    reply: bytes = _thread.agent.answer(message, is_heard, function=function)
-    worker.log_event(key.rpartition("-")[0], (key, reply if len(reply) <= TOLD else None))
-    return reply
+    replies = []
+    for key, message in zip(keys, requests, strict=True):
+        reply: bytes = _thread.agent.answer(message, is_heard, function=function)
+        worker.log_event(key.rpartition("-")[0], (key, reply if len(reply) <= TOLD else None))
+        replies.append(reply)
+    return replies

@@ -327,10 +327,10 @@ class RemoteBackend(ABC):
                 answer = self._persist(lambda message=message: slot.exchange(message, invocation), ident)  # type: ignore[misc]
                 if answer is None:
                     return BatchLost(ident, self.name, "killed", "it was cancelled", None, False)
-                reply = messages.read_reply(answer, ident)
+                reply = messages.read_reply(answer, invocation)
                 if isinstance(reply, Spill):
                     spilled.append(reply.place)
-                    reply = messages.read_reply(self._fetch(reply.place), ident)
+                    reply = messages.read_reply(self._fetch(reply.place), invocation)
                 if isinstance(reply, NeedsCall) and not has_call:
                     has_call = True
                     continue
@@ -381,7 +381,8 @@ class RemoteBackend(ABC):
 
     def _fetch(self, place: str) -> memoryview:
         """Return a reply that was left in storage."""
-        assert self.config.storage is not None
+        if self.config.storage is None:
+            raise IntegrityError("a worker left it in a storage, and there is none")
         signed = process_storage(self.config.storage).get(place)
         return serialization.verify(self._spill_key, place, signed)
 

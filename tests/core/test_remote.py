@@ -288,7 +288,8 @@ def test_a_request_whose_caller_is_gone_before_it_begins_is_not_run(tmp_path):
     agent = Agent()
     try:
         for _ in range(3):
-            reply = messages.read_reply(agent.answer(messages.request(invocation, versions(), True), lambda: False), 0)
+            answer = agent.answer(messages.request(invocation, versions(), True), lambda: False)
+            reply = messages.read_reply(answer, invocation)
             assert isinstance(reply, BatchLost)
             assert reply.reason == "killed"
     finally:

@@ -108,7 +108,7 @@ def answered_twice(backend: Any) -> Callable[[], None]:
     def late() -> None:
         slot = opened(99)
         for message, invocation in sent:
-            assert isinstance(messages.read_reply(slot.exchange(message, invocation), 0), BatchDone)
+            assert isinstance(messages.read_reply(slot.exchange(message, invocation), invocation), BatchDone)
         slot.close()
 
     return late

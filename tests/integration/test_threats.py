@@ -21,8 +21,11 @@ import pytest
 
 from core import FunctionExecutor, keys, messages, serialization
 from core.agent import Agent
+from core.compute.base import Invocation
 from core.errors import IntegrityError, MemoryLimitExceeded
 from tests.servers.http import TOKEN, HttpWorker
+
+ASKED = Invocation(0, "job", b"", "", [0], 0)
 
 
 class Evil:
@@ -67,7 +70,7 @@ def test_a_message_that_somebody_replaced_in_storage_is_not_opened(
     path.parent.mkdir(parents=True)
     path.write_bytes(evil if signed_for is None else serialization.sign(key, signed_for, evil))
 
-    reply = messages.read_reply(agent.answer(spilled(place, tmp_path / "store", key)), 0)
+    reply = messages.read_reply(agent.answer(spilled(place, tmp_path / "store", key)), ASKED)
 
     assert reply.failure.kind == "IntegrityError"  # type: ignore[union-attr]
     assert not trace.exists()
@@ -180,7 +183,7 @@ def test_bytes_that_are_no_request_are_refused_in_a_sentence_and_the_agent_goes_
     message: bytes, agent: Agent
 ) -> None:
     for _ in range(2):
-        reply = messages.read_reply(agent.answer(message), 7)
+        reply = messages.read_reply(agent.answer(message), ASKED)
 
         assert (type(reply).__name__, reply.reason) == ("BatchLost", "unavailable")  # type: ignore[union-attr]
 

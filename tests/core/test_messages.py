@@ -1,0 +1,98 @@
+"""What a driver makes of replies: that to its own request is read, whatever else comes is refused in a sentence."""
+
+import struct
+
+import pytest
+
+from core import messages, serialization
+from core.compute.base import BatchDone, BatchLost, DurableRef, Failure, Invocation, Outcome
+from core.errors import IntegrityError
+from core.messages import NeedsCall, TooLarge
+
+
+def asked(batch=5, job="job", tasks=2, durable=None):
+    return Invocation(batch, job, b"", "hash", range(tasks), 0, durable=durable)
+
+
+def done(invocation, values=(1, 2)):
+    outcome = Outcome(serialization.pack(list(values)), [0.0] * len(values))
+    return messages.reply(BatchDone(invocation.batch_id, "w", outcome), invocation)
+
+
+def test_a_reply_is_read_by_who_asked():
+    reply = messages.read_reply(done(asked()), asked())
+
+    assert (reply.batch_id, reply.worker) == (5, "w")
+    assert list(serialization.unpack(reply.outcome.values)) == [1, 2]
+
+
+@pytest.mark.parametrize("other", [asked(batch=6), asked(job="another job")])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda of: done(of),
+        lambda of: messages.reply(BatchDone(of.batch_id, "w", None), of),
+        lambda of: messages.reply(BatchLost(of.batch_id, "w", "died", "it did", 0, True), of),
+    ],
+    ids=["done", "committed", "lost"],
+)
+def test_the_answer_to_another_batch_is_not_taken_for_the_own(answer, other):
+    ours = asked(durable=DurableRef("memory://", "job", b"k", 0))
+
+    with pytest.raises(IntegrityError, match="it is the answer to batch"):
+        messages.read_reply(answer(other), ours)
+
+
+def test_as_many_results_as_tasks_are_expected():
+    with pytest.raises(IntegrityError, match="it has 3 results of 2 tasks"):
+        messages.read_reply(done(asked(), (1, 2, 3)), asked())
+
+
+def test_only_a_durable_batch_is_committed():
+    reply = messages.reply(BatchDone(5, "w", None), asked())
+
+    with pytest.raises(IntegrityError, match="kind 'committed'"):
+        messages.read_reply(reply, asked())
+
+
+def test_a_refusal_needs_no_batch():
+    refused = messages.reply(messages.refusal(0, Failure("IntegrityError", "no request", "", None, 1)))
+
+    reply = messages.read_reply(refused, asked())
+
+    assert (reply.batch_id, reply.message) == (5, "IntegrityError: no request")
+
+
+@pytest.mark.parametrize("answer", [NeedsCall("hash"), TooLarge(7)])
+def test_other_replies_come_as_they_are(answer):
+    assert messages.read_reply(messages.reply(answer), asked()) == answer
+
+
+OURS = {"of": ["job", 5], "worker": "w", "packed": [2, None, None]}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"<html>Please sign in</html>",
+        done(asked())[:-1],
+        done(asked()) + b"x",
+        struct.pack("<I", 2) + b"[]",
+        messages.encode({"kind": "needs"}),
+        messages.encode({"kind": "large"}),
+        messages.encode({"kind": "large", "size": "much"}),
+        messages.encode({"kind": "spilled"}),
+        messages.encode({"kind": "unheard of"}),
+        messages.encode({"kind": "lost", "of": None}),
+        messages.encode({"kind": "lost", "of": None}, [b"no pickle"]),
+        messages.encode({"kind": "lost", "of": None}, [serialization.dumps(5)]),
+        messages.encode({"kind": "done"}),
+        messages.encode({"kind": "done", **OURS}),
+        messages.encode({"kind": "done", **OURS}, [b"no pickle", b""]),
+        messages.encode({"kind": "done", **OURS}, [serialization.dumps(5), b""]),
+    ],
+)
+def test_whatever_else_comes_is_refused_by_one_type_of_error(message):
+    with pytest.raises(IntegrityError):
+        messages.read_reply(message, asked())
