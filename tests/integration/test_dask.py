@@ -61,6 +61,31 @@ def test_large_inputs_and_results_travel(dask_cluster):
     assert [(result[0], len(result)) for result in results] == [(i, 3_000_000) for i in range(4)]
 
 
+def test_short_tasks_are_not_blamed_for_one_that_ends_the_dask_worker(dask_cluster, tmp_path):
+    def end_dask_four_times(x, folder=str(tmp_path), find=dask_process):
+        if x == 50 and len(os.listdir(folder)) < 4:
+            open(f"{folder}/{time.monotonic_ns()}", "w").close()
+            os.kill(find(), signal.SIGKILL)
+            time.sleep(60)
+        return x
+
+    with FunctionExecutor(dask_cluster.address, workers=2, retries=0) as executor:
+        assert executor.map(abs, range(300), batch_size=1).results(120) == list(range(300))
+        assert executor.map(end_dask_four_times, range(100), batch_size=1).results(120) == list(range(100))
+
+    assert len(os.listdir(tmp_path)) == 4
+
+
+def test_short_tasks_behind_one_that_is_cancelled_run(dask_cluster):
+    with FunctionExecutor(dask_cluster.address, workers=1, retries=0) as executor:
+        assert executor.map(abs, range(300), batch_size=1).results(120) == list(range(300))
+        futures = executor.map(lambda x: time.sleep(1000) if x == 5 else x, range(40), batch_size=1)
+        assert [futures[x].result(60) for x in range(5)] == [0, 1, 2, 3, 4]
+        executor.cancel([futures[5]])
+
+        assert [futures[x].result(60) for x in range(6, 40)] == list(range(6, 40))
+
+
 def test_a_large_function_travels_once_to_each_worker(dask_cluster):
     table = os.urandom(3_000_000)
 
