@@ -15,7 +15,7 @@ from typing import Any
 
 from core import messages
 from core.compute.base import BatchDone, BatchLost, Invocation, Reply
-from core.compute.remote import ALWAYS_SENT, LOOK, PATIENCE, settled
+from core.compute.remote import ALWAYS_SENT, FIRST_WAIT, LONGEST_WAIT, LOOK, PATIENCE, settled
 from core.config import Address, ExecutorConfig
 from core.durable import versions
 from core.errors import ComputeUnavailable, ConfigError, FanfoldError, IntegrityError, MissingExtra
@@ -104,6 +104,8 @@ class DaskBackend:
         self._mean = SHORT
         self._looked = 0.0
         self._absent_since: float | None = None
+        self._refused_since: float | None = None
+        self._not_before = 0.0
         self._versions: dict[str, str] = {}
 
     def start(self) -> None:
@@ -166,7 +168,7 @@ class DaskBackend:
         return found
 
     def _send(self) -> None:
-        if not self._pending or not self._is_connected():
+        if not self._pending or not self._is_connected() or time.monotonic() < self._not_before:
             return
         lot = max(1, min(LOT, int(SHORT / self._mean)))
         if len(self._pending) < lot and len(self._flights) > LOT * self.workers:
@@ -234,6 +236,8 @@ class DaskBackend:
 
     def _read(self, key: str, answered: bytes | Exception | None) -> Reply | None:
         """Return what became of a batch, None if it is not known yet or nobody wants to know."""
+        from distributed.comm.core import CommClosedError
+
         flight = self._flights.get(key)
         if flight is None:
             return None
@@ -248,6 +252,10 @@ class DaskBackend:
         if isinstance(answered, Exception) and not flight.is_alone:
             self._send_alone(flight)
             return None
+        if isinstance(answered, OSError) and not isinstance(answered, CommClosedError):
+            self._send_later(flight, answered)
+            return None
+        self._refused_since = None
         self._alone.discard(ident)
         if isinstance(answered, Exception):
             return self._lost(flight, answered)
@@ -263,6 +271,21 @@ class DaskBackend:
         """Have a batch that shared a Dask task run once more: what ended that may have been another."""
         self._alone.add(flight.invocation.batch_id)
         self._pending.append(flight.invocation)
+
+    def _send_later(self, flight: _Flight, error: OSError) -> None:
+        """Have a batch run that a worker could not begin.
+
+        Raises
+        ------
+        ComputeUnavailable
+            None could be begun for as long as one can wait.
+        """
+        now = time.monotonic()
+        self._refused_since = self._refused_since or now
+        if now - self._refused_since > PATIENCE:
+            raise ComputeUnavailable(f"{self.name} runs nothing: {error}") from error
+        self._not_before = now + min(LONGEST_WAIT, max(FIRST_WAIT, now - self._refused_since))
+        self._send_alone(flight)
 
     def _lost(self, flight: _Flight, error: Exception) -> BatchLost:
         """Return why Dask gave a batch up.

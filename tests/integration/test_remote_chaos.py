@@ -20,6 +20,7 @@ import pytest
 
 from core import FunctionExecutor, keys, messages, open_storage
 from core.compute.base import BatchDone, Invocation
+from core.compute.dask import answer
 from core.compute.remote import Slot
 from core.compute.slurm_commands import Commands
 from core.durable import read_commit
@@ -251,26 +252,56 @@ def dask(dask_cluster: Any, tmp_path: Path) -> Site:
         nannies = {process.pid for process in dask_cluster.processes[1:]}
         return [pid for pid in processes("spawn_main") if parent(pid) in nannies]
 
+    def around(backend: Any, change: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Change how a backend submits to Dask, once it is connected."""
+        start = backend.start
+
+        def started() -> None:
+            start()
+            backend.client.map = change(backend.client.map)
+
+        backend.start = started
+
     def spoil(backend: Any) -> Callable[[], int]:
         submitted: list[bool] = []
 
-        def prepare() -> None:
-            def refuse(*_: object) -> None:
-                raise BlockingIOError(11, "Resource temporarily unavailable")
+        def refuse(*_: object) -> None:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
 
-            def flaky(function: Any, *arguments: Any, **options: Any) -> Any:
+        def flaky(submit: Callable[..., Any]) -> Callable[..., Any]:
+            def call(function: Any, *arguments: Any, **options: Any) -> Any:
                 submitted.append(len(submitted) % EVERY == 0)
                 return submit(refuse if submitted[-1] else function, *arguments, **options)
 
-            prepared()
-            submit = backend.client.submit
-            backend.client.submit = flaky
+            return call
 
-        prepared = backend.prepare
-        backend.prepare = prepare
+        around(backend, flaky)
         return lambda: sum(submitted)
 
-    return Site(dask_cluster.address, tmp_path, victims, spoil, answered_twice)
+    def twice(backend: Any) -> Callable[[], None]:
+        from distributed import Client
+
+        sent: list[tuple[list[bytes], list[str]]] = []
+
+        def doubled(submit: Callable[..., Any]) -> Callable[..., Any]:
+            def call(function: Any, bodies: Any, names: Any, *, key: list[str], pure: bool) -> Any:
+                sent.extend(zip(bodies, names, strict=True))
+                copies.append(submit(function, bodies, names, key=[f"copy-{name}" for name in key], pure=pure))
+                return submit(function, bodies, names, key=key, pure=pure)
+
+            return call
+
+        def late() -> None:
+            with Client(dask_cluster.address.removeprefix("dask://"), set_as_default=False) as client:
+                for bodies, names in sent:
+                    for body in client.submit(answer, bodies, names, key=names[0], pure=False).result():
+                        assert messages.decode(body)[0]["kind"] == "committed"
+
+        copies: list[Any] = []
+        around(backend, doubled)
+        return late
+
+    return Site(dask_cluster.address, tmp_path, victims, spoil, twice)
 
 
 @pytest.fixture
