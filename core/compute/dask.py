@@ -170,7 +170,7 @@ class DaskBackend:
     def _send(self) -> None:
         if not self._pending or not self._is_connected() or time.monotonic() < self._not_before:
             return
-        lot = max(1, min(LOT, int(SHORT / self._mean)))
+        lot = max(1, min(LOT, int(SHORT / max(self._mean, 1e-9))))
         if len(self._pending) < lot and len(self._flights) > LOT * self.workers:
             return  # enough is there to do until a lot is full
         small: list[tuple[str, bytes]] = []
