@@ -18,7 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from core.agent import Agent, answer_silently
+from core.agent import Agent
+from core.config import parse_size
 from core.errors import ConfigError
 
 TOKEN, TOKEN_FILE, AUTH = "FANFOLD_WORKER_TOKEN", "FANFOLD_WORKER_TOKEN_FILE", "FANFOLD_WORKER_AUTH"
@@ -29,6 +30,9 @@ SLOTS, LARGEST = "FANFOLD_WORKER_SLOTS", "FANFOLD_WORKER_LARGEST"
 
 DEFAULT_LARGEST = 32 << 20
 """Bytes: the least that common services carry (Cloud Run, "Quotas and limits", HTTP/1 request size)."""
+
+MOST_SLOTS = 1024
+"""Batches at the same time that one worker can be asked to run: more are a slip of the pen."""
 
 IDLE = 620.0
 """Seconds that a connection may be quiet: longer than the balancers in front keep theirs, so that they close first."""
@@ -85,6 +89,19 @@ class Server(ThreadingHTTPServer):
             self.agents.get_nowait().close()
         return 0
 
+    def server_bind(self) -> None:
+        """Take the port, or say why it cannot be had."""
+        try:
+            super().server_bind()
+        except OSError as error:
+            port = self.server_address[1]
+            raise ConfigError(f"port {port} cannot be served: {error.strerror}; choose another with PORT") from None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of callers that are gone: balancers look in and leave without a word."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def end(self) -> None:
         """Take no further connection, and close those on which no request is under way."""
         self.shutdown()
@@ -139,6 +156,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.token and not hmac.compare_digest(offered, f"Bearer {self.server.token}".encode()):
             self.refuse(401, "the bearer token is missing or is not this worker's")
             return None
+        if "Transfer-Encoding" in self.headers:  # beside a length it hides a second request from a proxy
+            self.refuse(411, "a body in chunks is not taken; send its Content-Length")
+            return None
         try:
             length = int(self.headers["Content-Length"])
         except (KeyError, TypeError, ValueError):
@@ -164,7 +184,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def is_heard(self) -> bool:
         """Whether the caller still waits for the answer."""
-        if not select.select([self.connection], [], [], 0)[0]:
+        line = select.poll()  # select() refuses descriptors above 1023
+        line.register(self.connection, select.POLLIN)
+        if not line.poll(0):
             return True
         with contextlib.suppress(OSError):
             return bool(self.connection.recv(1, socket.MSG_PEEK))
@@ -212,22 +234,9 @@ class WhiskHandler(Handler):
             return self.whisk(400, {"error": "expected JSON with value.body, a request in base64"})
         if self.path == "/init":
             return self.whisk(200, {"ok": True})
-        if given.get("silent"):
-            return self.silent(message)
         answer = self.answer(message)
         if answer is not None:
             self.whisk(200, {"body": base64.b64encode(answer).decode()})
-
-    def silent(self, message: bytes) -> None:
-        """Run a batch whose outcome goes to storage."""
-        agent = self.server.agents.get()
-        try:
-            answer_silently(agent, message)
-            self.whisk(200, {"ok": True})
-        except Exception as error:
-            self.whisk(502, {"error": f"{type(error).__name__}: {error}"})
-        finally:
-            self.server.agents.put(agent)
 
     def is_heard(self) -> bool:
         """Assume so: the platform keeps the connection as it likes."""
@@ -246,9 +255,12 @@ def http() -> int:
     Raises
     ------
     ConfigError
-        Nothing says who may call.
+        Nothing says who may call, or a setting does not fit.
     """
-    largest = int(os.environ.get(LARGEST, DEFAULT_LARGEST))
+    try:
+        largest = parse_size(os.environ.get(LARGEST, DEFAULT_LARGEST))
+    except ValueError:
+        raise ConfigError(f"{LARGEST} must be a size such as 32MiB, not {os.environ[LARGEST]!r}") from None
     return _server(Handler, _token(), largest, largest).run()
 
 
@@ -258,8 +270,15 @@ def openwhisk() -> int:
 
 
 def _server(handler: type[Handler], token: str, largest: int, body: int) -> Server:
-    port, slots = int(os.environ.get("PORT", "8080")), int(os.environ.get(SLOTS, "1"))
+    port, slots = _number("PORT", 8080, 65535), _number(SLOTS, 1, MOST_SLOTS)
     return Server(port, handler, token, slots, largest, body)
+
+
+def _number(variable: str, default: int, most: int) -> int:
+    given = os.environ.get(variable, str(default))
+    if not given.isdecimal() or not 1 <= int(given) <= most:
+        raise ConfigError(f"{variable} must be a whole number from 1 to {most}, not {given!r}")
+    return int(given)
 
 
 def _token() -> str:

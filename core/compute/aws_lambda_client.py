@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from core.compute.remote import NotStarted, Oversized, Throttled, WorkerEnded
+from core.compute.remote import NotStarted, Oversized, Throttled, WorkerEnded, retry_after
 from core.config import Address
 from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, ConfigError, FanfoldError, MissingExtra
 
@@ -140,7 +140,7 @@ def outcome(error: Exception, target: Target) -> Exception:
         if status == 429 or code == "TooManyRequestsException":
             reason = error.response.get("Reason") or code
             wait = str(error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", ""))
-            return Throttled(f"{target.place} is throttled ({reason})", float(wait) if wait.isdigit() else 0.0)
+            return Throttled(f"{target.place} is throttled ({reason})", retry_after(wait))
         if status == 413:
             return Oversized(f"{target.place} refuses a request as too large ({code})")
         if code in _STARTING | _PASSING or status in (500, 503, 504):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import os
+import re
 import select
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult
 
@@ -20,22 +22,39 @@ from core.errors import ComputeDenied, ConfigError
 CONNECT = 10.0
 """Seconds to connect."""
 
+PAGE, WORDS = 1 << 16, 300
+"""Bytes of an answer that are looked at for people, and characters of them that are shown."""
+
+_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
 KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 """When a quiet connection is probed, and given up: a machine that is gone is noticed within two minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers and body of a response."""
+    """Status, headers and body of a response, and the secrets that its request carried."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    secrets: Sequence[str] = field(default=(), repr=False)
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is meant for a browser."""
+        return self.headers.get("Content-Type", "").startswith("text/html")
 
     @property
     def text(self) -> str:
-        """The beginning of the body, for people."""
-        return self.body[:300].decode(errors="replace").strip()
+        """The beginning of the body in one line for people: of a page the title, and no secret that it repeats."""
+        text = self.body[:PAGE].decode(errors="replace")
+        for known in self.secrets:
+            text = text.replace(known, "***")
+        if text.lstrip().startswith("<"):
+            title = _TITLE.search(text)
+            text = title[1] if title else ""
+        return " ".join(text.split())[:WORDS]
 
 
 class Connection:
@@ -76,7 +95,7 @@ class Connection:
         try:
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
-            answer = Answer(response.status, dict(response.headers), response.read())
+            content = response.read()
         except TimeoutError:
             self.close()
             raise WorkerEnded(f"{self.where} did not answer within {self._wait:g} s", "timeout") from None
@@ -85,15 +104,12 @@ class Connection:
             raise WorkerEnded(f"the connection to {self.where} broke: {_words(error)}") from None
         if response.will_close:
             self.close()
-        return answer
+        secrets = [value.rpartition(" ")[2] for name, value in headers.items() if name.endswith("Authorization")]
+        return Answer(response.status, dict(response.headers), content, secrets)
 
     def _connected(self) -> http.client.HTTPConnection:
         # What is readable although nothing is due has been closed from the other side.
-        if (
-            self._http is not None
-            and self._http.sock is not None
-            and not select.select([self._http.sock], [], [], 0)[0]
-        ):
+        if self._http is not None and self._http.sock is not None and not is_readable(self._http.sock):
             return self._http
         self.close()
         host, port = self._url.hostname or "", self._url.port
@@ -106,8 +122,8 @@ class Connection:
             made.connect()
         except ssl.SSLCertVerificationError as error:
             raise ComputeDenied(
-                f"the certificate of {self.where} is not trusted: {error.verify_message}; "
-                "name the file of its authority with ?ca="
+                f"the certificate of {self.where} is not trusted: {error.verify_message.rstrip('.')}; "
+                "if it is of an authority of your own, name the file of that with ?ca="
             ) from None
         except OSError as error:
             raise NotStarted(
@@ -124,7 +140,8 @@ class Connection:
 
     def interrupt(self) -> None:
         """Make a request that waits fail. Called from any thread."""
-        made = None if self._http is None else self._http.sock
+        connection = self._http  # its thread may be closing it
+        made = None if connection is None else connection.sock
         if made is not None:
             with suppress(OSError):  # an SSLSocket's own method would let the request go on unencrypted for a moment
                 socket.socket.shutdown(made, socket.SHUT_RDWR)
@@ -136,15 +153,38 @@ class Connection:
             self._http = None
 
 
-def check_encrypted(address: Address, url: SplitResult) -> None:
-    """Refuse to send secrets in clear to another machine, unless ``plain=yes`` says that its network is trusted."""
+def is_readable(end: socket.socket) -> bool:
+    """Whether there is something to read, if only that the other side is gone."""
+    line = select.poll()  # select() refuses descriptors above 1023
+    line.register(end, select.POLLIN)
+    return bool(line.poll(0))
+
+
+def check_host(address: Address, url: SplitResult) -> None:
+    """Refuse a host that cannot be, and to send secrets in clear to another one unless ``plain=yes`` says it may be.
+
+    Raises
+    ------
+    ConfigError
+        It is refused.
+    """
     host = url.hostname or ""
-    is_here = host in ("localhost", "::1") or host.startswith("127.")
-    if url.scheme == "http" and not is_here and address.options.get("plain") != "yes":
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise ConfigError(f"{host!r} cannot be the name of a host") from None
+    if url.scheme == "http" and not _is_here(host) and address.options.get("plain") != "yes":
         raise ConfigError(
             f"http://{host} would carry the token and the data unencrypted; use https, or say plain=yes in a network "
             "that you trust with both"
         )
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def trusted(authority: str | None) -> ssl.SSLContext:
@@ -160,16 +200,21 @@ def secret(path: str | None, variable: str | None, required: bool) -> str:
 
     Raises
     ------
+    NotStarted
+        The file is empty, as it is for a moment while another program writes it anew.
     ConfigError
         The file cannot be read, or the variable is required and empty.
     """
     if path is not None:
         try:
-            return _one_line(Path(path).expanduser().read_text("utf-8"), f"the file {path}")
+            token = _one_line(Path(path).expanduser().read_text("utf-8"), f"the file {path}")
         except OSError as error:
             raise ConfigError(f"the token cannot be read from {path}: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ConfigError(f"the token cannot be read from {path}: it is no text") from None
+        if not token:
+            raise NotStarted(f"the file {path} holds no token")
+        return token
     if variable is None:
         return ""
     token = _one_line(os.environ.get(variable, ""), f"the variable {variable}")

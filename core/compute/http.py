@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ssl
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from core.compute.base import Invocation
-from core.compute.connection import Answer, Connection, check_encrypted, secret, trusted
-from core.compute.remote import RemoteBackend, Slot, Throttled, WorkerEnded
+from core.compute.connection import Answer, Connection, check_host, secret, trusted
+from core.compute.remote import NotStarted, RemoteBackend, Slot, Throttled, WorkerEnded, retry_after
 from core.config import Address, ExecutorConfig, parse_duration, parse_size
 from core.errors import ComputeDenied, ConfigError
 from core.serve import DEFAULT_LARGEST, TOKEN
@@ -49,7 +49,8 @@ class HttpBackend(RemoteBackend):
             is_whole = False
         if not is_whole:
             raise ConfigError(f"{address.scheme}:// names no host and port; expected {address.scheme}://host:port/path")
-        check_encrypted(address, self.url)
+        check_host(address, self.url)
+        self.path = quote(self.url.path, safe="/%:@!$&'()*+,;=~") or "/"
         super().__init__(address, config, config.workers or DEFAULT_WORKERS)
         try:
             self.wait = parse_duration(options.get("wait", str(DEFAULT_WAIT)))
@@ -61,9 +62,13 @@ class HttpBackend(RemoteBackend):
         self.context: ssl.SSLContext | None = None
 
     def prepare(self) -> None:
-        """Load the certificates to trust."""
+        """Load the certificates to trust, and see that there are secrets to show."""
         if self.name == "https":
             self.context = trusted(self.address.options.get("ca"))
+        try:
+            self.headers()
+        except NotStarted as error:
+            raise ConfigError(str(error)) from None
 
     def headers(self) -> dict[str, str]:
         """Return the headers of a request; secrets are read each time, since platforms renew them."""
@@ -91,21 +96,23 @@ class HttpSlot(Slot):
 
     def exchange(self, message: bytes, invocation: Invocation) -> bytes:
         """Send a request and return the reply."""
-        answer = self._connection.ask("POST", self._backend.url.path or "/", message, self._backend.headers())
-        if answer.status == HTTPStatus.OK:
+        answer = self._connection.ask("POST", self._backend.path, message, self._backend.headers())
+        if answer.status == HTTPStatus.OK and not answer.is_page:
             return answer.body
         raise self._error(answer)
 
     def _error(self, answer: Answer) -> Exception:
-        """Return what a status other than 200 means."""
-        status, wait = answer.status, answer.headers.get("Retry-After", "")
+        """Return what an answer means that is none of a worker to a batch."""
+        status = answer.status
         what = f"{self._connection.where} answered {status}" + (f": {answer.text}" if answer.text else "")
         if status in (401, 403):
             return ComputeDenied(f"{what}; give the token that the worker expects with token_file= or token_env=")
         if status in (408, 429, 503):
-            return Throttled(what, float(wait) if wait.isdigit() else 0.0)
+            return Throttled(what, retry_after(answer.headers.get("Retry-After", "")))
         if status == 413:
             return ConfigError(f"{what}; lower ?largest= to what the service carries")
+        if 300 <= status < 400:
+            what += f", a redirection to {answer.headers.get('Location', 'nowhere').partition('?')[0]}"
         if status < 500 or status == 501:
             return ConfigError(f"{what}; is this the address of a worker ('python -m core.entry http')?")
         return WorkerEnded(what, "timeout" if status == 504 else "died")

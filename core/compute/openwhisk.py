@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from core.compute.base import Invocation
-from core.compute.connection import Answer, Connection, check_encrypted, secret, trusted
+from core.compute.connection import Answer, Connection, check_host, secret, trusted
 from core.compute.remote import NotStarted, RemoteBackend, Slot, Throttled, WorkerEnded
 from core.config import Address, ExecutorConfig, parse_duration, parse_size
 from core.errors import ComputeDenied, ComputeError, ConfigError, InputError
@@ -117,7 +117,7 @@ class Api:
         self.action = f"{self.base}/actions/{quote(self.name, safe='')}"
         self.options = options
         self._context: ssl.SSLContext | None = None
-        check_encrypted(address, self.url)
+        check_host(address, self.url)
 
     def connection(self) -> Connection:
         """Return a connection, not yet opened."""

@@ -46,6 +46,11 @@ class Throttled(Exception):
         self.wait = wait
 
 
+def retry_after(text: str) -> float:
+    """Return the seconds that a ``Retry-After`` header asks for, 0 if it names a date or nothing."""
+    return float(text) if text.isdecimal() else 0.0
+
+
 class NotStarted(Exception):
     """The request reached no worker and may be made again."""
 

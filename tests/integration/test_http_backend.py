@@ -184,14 +184,17 @@ def test_what_is_no_worker_is_said_to_be_none(worker, secret):
     assert "answered 501" in str(error)
 
 
-@pytest.mark.parametrize("address", ["http://10.0.0.1/run", "http://service.example.org/"])
+@pytest.mark.parametrize(
+    "address", ["http://10.0.0.1/run", "http://service.example.org/", "http://127.example.org/run"]
+)
 def test_plain_http_to_another_machine_is_refused(address):
     with pytest.raises(ConfigError, match="unencrypted; use https"):
         FunctionExecutor(address)
 
 
 @pytest.mark.parametrize(
-    "address", ["https://", "https://host/?tokn_file=x", "https://host/?wait=never", "https://host:x/"]
+    "address",
+    ["https://", "https://host/?tokn_file=x", "https://host/?wait=never", "https://host:x/", "https://a..b/run"],
 )
 def test_an_address_that_cannot_work_is_refused(address):
     with pytest.raises(ConfigError):
