@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -93,7 +94,7 @@ class ContainerBackend(RemoteBackend):
         assert self._folder is not None
         name = f"{self._label}-{index}"
         command = [self._engine.command, "run", "--name", name, *self._flags(), self.image, "worker"]
-        return PipeSlot(command, self._explain, lambda: self._kill(name), self._check, self._folder.name)
+        return PipeSlot(command, self._explain, lambda: self._remove(name), self._check, self._folder.name)
 
     def _flags(self) -> list[str]:
         options = self.address.options
@@ -148,12 +149,16 @@ class ContainerBackend(RemoteBackend):
                 f"image {self.image} does not start{said}; 'fanfold runtime list' shows the runtimes of this machine"
             )
         how = "was killed" if status == KILLED else f"ended with status {status}"
+        if status < 0:
+            how = f"was lost: the engine's command ended by signal {-status}"
         limit = f", perhaps for its memory of {self._memory / 1e6:.0f} MB" if status == KILLED and self._memory else ""
         message = f"its container {how}{limit}{said}"
         return WorkerEnded(message) if began else NotStarted(message)
 
-    def _kill(self, name: str) -> None:
-        """End a container: to kill the command that started it would leave it running."""
+    def _remove(self, name: str) -> None:
+        """End a container, and free its name: to kill the command that started it would leave it running."""
         assert self._engine is not None
-        command = [self._engine.command, "kill", name]
-        subprocess.run(command, capture_output=True, timeout=_ENDING, check=False)
+        at_once = ["--time=0"] if self._engine.kind == "podman" else []
+        command = [self._engine.command, "rm", "--force", *at_once, name]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # an engine that hangs ends nothing, now or later
+            subprocess.run(command, capture_output=True, timeout=_ENDING, check=False)

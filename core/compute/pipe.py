@@ -32,7 +32,7 @@ class PipeSlot(Slot):
         Gets the exit status (negative for a signal) and the last lines of standard error of a worker that has ended;
         returns the exception that says so, for one that never spoke and for one that ran a batch.
     end : callable, optional
-        Ends a worker by force where killing the command's process is not enough.
+        Ends a worker by force where killing the command's process is not enough, and removes what is left of it.
     check : callable
         Gets the versions of the worker's software, and raises `VersionMismatch` if they will not do.
     folder : str, optional
@@ -72,6 +72,7 @@ class PipeSlot(Slot):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self._folder,
+                process_group=0,  # Ctrl-C is for the driver, whose job may go on
             )
         except OSError as error:
             raise FanfoldError(f"{self._command[0]} cannot be run: {error.strerror}") from error
@@ -79,7 +80,11 @@ class PipeSlot(Slot):
         self._reader = threading.Thread(target=self._listen, args=(process,), daemon=True)
         self._reader.start()
         hello = self._receive(process, began=False)
-        self._check(messages.decode(hello)[0]["versions"])
+        try:
+            self._check(messages.decode(hello)[0].get("versions", {}))
+        except BaseException:
+            self._stop(process)
+            raise
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
@@ -134,6 +139,8 @@ class PipeSlot(Slot):
                 self._end()
             process.kill()
             process.wait()
+        if process.returncode and self._end is not None:
+            self._end()
         if self._reader is not None:
             self._reader.join(_RESPITE)
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -134,6 +135,77 @@ def test_an_image_with_other_software_is_refused_with_both_versions(image, monke
     with FunctionExecutor(f"container://{image}", workers=1) as executor:
         with pytest.raises(VersionMismatch, match=r"cloudpickle .* 0\.0\.1"):
             executor.call_async(abs, -1).result(120)
+
+
+def test_an_image_that_is_refused_leaves_no_container_running(containers, image, monkeypatch):
+    from core import durable
+
+    before = running(containers)
+    ours = {**durable.versions(), "cloudpickle": "0.0.1"}
+    monkeypatch.setattr(durable, "versions", lambda: ours)
+    with FunctionExecutor(f"container://{image}", workers=1) as executor:
+        refused = executor.call_async(abs, -1).exception(120)
+
+        assert isinstance(refused, VersionMismatch)
+        assert running(containers) - before == set()
+
+
+def test_a_name_that_a_lost_container_still_holds_is_taken_back(containers, image):
+    with FunctionExecutor(f"container://{image}", workers=1) as executor:
+        made = containers.podman("create", "--name", f"{executor._backend._label}-0", image)
+        assert made.returncode == 0, made.stderr
+
+        assert executor.call_async(abs, -1).result(120) == 1
+
+    assert executor._backend._label not in containers.podman("ps", "--all", "--format", "{{.Names}}").stdout
+
+
+def test_an_engine_that_hangs_when_a_container_is_to_end_does_not_hold_the_executor(image, tmp_path, monkeypatch):
+    monkeypatch.setattr("core.compute.container._ENDING", 0.5)
+    engine = tmp_path / "podman"
+    engine.write_text(
+        f'#!/bin/sh\nif [ "$1" = rm ] && mkdir {tmp_path}/hung 2>/dev/null; then exec sleep 1000; fi\n'
+        f'exec {shutil.which("podman")} "$@"\n'
+    )
+    engine.chmod(0o755)
+    began = tmp_path / "began"
+    with FunctionExecutor(f"container://{image}?engine={engine}&mount={tmp_path}", workers=1) as executor:
+        endless = executor.call_async(lambda: began.touch() or time.sleep(10_000))
+        while not began.exists():
+            time.sleep(0.01)
+        executor.cancel(endless)
+
+        assert executor.call_async(abs, -5).result(120) == 5
+    assert (tmp_path / "hung").exists()
+
+
+def test_ctrl_c_is_for_the_driver_and_ends_no_container(containers, image, tmp_path):
+    began, gate = tmp_path / "began", tmp_path / "gate"
+    code = f"""
+import os, pathlib, signal, time
+from core import FunctionExecutor
+
+def wait():
+    pathlib.Path("{began}").touch()
+    while not os.path.exists("{gate}"):
+        time.sleep(0.01)
+    return "finished"
+
+with FunctionExecutor("container://{image}?mount={tmp_path}", workers=1, retries=0) as executor:
+    future = executor.call_async(wait)
+    while not os.path.exists("{began}"):
+        time.sleep(0.01)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.killpg(0, signal.SIGINT)
+    pathlib.Path("{gate}").touch()
+    print(future.result(60))
+"""
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(
+        command, env=containers.checkout(), capture_output=True, text=True, timeout=120, start_new_session=True
+    )
+
+    assert (ended.stdout, ended.returncode) == ("finished\n", 0), ended.stderr
 
 
 @pytest.mark.parametrize(
