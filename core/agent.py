@@ -16,7 +16,7 @@ from core.compute.base import BatchLost, Invocation, LossReason, Reply
 from core.compute.process import ProcessBackend
 from core.config import Address, ExecutorConfig
 from core.durable import check_versions
-from core.errors import FanfoldError, StorageError
+from core.errors import FanfoldError, NotFound, StorageError
 from core.messages import NeedsCall, Spill, TooLarge
 from core.notify import announce
 from core.objects import process_storage
@@ -189,7 +189,7 @@ def oom_kills() -> int:
 
 
 def leave_word(invocation: Invocation, lost: BatchLost) -> None:
-    """Say in a job's storage that a batch was lost, for a driver that hears no replies.
+    """Say in a job's storage that a batch was lost, for a driver that hears no replies; nothing if the job is gone.
 
     Raises
     ------
@@ -199,7 +199,12 @@ def leave_word(invocation: Invocation, lost: BatchLost) -> None:
     ref = invocation.durable
     assert ref is not None
     place = keys.loss(ref.job_id, ref.batch, ref.item, invocation.attempt)
-    process_storage(ref.address).put(place, serialization.sign(ref.key, place, serialization.dumps(lost)))
+    storage = process_storage(ref.address)
+    try:
+        storage.head(keys.record(ref.job_id))
+    except NotFound:  # the request was delivered late: what is written now nobody would delete
+        return
+    storage.put(place, serialization.sign(ref.key, place, serialization.dumps(lost)))
     if invocation.notify is not None:
         announce(ref.job_id, place, invocation.notify)
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from core import FunctionExecutor, InputError, messages, serialization
-from core.agent import Agent
+from core.agent import Agent, answer_silently
 from core.calls import dump_call, make_call
 from core.compute import base
-from core.compute.base import BatchLost, Invocation
+from core.compute.base import BatchLost, DurableRef, Invocation
 from core.compute.pipe import PipeSlot, explain_exit
 from core.compute.remote import NotStarted, RemoteBackend, Slot
 from core.durable import versions
@@ -271,6 +271,18 @@ def test_an_agent_forgets_functions_that_were_not_used_for_long(monkeypatch):
         assert list(agent._calls) == ["3", "4"]
     finally:
         agent.close()
+
+
+def test_a_request_that_comes_when_its_job_is_gone_leaves_nothing_in_storage(tmp_path):
+    ref = DurableRef(f"file://{tmp_path}", "20260101-000000-00000000", bytes(32), 0)
+    invocation = Invocation(0, ref.job_id, b"", "", [0], 0, durable=ref)
+    agent = Agent()
+    try:
+        answer_silently(agent, messages.request(invocation, versions(), False))
+    finally:
+        agent.close()
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_request_whose_caller_is_gone_before_it_begins_is_not_run(tmp_path):
