@@ -131,8 +131,9 @@ def outcome(error: Exception, target: Target) -> Exception:
         ConnectionClosedError,
         ConnectionError,
         HTTPClientError,
+        IncompleteReadError,
         ReadTimeoutError,
-        SSLError,
+        ResponseStreamingError,
     )
 
     if isinstance(error, ClientError):
@@ -143,15 +144,17 @@ def outcome(error: Exception, target: Target) -> Exception:
             return Throttled(f"{target.place} is throttled ({reason})", retry_after(wait))
         if status == 413:
             return Oversized(f"{target.place} refuses a request as too large ({code})")
+        if code.isdecimal() and status in (502, 504):
+            return WorkerEnded(f"something before {target.place} answers {status}: {_message(error)}")
         if code in _STARTING | _PASSING or status in (500, 503, 504):
             return NotStarted(f"{target.place} answers {code} ({status}): {_message(error)}")
         return fatal(error, target)
-    if isinstance(error, SSLError):
+    if _is_untrusted(error):
         return fatal(error, target)
     if isinstance(error, ReadTimeoutError):
         return WorkerEnded(f"{target.place} did not answer within its time limit", "timeout")
-    if isinstance(error, ConnectionClosedError):
-        return WorkerEnded(f"the connection to {target.place} broke")
+    if isinstance(error, ConnectionClosedError | IncompleteReadError | ResponseStreamingError):
+        return WorkerEnded(f"the connection to {target.place} broke before the whole answer was there")
     if isinstance(error, ConnectionError | HTTPClientError | OSError):
         return NotStarted(f"{target.place} cannot be reached: {type(error).__name__}")
     return fatal(error, target)
@@ -168,7 +171,6 @@ def fatal(error: Exception, target: Target) -> FanfoldError:
         NoRegionError,
         PartialCredentialsError,
         ProfileNotFound,
-        SSLError,
     )
 
     if isinstance(error, ProfileNotFound):
@@ -180,7 +182,7 @@ def fatal(error: Exception, target: Target) -> FanfoldError:
             f"there are no credentials for {target.place}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
             "AWS_PROFILE, or add ?profile="
         )
-    if isinstance(error, SSLError):
+    if _is_untrusted(error):
         return ComputeDenied(f"the certificate of the service for {target.place} is not trusted; set AWS_CA_BUNDLE")
     if isinstance(error, ConnectionError | HTTPClientError):
         return ComputeUnavailable(f"{target.place} cannot be reached: {type(error).__name__}; check network and region")
@@ -189,14 +191,22 @@ def fatal(error: Exception, target: Target) -> FanfoldError:
     code, status = code_of(error), status_of(error)
     if is_denied(error):
         return ComputeDenied(f"{target.place} refuses: {_message(error)}; docs/lambda.md has the policy to attach")
+    them = "them, or the clock of this machine" if code == "InvalidSignatureException" else "them"
     if code in _HIDDEN or status in (401, 403):
-        return ComputeDenied(f"{target.place} does not take the credentials in use ({code}); renew or correct them")
+        return ComputeDenied(f"{target.place} does not take the credentials in use ({code}); renew or correct {them}")
     if code == "ResourceNotFoundException":
         return ConfigError(
             f"there is no {target.place}; check name and region, or make it with "
             f"'fanfold runtime deploy NAME --compute lambda://{target.function}'"
         )
     return ComputeError(f"{target.place} answers {code} ({status}): {_message(error)}")
+
+
+def _is_untrusted(error: Exception) -> bool:
+    """Whether the service's certificate is to blame, and not a handshake that broke."""
+    from botocore.exceptions import SSLError
+
+    return isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error)
 
 
 def _message(error: Exception) -> str:
