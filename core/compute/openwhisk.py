@@ -11,6 +11,7 @@ import json
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -69,6 +70,7 @@ class OpenWhiskBackend(RemoteBackend):
             raise ConfigError(f"openwhisk needs call=blocking or call=polling, not {options['call']!r}")
         super().__init__(address, config, config.workers or DEFAULT_WORKERS)
         self.api = Api(address)
+        self.limit = _limits(options)[0]
 
     def prepare(self) -> None:
         """See that the action is there, or make it.
@@ -95,10 +97,12 @@ class OpenWhiskBackend(RemoteBackend):
             deploy(self.address, self.config.runtime, {})
         elif answer.status != 200:
             raise api.error(answer)
+        else:
+            self.limit = _limit(answer) or self.limit
 
     def open_slot(self, index: int) -> Slot:
         """Return a slot; it connects with its first request."""
-        return WhiskSlot(self.api, self.address.options.get("call") == "polling")
+        return WhiskSlot(self.api, self.limit, self.address.options.get("call") == "polling")
 
 
 class Api:
@@ -153,8 +157,8 @@ class Api:
 class WhiskSlot(Slot):
     """One activation at a time."""
 
-    def __init__(self, api: Api, polling: bool) -> None:
-        self._api, self._polling = api, polling
+    def __init__(self, api: Api, limit: float, polling: bool) -> None:
+        self._api, self._limit, self._polling = api, limit, polling
         self._connection = api.connection()
         self._ended = threading.Event()
 
@@ -171,12 +175,15 @@ class WhiskSlot(Slot):
             return _result(record)
         if answer.status != 202:
             raise self._api.error(answer)
-        return _result(self._await(str(_json(answer).get("activationId", ""))))
+        activation = _json(answer).get("activationId")
+        if not activation:
+            raise WorkerEnded(f"OpenWhisk accepted an activation and did not name it: {answer.text}")
+        return _result(self._await(str(activation)))
 
     def _await(self, activation: str) -> dict[str, Any]:
         """Ask for an activation's record until it is there."""
         began, delay = time.monotonic(), SOONEST
-        limit = parse_duration(self._api.options.get("timeout", DEFAULT_TIMEOUT)) + UNKNOWN
+        limit = self._limit + UNKNOWN
         while time.monotonic() - began < limit:
             if self._ended.wait(delay):
                 raise WorkerEnded("the activation is not waited for any more", "killed")
@@ -211,18 +218,35 @@ def _json(answer: Answer) -> dict[str, Any]:
     return found
 
 
+def _limit(answer: Answer) -> float | None:
+    """Return the seconds that an activation of an action may take, as its description says."""
+    try:
+        return float(_json(answer)["limits"]["timeout"]) / 1000
+    except (LookupError, TypeError, ValueError, WorkerEnded):
+        return None
+
+
 def _result(record: dict[str, Any]) -> bytes:
     """Return the reply in an activation's record.
 
     Raises
     ------
+    ComputeError
+        It was another program that ran.
     WorkerEnded
         The activation failed; the message is the platform's.
     """
-    response = record["response"]
-    result = response.get("result")
-    if response.get("success") and isinstance(result, dict) and "body" in result:
-        return base64.b64decode(result["body"])
+    response = record.get("response")
+    if not isinstance(response, dict):
+        raise WorkerEnded(f"the record of activation {record.get('activationId')} has no response")
+    result: Any = response.get("result")
+    if response.get("success"):
+        try:
+            return base64.b64decode(result["body"], validate=True)
+        except (LookupError, TypeError, ValueError):
+            raise ComputeError(
+                "the action is not made from a fanfold runtime; make it with 'fanfold runtime deploy'"
+            ) from None
     said = result.get("error", result) if isinstance(result, dict) else result
     message = f"activation {record.get('activationId')} ended with {response.get('status')}: {said}"
     if "exceeded its time limits" in message:
@@ -248,11 +272,7 @@ def deploy(address: Address, image: str, options: dict[str, str]) -> str:
     unknown = sorted(set(options) - {"timeout", "memory"})
     if unknown:
         raise ConfigError(f"an OpenWhisk action has no option {unknown[0]!r}; known: timeout, memory")
-    limits = {"timeout": DEFAULT_TIMEOUT, "memory": DEFAULT_MEMORY, **address.options, **options}
-    try:
-        timeout, memory = parse_duration(limits["timeout"]), parse_size(limits["memory"])
-    except ValueError:
-        raise ConfigError("openwhisk needs timeout= as a time such as 5m, memory= as a size such as 512MiB") from None
+    timeout, memory = _limits({**address.options, **options})
     api = Api(address)
     body = {
         "exec": {"kind": "blackbox", "image": image},
@@ -261,6 +281,15 @@ def deploy(address: Address, image: str, options: dict[str, str]) -> str:
     }
     _manage(api, "PUT", f"{api.action}?overwrite=true", body)
     return f"action {api.name} in namespace {api.namespace} of {api.url.netloc} runs {image}"
+
+
+def _limits(options: Mapping[str, str]) -> tuple[float, int]:
+    """Return seconds and bytes that an activation of an action made here may take."""
+    try:
+        timeout = parse_duration(options.get("timeout", DEFAULT_TIMEOUT))
+        return timeout, parse_size(options.get("memory", DEFAULT_MEMORY))
+    except ValueError:
+        raise ConfigError("openwhisk needs timeout= as a time such as 5m, memory= as a size such as 512MiB") from None
 
 
 def delete(address: Address, name: str) -> str:

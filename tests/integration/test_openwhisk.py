@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from core import ConfigError, FunctionExecutor, InputError
-from core.compute.openwhisk import delete, deploy
-from core.config import parse_address
+from core.compute.openwhisk import OpenWhiskBackend, delete, deploy
+from core.config import ExecutorConfig, parse_address
 from core.errors import ComputeDenied, ComputeError, TaskTimeout, WorkerDied
+from tests.servers.openwhisk import ActionContainer
 
 IMAGE = "registry.example.org/fanfold-base:1"
 
@@ -102,6 +103,47 @@ def test_a_container_that_is_killed_costs_no_result(deployed):
     killer.join()
 
 
+def test_an_activation_is_waited_for_as_long_as_its_action_may_take(whisk):
+    deploy(parse_address(whisk.address), IMAGE, {"timeout": "20m"})
+    backend = OpenWhiskBackend(parse_address(whisk.address), ExecutorConfig())
+
+    backend.prepare()
+
+    assert backend.limit == 1200
+
+
+@pytest.mark.parametrize("result", [{"hello": 1}, {"body": 5}, {"body": "no base64!"}, None])
+def test_an_action_of_another_kind_is_recognised(deployed, monkeypatch, result):
+    monkeypatch.setattr(ActionContainer, "post", lambda *_: (200, result))
+
+    with FunctionExecutor(deployed.address, workers=1) as executor:
+        error = executor.call_async(abs, -1).exception(60)
+
+    assert isinstance(error, ComputeError)
+    assert "not made from a fanfold runtime" in str(error)
+
+
+def test_an_activation_without_a_response_costs_an_attempt(deployed, monkeypatch):
+    class Forgetful(dict):
+        def __setitem__(self, ident, record):
+            super().__setitem__(ident, {"activationId": ident} if not self else record)
+
+    monkeypatch.setattr(deployed, "activations", Forgetful())
+
+    with FunctionExecutor(f"{deployed.address}&call=polling", workers=1, retries=1) as executor:
+        assert executor.call_async(abs, -1).result(60) == 1
+
+
+def test_an_activation_that_is_not_named_is_not_asked_for(deployed, monkeypatch):
+    monkeypatch.setattr(deployed, "invoke", lambda *_: ("", threading.Event()))
+
+    with FunctionExecutor(f"{deployed.address}&call=polling", workers=1, retries=0) as executor:
+        error = executor.call_async(abs, -1).exception(60)
+
+    assert isinstance(error, WorkerDied)
+    assert "did not name it" in str(error)
+
+
 def test_a_task_that_ends_its_worker_is_named(deployed):
     with FunctionExecutor(deployed.address, workers=1, retries=0) as executor:
         futures = executor.map(lambda x: os._exit(4) if x else x, [0, 1], batch_size=2)
@@ -133,7 +175,13 @@ def test_a_host_that_is_not_there_is_named(monkeypatch):
 
 @pytest.mark.parametrize(
     "address",
-    ["openwhisk://host", "openwhisk://host/a/b", "openwhisk://host/ns?colour=red", "openwhisk://host/ns?call=never"],
+    [
+        "openwhisk://host",
+        "openwhisk://host/a/b",
+        "openwhisk://host/ns?colour=red",
+        "openwhisk://host/ns?call=never",
+        "openwhisk://host/ns?timeout=long",
+    ],
 )
 def test_an_address_that_cannot_work_is_refused(address):
     with pytest.raises(ConfigError, match="openwhisk"):
