@@ -193,7 +193,8 @@ class EventSlot(Slot):
         """Send a request; the reply says that there is none to wait for."""
         payload = json.dumps({"body": base64.b64encode(message).decode(), "silent": True}).encode()
         try:
-            self._backend.call(payload, "Event")
+            if self._known != invocation.batch_id:  # it may have been cancelled while the platform had no room
+                self._backend.call(payload, "Event")
         except WorkerEnded as error:
             raise NotStarted(str(error)) from None  # if it was sent after all, the first commit counts
         with self._turn:

@@ -367,7 +367,8 @@ class RemoteBackend(ABC):
         if self.largest is None or len(message) <= self.largest:
             return message
         if spill is None or not (opened := process_storage(spill.address)).shared:
-            raise Oversized(f"its inputs are {len(message) / 1e6:.1f} MB")
+            what = "function is" if has_call and 2 * len(invocation.call) > len(message) else "inputs are"
+            raise Oversized(f"its {what} {len(message) / 1e6:.1f} MB")
         opened.put(spill.place, serialization.sign(spill.key, spill.place, message))
         spilled.append(spill.place)
         return messages.encode(

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -200,6 +201,36 @@ def test_throttling_is_waited_for_and_costs_no_attempt(short):
     with FunctionExecutor(short.address(), workers=1) as executor:
         futures = executor.map(lambda x, attempt: (x, attempt), range(3), batch_size=3)
         assert futures.results(60) == [(0, 0), (1, 0), (2, 0)]
+
+
+class Full:
+    """Refuses every request until there is room."""
+
+    def __init__(self):
+        self.has_room = False
+
+    def empty(self):
+        return self.has_room
+
+    def get(self):
+        return 429, "TooManyRequestsException", {}, b'{"Reason": "ConcurrentInvocationLimitExceeded"}'
+
+
+def test_an_event_that_is_cancelled_while_there_is_no_room_is_not_sent(short, tmp_path, monkeypatch):
+    mark = tmp_path / "ran"
+    full = Full()
+    monkeypatch.setattr(short, "refusals", full)
+
+    store = f"file://{tmp_path}/store"
+    with FunctionExecutor(short.address(call="async", silence="30s"), store, workers=1) as executor:
+        cancelled = executor.call_async(mark.touch)
+        while not executor._backend._struggling:
+            threading.Event().wait(0.01)
+        executor.cancel(cancelled)
+        full.has_room = True
+        assert executor.call_async(abs, -1).result(60) == 1
+
+    assert not mark.exists()
 
 
 def test_throttling_without_end_is_reported_with_its_reason(short, monkeypatch):

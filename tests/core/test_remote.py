@@ -104,6 +104,14 @@ def test_a_message_over_the_limit_without_storage_says_what_to_do():
         assert futures[1].result(60).sum() == 3.0
 
 
+def test_a_function_over_the_limit_is_told_from_large_inputs():
+    ballast = os.urandom(200_000)
+
+    with FunctionExecutor("pipe?largest=50000", workers=1) as executor:
+        with pytest.raises(InputError, match=r"its function is 0\.2 MB, and pipe carries 0\.1 MB a call"):
+            executor.call_async(lambda: len(ballast)).result(60)
+
+
 def test_a_platform_that_runs_nothing_is_reported_with_its_own_words(monkeypatch):
     monkeypatch.setattr("core.compute.remote.PATIENCE", 0.5)
 
