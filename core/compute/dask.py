@@ -101,7 +101,7 @@ class DaskBackend:
         self._heard: queue.SimpleQueue[BatchLost | tuple[str, bytes | Exception | None] | None] = queue.SimpleQueue()
         self._carriers = ThreadPoolExecutor(CARRIERS, thread_name_prefix="fanfold-dask")
         self._alone: set[int] = set()
-        self._mean = SHORT
+        self._means: dict[str, float] = {}
         self._looked = 0.0
         self._absent_since: float | None = None
         self._refused_since: float | None = None
@@ -170,7 +170,8 @@ class DaskBackend:
     def _send(self) -> None:
         if not self._pending or not self._is_connected() or time.monotonic() < self._not_before:
             return
-        lot = max(1, min(LOT, int(SHORT / max(self._mean, 1e-9))))
+        slowest = max(self._means.get(invocation.call_hash, SHORT) for invocation in self._pending)
+        lot = max(1, min(LOT, int(SHORT / max(slowest, 1e-9))))
         if len(self._pending) < lot and len(self._flights) > LOT * self.workers:
             return  # enough is there to do until a lot is full
         small: list[tuple[str, bytes]] = []
@@ -264,7 +265,8 @@ class DaskBackend:
         except IntegrityError as error:
             return BatchLost(ident, self.name, "died", f"its answer cannot be read: {error}", None, True)
         if isinstance(reply, BatchDone) and reply.outcome is not None:
-            self._mean = (self._mean + sum(reply.outcome.durations)) / 2
+            name, seconds = flight.invocation.call_hash, sum(reply.outcome.durations)
+            self._means[name] = max(seconds, 0.8 * self._means.get(name, SHORT))  # one that is slow ends the lots
         return reply
 
     def _send_alone(self, flight: _Flight) -> None:
@@ -348,6 +350,7 @@ class DaskBackend:
     def forget(self, call_hash: str) -> None:
         """Let the cluster drop a large function."""
         self._functions.pop(call_hash, None)
+        self._means.pop(call_hash, None)
 
     def close(self, force: bool = False) -> None:
         """Leave the cluster; end it if it is this process's own."""
