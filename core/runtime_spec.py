@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from core.errors import ConfigError
 
@@ -22,6 +24,13 @@ OPTIONAL_FILES = {"REQUIREMENTS": "further/requirements.txt", "CONSTRAINTS": "fu
 
 _TIME = 1577836800
 """Modification time of every file in a build, 2020-01-01: engines take a file with another time for another file."""
+
+
+class BuildFile(NamedTuple):
+    """A file of a build: its bytes, and whether it is a program."""
+
+    data: bytes
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +98,13 @@ def find_source(start: str | Path | None = None) -> Path:
     )
 
 
-def content(spec: RuntimeSpec) -> dict[str, bytes]:
+def content(spec: RuntimeSpec) -> dict[str, BuildFile]:
     """Return every file that goes into a build, by its path in it.
 
     Raises
     ------
     ConfigError
-        There is no such runtime, or a file of it cannot be read.
+        There is no such runtime, or a file of it, or one that a build argument gives, cannot be used.
     """
     known = sorted(path.parent.name for path in spec.source.glob("runtimes/*/Dockerfile"))
     if spec.name not in known:
@@ -104,16 +113,26 @@ def content(spec: RuntimeSpec) -> dict[str, bytes]:
     paths = [spec.source / name for name in _SINGLE_FILES]
     paths += [path for folder in folders for path in (spec.source / folder).rglob("*") if _belongs(path)]
     packages = {"REQUIREMENTS": spec.requirements, "CONSTRAINTS": spec.constraints}
-    given = [
-        *((OPTIONAL_FILES[name], path) for name, path in packages.items() if path is not None),
-        *((_place(name), Path(value[1:])) for name, value in spec.arguments.items() if value.startswith("@")),
-    ]
     try:
-        files = {str(path.relative_to(spec.source)): path.read_bytes() for path in sorted(paths)}
-        files |= {place: path.read_bytes() for place, path in given}
+        files = {str(path.relative_to(spec.source)): BuildFile(path.read_bytes()) for path in sorted(paths)}
+        files |= {_place(name): _given(name, value[1:]) for name, value in spec.arguments.items() if value[:1] == "@"}
+        files |= {OPTIONAL_FILES[name]: BuildFile(path.read_bytes()) for name, path in packages.items() if path}
     except OSError as error:
         raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
     return files
+
+
+def _given(argument: str, file: str) -> BuildFile:
+    if not re.fullmatch(r"[A-Za-z_]\w*", argument, re.ASCII):
+        raise ConfigError(f"{argument!r} is no name of a build argument; expected letters, digits and _")
+    path = Path(os.path.expanduser(file))
+    # A pipe or a device may never end.
+    if not file or not (path.is_file() or not path.exists()):
+        raise ConfigError(f"build argument {argument}: {file or 'nothing'} after @ is not a file")
+    found = BuildFile(path.read_bytes(), os.access(path, os.X_OK))
+    if not found.data:
+        raise ConfigError(f"build argument {argument}: {file} is empty")
+    return found
 
 
 def build_arguments(spec: RuntimeSpec) -> dict[str, str]:
@@ -129,20 +148,20 @@ def _belongs(path: Path) -> bool:
     return path.is_file() and "__pycache__" not in path.parts
 
 
-def content_tag(spec: RuntimeSpec, files: Mapping[str, bytes]) -> str:
+def content_tag(spec: RuntimeSpec, files: Mapping[str, BuildFile]) -> str:
     """Return the tag of a runtime: a hash of its files, its base and its build arguments."""
     digest = hashlib.sha256(json.dumps([spec.name, spec.base, sorted(build_arguments(spec).items())]).encode())
-    for name, data in sorted(files.items()):
-        digest.update(f"\0{name}\0{len(data)}\0".encode())
+    for name, (data, executable) in sorted(files.items()):
+        digest.update(f"\0{name}\0{len(data)}\0{executable:d}\0".encode())
         digest.update(data)
     return digest.hexdigest()[:_TAG_DIGITS]
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_files(folder: Path, files: Mapping[str, BuildFile]) -> None:
     """Lay out the files of a build in an empty folder."""
-    for name, data in files.items():
+    for name, (data, executable) in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-        path.chmod(0o644)
+        path.chmod(0o755 if executable else 0o644)
         os.utime(path, (_TIME, _TIME))

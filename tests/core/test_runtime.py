@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import stat
 import sys
@@ -112,7 +113,9 @@ def test_what_is_written_for_a_build_is_what_the_tag_was_made_of(spec, tmp_path)
     write_files(tmp_path / "context", files)
 
     written = [path for path in (tmp_path / "context").rglob("*") if path.is_file()]
-    assert {str(path.relative_to(tmp_path / "context")): path.read_bytes() for path in written} == files
+    assert {str(path.relative_to(tmp_path / "context")): path.read_bytes() for path in written} == {
+        name: file.data for name, file in files.items()
+    }
     assert len({(path.stat().st_mtime, path.stat().st_mode) for path in written}) == 1
 
 
@@ -123,15 +126,52 @@ def test_a_file_that_a_build_argument_gives_is_known_by_its_content_not_its_plac
         given.append(replace(spec, arguments={"ENGINE": f"@{tmp_path / name}"}))
 
     assert build_arguments(given[0]) == {"ENGINE": "further/ENGINE"}
-    assert content(given[0])["further/ENGINE"] == b"same"
+    assert content(given[0])["further/ENGINE"].data == b"same"
     assert tag(given[0]) == tag(given[1])
     assert len({tag(spec), tag(given[0]), tag(given[2])}) == 3
 
 
-@pytest.mark.parametrize("name", ["missing", "."])
-def test_a_file_for_a_build_argument_that_cannot_be_read_is_named(spec, tmp_path, name):
-    with pytest.raises(ConfigError, match="cannot read .*: (No such file|Is a directory)"):
-        content(replace(spec, arguments={"ENGINE": f"@{tmp_path / name}"}))
+def test_a_program_that_a_build_argument_gives_stays_one(spec, tmp_path):
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh")
+    given = replace(spec, arguments={"ENGINE": f"@{program}"})
+    plain = tag(given)
+    program.chmod(0o755)
+
+    write_files(tmp_path / "context", content(given))
+
+    assert (tmp_path / "context/further/ENGINE").stat().st_mode & 0o777 == 0o755
+    assert tag(given) != plain
+
+
+def test_a_file_of_a_build_argument_may_be_in_the_home_folder(spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "program").write_text("text")
+
+    assert content(replace(spec, arguments={"ENGINE": "@~/program"}))["further/ENGINE"].data == b"text"
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("missing", "cannot read .*/missing: No such file"),
+        (".", "ENGINE: .* is not a file"),
+        ("pipe", "ENGINE: .*/pipe after @ is not a file"),
+        ("empty", "ENGINE: .*/empty is empty"),
+    ],
+)
+def test_a_file_for_a_build_argument_that_cannot_be_used_is_named(spec, tmp_path, file, reason):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "empty").touch()
+
+    with pytest.raises(ConfigError, match=reason):
+        content(replace(spec, arguments={"ENGINE": f"@{tmp_path / file}"}))
+
+
+@pytest.mark.parametrize(("name", "reason"), [("ENGINE", "ENGINE: nothing"), ("../../up", "no name of a build")])
+def test_a_build_argument_that_can_be_no_file_is_refused(spec, name, reason):
+    with pytest.raises(ConfigError, match=reason):
+        content(replace(spec, arguments={name: "@"}))
 
 
 def test_an_unknown_runtime_is_refused_with_those_that_are_known(spec):
