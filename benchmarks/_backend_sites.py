@@ -53,7 +53,7 @@ def http(folder: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def functions(folder: Path, handler: str = "core.entry.lambda_handler") -> Iterator[Place]:
+def functions(folder: Path, handler: str = "core.worker.entry.lambda_handler") -> Iterator[Place]:
     from tests.servers.lambda_emulators import EmulatedLambda
 
     names = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_EC2_METADATA_DISABLED": "true"}

@@ -180,7 +180,7 @@ def forecast(forecasts: int, invocations: int) -> Invocation:
 
 def worker_start() -> float:
     """Return the seconds that a fresh interpreter takes to load the worker and the forecast."""
-    command = [sys.executable, "-c", "import core.worker, apps.montecarlo.job"]
+    command = [sys.executable, "-c", "import core.task.run, apps.montecarlo.job"]
     return statistics.median(_timed(lambda: subprocess.run(command, check=True, cwd=ROOT)) for _ in range(5))
 
 

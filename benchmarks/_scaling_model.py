@@ -1,8 +1,8 @@
 """A discrete-event model of one job: a driver that invokes, a platform that admits, starts, runs and loses.
 
 Pure functions of a job, a platform, a driver and a seed. Times are seconds. What the driver does follows
-``core.monitor``, ``core.durable_run`` and ``core.compute.remote``: backup copies, looks at the storage with back-off,
-refused calls again with jitter, lost batches first.
+``core.job.scheduler``, ``core.job.durable`` and ``core.compute.remote.base``: backup copies, looks at the storage with
+back-off, refused calls again with jitter, lost batches first.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from random import Random
 
 from benchmarks._scaling_terms import Draw, Driver, Job, Outcome, Platform
-from core.durable import LATEST, SOONEST
-from core.monitor import BACKUP_AFTER, BACKUP_SHARE, BACKUP_SLOWNESS
+from core.job.scheduler import BACKUP_AFTER, BACKUP_SHARE, BACKUP_SLOWNESS
+from core.task.commit import LATEST, SOONEST
 
 LOOK = 0.05
 """Seconds between two looks for stragglers; a copy starts after two at the earliest."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from core.compute.remote import FIRST_WAIT, LONGEST_WAIT
+from core.compute.remote.base import FIRST_WAIT, LONGEST_WAIT
 
 
 @dataclass(frozen=True, slots=True)

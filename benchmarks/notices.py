@@ -25,9 +25,9 @@ from functools import partial
 from benchmarks._server import free_port, s3_server
 from core import FunctionExecutor, Future
 from core.compute import base
-from core.compute.base import BatchLost, Invocation, Reply
-from core.compute.process import ProcessBackend
-from core.config import Address, ExecutorConfig
+from core.compute.local.process import ProcessBackend
+from core.settings import Address, ExecutorConfig
+from core.task.protocol import BatchLost, Invocation, Reply
 
 BUCKET = "notices"
 TASKS = 200

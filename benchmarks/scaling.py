@@ -19,7 +19,7 @@ from benchmarks._measure import table
 from benchmarks._scaling_measure import CASES, Costs, Invocation, costs, forecast, worker_start
 from benchmarks._scaling_model import simulate
 from benchmarks._scaling_terms import Driver, Job, Outcome, Platform, random_job
-from core.prices import PRICES, Price, billed_seconds
+from core.events.prices import PRICES, Price, billed_seconds
 
 RUNS = 100
 """Simulations of each scenario, with the seeds 0, 1, 2 ..."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from core.errors import ConfigError, FanfoldError, InputError, TaskError
 from core.executor import FunctionExecutor
 from core.futures import Future, FutureList
-from core.queues import Queue
-from core.resources import shared_file, worker_resource
+from core.job.queue import Queue
 from core.storage.base import open_storage
+from core.task.resources import shared_file, worker_resource
 from core.types import Partition, RetryPolicy
 from core.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from core.progress import EventLog, ProgressBar
+    from core.events.listeners import EventLog, ProgressBar
 
 __all__ = [
     "ConfigError",
@@ -38,9 +38,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load listeners on first use: most workers and many drivers have none."""
     if name in ("EventLog", "ProgressBar"):
-        import core.progress
+        import core.events.listeners
 
-        return getattr(core.progress, name)
+        return getattr(core.events.listeners, name)
     raise AttributeError(f"module 'core' has no attribute {name!r}")
 
 

@@ -14,25 +14,25 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from core.account import Account
-from core.calls import dump_call, make_call, working_folder
 from core.compute.base import open_backend
-from core.config import load_config, parse_address, parse_setting
+from core.data.generator import Upstream, read_all
+from core.data.items import Cut, items_of, recorded
+from core.data.partition import Listing
 from core.errors import ConfigError
-from core.feed import Upstream, read_all
 from core.futures import Future, FutureList, Latest, as_list, follow, wait
-from core.inputs import Cut, items_of, recorded
-from core.invoker import DirectRun
-from core.monitor import Monitor
-from core.partitioner import Listing
-from core.queues import Hearing
-from core.reduction import reduce_job
-from core.run import Options, Run
+from core.job.direct import DirectRun
+from core.job.history import Account
+from core.job.job import Options, Run
+from core.job.queue import Hearing
+from core.job.reduce import reduce_job
+from core.job.scheduler import Monitor
+from core.settings import load_config, parse_address, parse_setting
+from core.task.call import dump_call, first_parameter, make_call, working_folder
 from core.types import Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
-    from core.notify import Notices
-    from core.progress import EventLog
+    from core.events.listeners import EventLog
+    from core.task.notices import Notices
 
 Retries = int | RetryPolicy | None
 
@@ -112,7 +112,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         heard = list(listeners)
         self._log: EventLog | None = None
         if self.config.log is not None:
-            from core.progress import EventLog
+            from core.events.listeners import EventLog
 
             self._log = EventLog(self.config.log)
             heard.append(self._log)
@@ -192,7 +192,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             The call cannot work. Nothing has been run.
         """
         cut = Cut(chunk_bytes, chunk_count, newline, header_lines, partitioner)
-        items = items_of(fn, data, cut, self._backend.inline)
+        items = items_of(data, cut, first_parameter(fn) == "obj", self._backend.inline)
         options = self._options(timeout, memory, retries, batch_size, durable)
         futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules, durable)
         self._latest.add(futures)
@@ -231,7 +231,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         partitions: list[Partition] = []
         if reduce_by == "object":
             cut = Cut(**{name: options.pop(name) for name in Cut.__slots__ if name in options})
-            data = recorded(items_of(map_fn, data, cut, self._backend.inline), partitions)
+            data = recorded(items_of(data, cut, first_parameter(map_fn) == "obj", self._backend.inline), partitions)
         futures = self.map(map_fn, data, **options)
         self._latest.drop([futures])
         groups = partitions if reduce_by else None
@@ -320,7 +320,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         InputError
             There is no such job, or this user does not hold its key.
         """
-        from core.durable_jobs import attach
+        from core.job.attach import attach
 
         executor = cls(storage=storage, **settings)
         try:
@@ -462,7 +462,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         futures = FutureList(job_id, self.map)
         self._start_backend()
         if durable:
-            from core.durable_jobs import create
+            from core.job.attach import create
 
             items = read_all(data, job_id)
             for item in items:

@@ -2,128 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from core.errors import ConfigError
-from core.serialization import Packed
+from core.task.protocol import Invocation, Reply
 
 if TYPE_CHECKING:
-    from core.config import Address, ExecutorConfig
-
-LossReason = Literal["died", "timeout", "memory", "killed", "unavailable"]
-
-
-@dataclass(frozen=True, slots=True)
-class DurableRef:
-    """Names a batch whose input and result are in storage, and carries what authenticates both.
-
-    `item` is the one item to run of a batch that was split.
-    """
-
-    address: str
-    job_id: str
-    key: bytes = field(repr=False)
-    batch: int
-    item: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """What lets a worker speak to the driver over Redis: where, on which channel, and the key that signs its words."""
-
-    address: str
-    channel: str
-    key: bytes = field(repr=False)
-
-
-@dataclass(slots=True)
-class Invocation:
-    """A batch on its way to a worker.
-
-    Exactly one of `packed` (inputs travel with the call) and `durable` (they are in storage) is set.
-    `call` is the pickled function with its options, `call_hash` its content hash: a worker that has seen the
-    hash does not receive it again.
-    """
-
-    batch_id: int
-    job_id: str
-    call: bytes
-    call_hash: str
-    task_ids: Sequence[int]
-    attempt: int
-    timeout: float | None = None
-    memory: int | None = None
-    packed: Packed | None = None
-    durable: DurableRef | None = None
-    notify: Grant | None = None
-
-
-@dataclass(slots=True)
-class Failure:
-    """A task's exception: type name, message, traceback text, and the exception itself if it can be pickled."""
-
-    kind: str
-    message: str
-    traceback: str
-    pickled: bytes | None
-    attempts: int
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a worker says of a batch it has run.
-
-    `values` holds a value for each task, None where `failures` has an entry; `durations` are seconds per task;
-    `attempts` and `logs` hold the tasks that needed more than one or wrote something; `overhead` is how many seconds
-    passed between sending and answer beyond those of the tasks, 0 where that is not measured.
-    """
-
-    values: Packed
-    durations: list[float]
-    failures: dict[int, Failure] = field(default_factory=dict)
-    attempts: dict[int, int] = field(default_factory=dict)
-    logs: dict[int, str] = field(default_factory=dict)
-    started: float = 0.0
-    cpu: float = 0.0
-    peak_rss: int = 0
-    requests: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    overhead: float = 0.0
-
-
-@dataclass(slots=True)
-class BatchDone:
-    """A batch was run; `outcome` is None if it was committed to storage instead."""
-
-    batch_id: int
-    worker: str
-    outcome: Outcome | None
-
-
-@dataclass(slots=True)
-class BatchLost:
-    """A batch will not be answered.
-
-    `position` is the index within the batch of the task that ran when the worker ended, None if none did;
-    `started` says whether the batch may have begun; `message` says what happened, in one sentence; `failure` is what
-    kept a worker from reading the batch or committing it.
-    """
-
-    batch_id: int
-    worker: str
-    reason: LossReason
-    message: str
-    position: int | None
-    started: bool
-    failure: Failure | None = None
-
-
-Reply = BatchDone | BatchLost
+    from core.settings import Address, ExecutorConfig
 
 
 class ComputeBackend(Protocol):
@@ -197,15 +84,15 @@ class ComputeBackend(Protocol):
 
 _BACKENDS = {
     "serial": "core.compute.serial:SerialBackend",
-    "process": "core.compute.process:ProcessBackend",
-    "container": "core.compute.container:ContainerBackend",
-    "dask": "core.compute.dask:DaskBackend",
-    "http": "core.compute.http:HttpBackend",
-    "https": "core.compute.http:HttpBackend",
-    "lambda": "core.compute.aws_lambda:LambdaBackend",
-    "openwhisk": "core.compute.openwhisk:OpenWhiskBackend",
-    "kubernetes": "core.compute.kubernetes:KubernetesBackend",
-    "slurm": "core.compute.slurm:SlurmBackend",
+    "process": "core.compute.local.process:ProcessBackend",
+    "container": "core.compute.remote.container:ContainerBackend",
+    "dask": "core.compute.remote.dask:DaskBackend",
+    "http": "core.compute.remote.http:HttpBackend",
+    "https": "core.compute.remote.http:HttpBackend",
+    "lambda": "core.compute.remote.aws_lambda:LambdaBackend",
+    "openwhisk": "core.compute.remote.openwhisk:OpenWhiskBackend",
+    "kubernetes": "core.compute.cluster.kubernetes:KubernetesBackend",
+    "slurm": "core.compute.cluster.slurm:SlurmBackend",
 }
 
 

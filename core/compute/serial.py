@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from core import serialization
-from core.calls import Call, load_call
-from core.compute.base import BatchDone, BatchLost, Invocation, Reply
-from core.config import Address, ExecutorConfig
 from core.errors import ConfigError
-from core.worker import describe, failed, run
+from core.settings import Address, ExecutorConfig
+from core.task.call import Call, load_call
+from core.task.protocol import BatchDone, BatchLost, Invocation, Reply
+from core.task.run import describe, failed, run
 
 
 class SerialBackend:
@@ -46,7 +46,7 @@ class SerialBackend:
         """Run a batch here and now."""
         number = invocation.batch_id
         if invocation.durable is not None:
-            from core.durable import run_committed
+            from core.task.commit import run_committed
 
             try:
                 run_committed(invocation.durable, invocation.attempt)

@@ -21,8 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from core.config import state_dir
 from core.errors import AccessDenied, StorageError, StorageUnavailable
+from core.settings import state_dir
 
 API_KEY_VARIABLES = ("IBM_API_KEY_ID", "IBMCLOUD_API_KEY")
 ENDPOINT_VARIABLE = "IBM_AUTH_ENDPOINT"

@@ -16,7 +16,7 @@ SERVICES = (b"http", b"openwhisk")
 def main() -> int:
     """Return 0 if the container is well, else 1."""
     command = Path("/proc/1/cmdline").read_bytes().split(b"\0")
-    if b"core.entry" not in command or not any(service in command for service in SERVICES):
+    if b"core.worker.entry" not in command or not any(service in command for service in SERVICES):
         return 0
     try:
         connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("PORT", "8080")), timeout=TIMEOUT)

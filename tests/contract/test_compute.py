@@ -17,8 +17,8 @@ import pytest
 
 from core import ConfigError, FunctionExecutor, InputError, RetryPolicy, TaskError, open_storage
 from core.compute.base import open_backend
-from core.config import ExecutorConfig, parse_address
 from core.errors import MemoryLimitExceeded, SerializationError, StorageError, TaskTimeout, WorkerDied
+from core.settings import ExecutorConfig, parse_address
 from core.types import BatchInvoked, JobCreated, JobDone, TaskDone, TaskFailed
 
 LOCAL = ("serial", "process?start=fork", "process?start=fresh")

@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from core import FunctionExecutor, open_storage, serialization
-from core.compute.base import DurableRef, Outcome
-from core.durable import commit, read_commit, split
+from core.task.commit import commit, read_commit, split
+from core.task.protocol import DurableRef, Outcome
 
 BIG = 300 << 10
 """Bytes of a result that does not fit into a commit."""

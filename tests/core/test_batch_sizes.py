@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from core import serialization
-from core.compute.base import Outcome
 from core.futures import FutureList
-from core.invoker import AMORTISED, TARGET, DirectRun
-from core.run import Batch, Options
+from core.job.direct import AMORTISED, TARGET, DirectRun
+from core.job.job import Batch, Options
+from core.task.protocol import Outcome
 
 WORKERS = 2
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.calls import apply, first_parameter, make_call, name_of
 from core.errors import ConfigError, InputError
+from core.task.call import apply, first_parameter, make_call, name_of
 from core.types import RetryPolicy
 
 

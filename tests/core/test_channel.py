@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from core.compute import channel
-from core.compute.channel import INLINE, Channel, ConnectionLost
+from core.compute.local import channel
+from core.compute.local.channel import INLINE, Channel, ConnectionLost
 
 
 @pytest.fixture(params=[True, False], ids=["shared", "stream"])

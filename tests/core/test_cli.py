@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from core import cli, doctor
-from core.cli import chosen_jobs, main, readable_age, readable_size
-from core.doctor import Check
+from core.cli import doctor
+from core.cli import main as cli
+from core.cli.doctor import Check
+from core.cli.main import chosen_jobs, main, readable_age, readable_size
 from core.errors import InputError, NotFound, StorageUnavailable
 from core.storage.base import Storage
 
@@ -64,10 +65,10 @@ class Shelf:
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Shelf:
     shelf = Shelf()
-    module = types.ModuleType("core.jobs")
+    module = types.ModuleType("core.task.leases")
     module.list_jobs = shelf.list_jobs  # type: ignore[attr-defined]
     module.remove_job = shelf.remove_job  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "core.jobs", module)
+    monkeypatch.setitem(sys.modules, "core.task.leases", module)
     monkeypatch.setattr(cli.time, "time", lambda: NOW)
     monkeypatch.setenv("FANFOLD_STORAGE", f"file://{tmp_path}")
     monkeypatch.chdir(tmp_path)
@@ -142,7 +143,7 @@ class TestJobs:
         def interrupted(storage: Storage) -> list[Job]:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(sys.modules["core.jobs"], "list_jobs", interrupted)
+        monkeypatch.setattr(sys.modules["core.task.leases"], "list_jobs", interrupted)
 
         assert main(["jobs"]) == 130
 
@@ -397,7 +398,7 @@ def test_version_and_help_are_status_0(flag: str, capsys: pytest.CaptureFixture[
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    script = "import sys; from core.cli import main; sys.exit(main(['jobs', '--json', '--storage', sys.argv[1]]))"
+    script = "import sys; from core.cli.main import main; sys.exit(main(['jobs', '--json', '--storage', sys.argv[1]]))"
 
     run = subprocess.run(
         [sys.executable, "-c", script, f"file://{tmp_path}"],

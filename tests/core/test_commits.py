@@ -3,13 +3,14 @@ import threading
 
 import pytest
 
-from core import FunctionExecutor, keys, open_storage, serialization
-from core.compute import process
-from core.compute.base import BatchDone, BatchLost, DurableRef, Outcome
-from core.durable import commit, read_commit, split
+from core import FunctionExecutor, open_storage, serialization
+from core.compute.local import process
 from core.errors import IntegrityError, WorkerDied
 from core.storage import base
 from core.storage.local import LocalStorage
+from core.task import keys
+from core.task.commit import commit, read_commit, split
+from core.task.protocol import BatchDone, BatchLost, DurableRef, Outcome
 from core.types import TaskFailed, TaskRetried
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config import (
+from core.errors import ConfigError
+from core.settings import (
     Address,
     default_storage,
     describe,
@@ -18,7 +19,6 @@ from core.config import (
     state_dir,
     unknown_variables,
 )
-from core.errors import ConfigError
 from core.types import RetryPolicy
 
 

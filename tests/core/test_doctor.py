@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core.cli import main
+from core.cli.main import main
 from tests.servers.http import HttpWorker
 from tests.servers.redis import PASSWORD, RedisServer
 
@@ -31,7 +31,7 @@ class Found:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FANFOLD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr("core.doctor._PATIENCE", 0.2)
+    monkeypatch.setattr("core.cli.doctor._PATIENCE", 0.2)
     return tmp_path
 
 
@@ -134,9 +134,9 @@ def test_a_wrong_token_is_told_with_the_remedy_and_never_shown(
 def test_other_software_on_the_workers_is_told_with_both_versions(
     http_site: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.durable import versions
+    from core.task.commit import versions
 
-    monkeypatch.setattr("core.compute.remote.versions", lambda: versions() | {"cloudpickle": "0.1"})
+    monkeypatch.setattr("core.compute.remote.base.versions", lambda: versions() | {"cloudpickle": "0.1"})
     address = str(http_site["compute"])
 
     found = doctor(capsys, "--compute", address)
@@ -161,7 +161,7 @@ def test_other_software_on_the_workers_is_told_with_both_versions(
 def test_an_address_that_cannot_work_says_why(
     address: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.compute.dask.CONNECT", 0.5)
+    monkeypatch.setattr("core.compute.remote.dask.CONNECT", 0.5)
 
     found = doctor(capsys, "--compute", address)
 
@@ -176,7 +176,7 @@ def test_an_address_that_cannot_work_says_why(
 def test_a_missing_package_is_named_with_the_command_that_adds_it(package: str, address: str, extra: str) -> None:
     script = (
         f"import sys; sys.modules['{package}'] = None\n"
-        f"from core.cli import main; sys.exit(main(['doctor', '--compute', '{address}']))"
+        f"from core.cli.main import main; sys.exit(main(['doctor', '--compute', '{address}']))"
     )
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", script]

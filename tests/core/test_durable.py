@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core import ConfigError, FunctionExecutor, InputError, RetryPolicy, keys, open_storage, serialization
-from core.compute.base import DurableRef, Outcome
-from core.config import state_dir
-from core.durable import commit, split
+from core import ConfigError, FunctionExecutor, InputError, RetryPolicy, open_storage, serialization
 from core.errors import IntegrityError, StorageError, VersionMismatch
-from core.jobs import Lease, _birth, find_key, list_jobs, read_lease, remove_job, this_owner, write_lease
+from core.settings import state_dir
+from core.task import keys
+from core.task.commit import commit, split
+from core.task.leases import Lease, _birth, find_key, list_jobs, read_lease, remove_job, this_owner, write_lease
+from core.task.protocol import DurableRef, Outcome
 
 
 class Trap:
@@ -212,7 +213,7 @@ def test_attaching_with_other_software_is_refused_before_anything_runs(start, tm
     job_id = half_done(start, tmp_path)
     before = runs(tmp_path)
     monkeypatch.setattr(
-        "core.durable.versions", lambda: {"python": "2.7", "fanfold": "0", "cloudpickle": "0", "numpy": "0"}
+        "core.task.commit.versions", lambda: {"python": "2.7", "fanfold": "0", "cloudpickle": "0", "numpy": "0"}
     )
 
     with pytest.raises(VersionMismatch, match=r"python 3\.\d+ there and 2\.7 here"):

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.compute.base import DurableRef, Invocation
-from core.compute.fleet import LATEST, LONGEST, WAVES, WORTHWHILE, FleetBackend, Unit, UnitEnd
-from core.config import Address, ExecutorConfig
+from core.compute.cluster.base import LATEST, LONGEST, WAVES, WORTHWHILE, FleetBackend, Unit, UnitEnd
+from core.settings import Address, ExecutorConfig
+from core.task.protocol import DurableRef, Invocation
 
 
 class Platform(FleetBackend):
@@ -37,7 +37,7 @@ class Platform(FleetBackend):
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the time that the backend sees, in a list to change it."""
     clock = [1000.0]
-    monkeypatch.setattr("core.compute.fleet.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("core.compute.cluster.base.time.monotonic", lambda: clock[0])
     return clock
 
 

@@ -108,7 +108,7 @@ with FunctionExecutor("process", workers=1) as executor:
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 
     assert "FunctionExecutor" in shown
-    assert "core.compute.zygote" not in shown
+    assert "core.compute.local.forkserver" not in shown
 
 
 def test_the_length_of_a_stream_waits_for_its_end():

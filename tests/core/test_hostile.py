@@ -13,7 +13,7 @@ import types
 import numpy as np
 import pytest
 
-import core.jobs
+import core.task.leases
 from core import ConfigError, FunctionExecutor
 from core.errors import IntegrityError, TaskTimeout, WorkerDied
 
@@ -132,7 +132,9 @@ def test_a_fork_of_the_driver_keeps_its_arrays_and_cannot_change_the_drivers():
 
 
 def test_inputs_that_somebody_swapped_in_storage_are_not_run(tmp_path):
-    from core import durable, keys, objects
+    from core.data import objects
+    from core.task import commit as durable
+    from core.task import keys
 
     store = f"file://{tmp_path}/store"
     real = durable.write_record
@@ -148,7 +150,7 @@ def test_inputs_that_somebody_swapped_in_storage_are_not_run(tmp_path):
 
     objects.process_storage(store)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core.durable_jobs.write_record", swapped)
+        patch.setattr("core.job.attach.write_record", swapped)
         with FunctionExecutor("serial", store, durable=True) as executor:
             futures = executor.map(len, [b"a" * 100_000, b"b" * 100_000], batch_size=1)
 
@@ -170,8 +172,8 @@ def test_a_serial_executor_that_attaches_waits_for_the_driver_that_lives(tmp_pat
     with FunctionExecutor(storage=store, workers=1, durable=True) as owner:
         futures = owner.map(wait_for_gate, [1, 2])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("core.durable_run.this_owner", lambda: "another:1:2")
-            patch.setattr(core.jobs.Lease, "alive", lambda lease: True)
+            patch.setattr("core.job.durable.this_owner", lambda: "another:1:2")
+            patch.setattr(core.task.leases.Lease, "alive", lambda lease: True)
             threading.Timer(0.3, gate.touch).start()
             watcher = FunctionExecutor.attach(futures.job_id, compute="serial")
             assert watcher.get_result(timeout=20) == [1, 2]

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from core import ConfigError
-from core.compute.http import deploy, manifest
-from core.config import parse_address
+from core.compute.remote.http import deploy, manifest
+from core.settings import parse_address
 
 ADDRESS = parse_address("https://fanfold.example.org/run")
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from core import ConfigError
-from core.compute.kubernetes import KubernetesBackend, manifest
-from core.compute.kubernetes_manifest import OPTIONS, RULES, job, pod_settings, rights, secret
-from core.config import ExecutorConfig, parse_address
+from core.compute.cluster.kubernetes import KubernetesBackend, manifest
+from core.compute.cluster.kubernetes_manifest import OPTIONS, RULES, job, pod_settings, rights, secret
 from core.errors import MissingExtra
+from core.settings import ExecutorConfig, parse_address
 
 client = pytest.importorskip("kubernetes.client", reason="needs the client: pip install '.[kubernetes]'")
 

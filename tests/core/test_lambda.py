@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from core import ConfigError, FunctionExecutor, InputError, TaskError, open_storage
-from core.compute.aws_lambda import LambdaBackend, delete
-from core.config import ExecutorConfig, parse_address
+from core.compute.remote.aws_lambda import LambdaBackend, delete
 from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, MissingExtra, TaskTimeout, WorkerDied
+from core.settings import ExecutorConfig, parse_address
 from tests.servers.lambda_emulators import EmulatedLambda
 
 LIMIT = 4
@@ -236,7 +236,7 @@ def test_an_event_that_is_cancelled_while_there_is_no_room_is_not_sent(short, tm
 
 
 def test_throttling_without_end_is_reported_with_its_reason(short, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.PATIENCE", 0.2)
+    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.2)
     for _ in range(10):
         refuse(short, 429, "TooManyRequestsException", Reason="ConcurrentInvocationLimitExceeded")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from core import ConfigError
-from core.compute.aws_lambda import LambdaBackend, delete, deploy, manifest
-from core.config import ExecutorConfig, parse_address
+from core.compute.remote.aws_lambda import LambdaBackend, delete, deploy, manifest
 from core.errors import ComputeError, FanfoldError
+from core.settings import ExecutorConfig, parse_address
 
 ROOT = Path(__file__).parents[2]
 REGION = "eu-west-1"

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from core import open_storage
-from core.jobs import Lease, list_jobs, read_lease, this_owner, write_lease
+from core.task.leases import Lease, list_jobs, read_lease, this_owner, write_lease
 
 
 def lease(owner, seconds=60.0):
@@ -17,7 +17,7 @@ def lease(owner, seconds=60.0):
 @pytest.fixture(scope="module")
 def ended():
     """A process of this machine that is gone: its number, and when it was born."""
-    script = "from core.jobs import this_owner; print(this_owner())"
+    script = "from core.task.leases import this_owner; print(this_owner())"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment

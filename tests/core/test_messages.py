@@ -4,10 +4,11 @@ import struct
 
 import pytest
 
-from core import messages, serialization
-from core.compute.base import BatchDone, BatchLost, DurableRef, Failure, Invocation, Outcome
+from core import serialization
 from core.errors import IntegrityError
-from core.messages import NeedsCall, TooLarge
+from core.task import messages
+from core.task.messages import NeedsCall, TooLarge
+from core.task.protocol import BatchDone, BatchLost, DurableRef, Failure, Invocation, Outcome
 
 
 def asked(batch=5, job="job", tasks=2, durable=None):

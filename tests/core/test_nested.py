@@ -2,7 +2,7 @@ import pytest
 
 from core import FunctionExecutor, open_storage
 from core.errors import SerializationError
-from core.jobs import list_jobs
+from core.task.leases import list_jobs
 
 
 @pytest.fixture

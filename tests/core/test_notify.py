@@ -12,14 +12,17 @@ import time
 
 import pytest
 
-from core import ConfigError, FunctionExecutor, durable_run, keys, notify, serialization
-from core.agent import leave_word
+from core import ConfigError, FunctionExecutor, serialization
 from core.compute import base
-from core.compute.base import BatchLost, DurableRef, Grant, Invocation
-from core.compute.process import ProcessBackend
-from core.config import Address, load_config
+from core.compute.local.process import ProcessBackend
 from core.errors import MissingExtra, WorkerDied
-from core.notify import Notices
+from core.job import durable as durable_run
+from core.settings import Address, load_config
+from core.task import keys
+from core.task import notices as notify
+from core.task.notices import Notices
+from core.task.protocol import BatchLost, DurableRef, Grant, Invocation
+from core.worker.agent import leave_word
 
 
 class SilentBackend(ProcessBackend):

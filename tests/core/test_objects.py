@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from core import ranges
+from core.data import ranges
+from core.data.objects import open_handle, process_storage
+from core.data.partition import find_objects, partition
 from core.errors import NotFound, ObjectChanged
-from core.objects import open_handle, process_storage
-from core.partitioner import find_objects, partition
 from core.storage.base import open_storage
 
 TABLE = b"name,value\n" + b"".join(b"row%d,%d\n" % (number, number) for number in range(1000))

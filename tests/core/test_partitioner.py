@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from core import objects, ranges
+from core.data import objects, ranges
+from core.data.objects import open_handle
+from core.data.partition import find_objects, partition
 from core.errors import ConfigError, InputError
-from core.objects import open_handle
-from core.partitioner import find_objects, partition
 from core.storage.base import open_storage
 
 numbers = itertools.count()
@@ -131,7 +131,7 @@ def test_partitions_of_memory_are_readable_in_another_process():
     parts = list(partition([found], chunk_bytes=6, header_lines=1))
     code = """if True:
         import pickle, sys
-        from core.objects import open_handle
+        from core.data.objects import open_handle
         pickle.dump([open_handle(part).read() for part in pickle.load(sys.stdin.buffer)], sys.stdout.buffer)
     """
 

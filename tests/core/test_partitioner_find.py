@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from core.data.partition import find_objects
 from core.errors import ConfigError, InputError
-from core.partitioner import find_objects
 from core.storage.address import bucket_of, compile_pattern, join_address, split_address
 from core.storage.base import open_storage
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from core import FunctionExecutor
-from core.config import ExecutorConfig, parse_address
-from core.prices import OWN, PRICES, S3, Price, bill, billed_seconds, estimate, price_at, price_of
+from core.events.prices import OWN, PRICES, S3, Price, bill, billed_seconds, estimate, price_at, price_of
+from core.settings import ExecutorConfig, parse_address
 from core.types import TaskStats
 
 GiB = 1 << 30

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError, InputError, MissingExtra
-from core.progress import EventLog, ProgressBar, timeline
+from core.events.listeners import EventLog, ProgressBar, timeline
 from core.types import BatchInvoked, Event, JobCreated, JobDone, TaskDone, TaskFailed, TaskRetried, TaskStats
 
 GiB = 1 << 30

@@ -11,11 +11,12 @@ import time
 import numpy as np
 import pytest
 
-from core import ConfigError, FunctionExecutor, Queue, RetryPolicy, notify, serialization
+from core import ConfigError, FunctionExecutor, Queue, RetryPolicy, serialization
 from core.compute import base
-from core.compute.pipe import PipeSlot, explain_exit
-from core.compute.remote import RemoteBackend
+from core.compute.remote.base import RemoteBackend
+from core.compute.remote.pipe import PipeSlot, explain_exit
 from core.errors import SerializationError
+from core.task import notices as notify
 
 LOCAL = ("serial", "process?start=fork", "process?start=fresh")
 
@@ -29,7 +30,7 @@ class PipeBackend(RemoteBackend):
         super().__init__(address, config, config.workers or 2)
 
     def open_slot(self, index):
-        return PipeSlot((sys.executable, "-m", "core.entry", "worker"), explain_exit)
+        return PipeSlot((sys.executable, "-m", "core.worker.entry", "worker"), explain_exit)
 
 
 @pytest.fixture(autouse=True)

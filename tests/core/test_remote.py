@@ -6,24 +6,25 @@ import threading
 import numpy as np
 import pytest
 
-from core import FunctionExecutor, InputError, messages, serialization
-from core.agent import Agent, answer_silently
-from core.calls import dump_call, make_call
+from core import FunctionExecutor, InputError, serialization
 from core.compute import base
-from core.compute.base import BatchLost, DurableRef, Invocation
-from core.compute.pipe import PipeSlot, explain_exit
-from core.compute.remote import NotStarted, RemoteBackend, Slot
-from core.durable import versions
+from core.compute.remote.base import NotStarted, RemoteBackend, Slot
+from core.compute.remote.pipe import PipeSlot, explain_exit
+from core.data.objects import process_storage
 from core.errors import ComputeUnavailable, StorageUnavailable, WorkerDied
-from core.objects import process_storage
+from core.task import messages
+from core.task.call import dump_call, make_call
+from core.task.commit import versions
+from core.task.protocol import BatchLost, DurableRef, Invocation
 from core.types import RetryPolicy
+from core.worker.agent import Agent, answer_silently
 
 
 class PipeBackend(RemoteBackend):
     """Workers as processes of their own on this machine, behind the protocol of remote ones."""
 
     name = "pipe"
-    command = (sys.executable, "-m", "core.entry", "worker")
+    command = (sys.executable, "-m", "core.worker.entry", "worker")
 
     def __init__(self, address, config):
         super().__init__(address, config, config.workers or 2)
@@ -113,7 +114,7 @@ def test_a_function_over_the_limit_is_told_from_large_inputs():
 
 
 def test_a_platform_that_runs_nothing_is_reported_with_its_own_words(monkeypatch):
-    monkeypatch.setattr("core.compute.remote.PATIENCE", 0.5)
+    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.5)
 
     with FunctionExecutor("absent", workers=2) as executor, pytest.raises(ComputeUnavailable, match="no such luck"):
         executor.map(lambda x: x, range(3)).results(60)
@@ -194,7 +195,7 @@ def more(monkeypatch, registered):
 
 
 def test_workers_that_cannot_start_do_not_end_the_one_that_runs(more, monkeypatch, tmp_path):
-    monkeypatch.setattr("core.compute.remote.PATIENCE", 0.2)
+    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.2)
     gate = tmp_path / "gate"
 
     def wait(x, gate=str(gate)):
@@ -215,7 +216,7 @@ def test_workers_that_cannot_start_do_not_end_the_one_that_runs(more, monkeypatc
 
 
 def test_calls_that_nothing_ends_hold_a_shutdown_up_once_not_each(more, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.LONGEST_WAIT", 1.0)
+    monkeypatch.setattr("core.compute.remote.base.LONGEST_WAIT", 1.0)
     executor = FunctionExecutor("deaf", workers=8)
     futures = executor.map(abs, range(8), batch_size=1)
     while not all(future.running() for future in futures):
@@ -262,14 +263,14 @@ def test_a_storage_that_fails_one_batch_does_not_end_the_executor(tmp_path, monk
 
 
 def test_a_command_that_speaks_to_people_is_no_worker(more, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.PATIENCE", 0.2)
+    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.2)
 
     with FunctionExecutor("babbling", workers=1) as executor, pytest.raises(ComputeUnavailable, match="worker ended"):
         executor.call_async(abs, 1).result(60)
 
 
 def test_an_agent_forgets_functions_that_were_not_used_for_long(monkeypatch):
-    monkeypatch.setattr("core.agent.MOST", 2)
+    monkeypatch.setattr("core.worker.agent.MOST", 2)
     agent = Agent()
     try:
         for number in range(5):

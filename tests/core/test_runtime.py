@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from core import __version__
-from core.cli import main
+from core.cli.images import backend_hook
+from core.cli.main import main
 from core.compute import base
-from core.config import parse_address
-from core.durable import versions
-from core.engines import Engine, Image, find_engine
 from core.errors import ConfigError, VersionMismatch
-from core.runtime import Runtime, backend_hook, check_runtime
-from core.runtime_spec import RuntimeSpec, build_arguments, content, content_tag, find_source, split_name, write_files
+from core.images.build import Runtime, check_runtime
+from core.images.engines import Engine, Image, find_engine
+from core.images.spec import RuntimeSpec, build_arguments, content, content_tag, find_source, split_name, write_files
+from core.settings import parse_address
+from core.task.commit import versions
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = Runtime("registry.example/team/fanfold-montecarlo", "abc", True, Image("1", (), 1, 0.0))

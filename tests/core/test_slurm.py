@@ -1,11 +1,12 @@
 import pytest
 
 from core import ConfigError
-from core.compute.base import Invocation, open_backend
-from core.compute.fleet import Unit, note, read_notes, take_notes
-from core.compute.slurm_commands import environment, explain
-from core.config import ExecutorConfig, parse_address
+from core.compute.base import open_backend
+from core.compute.cluster.base import Unit, note, read_notes, take_notes
+from core.compute.cluster.slurm_commands import environment, explain
 from core.errors import ComputeDenied, ComputeError, ComputeUnavailable
+from core.settings import ExecutorConfig, parse_address
+from core.task.protocol import Invocation
 
 
 def opened(address, **settings):

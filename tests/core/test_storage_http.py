@@ -8,9 +8,9 @@ import threading
 import pandas as pd
 import pytest
 
+from core.data.objects import open_handle
+from core.data.partition import find_objects, partition
 from core.errors import AccessDenied, ConfigError, InputError, NotFound, ObjectChanged, StorageUnavailable
-from core.objects import open_handle
-from core.partitioner import find_objects, partition
 from core.storage import http as driver
 from core.storage.base import open_storage
 

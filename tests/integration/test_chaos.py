@@ -94,7 +94,7 @@ def test_parent_and_workers_may_all_be_killed(tmp_path):
 
 
 def test_workers_that_die_before_they_have_run_anything_are_an_error_and_no_endless_loop(monkeypatch):
-    monkeypatch.setattr("core.compute.zygote.Channel", lambda end: os._exit(7))
+    monkeypatch.setattr("core.compute.local.forkserver.Channel", lambda end: os._exit(7))
 
     with FunctionExecutor("process?start=fork", workers=1) as executor:
         futures = executor.map(lambda x: x, range(3))

@@ -115,7 +115,7 @@ def test_events_are_forgotten_with_their_executor(dask_cluster):
 
 
 def test_a_scheduler_that_goes_away_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr("core.compute.dask.CONNECT", 3.0)
+    monkeypatch.setattr("core.compute.remote.dask.CONNECT", 3.0)
     cluster = DaskCluster(tmp_path)
     try:
         cluster.start(workers=1)
@@ -131,7 +131,7 @@ def test_a_scheduler_that_goes_away_is_named(monkeypatch, tmp_path):
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr("core.compute.dask.CONNECT", 0.5)
+    monkeypatch.setattr("core.compute.remote.dask.CONNECT", 0.5)
 
     with FunctionExecutor("dask://127.0.0.1:9", workers=1) as executor, pytest.raises(ComputeUnavailable) as caught:
         executor.call_async(abs, -1).result(60)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core import FunctionExecutor, open_storage
-from core.jobs import list_jobs
+from core.task.leases import list_jobs
 
 TASKS, BATCH = 30, 2
 

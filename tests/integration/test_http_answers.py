@@ -14,11 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from core import ConfigError, FunctionExecutor
-from core.compute.connection import Connection, is_readable
-from core.compute.http import HttpBackend
-from core.config import ExecutorConfig, parse_address
+from core.compute.remote.connection import Connection, is_readable
+from core.compute.remote.http import HttpBackend
 from core.errors import WorkerDied
-from core.serve import Handler
+from core.settings import ExecutorConfig, parse_address
+from core.worker.http import Handler
 from tests.servers.http import TOKEN, HttpWorker, free_port
 
 PAGE = b"<!DOCTYPE html>\n<html><head><title>\n Sign in\n</title></head><body>\n<p>Who are you?</p></body></html>"

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from core import ConfigError, FunctionExecutor
-from core.compute.connection import Connection
-from core.compute.openwhisk import OpenWhiskBackend
+from core.compute.remote.connection import Connection
+from core.compute.remote.openwhisk import OpenWhiskBackend
 from core.errors import ComputeDenied, ComputeUnavailable, WorkerDied
-from core.serve import LARGEST
+from core.worker.http import LARGEST
 from tests.servers.http import TOKEN, HttpWorker
 
 
@@ -162,7 +162,7 @@ def test_a_driver_that_is_gone_keeps_no_worker(worker):
 
 
 def test_a_service_that_is_not_there_is_named(secret, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.PATIENCE", 0.3)
+    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.3)
     absent = HttpWorker()
 
     with FunctionExecutor(absent.url, workers=2) as executor, pytest.raises(ComputeUnavailable) as caught:

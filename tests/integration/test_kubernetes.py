@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from core import ConfigError, FunctionExecutor
-from core.compute.kubernetes_manifest import RULES
+from core.compute.cluster.kubernetes_manifest import RULES
 from core.errors import ComputeDenied, ComputeError, MemoryLimitExceeded, TaskTimeout, WorkerDied
 from tests.servers.kubernetes import ADMIN, LIMITED, NAMESPACE
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from core import ConfigError, FunctionExecutor, InputError
-from core.compute.openwhisk import OpenWhiskBackend, delete, deploy
-from core.config import ExecutorConfig, parse_address
+from core.compute.remote.openwhisk import OpenWhiskBackend, delete, deploy
 from core.errors import ComputeDenied, ComputeError, TaskTimeout, WorkerDied
+from core.settings import ExecutorConfig, parse_address
 from tests.servers.openwhisk import ActionContainer
 
 IMAGE = "registry.example.org/fanfold-base:1"

@@ -18,12 +18,13 @@ from typing import Any
 
 import pytest
 
-from core import FunctionExecutor, keys, messages, open_storage
-from core.compute.base import BatchDone, Invocation
-from core.compute.dask import answer
-from core.compute.remote import Slot
-from core.compute.slurm_commands import Commands
-from core.durable import read_commit
+from core import FunctionExecutor, open_storage
+from core.compute.cluster.slurm_commands import Commands
+from core.compute.remote.base import Slot
+from core.compute.remote.dask import answer
+from core.task import keys, messages
+from core.task.commit import read_commit
+from core.task.protocol import BatchDone, Invocation
 from core.types import JobDone, TaskDone, TaskSpeculated
 from tests.servers.lambda_emulators import EmulatedLambda
 from tests.servers.slurm import find
@@ -230,7 +231,7 @@ def slurm_cluster(slurm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
         def late() -> None:
             for copy in copies:
-                command = f"exec {sys.executable} -m core.entry job {copy}"
+                command = f"exec {sys.executable} -m core.worker.entry job {copy}"
                 said = slurm.run("sbatch", "--wait", f"--chdir={ROOT}", "--output=/dev/null", "--wrap", command)
                 assert "error" not in said, said
 
@@ -239,7 +240,7 @@ def slurm_cluster(slurm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     yield Site(
         "slurm://main",
         tmp_path,
-        lambda backend: processes("core.entry", "job", str(backend._folder)),
+        lambda backend: processes("core.worker.entry", "job", str(backend._folder)),
         lambda backend: spoil_shim(folder),
         twice,
     )

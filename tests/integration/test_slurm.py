@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from core import ConfigError, FunctionExecutor, TaskError
-from core.compute import fleet
-from core.config import state_dir
+from core.compute.cluster import base as fleet
 from core.errors import ComputeError, ComputeUnavailable, MemoryLimitExceeded, TaskTimeout, VersionMismatch
+from core.settings import state_dir
 
 pytestmark = pytest.mark.usefixtures("slurm")
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
-from core import FunctionExecutor, keys, messages, serialization
-from core.agent import Agent
-from core.compute.base import Invocation
+from core import FunctionExecutor, serialization
 from core.errors import IntegrityError, MemoryLimitExceeded
+from core.task import keys, messages
+from core.task.protocol import Invocation
+from core.worker.agent import Agent
 from tests.servers.http import TOKEN, HttpWorker
 
 ASKED = Invocation(0, "job", b"", "", [0], 0)

@@ -33,7 +33,7 @@ class Containers:
 
     def fanfold(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the ``fanfold`` command."""
-        command = [sys.executable, "-c", "import sys; from core.cli import main; sys.exit(main())", *arguments]
+        command = [sys.executable, "-c", "import sys; from core.cli.main import main; sys.exit(main())", *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
     def runtime(self, name: str) -> str:

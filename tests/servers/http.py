@@ -1,4 +1,4 @@
-"""HTTP workers of this test run: ``python -m core.entry http``, each a process of this machine."""
+"""HTTP workers of this test run: ``python -m core.worker.entry http``, each a process of this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HttpWorker:
 
     @staticmethod
     def command(kind: str = "http") -> list[str]:
-        return [sys.executable, "-m", "core.entry", kind]
+        return [sys.executable, "-m", "core.worker.entry", kind]
 
     @property
     def url(self) -> str:

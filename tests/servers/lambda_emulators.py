@@ -125,7 +125,9 @@ class EmulatedLambda:
         Events to accept and then lose.
     """
 
-    def __init__(self, folder: Path, count: int = 4, timeout: int = 15, handler: str = "core.entry.lambda_handler"):
+    def __init__(
+        self, folder: Path, count: int = 4, timeout: int = 15, handler: str = "core.worker.entry.lambda_handler"
+    ):
         program = emulator_program()
         if program is None or importlib.util.find_spec("awslambdaric") is None:
             pytest.skip(MISSING)

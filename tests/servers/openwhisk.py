@@ -2,8 +2,8 @@
 
 What it does follows OpenWhisk's documentation of its REST API and of its Docker actions: actions, blocking and
 non-blocking invocations, activations, Basic authentication, limits. Actions are real: each is run by processes of the
-product's own entry point (``python -m core.entry openwhisk``), initialised, invoked and held to the end-of-log lines as
-OpenWhisk does with containers.
+product's own entry point (``python -m core.worker.entry openwhisk``), initialised, invoked and held to the end-of-log
+lines as OpenWhisk does with containers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from core.serve import WHISK_END
+from core.worker.http import WHISK_END
 from tests.servers.http import free_port
 
 KEY = "23bc46b1-71f6:whisk-secret-aa71"
@@ -41,7 +41,7 @@ class ActionContainer:
     def __init__(self) -> None:
         self.port = free_port()
         # As OpenWhisk does: with the image's own argument, and the variable that tells a container where it is.
-        command = [sys.executable, "-m", "core.entry", "http"]
+        command = [sys.executable, "-m", "core.worker.entry", "http"]
         environment = {**os.environ, "PORT": str(self.port), "__OW_API_HOST": "https://whisk.example.org"}
         root = Path(__file__).parents[2]
         self.process = subprocess.Popen(

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from core import messages
-from core.durable import check_versions, versions
+from core.task import messages
+from core.task.commit import check_versions, versions
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFINED = (
@@ -72,7 +72,7 @@ def test_an_image_says_what_it_is_and_runs_as_no_user_of_the_host(containers, na
     assert labels["org.opencontainers.image.version"] == versions()["fanfold"]
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     assert image["Config"]["User"] == "10001:0"
-    assert image["Config"]["Entrypoint"] == ["python", "-m", "core.entry"]
+    assert image["Config"]["Entrypoint"] == ["python", "-m", "core.worker.entry"]
     assert image["Healthcheck"]["Test"] == ["CMD", "python", "/opt/fanfold/health.py"]
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from core.engines import find_engine
 from core.errors import VersionMismatch
-from core.runtime import LATEST, check_runtime, find_runtime, runtime_versions
+from core.images.build import LATEST, check_runtime, find_runtime, runtime_versions
+from core.images.engines import find_engine
 from tests.servers.containers import CONTAINER_TOOLS, Containers
 from tests.servers.http import free_port
 

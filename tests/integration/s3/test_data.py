@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core import FunctionExecutor, open_storage
+from core.data.objects import open_handle
+from core.data.partition import find_objects, partition
 from core.errors import AccessDenied, ConfigError, InputError, NotFound, ObjectChanged, StorageUnavailable
-from core.objects import open_handle
-from core.partitioner import find_objects, partition
 from core.storage import s3_client
 
 YEARS = {

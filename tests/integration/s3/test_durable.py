@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from core import EventLog, FunctionExecutor, Future, open_storage, serialization
-from core.compute.base import DurableRef, Outcome
-from core.config import state_dir
-from core.durable import commit, read_commit
 from core.errors import ConfigError
+from core.settings import state_dir
+from core.task.commit import commit, read_commit
+from core.task.protocol import DurableRef, Outcome
 
 BIG = 300 << 10
 """Bytes of a result that does not fit into a commit."""

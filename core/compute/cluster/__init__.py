@@ -1,0 +1,1 @@
+"""Platforms that start jobs and hear nothing back."""

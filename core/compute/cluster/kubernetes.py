@@ -1,0 +1,307 @@
+"""Jobs of a Kubernetes or OpenShift cluster: ``kubernetes://[CONTEXT/]NAMESPACE?image=IMAGE``.
+
+Units are Jobs of one pod each. Their lists of batches, with the keys of their jobs, lie in Secrets that belong to the
+Jobs; inputs and results are in the executor's storage. Everything is learnt from the state of Jobs and pods.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from core.compute.cluster.base import FleetBackend, Unit, UnitEnd
+from core.compute.cluster.kubernetes_manifest import DRIVER, OWNER, job, pod_settings, rights, secret
+from core.compute.cluster.kubernetes_pods import Pending, check_refusal, check_start, end_of_pod, has_begun
+from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, ConfigError, FanfoldError, MissingExtra
+from core.settings import Address, ExecutorConfig
+from core.task.leases import Lease, this_owner
+
+DEFAULT_WORKERS = 32
+"""Tasks that run at the same time unless ``workers`` says."""
+
+PATIENCE = (5.0, 20.0)
+"""Seconds to connect to the API server, and to wait for its answer."""
+
+LARGEST = 1 << 20
+"""Bytes that a Secret may hold (Kubernetes documentation, "Secrets", restriction on data size)."""
+
+_TOGETHER = 8
+"""Units that are launched or ended at the same time."""
+
+_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
+_QUOTA = re.compile(r"exceeded quota")
+
+
+class KubernetesBackend(FleetBackend):
+    """Runs batches in pods.
+
+    Address: ``kubernetes://[CONTEXT/]NAMESPACE`` or ``kubernetes`` (what the current context says), with the options
+    of `OPTIONS`.
+    """
+
+    name = "kubernetes"
+
+    def __init__(self, address: Address, config: ExecutorConfig) -> None:
+        try:
+            import kubernetes  # noqa: F401
+        except ImportError:
+            raise MissingExtra(
+                "compute backend 'kubernetes' needs the package kubernetes: pip install 'fanfold[kubernetes]'"
+            ) from None
+        self._settings = pod_settings(address, config)
+        width = self._settings.width
+        super().__init__(address, config, config.workers or max(DEFAULT_WORKERS, width), width)
+        self._context, _, self._namespace = address.where.rpartition("/")
+        self._driver = f"fanfold-{uuid4().hex[:8]}"
+        self._names = itertools.count()
+        self._batch: Any = None
+        self._core: Any = None
+        self._pending = Pending(self._settings.wait)
+        self._pods: dict[int, str] = {}
+        self._image_works = False
+
+    def prepare(self) -> None:
+        """Connect, and end what drivers of this machine left that were killed.
+
+        Raises
+        ------
+        ConfigError
+            There is no configuration of a cluster, or no such context.
+        ComputeDenied
+            The cluster refuses the credentials, or listing Jobs.
+        ComputeUnavailable
+            It does not answer.
+        """
+        from kubernetes import client
+
+        made = self._connect()
+        self._batch, self._core = client.BatchV1Api(made), client.CoreV1Api(made)
+        for left in self._list(self._batch.list_namespaced_job, label_selector="app.kubernetes.io/name=fanfold"):
+            owner = left["metadata"].get("annotations", {}).get(OWNER, "")
+            if owner.count(":") >= 2 and not Lease(owner, math.inf, "", 0.0, 0, 0).alive():
+                self._delete(left["metadata"]["name"])
+
+    def _connect(self) -> Any:
+        import kubernetes
+
+        client: Any = kubernetes.client
+        config: Any = kubernetes.config
+        settings = client.Configuration()
+        # The package itself reads the variable once, when it is imported.
+        file = os.environ.get("KUBECONFIG") or "~/.kube/config"
+        try:
+            try:
+                contexts, current = config.list_kube_config_contexts(file)
+            except config.ConfigException:
+                if self._context or not os.path.exists(_NAMESPACE):
+                    raise
+                config.load_incluster_config(client_configuration=settings)
+                with open(_NAMESPACE, encoding="ascii") as mounted:
+                    self._namespace = self._namespace or mounted.read().strip()
+            else:
+                config.load_kube_config(file, context=self._context or None, client_configuration=settings)
+                chosen = next((row for row in contexts if row["name"] == self._context), current)
+                self._namespace = self._namespace or chosen["context"].get("namespace", "default")
+        except config.ConfigException as error:
+            raise ConfigError(
+                f"kubernetes: no cluster is configured for {self._context or 'the current context'}: {error}; log in "
+                "(oc login, or your provider's command), or name a file in KUBECONFIG"
+            ) from None
+        settings.retries = False  # the fleet asks again, and waits longer each time
+        return client.ApiClient(settings)
+
+    def launch(self, units: Sequence[Unit]) -> None:
+        """Create the Job of each unit and its Secret; those that a quota keeps out get no `ident`."""
+        refused: list[ComputeUnavailable] = []
+
+        def one(unit: Unit) -> None:
+            try:
+                self._create(unit)
+            except ComputeUnavailable as error:
+                refused.append(error)
+
+        try:
+            with ThreadPoolExecutor(_TOGETHER) as threads:
+                list(threads.map(one, units))
+        except FanfoldError:
+            with suppress(FanfoldError):
+                self.end([unit for unit in units if unit.ident])
+            raise
+        if len(refused) == len(units):
+            raise refused[0]
+
+    def _create(self, unit: Unit) -> None:
+        requests = unit.requests(self.versions)
+        if len(requests) > LARGEST:
+            raise ComputeError(
+                f"kubernetes: {len(unit.batches)} batches are described by {len(requests)} bytes, and a Secret holds "
+                f"{LARGEST}; use more workers or a larger batch_size"
+            )
+        memory = max((batch.memory for batch in unit.batches.values() if batch.memory is not None), default=None)
+        name = f"{self._driver}-{next(self._names)}"
+        body = job(name, self._driver, this_owner(), memory, self._settings)
+        made = self._call(self._batch.create_namespaced_job, self._namespace, body)
+        try:
+            self._call(self._core.create_namespaced_secret, self._namespace, secret(made, self._driver, requests))
+        except FanfoldError:
+            self._delete(name)
+            raise
+        unit.ident = name
+        self._pending.begin(unit.number)
+
+    def observe(self, units: Sequence[Unit]) -> dict[int, UnitEnd]:
+        """Look at this driver's Jobs and pods.
+
+        Raises
+        ------
+        ConfigError, ComputeDenied, ComputeError
+            Pods will never start, or have not for as long as one can wait.
+        """
+        mine = f"{DRIVER}={self._driver}"
+        jobs = {
+            row["metadata"]["name"]: row for row in self._list(self._batch.list_namespaced_job, label_selector=mine)
+        }
+        pods: dict[str, list[dict[str, Any]]] = {}
+        for pod in self._list(self._core.list_namespaced_pod, label_selector=mine):
+            pods.setdefault(pod["metadata"]["labels"].get("job-name", ""), []).append(pod)
+        ends: dict[int, UnitEnd] = {}
+        for unit in units:
+            end = self._end_of(unit, jobs.get(unit.ident), pods.get(unit.ident, []))
+            if end is not None:
+                ends[unit.number] = end
+                self._pods.pop(unit.number, None)
+            if end is not None or unit.began:
+                self._pending.end(unit.number)
+        if not any(unit.began and unit.number not in ends for unit in units):
+            self._give_up(self._pending.overdue())
+        return ends
+
+    def _give_up(self, number: int | None) -> None:
+        if number is None:
+            return
+        if number in self._pods:
+            chosen = f"involvedObject.uid={self._pods[number]},type=Warning"
+            for event in self._list(self._core.list_namespaced_event, field_selector=chosen):
+                self._pending.heard(number, event.get("message", ""))
+        raise self._pending.error(self._namespace, number)
+
+    def _end_of(self, unit: Unit, job: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> UnitEnd | None:
+        if job is None:
+            return UnitEnd("died", f"somebody deleted Kubernetes' job {unit.ident}")
+        for row in job.get("status", {}).get("conditions") or []:
+            if row["type"] == "Failed" and row["status"] == "True" and row.get("reason") == "DeadlineExceeded":
+                return UnitEnd("timeout", f"Kubernetes' job {unit.ident} ran longer than its deadline")
+        uid = self._pods.get(unit.number)
+        # A pod that is being deleted has a successor already, which the unit's end removes.
+        oldest = sorted(pods, key=lambda row: "deletionTimestamp" not in row["metadata"])
+        pod = next((row for row in oldest if uid in (None, row["metadata"]["uid"])), None)
+        if uid is not None and pod is None:
+            return UnitEnd("died", f"the pod of Kubernetes' job {unit.ident} was deleted")
+        if pod is None:
+            if not unit.ending:
+                self._why_no_pod(unit)
+            return None
+        self._pods[unit.number] = pod["metadata"]["uid"]
+        unit.began = unit.began or has_begun(pod)
+        self._image_works = self._image_works or unit.began
+        if not unit.ending and not unit.began:
+            self._pending.heard(unit.number, check_start(pod, self._settings.image, self._image_works))
+        return end_of_pod(unit, pod, self._settings.image)
+
+    def _why_no_pod(self, unit: Unit) -> None:
+        """Find out from the cluster's events why a Job has no pod."""
+        chosen = f"involvedObject.kind=Job,involvedObject.name={unit.ident},reason=FailedCreate"
+        for event in self._list(self._core.list_namespaced_event, field_selector=chosen):
+            self._pending.heard(unit.number, check_refusal(event.get("message", "")))
+
+    def end(self, units: Sequence[Unit]) -> None:
+        """Delete units' Jobs; the cluster then ends their pods and removes their Secrets."""
+        with ThreadPoolExecutor(_TOGETHER) as threads:
+            list(threads.map(lambda unit: self._delete(unit.ident), units))
+
+    def tidy(self, units: Sequence[Unit]) -> None:
+        """Delete ended units' Jobs; what cannot be deleted now is when the executor closes."""
+        with suppress(ComputeUnavailable):
+            self.end(units)
+
+    def release(self) -> None:
+        """Delete Jobs that are left, even those whose creation was never confirmed."""
+        if self._batch is None:
+            return
+        for left in self._list(self._batch.list_namespaced_job, label_selector=f"{DRIVER}={self._driver}"):
+            self._delete(left["metadata"]["name"])
+        self._batch.api_client.close()
+
+    def _delete(self, name: str) -> None:
+        self._call(self._batch.delete_namespaced_job, name, self._namespace, propagation_policy="Background")
+
+    def _list(self, method: Callable[..., Any], **options: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self._call(method, self._namespace, **options).get("items") or []
+        return items
+
+    def _call(self, method: Callable[..., Any], *arguments: object, **options: str) -> dict[str, Any]:
+        """Make one request; returns the answer, {} if what it is about is gone."""
+        from kubernetes.client import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            answer = method(*arguments, _request_timeout=PATIENCE, _preload_content=False, **options)
+            found: dict[str, Any] = json.loads(answer.data)
+            return found
+        except ApiException as error:
+            return self._refused(error.status, _message(error))
+        except (HTTPError, OSError, ValueError) as error:
+            raise ComputeUnavailable(f"kubernetes: the API server does not answer: {error}") from None
+
+    def _refused(self, status: int, message: str) -> dict[str, Any]:
+        if status == 404 and "namespaces" not in message:
+            return {}
+        if status == 401:
+            raise ComputeDenied("kubernetes: the cluster does not accept these credentials; log in again")
+        if status == 403 and _QUOTA.search(message):
+            check_refusal(message)  # raises where waiting is in vain
+            raise ComputeUnavailable(f"kubernetes: {message}")
+        if status == 403 and " cannot " in message:
+            raise ComputeDenied(
+                f"kubernetes: {message}; whoever administers the namespace grants this and all else that is needed "
+                f"with kubectl apply -f -, given:\n{rights(self._namespace, message)}"
+            )
+        if status == 403:
+            raise ComputeDenied(f"kubernetes: {message}")
+        if status in (400, 404, 413, 422):
+            raise ConfigError(f"kubernetes: {message}")
+        if status in (409, 429) or status >= 500:
+            raise ComputeUnavailable(f"kubernetes: {message}")
+        raise ComputeError(f"kubernetes: status {status}: {message}")
+
+
+def _message(error: Any) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(error.body or error.reason)
+
+
+def manifest(address: Address, image: str, options: Mapping[str, str]) -> str:
+    """Return YAML of the rights that the driver needs; pods need none.
+
+    Raises
+    ------
+    ConfigError
+        An option was given: there is none.
+    """
+    if options:
+        raise ConfigError(f"the rights have no option {min(options)!r}")
+    head = (
+        f"# Nothing else is deployed: Jobs are made as needed, and run {image} once it is pushed to a registry.\n"
+        "# Put the name of the driver's user or service account in place of YOUR-USER, and apply this with kubectl.\n"
+    )
+    return head + rights(address.where.rpartition("/")[2] or "default")

@@ -1,0 +1,1 @@
+"""Warm worker processes on this machine."""

@@ -1,0 +1,1 @@
+"""Platforms where a call brings the answer."""

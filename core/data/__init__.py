@@ -1,0 +1,1 @@
+"""What users give as data: items, generators, objects and their chunks."""

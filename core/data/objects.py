@@ -1,0 +1,174 @@
+"""What a map function over objects receives: a handle on one object, or on one chunk of it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from typing import BinaryIO
+
+from core.data.ranges import BLOCK, PROBE, RangeStream, Source, line_start
+from core.storage.address import bucket_of
+from core.storage.base import Storage, open_storage
+from core.types import Partition
+
+_OPEN_STORAGES = 8
+
+
+class ObjectHandle:
+    r"""One chunk of an object, read from its storage on demand.
+
+    A chunk of lines holds the lines that start in ``[start, end)``, each with its newline; its last line may end
+    after `end`. Every chunk begins with the object's header lines, if the job asked for them.
+
+    Parameters
+    ----------
+    partition : Partition
+        Which object and bytes.
+    storage : Storage, optional
+        Where they are; by default this process's own client for ``partition.address``.
+
+    Attributes
+    ----------
+    bucket : str
+        Bucket or storage name; for local files, the folder.
+    key : str
+        Name of the object in it.
+    size : int
+        Bytes of the whole object.
+    etag : str
+        Tag of the content the job was planned on.
+    start, end : int
+        The chunk's byte range.
+    part, parts : int
+        Number of the chunk within its object, from 0, and how many there are.
+    partition : Partition
+        What the handle was made from.
+
+    Notes
+    -----
+    Reading raises ``ObjectChanged`` if the object is not what it was when the job was planned, and ``NotFound`` if
+    it is gone.
+    """
+
+    def __init__(self, partition: Partition, storage: Storage | None = None) -> None:
+        self.partition = partition
+        self.bucket = bucket_of(partition.address)
+        self.key = partition.key
+        self.size = partition.size
+        self.etag = partition.etag
+        self.start = partition.start
+        self.end = partition.end
+        self.part = partition.part
+        self.parts = partition.parts
+        self._storage = storage
+
+    @cached_property
+    def data_stream(self) -> BinaryIO:
+        """The chunk as one seekable binary stream, read ahead by at most 8 MiB; the same at every access."""
+        return self._new_stream()
+
+    def read(self) -> bytes:
+        """Return the whole chunk, wherever `data_stream` stands."""
+        return self._new_stream().read()
+
+    def lines(self) -> Iterator[bytes]:
+        r"""Yield the chunk's lines from its first, each with its newline; of raw chunks, what lies between ``\n``."""
+        newline = self.partition.newline or b"\n"
+        stream = self._new_stream()
+        return iter(stream) if newline == b"\n" else _split(stream, newline)
+
+    def text(self, encoding: str = "utf-8") -> io.TextIOWrapper:
+        """Return the chunk as a text stream that keeps line ends as they are, as the csv module wants it."""
+        return io.TextIOWrapper(self._new_stream(), encoding=encoding, newline="")
+
+    def __repr__(self) -> str:
+        chunk = f", part {self.part} of {self.parts}" if self.parts > 1 else ""
+        return f"<ObjectHandle {self.key!r} in {self.partition.address}, {self.size} bytes{chunk}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return open_handle, (self.partition,)
+
+    def _new_stream(self) -> BinaryIO:
+        partition = self.partition
+        if partition.data is not None:
+            return io.BytesIO(partition.data)
+        storage = self._storage or process_storage(partition.address)
+        source = Source(storage, partition.key, partition.size, partition.etag)
+        return io.BufferedReader(RangeStream(source, *_locate(source, partition)))
+
+
+def open_handle(partition: Partition, storage: Storage | None = None) -> ObjectHandle:
+    """Return the handle on a partition, as given to map functions; nothing is read yet."""
+    return ObjectHandle(partition, storage)
+
+
+def process_storage(address: str) -> Storage:
+    """Return this process's client for a storage; one inherited through fork is never used."""
+    name = address, os.getpid()
+    storage = _clients.get(name)
+    if storage is None:
+        storage = _clients.setdefault(name, open_storage(address))
+        while len(_clients) > _OPEN_STORAGES:
+            _retire(next(iter(_clients)))
+    return storage
+
+
+def spent() -> tuple[int, int, int]:
+    """Return the requests, bytes read and bytes written of this process's clients so far."""
+    requests, read, written = _retired
+    for storage in list(_clients.values()):
+        requests += storage.requests
+        read += storage.bytes_in
+        written += storage.bytes_out
+    return requests, read, written
+
+
+_clients: dict[tuple[str, int], Storage] = {}
+_retired = (0, 0, 0)
+
+
+def _retire(name: tuple[str, int]) -> None:
+    global _retired
+    storage = _clients.pop(name, None)
+    if storage is not None:
+        requests, read, written = _retired
+        _retired = requests + storage.requests, read + storage.bytes_in, written + storage.bytes_out
+
+
+def _locate(source: Source, partition: Partition) -> tuple[bytes, int, int]:
+    """Return the header to repeat, and where the chunk's own bytes begin and end."""
+    start, end, newline = partition.start, min(partition.end, partition.size), partition.newline
+    if source.size == 0:
+        source.check_empty()
+        return b"", 0, 0
+    if newline is None or (start == 0 and end == source.size):
+        return b"", start, max(start, end)
+    header_end = 0
+    for _ in range(partition.header_lines):
+        header_end = line_start(source, header_end + 1, newline)
+    header = source.read(0, header_end) if header_end else b""
+    if end - start > BLOCK:
+        stop = line_start(source, end, newline)
+        source.prefetch(max(0, start - len(newline)), start + BLOCK)
+        first = line_start(source, start, newline)
+    else:
+        source.prefetch(max(0, start - len(newline)), end + PROBE)
+        first = line_start(source, start, newline)
+        stop = line_start(source, end, newline)
+    return header, max(first, header_end), max(stop, header_end)
+
+
+def _split(stream: BinaryIO, newline: bytes) -> Iterator[bytes]:
+    rest = b""
+    while block := stream.read(BLOCK):
+        offset, search = 0, max(0, len(rest) - len(newline) + 1)
+        rest += block
+        while (found := rest.find(newline, search)) >= 0:
+            search = found + len(newline)
+            yield rest[offset:search]
+            offset = search
+        rest = rest[offset:]
+    if rest:
+        yield rest

@@ -1,0 +1,190 @@
+"""Objects and their chunks: which partitions a job over data has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from core.data.objects import ObjectHandle, open_handle
+from core.errors import ConfigError, InputError, NotFound
+from core.storage.address import compile_pattern, is_pattern, literal_prefix, split_address
+from core.storage.base import Storage, open_storage
+from core.types import ObjectInfo, Partition
+
+Address = str | os.PathLike[str]
+Partitioner = Callable[[Iterator[ObjectHandle]], Iterable[Partition]]
+"""Takes handles on whole objects, returns partitions: ``replace(handle.partition, start=..., end=...)``."""
+
+
+class Listing(Iterator[Partition]):
+    """Partitions as they are found, with the number of requests that finding them has taken so far."""
+
+    def __init__(self, partitions: Iterable[Partition], storages: Mapping[str, Storage]) -> None:
+        self._partitions = iter(partitions)
+        self.storages = storages
+
+    def __next__(self) -> Partition:
+        """Return the next partition."""
+        return next(self._partitions)
+
+    @property
+    def requests(self) -> int:
+        """Storage requests so far."""
+        return sum(storage.requests for storage in list(self.storages.values()))
+
+
+def find_objects(
+    addresses: Address | Iterable[Address], storages: dict[str, Storage] | None = None
+) -> Iterator[tuple[Storage, ObjectInfo]]:
+    """Yield the objects that addresses mean, lazily, in the order of the addresses, each one's in key order.
+
+    Parameters
+    ----------
+    addresses : str, path, or iterable of them
+        An object; a folder, with everything below it; or a pattern with ``*``, ``?``, ``[...]`` within a path
+        segment and ``**`` across segments. An object whose name looks like a pattern wins over the pattern.
+    storages : dict, optional
+        Storages by address; those that are opened are added.
+
+    Raises
+    ------
+    InputError
+        An address means no object.
+    """
+    storages = {} if storages is None else storages
+    for address in (addresses,) if isinstance(addresses, str | os.PathLike) else addresses:
+        found = False
+        for item in _find(address, storages):
+            found = True
+            yield item
+        if not found:
+            raise InputError(
+                f"no object found at {os.fspath(address)!r}: it is no object, no folder with objects in it, and no "
+                "pattern that matches any; check the spelling"
+            )
+
+
+def partition(
+    objects: Iterable[tuple[Storage, ObjectInfo]],
+    chunk_bytes: int | None = None,
+    chunk_count: int | None = None,
+    newline: bytes | None = b"\n",
+    header_lines: int = 0,
+    partitioner: Partitioner | None = None,
+) -> Iterator[Partition]:
+    r"""Yield the partitions of objects, lazily; by default each object is one.
+
+    Parameters
+    ----------
+    objects : iterable of (Storage, ObjectInfo)
+        As `find_objects` yields them.
+    chunk_bytes : int, optional
+        Length of a chunk's byte range. A chunk has the lines that start in its range.
+    chunk_count : int, optional
+        Number of chunks of each object of at least so many bytes; smaller objects have one chunk a byte.
+    newline : bytes or None
+        What ends a line, such as ``b"\n"`` or ``b"\r\n"``; None cuts at the exact byte.
+    header_lines : int
+        Lines at an object's start that each of its chunks begins with.
+    partitioner : callable, optional
+        Makes the partitions instead, from an iterator of handles on whole objects.
+
+    Raises
+    ------
+    ConfigError
+        Options exclude each other.
+    InputError
+        An option's value cannot be used, or `partitioner` returned something that is no partition.
+    """
+    if sum(option is not None for option in (chunk_bytes, chunk_count, partitioner)) > 1:
+        raise ConfigError("chunk_bytes, chunk_count and partitioner exclude each other; give one of them")
+    for name, value in (("chunk_bytes", chunk_bytes), ("chunk_count", chunk_count)):
+        if value is not None and not _is_whole(value, 1):
+            raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if not _is_whole(header_lines, 0):
+        raise InputError(f"header_lines must be a whole number of at least 0, not {header_lines!r}")
+    if newline is not None and not _is_text(newline):
+        raise InputError(f"newline must be bytes such as b'\\n', or None for raw bytes, not {newline!r}")
+    if newline is None and header_lines:
+        raise ConfigError("header_lines needs lines, but newline=None cuts at bytes; give newline=b'\\n' or the like")
+    whole = (
+        (storage, Partition(storage.address, info.key, 0, info.size, info.size, info.etag, 0, 1, newline, header_lines))
+        for storage, info in objects
+    )
+    if partitioner is not None:
+        return _by_user(whole, partitioner)
+    return _in_chunks(whole, chunk_bytes, chunk_count)
+
+
+def _in_chunks(
+    whole: Iterable[tuple[Storage, Partition]], chunk_bytes: int | None, chunk_count: int | None
+) -> Iterator[Partition]:
+    for storage, item in whole:
+        size = item.size
+        parts = 1
+        if chunk_bytes is not None:
+            parts = max(1, -(-size // chunk_bytes))
+        elif chunk_count is not None:
+            parts = max(1, min(chunk_count, size))
+        for part in range(parts):
+            if chunk_bytes is not None:
+                start, end = part * chunk_bytes, min(size, (part + 1) * chunk_bytes)
+            else:
+                start, end = part * size // parts, (part + 1) * size // parts
+            yield _reachable(replace(item, start=start, end=end, part=part, parts=parts), storage)
+
+
+def _by_user(whole: Iterable[tuple[Storage, Partition]], partitioner: Partitioner) -> Iterator[Partition]:
+    storages: dict[str, Storage] = {}
+
+    def handles() -> Iterator[ObjectHandle]:
+        for storage, item in whole:
+            yield open_handle(item, storages.setdefault(storage.address, storage))
+
+    for item in partitioner(handles()):
+        if not isinstance(item, Partition):
+            raise InputError(f"the partitioner returned {type(item).__name__} {item!r}, which is no Partition")
+        if not 0 <= item.start <= item.end <= item.size:
+            raise InputError(
+                f"the partitioner returned bytes [{item.start}, {item.end}) of {item.key!r}, which has {item.size}"
+            )
+        storage = storages.get(item.address) or storages.setdefault(item.address, open_storage(item.address))
+        yield _reachable(item, storage)
+
+
+def _reachable(item: Partition, storage: Storage) -> Partition:
+    """Put the content itself into the partition where other processes cannot reach it."""
+    if storage.shared or item.data is not None:
+        return item
+    return replace(item, data=open_handle(item, storage).read())
+
+
+def _find(address: Address, storages: dict[str, Storage]) -> Iterator[tuple[Storage, ObjectInfo]]:
+    root, key = split_address(address)
+    storage = storages.get(root) or storages.setdefault(root, open_storage(root))
+    if key and not key.endswith("/"):
+        try:
+            yield storage, storage.head(key)
+            return
+        except (NotFound, InputError):
+            pass
+    if is_pattern(key):
+        matches = compile_pattern(key + "**" if key.endswith("/") else key).fullmatch
+        prefix = literal_prefix(key)
+        listed = storage.list(prefix, recursive="/" in key[len(prefix) :] or "**" in key)
+        yield from ((storage, info) for info in listed if matches(info.key) and not info.key.endswith("/"))
+    elif key and not key.endswith("/"):
+        if next(storage.list(f"{key}/"), None) is not None:
+            yield from _find(f"{os.fspath(address)}/", storages)
+    else:
+        # Some tools mark a folder by an empty object whose key ends in '/'.
+        yield from ((storage, info) for info in storage.list(key) if not info.key.endswith("/"))
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, bytes) and bool(value)

@@ -1,0 +1,1 @@
+"""Who listens to jobs: progress bar, event log, timeline, prices."""

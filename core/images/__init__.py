@@ -1,0 +1,1 @@
+"""Runtimes: what an image is made of, container engines, building."""

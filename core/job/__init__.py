@@ -1,0 +1,1 @@
+"""A job from its creation to its last result, seen from the driver."""

@@ -1,0 +1,250 @@
+"""Forms batches of the right size from a job's items, and sends lost tasks again."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core import serialization
+from core.data.generator import Feed, Upstream, read_all
+from core.futures import Future, FutureList, start_all
+from core.job.job import Batch, Options, Run
+from core.task.protocol import BatchLost, Invocation, Outcome
+
+TARGET = 0.1
+"""Seconds of measured work in a batch: long against the cost of sending it, short against the wait for its results."""
+
+AMORTISED = 10
+"""A batch should take this many times what sending it costs, where that is more than `TARGET`."""
+
+GROWTH = 8
+"""A batch is at most this many times the largest that was measured: the first tasks may be untypically quick."""
+
+BATCH_BYTES = 32 << 20
+"""Inputs of a batch stop here, and so do its expected results."""
+
+_WHILE_GROWING = 2
+"""Batches per worker under way while their size is still being found."""
+
+READ_AHEAD = 2
+"""Batches per worker that are read from a generator before they are needed."""
+
+
+@dataclass(slots=True)
+class _Unit:
+    """Tasks to be sent."""
+
+    task_ids: Sequence[int]
+    items: Sequence[Any]
+    attempts: int
+    memory: int | None
+
+    def part(self, start: int, end: int | None) -> _Unit:
+        return _Unit(self.task_ids[start:end], self.items[start:end], self.attempts, self.memory)
+
+
+class DirectRun(Run):
+    """A job whose inputs and results travel with the calls.
+
+    Parameters
+    ----------
+    data : sequence or other iterable
+        A sequence is read by index; anything else by a `Feed`, never far ahead of the workers.
+    inline : bool
+        The backend runs tasks in the calling thread, so no other thread may read the input.
+    """
+
+    def __init__(
+        self,
+        job_id: str,
+        name: str,
+        call: bytes,
+        data: Iterable[Any],
+        options: Options,
+        futures: FutureList,
+        wake: Callable[[], None],
+        inline: bool,
+    ) -> None:
+        super().__init__(job_id, name, call, options, futures)
+        self.wake = wake
+        self._redo: deque[_Unit] = deque()
+        self._mean: float | None = None
+        self._cost = math.inf
+        self._largest = 1
+        self._bytes = 0.0
+        self._position = 0
+        self._feed: Feed | None = None
+        self._items: Sequence[Any] = ()
+        self._count = 0
+        if isinstance(data, Sequence) or inline:
+            self._items = data if isinstance(data, Sequence) else read_all(data, job_id)
+            self._count = len(self._items)
+            futures.extend([Future(self, i) for i in range(self._count)])
+            futures.finish()
+        else:
+            self._feed = Feed(data, futures, self, wake)
+
+    @property
+    def total(self) -> int | None:  # type: ignore[override]
+        """Number of tasks, None while the input goes on."""
+        if self._feed is None:
+            return self._count
+        return len(self.futures.made) if self._feed.exhausted else None
+
+    @property
+    def idle(self) -> bool:  # type: ignore[override]
+        """Whether nothing is left to send."""
+        if self._redo or self._position < len(self._items):
+            return False
+        return self._feed is None or (self._feed.exhausted and not self._feed.items)
+
+    @property
+    def _is_growing(self) -> bool:
+        """Whether batches are small for want of measurements: then few are sent ahead."""
+        if self.options.batch_size is not None:
+            return False
+        return self._mean is None or self._largest * GROWTH * self._mean < self._target
+
+    @property
+    def _target(self) -> float:
+        """Seconds of work that a batch should have."""
+        return TARGET if self._cost == math.inf else max(TARGET, AMORTISED * self._cost)
+
+    def _size(self, workers: int) -> int:
+        if self.options.batch_size is not None:
+            return self.options.batch_size
+        if self._mean is None:
+            return 1
+        mean = max(self._mean, 1e-7)
+        size = min(self._target / mean, self._largest * GROWTH)
+        if self._bytes:
+            size = min(size, BATCH_BYTES / self._bytes)
+        if self._feed is None and not self._redo:
+            share = math.ceil((len(self._items) - self._position) / (2 * workers))
+            worthwhile = 0.0 if self._cost == math.inf else self._cost / mean
+            size = min(size, max(share, worthwhile))
+        return max(1, int(size))
+
+    def _take(self, workers: int) -> _Unit | None:
+        size = self._size(workers)
+        if self._redo:
+            unit = self._redo.popleft()
+            if len(unit.items) > size:
+                self._redo.appendleft(unit.part(size, None))
+            return unit.part(0, size)
+        start = self._position
+        if self._feed is None:
+            items = self._items[start : start + size]
+        else:
+            feed = self._feed
+            items = [feed.items.popleft() for _ in range(min(size, len(feed.items)))]
+            feed.want(READ_AHEAD * workers * size)
+        if not items:
+            return None
+        self._position = start + len(items)
+        return _Unit(range(start, self._position), items, 0, self.options.memory)
+
+    def next_batch(self, batch_id: int, workers: int) -> Batch | None:
+        """Form the next batch, or return None if nothing can be sent now."""
+        if self._is_growing and len(self.inflight) >= _WHILE_GROWING * workers:
+            return None
+        while (unit := self._take(workers)) is not None:
+            unit = self._living(unit)
+            if not unit.items:
+                continue
+            packed = serialization.pack(unit.items, BATCH_BYTES)
+            if packed.count < len(unit.items):
+                self._redo.appendleft(unit.part(packed.count, None))
+                unit = unit.part(0, packed.count)
+            invocation = Invocation(
+                batch_id,
+                self.job_id,
+                self.call,
+                self.call_hash,
+                unit.task_ids,
+                unit.attempts,
+                self.options.timeout,
+                unit.memory,
+                packed,
+            )
+            return self.launch(Batch(batch_id, self, unit.task_ids, unit.items, unit.attempts, unit.memory, invocation))
+        return None
+
+    def _living(self, unit: _Unit) -> _Unit:
+        """Leave out tasks that were cancelled, and fail those whose item another job failed to make."""
+        alive = start_all([self.futures.made[i] for i in unit.task_ids])
+        for position, item in enumerate(unit.items):
+            if type(item) is Upstream:
+                alive[position] = False
+                self.fail(unit.task_ids[position], item.error, 0)
+        if all(alive):
+            return unit
+        keep = [position for position, ok in enumerate(alive) if ok]
+        return self._choose(unit.task_ids, unit.items, keep, unit.attempts, unit.memory)
+
+    @staticmethod
+    def _choose(
+        task_ids: Sequence[int], items: Sequence[Any], keep: Iterable[int], attempts: int, memory: int | None
+    ) -> _Unit:
+        chosen = list(keep)
+        return _Unit([task_ids[i] for i in chosen], [items[i] for i in chosen], attempts, memory)
+
+    def done(self, batch: Batch, worker: str, outcome: Outcome | None) -> None:
+        """Complete the futures of a batch, and learn from it how large the next should be."""
+        assert outcome is not None
+        assert batch.invocation.packed is not None
+        count = len(batch.task_ids)
+        mean = sum(outcome.durations) / count
+        self._mean = mean if self._mean is None else (self._mean + mean) / 2
+        self._largest = max(self._largest, count)
+        if outcome.overhead > 0:
+            self._cost = min(self._cost, outcome.overhead)
+        sent, received = batch.invocation.packed.nbytes, outcome.values.nbytes
+        outcome.bytes_in += sent
+        outcome.bytes_out += received
+        self._bytes = max(self._bytes / 2, sent / count, received / count)
+        self.settle(batch.task_ids, worker, batch.attempts, outcome)
+
+    def again(self, batch: Batch, positions: Iterable[int]) -> None:
+        """Repeat tasks of a batch that are not to blame for its loss."""
+        self._repeat(batch, positions, batch.attempts, batch.memory)
+
+    def _repeat(self, batch: Batch, positions: Iterable[int], attempts: int, memory: int | None) -> None:
+        left = [i for i in positions if not self.futures.made[batch.task_ids[i]].done()]
+        if left:
+            self._redo.append(self._choose(batch.task_ids, batch.items, left, attempts, memory))
+
+    def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
+        """Repeat a batch; where it is not known which task ran, each goes alone, so that the next loss tells."""
+        guilty = self.guilty(batch, position, loss)
+        innocent = [i for i in range(len(batch.task_ids)) if i not in guilty]
+        for positions in [innocent] if position is not None else [[i] for i in innocent]:
+            self.again(batch, positions)
+        memory = batch.memory
+        if loss.reason == "memory" and memory is not None:
+            memory = int(memory * (self.options.retry.memory_growth or 1))
+        for suspect in guilty:
+            if not self.give_up(batch.task_ids[suspect], batch.attempts + 1, loss):
+                self._repeat(batch, [suspect], batch.attempts + 1, memory)
+
+    def close(self) -> None:
+        """Let go of inputs and results."""
+        self._count = self.ended
+        self._feed = None
+        self._items = ()
+        super().close()
+
+    def stop_input(self, error: BaseException) -> None:
+        """Read no more input; who iterates the futures gets the error at their end."""
+        if self._feed is not None:
+            self._feed.stop(error)
+
+    def stop(self) -> None:
+        """Read no more input and cancel everything that has not ended."""
+        if self._feed is not None:
+            self._feed.stop()
+        self._redo.clear()
+        super().stop()

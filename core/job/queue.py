@@ -1,0 +1,245 @@
+"""Queues: values that running tasks send to the driver, such as the progress of a simulation."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from core import serialization
+from core.compute.base import ComputeBackend
+from core.errors import ConfigError, SerializationError
+from core.futures import Future
+from core.job.job import Run
+from core.job.scheduler import Monitor
+from core.settings import ExecutorConfig, parse_size
+from core.task import notices as notify
+from core.task.run import running_task
+
+SIZE = 64 << 20
+"""Bytes of values that a queue holds, unless it is made otherwise."""
+
+_OVERHEAD = 300
+"""Bytes that a value takes here beside its own pickle, about."""
+
+_LOOK = 1.0
+"""Seconds between two looks at whether jobs have ended; their end itself is told at once."""
+
+_gate = threading.Lock()
+_numbers: dict[tuple[str, int], int] = {}
+
+
+@functools.lru_cache(maxsize=1)
+def _origin(process: int) -> str:
+    return os.urandom(8).hex()  # a worker forked from this one, or one that gets its number, is another
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value from a queue, and the task and attempt that put it there."""
+
+    value: Any
+    job_id: str
+    task_id: int
+    attempt: int
+
+
+class Queue:
+    """Carries values from running tasks to the driver, live.
+
+    Made by ``executor.queue()`` and passed to tasks like any argument. A task calls `put`; the driver iterates, or
+    calls `get`. Values of one task keep their order. The queue ends when every job that the executor was given after
+    it was made has ended.
+
+    At most `size` bytes wait for the driver: beyond that the oldest are dropped, and counted in `dropped`, so that
+    neither tasks nor results ever wait for whoever reads. A task that is run again, because its worker died, puts its
+    values again: see `entries` for the attempt. Over Redis, values put while the connection is away are lost, and
+    counted; results never are.
+
+    Examples
+    --------
+    >>> def simulate(seed, progress):
+    ...     for step in range(100):
+    ...         progress.put((seed, step))
+    >>> with FunctionExecutor() as executor:
+    ...     queue = executor.queue()
+    ...     futures = executor.map(simulate, range(4), extra_args=(queue,))
+    ...     for seed, step in queue:
+    ...         print(seed, step)
+    """
+
+    def __init__(
+        self,
+        size: int = SIZE,
+        busy: Callable[[], bool] | None = None,
+        changed: threading.Condition | None = None,
+        catch_up: Callable[[], None] | None = None,
+        ident: str | None = None,
+    ) -> None:
+        self._ident = ident or os.urandom(8).hex()
+        self._size, self._busy = size, busy
+        self._changed = changed or threading.Condition()
+        self._catch_up = catch_up
+        self._kept: deque[tuple[notify.Word, bytes]] = deque()
+        self._bytes = 0
+        self._heard: dict[str, int] = {}
+        self.dropped = 0
+        """Values that were put and will not be read."""
+        if busy is not None:
+            notify.receivers[self._ident] = self
+
+    def put(self, value: Any) -> None:
+        """Send a value to the driver; called by a running task, in its own process.
+
+        Raises
+        ------
+        RuntimeError
+            No task runs in this process.
+        SerializationError
+            The value cannot be pickled.
+        """
+        task = running_task()
+        if task is None:
+            raise RuntimeError("a queue takes values only from a running task, in the process that runs it")
+        try:
+            data = serialization.dumps(value)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise SerializationError(f"a value for a queue cannot be pickled: {reason}") from error
+        with _gate:  # numbers go out in order, whatever threads a task has
+            process = os.getpid()
+            number = _numbers[self._ident, process] = _numbers.get((self._ident, process), 0) + 1
+            word = notify.Word(self._ident, _origin(process), number, *task)
+            if self._ident in notify.receivers:
+                notify.deliver(word, data)
+            else:
+                notify.send_value(word, data)
+
+    def get(self, timeout: float | None = None) -> Any:
+        """Return the next value, waiting for it.
+
+        Raises
+        ------
+        TimeoutError
+            None came within `timeout` seconds.
+        EOFError
+            None will come: every job has ended, and every value was read.
+        """
+        return self._next(timeout).value
+
+    def __iter__(self) -> Iterator[Any]:
+        for entry in self.entries():
+            yield entry.value
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield values together with the task and attempt that put each, until every job has ended."""
+        while True:
+            try:
+                entry = self._next(None)
+            except EOFError:
+                return
+            yield entry
+
+    def _next(self, timeout: float | None) -> Entry:
+        if self._busy is None:
+            raise RuntimeError("a queue is read by the driver that made it; tasks only put")
+        until = None if timeout is None else time.monotonic() + timeout
+        caught_up = self._catch_up is None
+        while True:
+            with self._changed:
+                if self._kept:
+                    word, data = self._kept.popleft()
+                    self._bytes -= len(data) + _OVERHEAD
+                    break
+                if self._busy():
+                    left = _LOOK if until is None else min(_LOOK, until - time.monotonic())
+                    if left <= 0:
+                        raise TimeoutError(f"no value came within {timeout:g} s")
+                    self._changed.wait(left)
+                    continue
+            if caught_up:
+                raise EOFError("every job has ended, and every value was read")
+            assert self._catch_up is not None
+            self._catch_up()
+            caught_up = True
+        return Entry(serialization.loads(data), word.job_id, word.task_id, word.attempt)
+
+    def take(self, word: notify.Word, data: bytes) -> None:
+        """Hear of a value. Called from any thread."""
+        with self._changed:
+            last = self._heard.get(word.origin, 0)
+            if word.number <= last:
+                return  # somebody repeats what was said
+            self._heard[word.origin] = word.number
+            self.dropped += word.number - last - 1
+            self._kept.append((word, data))
+            self._bytes += len(data) + _OVERHEAD
+            while self._bytes > self._size and len(self._kept) > 1:
+                self._bytes -= len(self._kept.popleft()[1]) + _OVERHEAD
+                self.dropped += 1
+            self._changed.notify_all()
+
+    def __reduce__(self) -> tuple[Callable[[str], Queue], tuple[str]]:
+        return _at_task, (self._ident,)
+
+
+def _at_task(ident: str) -> Queue:
+    return Queue(ident=ident)
+
+
+class Hearing:
+    """The part of a ``FunctionExecutor`` that hears what running tasks say."""
+
+    config: ExecutorConfig
+    _backend: ComputeBackend
+    _monitor: Monitor
+    _runs: list[Run]
+    _reductions: list[Future]
+
+    def queue(self, size: int | str = SIZE) -> Queue:
+        """Return a new queue, to be passed to tasks of this executor; see `core.Queue`.
+
+        Parameters
+        ----------
+        size : int or str
+            Bytes of values that may wait to be read, such as ``"64MB"``; beyond that the oldest are dropped.
+
+        Raises
+        ------
+        ConfigError
+            Nothing carries values from this backend's workers: give the executor ``notify="redis://..."``.
+        """
+        if not self._backend.streams and self._notices is None:
+            raise ConfigError(
+                f"a queue has no way back from workers of {self._backend.name!r}; "
+                "give the executor notify='redis://HOST:PORT/DB', a Redis that the workers reach"
+            )
+        try:
+            limit = parse_size(size)
+        except ValueError:
+            raise ConfigError(f"the size of a queue must be a size such as 64MB, not {size!r}") from None
+        before = {run.job_id for run in self._runs}
+
+        def busy() -> bool:
+            runs = [run for run in list(self._runs) if run.job_id not in before]
+            reducing = any(not known.done() for known in self._reductions)
+            return not self._monitor.broken and (reducing or any(not run.finished for run in runs))
+
+        return Queue(limit, busy, self._changed, None if self._notices is None else self._notices.catch_up)
+
+    def _hear_workers(self) -> None:
+        self._changed = threading.Condition()
+        self._notices: notify.Notices | None = None
+        if self.config.notify is not None and not self._backend.streams:
+            self._notices = notify.Notices(self.config.notify, self._monitor.wake)
+            self._monitor.grant = self._notices.grant
+        self._monitor.job_ended = self._tell_of_end
+
+    def _tell_of_end(self) -> None:
+        with self._changed:
+            self._changed.notify_all()

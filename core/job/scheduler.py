@@ -1,0 +1,347 @@
+"""The loop of an executor: sends batches, completes futures, repeats what was lost, and tells listeners."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+
+from core.compute.base import ComputeBackend
+from core.errors import FanfoldError, TaskTimeout
+from core.job.job import Batch, Run
+from core.task.protocol import BatchDone, BatchLost, Grant, Reply
+from core.task.run import describe
+from core.types import BatchInvoked, Event, JobCreated, JobDone, Listener, TaskSpeculated
+
+BACKUP_AFTER = 0.5
+"""Backup copies start when this share of a job is done (as in MapReduce: J. Dean, S. Ghemawat, OSDI 2004)."""
+
+BACKUP_SLOWNESS = 3.0
+"""A batch is a straggler at this many times the median duration of its tasks."""
+
+BACKUP_SHARE = 0.1
+"""At most this share of a job's tasks get a backup copy."""
+
+_LOOK = 0.05
+
+
+def _nobody() -> None:
+    return None
+
+
+class Monitor:
+    """Drives jobs over one backend: on a thread of its own, or, for an inline backend, in the caller's.
+
+    Attributes
+    ----------
+    grant : Grant or None
+        What lets workers speak to this driver other than by replies.
+    job_ended : callable
+        Called after a job has ended.
+    """
+
+    def __init__(self, backend: ComputeBackend, listeners: Iterable[Listener]) -> None:
+        self.backend = backend
+        self.listeners = list(listeners)
+        self.grant: Grant | None = None
+        self.job_ended: Callable[[], None] = _nobody
+        self._commands: deque[Callable[[], None]] = deque()
+        self._runs: deque[Run] = deque()
+        self._batches: dict[int, Batch] = {}
+        self._ids = itertools.count()
+        self._closing = self._ended = False
+        self._gate = threading.Lock()
+        self._failure: BaseException | None = None
+        self._driving = False
+        self._invoking: int | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the backend and, unless it is inline, the thread that drives it."""
+        self.backend.start()
+        if not self.backend.inline:
+            self._thread = threading.Thread(target=self._drive, name="fanfold-monitor", daemon=True)
+            self._thread.start()
+
+    def submit(self, run: Run) -> None:
+        """Take on a job. Called from any thread."""
+        self.command(lambda: self._adopt(run))
+
+    def command(self, action: Callable[[], None]) -> None:
+        """Have the loop do something. Called from any thread."""
+        with self._gate:
+            if self._ended and self._failure is None:
+                raise RuntimeError("the executor has been shut down")
+            self._commands.append(action)
+        if self.backend.inline:
+            if self._invoking == threading.get_ident():
+                raise RuntimeError("a task cannot use the executor that runs it; make another inside the function")
+            self._drive()
+        else:
+            self.backend.wake()
+        if self._failure is not None:
+            self._obey()
+
+    @property
+    def broken(self) -> bool:
+        """Whether the loop has ended for a reason that failed every job."""
+        return self._failure is not None
+
+    def wake(self) -> None:
+        """Have the loop look for work. Called from any thread."""
+        self.backend.wake()
+
+    def cancel(self, tasks: Mapping[Run, Collection[int] | None] | None = None) -> None:
+        """Cancel tasks, or whole jobs (None), or all jobs, and wait until the workers of running tasks were told."""
+        told = threading.Event()
+
+        def act() -> None:
+            every: Mapping[Run, Collection[int] | None] = dict.fromkeys(self._runs)
+            for run, chosen in (every if tasks is None else tasks).items():
+                if run.finished:
+                    continue
+                if chosen is None:
+                    run.stop()
+                else:
+                    for index in chosen:
+                        run.futures.made[index].drop()
+                for batch in list(run.inflight.values()):
+                    if any(run.futures.made[i].cancelled() for i in batch.task_ids):
+                        self._withdraw(batch)
+                        run.again(batch, range(len(batch.task_ids)))
+            told.set()
+
+        self.command(act)
+        if threading.current_thread() is not self._thread:  # a callback or listener runs in the loop itself
+            told.wait(5)
+
+    def close(self, force: bool = False) -> None:
+        """End the loop when no job is left, or at once with `force`, and release the backend."""
+        if force:
+            self.cancel()
+        self._closing = True
+        if self._thread is None:
+            self.backend.close(force)
+            return
+        self.backend.wake()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _adopt(self, run: Run) -> None:
+        if self.listeners:
+            run.emit = self._emit
+        self._emit(JobCreated(run.job_id, time.time(), run.name, run.total))
+        self._runs.append(run)
+        self._settle_run(run)
+
+    def _emit(self, event: Event) -> None:
+        for listener in list(self.listeners):
+            try:
+                listener(event)
+            except Exception as error:
+                self.listeners.remove(listener)
+                logging.getLogger("fanfold").warning(
+                    "listener %r raised %s: %s; it hears no more", listener, type(error).__name__, error
+                )
+
+    def _obey(self) -> None:
+        while True:
+            try:
+                action = self._commands.popleft()
+            except IndexError:  # another thread may take the last one
+                break
+            action()
+        if self._failure is not None:
+            self._fail_all(self._failure)
+
+    def _drive(self) -> None:
+        if self._driving:  # a listener or callback of an inline backend submitted a job: the outer loop runs it
+            return
+        self._driving = True
+        try:
+            while True:
+                self._obey()
+                self._fill()
+                if self.backend.inline and not self._batches and not self._commands:
+                    wait = self._patience()
+                    if wait is None:
+                        return
+                    time.sleep(wait)  # a job that another process drives
+                with self._gate:
+                    if self._closing and not self._runs and not self._commands:
+                        self._ended = True
+                        break
+                replies = self.backend.poll(self._patience())
+                self._prefetch(replies)
+                for reply in replies:
+                    self._handle(reply)
+                for run in list(self._runs):
+                    self._back_up(run)
+                    self._settle_run(run)
+        except KeyboardInterrupt:
+            for run in list(self._runs):
+                run.stop()
+                run.inflight.clear()
+            self._batches.clear()
+            raise
+        except BaseException as error:
+            with self._gate:
+                self._failure = error
+            self._obey()
+        finally:
+            self._driving = False
+            self._invoking = None
+            if not self.backend.inline:
+                self.backend.close(force=self._failure is not None)
+
+    def _fail_all(self, cause: BaseException) -> None:
+        """Leave nobody waiting for a loop that has ended."""
+        error = cause if isinstance(cause, FanfoldError) else FanfoldError(f"the executor broke: {cause!r}")
+        error.__cause__ = cause if error is not cause else cause.__cause__
+        for run in list(self._runs):
+            run.stop_input(error)
+            for future in run.futures.made:
+                future.settle(None, error)
+        self._runs.clear()
+        self.job_ended()
+
+    def _patience(self) -> float | None:
+        if self._closing and not self._runs:
+            return 0.0
+        waits = [wait for run in self._runs if (wait := run.patience()) is not None]
+        if any(run.options.speculate and run.idle for run in self._runs):
+            waits.append(_LOOK)
+        return min(waits, default=None)
+
+    def _fill(self) -> None:
+        room = self.backend.room()
+        idle = 0
+        while room > 0 and idle < len(self._runs):
+            run = self._runs[0]
+            self._runs.rotate(-1)
+            batch = run.next_batch(next(self._ids), self.backend.workers)
+            if batch is None:
+                idle += 1
+                continue
+            idle = 0
+            room -= 1
+            self._invoke(batch)
+
+    def _invoke(self, batch: Batch) -> None:
+        self._batches[batch.batch_id] = batch
+        if self.listeners:
+            run = batch.run
+            self._emit(BatchInvoked(run.job_id, time.time(), batch.batch_id, tuple(batch.task_ids)))
+        self._invoking = threading.get_ident()
+        batch.invocation.notify = self.grant
+        self.backend.invoke(batch.invocation)
+        self._invoking = None
+
+    def _prefetch(self, replies: Collection[Reply]) -> None:
+        """Tell durable jobs which batches have ended, so that they read what these have committed all at once."""
+        ended: dict[Run, list[Batch]] = {}
+        for reply in replies:
+            batch = self._batches.get(reply.batch_id)
+            if batch is None or batch.gone or batch.invocation.durable is None:
+                continue
+            if isinstance(reply, BatchDone) or reply.started:
+                ended.setdefault(batch.run, []).append(batch)
+        for run, batches in ended.items():
+            run.prefetch(batches)
+
+    def _handle(self, reply: Reply) -> None:
+        batch = self._batches.pop(reply.batch_id, None)
+        if batch is None:
+            return
+        run = batch.run
+        del run.inflight[batch.batch_id]
+        if batch.gone:
+            return
+        try:
+            self._account(batch, reply)
+        except FanfoldError as error:
+            self._break(run, error)
+
+    def _account(self, batch: Batch, reply: Reply) -> None:
+        run = batch.run
+        if isinstance(reply, BatchLost):
+            if batch.twin is None or batch.twin.gone:
+                run.lost(batch, reply)
+            else:
+                batch.twin.twin = None  # the other copy is now the only one
+            return
+        self._check_time(batch, reply)
+        run.done(batch, reply.worker, reply.outcome)
+        if batch.twin is not None:
+            self._withdraw(batch.twin)
+
+    def _break(self, run: Run, error: FanfoldError) -> None:
+        """Fail a job whose storage failed it; the others go on, and what it has committed stays."""
+        for index in range(len(run.futures.made)):
+            run.fail(index, error, 1)
+        run.stop()
+
+    def _check_time(self, batch: Batch, reply: BatchDone) -> None:
+        """Judge timeouts after the fact where the backend could not end the task."""
+        limit = batch.invocation.timeout
+        if limit is None or reply.outcome is None or "timeout" in self.backend.enforces:
+            return
+        for position, duration in enumerate(reply.outcome.durations):
+            if duration > limit:
+                task_id = batch.task_ids[position]
+                message = f"task {task_id} of {batch.run.name} ran longer than its timeout of {limit:g} s"
+                error = TaskTimeout(message, job_id=batch.run.job_id, task_id=task_id)
+                reply.outcome.failures[position] = describe(error, batch.attempts + 1)
+
+    def _withdraw(self, batch: Batch) -> None:
+        """Make sure a batch that nobody needs does not keep a worker."""
+        batch.gone = True
+        if self.backend.revoke(batch.batch_id):
+            self._batches.pop(batch.batch_id, None)
+            batch.run.inflight.pop(batch.batch_id, None)
+        else:
+            self.backend.kill(batch.batch_id)
+
+    def _back_up(self, run: Run) -> None:
+        total = run.total
+        if not (run.options.speculate and run.idle and total and run.ended >= BACKUP_AFTER * total and run.durations):
+            return
+        median = sorted(run.durations)[len(run.durations) // 2]
+        now = time.monotonic()
+        for batch in list(run.inflight.values()):
+            if batch.began is None and self.backend.began(batch.batch_id):
+                batch.began = now
+            slow = batch.began is not None and now - batch.began > max(
+                BACKUP_SLOWNESS * median * len(batch.task_ids), 2 * _LOOK
+            )
+            allowed = run.backups + len(batch.task_ids) <= max(1, BACKUP_SHARE * total)
+            if slow and allowed and batch.twin is None and not batch.gone and not batch.is_backup:
+                run.backups += len(batch.task_ids)
+                ident = next(self._ids)
+                invocation = replace(batch.invocation, batch_id=ident, attempt=batch.attempts + 1)
+                copy = replace(batch, batch_id=ident, invocation=invocation, twin=batch, is_backup=True)
+                batch.twin = run.launch(copy)
+                for task_id in batch.task_ids:
+                    self._emit(TaskSpeculated(run.job_id, time.time(), task_id))
+                self._invoke(copy)
+
+    def _settle_run(self, run: Run) -> None:
+        try:
+            for reply in run.look():
+                self.backend.revoke(reply.batch_id)
+                self._handle(reply)
+        except FanfoldError as error:
+            self._break(run, error)
+        if run.finished and run in self._runs:
+            self._runs.remove(run)
+            for batch in list(run.inflight.values()):
+                self._withdraw(batch)
+            if not any(other.call_hash == run.call_hash for other in self._runs):
+                self.backend.forget(run.call_hash)
+            self._emit(JobDone(run.job_id, time.time(), run.ended, run.failed, run.cancelled))
+            run.close()
+            self.job_ended()

@@ -1,0 +1,294 @@
+"""A job in storage: its record, the commits of its batches, and the worker's part in making them.
+
+The record is written once and holds all that workers need. A batch is committed by one put-if-absent, so whichever
+attempt is first wins and any later one is harmless. To give the tasks of a lost batch to several workers the driver
+commits a marker in the batch's place: if that put fails the batch was committed after all, if it succeeds no late
+attempt can commit, and each item has a commit of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from core import serialization
+from core.data.objects import process_storage, spent
+from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed, VersionMismatch
+from core.serialization import MARKER, Packed
+from core.storage.base import Storage
+from core.task import keys
+from core.task.call import Call, load_call
+from core.task.notices import announce
+from core.task.protocol import DurableRef, Outcome
+from core.task.run import Mark, failed, run
+from core.types import RetryPolicy
+from core.version import __version__
+
+INLINE_INPUT = 64 << 10
+"""Packed inputs of a batch up to this many bytes are in the record."""
+
+INLINE_INPUTS = 4 << 20
+"""All inline inputs together stop here: every worker reads the record."""
+
+INLINE_RESULT = 256 << 10
+"""Results up to this many bytes are in the commit."""
+
+LIFETIME = 30 * 86400.0
+"""Seconds after which an invocation that some platform still delivers is not run."""
+
+
+SOONEST, LATEST = 0.005, 1.0
+"""Seconds between two looks for commits that nobody announces."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """What a worker needs to run any batch of a job.
+
+    `inputs` holds, for each batch, its packed items or their byte range in the job's inputs object.
+    """
+
+    job_id: str
+    name: str
+    created: float
+    versions: dict[str, str]
+    call: bytes
+    tasks: int
+    batch_size: int
+    inputs: list[bytes | tuple[int, int]]
+    timeout: float | None
+    memory: int | None
+    retry: RetryPolicy
+    deadline: float
+
+    @property
+    def batches(self) -> int:
+        """Number of batches."""
+        return -(-self.tasks // self.batch_size)
+
+    def task_ids(self, batch: int, item: int | None = None) -> range:
+        """Return the tasks of a batch, or the one of an item of it."""
+        start = batch * self.batch_size
+        if item is not None:
+            return range(start + item, start + item + 1)
+        return range(start, min(start + self.batch_size, self.tasks))
+
+
+@dataclass(slots=True)
+class Commit:
+    """What one attempt at a batch, or at an item of it, put into storage.
+
+    `values` is everything packed, or one entry a task: packed bytes, or the key and hash of an object that holds them.
+    """
+
+    worker: str
+    attempt: int
+    outcome: Outcome
+    values: bytes | list[bytes | tuple[str, str]]
+    fetched: Packed | None = field(default=None, compare=False)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide whether two processes can exchange pickles."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return {"python": python, "fanfold": __version__, **{name: _version(name) for name in ("cloudpickle", "numpy")}}
+
+
+@functools.cache
+def _version(name: str) -> str:
+    """Return the version of a package; kept, since to read it costs more than to run a small batch."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def check_versions(theirs: dict[str, str]) -> None:
+    """Refuse to exchange pickles with different software.
+
+    Raises
+    ------
+    VersionMismatch
+        Python's minor version, fanfold, cloudpickle or numpy's major version differs.
+    """
+    ours = versions()
+
+    def significant(name: str, text: str) -> str:
+        return text.partition(".")[0] if name == "numpy" else text
+
+    different = [name for name in ours if significant(name, ours[name]) != significant(name, theirs.get(name, ""))]
+    if different:
+        both = ", ".join(f"{name} {theirs.get(name)} there and {ours[name]} here" for name in different)
+        raise VersionMismatch(f"the job was made by other software than this worker's: {both}; install the same")
+
+
+def write_record(storage: Storage, key: bytes, record: JobRecord, packed: Sequence[Packed]) -> JobRecord:
+    """Store a job: large inputs first, the record last, since it is what makes the job exist."""
+    inline = 0
+    spilled: list[bytes] = []
+    offset = 0
+    for batch in packed:
+        data = serialization.to_bytes(batch)
+        if len(data) <= INLINE_INPUT and inline + len(data) <= INLINE_INPUTS:
+            inline += len(data)
+            record.inputs.append(data)
+        else:
+            signed = serialization.sign(key, _input_place(record.job_id, len(record.inputs)), data)
+            record.inputs.append((offset, offset + len(signed)))
+            spilled.append(signed)
+            offset += len(signed)
+    if spilled:
+        storage.put(keys.inputs(record.job_id), spilled)
+    place = keys.record(record.job_id)
+    storage.put(place, serialization.sign(key, place, serialization.dumps(record)))
+    return record
+
+
+def _input_place(job_id: str, batch: int) -> str:
+    return f"{keys.inputs(job_id)}#{batch}"
+
+
+def read_record(storage: Storage, key: bytes, job_id: str) -> JobRecord:
+    """Return the record of a job.
+
+    Raises
+    ------
+    NotFound
+        There is no such job.
+    IntegrityError
+        The record was not written with this key.
+    """
+    place = keys.record(job_id)
+    record = serialization.loads(serialization.verify(key, place, storage.get(place)))
+    assert isinstance(record, JobRecord)
+    return record
+
+
+@functools.lru_cache(maxsize=8)
+def _known(address: str, key: bytes, job_id: str, process: int) -> JobRecord:
+    record = read_record(process_storage(address), key, job_id)
+    check_versions(record.versions)
+    return record
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(call: bytes, process: int) -> Call:
+    return load_call(call)
+
+
+def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> None:
+    """Run a batch whose input is in storage, and commit its outcome there.
+
+    Raises
+    ------
+    FanfoldError
+        The job cannot be read or its outcome not be written; nothing was committed.
+    """
+    storage = process_storage(ref.address)
+    before = spent()[0]
+    record = _known(ref.address, ref.key, ref.job_id, os.getpid())
+    if time.time() > record.deadline:
+        raise FanfoldError(f"job {ref.job_id} is older than its deadline; its batches are not run any more")
+    where = record.inputs[ref.batch]
+    if isinstance(where, bytes):
+        data: serialization.Buffer = where
+    else:
+        signed = storage.get(keys.inputs(ref.job_id), *where)
+        data = serialization.verify(ref.key, _input_place(ref.job_id, ref.batch), signed)
+    packed = serialization.from_bytes(data)
+    if ref.item is not None:
+        packed = list(serialization.split(packed))[ref.item]
+    task_ids = record.task_ids(ref.batch, ref.item)
+    try:
+        call = _loaded(record.call, os.getpid())
+    except Exception as error:
+        outcome = failed(len(task_ids), error)
+    else:
+        outcome = run(call, serialization.unpack(packed), task_ids, ref.job_id, attempt, mark)
+    outcome.bytes_in += packed.nbytes
+    outcome.requests = spent()[0] - before + 1
+    commit(storage, ref, outcome, attempt, f"process-{os.getpid()}")
+    announce(ref.job_id, keys.commit(ref.job_id, ref.batch, ref.item))
+
+
+def commit(storage: Storage, ref: DurableRef, outcome: Outcome, attempt: int, worker: str) -> bool:
+    """Put an outcome into storage unless another attempt has; returns whether this one won."""
+    packed, outcome.values = outcome.values, serialization.EMPTY
+    outcome.bytes_out += packed.nbytes
+    large: list[str] = []
+    values: bytes | list[bytes | tuple[str, str]]
+    if packed.nbytes <= INLINE_RESULT:
+        values = serialization.to_bytes(packed)
+    else:
+        values = []
+        for position, single in enumerate(serialization.split(packed)):
+            data = serialization.to_bytes(single)
+            if len(data) <= INLINE_RESULT:
+                values.append(data)
+                continue
+            place = keys.result(ref.job_id, ref.batch, ref.item or position, os.urandom(4).hex())
+            storage.put(place, data)
+            large.append(place)
+            values.append((place, serialization.content_hash(data)))
+    body = serialization.dumps(Commit(worker, attempt, outcome, values))
+    try:
+        key = keys.commit(ref.job_id, ref.batch, ref.item)
+        storage.put(key, serialization.sign(ref.key, key, body), if_absent=True)
+    except PreconditionFailed:
+        with contextlib.suppress(FanfoldError):  # what is left goes with the job
+            storage.delete(large)
+        return False
+    return True
+
+
+def split(storage: Storage, ref: DurableRef) -> bool:
+    """Take a batch apart; returns False if it has been committed."""
+    body = serialization.dumps(MARKER)
+    try:
+        key = keys.commit(ref.job_id, ref.batch)
+        storage.put(key, serialization.sign(ref.key, key, body), if_absent=True)
+    except PreconditionFailed:
+        return False
+    return True
+
+
+def read_commit(storage: Storage, ref: DurableRef) -> Commit | None:
+    """Return the commit of a batch or item, with its values; None if the batch was taken apart.
+
+    Raises
+    ------
+    NotFound
+        It is not committed.
+    IntegrityError
+        It was not written by this job's workers.
+    """
+    key = keys.commit(ref.job_id, ref.batch, ref.item)
+    content = serialization.loads(serialization.verify(ref.key, key, storage.get(key)))
+    if content == MARKER:
+        return None
+    made: Commit = content
+    if isinstance(made.values, bytes):
+        made.fetched = serialization.from_bytes(made.values)
+        return made
+    parts = []
+    for entry in made.values:
+        if isinstance(entry, bytes):
+            data = entry
+        else:
+            place, digest = entry
+            try:
+                data = storage.get(place)
+            except NotFound as error:
+                raise IntegrityError(f"{place}, which a commit names, is missing; delete the job") from error
+            if serialization.content_hash(data) != digest:
+                raise IntegrityError(f"{place} is not what its commit names; it is not read")
+        parts.append(serialization.from_bytes(data))
+    made.fetched = serialization.join(parts)
+    return made

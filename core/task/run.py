@@ -1,0 +1,321 @@
+"""Runs one batch of tasks; the same code on every backend."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import linecache
+import os
+import re
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from core import serialization
+from core.data.objects import spent
+from core.errors import SerializationError, TaskError
+from core.serialization import Unpackable
+from core.task.call import Call, apply
+from core.task.protocol import Failure, Outcome
+
+LOG_LIMIT = 64 << 10
+"""Characters of a task's output that are kept: the last ones."""
+
+Mark = Callable[[int, float], None]
+"""Told the position of each task in its batch, and the monotonic time, when it starts; -1 when none runs."""
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+_worker_process = 0
+
+
+def become_worker() -> None:
+    """Declare this process a worker, once, before it runs anything."""
+    global _worker_process
+    _worker_process = os.getpid()
+
+
+def in_worker() -> bool:
+    """Whether this process is a worker."""
+    return _worker_process == os.getpid()
+
+
+@dataclass(slots=True)
+class _Running:
+    """The batch that this process runs; the task is the one whose duration comes next."""
+
+    process: int
+    job_id: str
+    task_ids: Sequence[int]
+    durations: Sequence[float]
+    attempt: int
+
+
+_running: _Running | None = None
+
+
+def running_task() -> tuple[str, int, int] | None:
+    """Return (job, task, attempt) of what runs in this process, None if nothing does."""
+    batch = _running
+    if batch is None or batch.process != os.getpid() or len(batch.durations) >= len(batch.task_ids):
+        return None
+    return batch.job_id, batch.task_ids[len(batch.durations)], batch.attempt
+
+
+class _Log:
+    """The end of what a task writes to either stream."""
+
+    def __init__(self) -> None:
+        self.kept: deque[str] = deque()
+        self._size = 0
+
+    def add(self, text: str) -> None:
+        self.kept.append(text)
+        self._size += len(text)
+        while self._size - len(self.kept[0]) > LOG_LIMIT:
+            self._size -= len(self.kept.popleft())
+
+    def take(self) -> str:
+        text = "".join(self.kept)[-LOG_LIMIT:]
+        self.kept.clear()
+        self._size = 0
+        return text
+
+
+class _Tee(io.TextIOBase):
+    """Passes text on to a stream and keeps it in a log."""
+
+    def __init__(self, stream: TextIO | None, log: _Log) -> None:
+        self._stream = stream
+        self._log = log
+
+    def write(self, text: str) -> int:
+        if self._stream is not None:
+            self._stream.write(text)
+        self._log.add(text)
+        return len(text)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            self._stream.flush()
+
+    def fileno(self) -> int:
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def writable(self) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+
+@contextlib.contextmanager
+def _surroundings(call: Call, batch: _Running) -> Iterator[_Log]:
+    """Give a batch the job's environment variables, and standard streams that are listened to."""
+    global _running
+    outer, _running = _running, batch
+    before = {name: os.environ.get(name) for name, _ in call.env}
+    os.environ.update(call.env)
+    if call.folder is not None:
+        with contextlib.suppress(OSError):
+            os.chdir(call.folder)
+    log, streams = _Log(), (sys.stdout, sys.stderr)
+    sys.stdout, sys.stderr = (_Tee(stream, log) for stream in streams)
+    try:
+        yield log
+    finally:
+        _running = outer
+        sys.stdout, sys.stderr = streams
+        for stream in streams:
+            with contextlib.suppress(Exception):
+                stream.flush()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def run(
+    call: Call,
+    items: Iterator[Any],
+    task_ids: Sequence[int],
+    job_id: str,
+    attempt: int = 0,
+    mark: Mark | None = None,
+) -> Outcome:
+    """Run a function on a batch of items.
+
+    Every failure, of the function or of its item or result, belongs to its own task; the others go on.
+
+    Parameters
+    ----------
+    items : iterator
+        As many as `task_ids`; an `Unpackable` fails its task.
+    attempt : int
+        How often these tasks have been tried before.
+    """
+    values: list[Any] = []
+    durations: list[float] = []
+    failures: dict[int, Failure] = {}
+    attempts: dict[int, int] = {}
+    logs: dict[int, str] = {}
+    function = call.function
+    direct = call.kind == "item" and not call.filled and not call.keyword_extras and not call.positional_extras
+    clock = time.monotonic
+    epoch, cpu = time.time(), time.process_time()
+    spent_before = spent()
+    plain = (int, float, str, bytes, type(None))
+    batch = _Running(os.getpid(), job_id, task_ids, durations, attempt)
+    with _surroundings(call, batch) as output:
+        before = clock()
+        for position in range(len(task_ids)):
+            if mark is not None:
+                mark(position, before)  # before the item is read: reading it may end the worker
+            item = next(items)
+            try:
+                if direct and type(item) in plain:
+                    value = function(item)
+                else:
+                    if type(item) is Unpackable:
+                        raise SerializationError(f"the item cannot be read by the worker: {item.reason}")
+                    value = apply(call, item, task_ids[position], f"{job_id}/{task_ids[position]}", attempt)
+            except BaseException as error:
+                if mark is None and isinstance(error, KeyboardInterrupt):
+                    raise  # a person at the keyboard of an in-process backend
+                value = None
+                failure = _retried(call, item, task_ids[position], job_id, attempt, error, mark, position)
+                batch.attempt = attempt
+                if isinstance(failure, Failure):
+                    failures[position] = failure
+                else:
+                    value = failure[0]
+                    attempts[position] = failure[1]
+            values.append(value)
+            now = clock()
+            durations.append(now - before)
+            before = now
+            if output.kept:
+                logs[position] = output.take()
+        if mark is not None:
+            mark(-1, before)
+    packed = serialization.pack(values)
+    cpu = time.process_time() - cpu
+    costs = (now - before for now, before in zip(spent(), spent_before, strict=True))
+    return Outcome(packed, durations, failures, attempts, logs, epoch, cpu, peak_rss(), *costs)
+
+
+def _retried(
+    call: Call, item: Any, task_id: int, job_id: str, attempt: int, error: BaseException, mark: Mark | None, at: int
+) -> Failure | tuple[Any, int]:
+    """Repeat a failed task as its policy says; returns its last failure, or (value, attempts)."""
+    policy = call.retry
+    tries = attempt + 1
+    while True:
+        if tries > policy.retries or not isinstance(error, policy.retry_on):
+            return describe(error, tries)
+        delay = min(policy.backoff * 2.0 ** (tries - 1), policy.max_backoff)
+        delay *= (1 + os.urandom(1)[0] / 255) / 2  # tasks that failed together return apart
+        if mark is not None:
+            mark(at, time.monotonic() + delay)  # waiting takes none of the task's time
+        time.sleep(delay)
+        if _running is not None:
+            _running.attempt = tries
+        try:
+            return apply(call, item, task_id, f"{job_id}/{task_id}", tries), tries + 1
+        except BaseException as again:
+            error = again
+            tries += 1
+
+
+def failed(count: int, error: BaseException) -> Outcome:
+    """Return the outcome of a batch whose function cannot be loaded: each task fails with the reason."""
+    failure = describe(error)
+    values = serialization.pack([None] * count)
+    return Outcome(values, [0.0] * count, dict.fromkeys(range(count), failure), started=time.time())
+
+
+def describe(error: BaseException, attempts: int = 1) -> Failure:
+    """Turn an exception into what a driver can show, whatever the exception is."""
+    frames = error.__traceback__
+    while frames is not None and os.path.dirname(os.path.abspath(frames.tb_frame.f_code.co_filename)) == _HERE:
+        frames = frames.tb_next
+    try:
+        shown = traceback.TracebackException(type(error), error, frames)
+        text = "".join(shown.format()).rstrip()
+    except Exception:
+        text = f"{type(error).__name__} (its message cannot be shown)"
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be shown)"
+    if isinstance(error, SystemExit):
+        message = f"the function called sys.exit({error.code!r})"
+    # Raised as their own type, SystemExit and KeyboardInterrupt would end the driver.
+    pickled = serialization.dump_exception(error) if isinstance(error, Exception) else None
+    return Failure(type(error).__name__, message, text, pickled, attempts)
+
+
+def revive(failure: Failure, job_id: str, task_id: int, name: str, log: str = "") -> BaseException:
+    """Make the exception that a failed task's future raises.
+
+    An exception that could be pickled comes back as its own type, caused by a `TaskError` whose message is the
+    remote traceback; any other comes as that `TaskError`.
+    """
+    where = f"task {task_id} of {name} failed with {failure.kind}: {failure.message}"
+    if failure.attempts > 1:
+        where = f"{where} (after {failure.attempts} attempts)"
+    remote = TaskError(
+        f"{where}\n\n{_with_source(failure.traceback)}",
+        job_id=job_id,
+        task_id=task_id,
+        attempts=failure.attempts,
+        log=log,
+    )
+    if failure.pickled is not None:
+        try:
+            error = serialization.loads(failure.pickled)
+        except Exception:
+            return remote
+        if isinstance(error, BaseException):
+            error.__cause__ = remote
+            return error
+    return remote
+
+
+_FRAME = re.compile(r'  File "(.+)", line (\d+), in ')
+
+
+def _with_source(trace: str) -> str:
+    """Add the lines of source that a worker without the user's files could not show."""
+    lines = trace.split("\n")
+    shown = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        shown.append(line)
+        frame = _FRAME.match(line)
+        if frame is not None and not following.startswith("    "):
+            source = linecache.getline(frame[1], int(frame[2])).strip()
+            shown += [f"    {source}"] if source else []
+    return "\n".join(shown)
+
+
+def peak_rss() -> int:
+    """Return the largest resident memory of this process so far, in bytes."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,230 @@
+"""Runs the requests of a remote driver on worker processes of this machine: what stands behind every entry point.
+
+A container, function instance, service or cluster node has the same engine inside as a laptop, so timeouts, memory
+limits and deaths are found where they happen, with the task that ran.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+
+from core import serialization
+from core.compute.local.process import ProcessBackend
+from core.data.objects import process_storage
+from core.errors import FanfoldError, NotFound, StorageError
+from core.serialization import Buffer
+from core.settings import Address, ExecutorConfig
+from core.task import keys, messages
+from core.task.commit import check_versions
+from core.task.messages import NeedsCall, Spill, TooLarge
+from core.task.notices import announce
+from core.task.protocol import BatchLost, Invocation, LossReason, Reply
+from core.task.run import describe
+
+KEPT = 256 << 20
+"""Bytes of functions that an agent remembers; the one used longest ago goes first."""
+
+MOST = 64
+"""Functions that an agent remembers: one that has served many jobs does not keep what all of them imported."""
+
+LISTEN = 0.5
+"""Seconds between two looks whether the caller still waits, and whether there is time left."""
+
+OUT_OF_TIME = "it ran into the time limit of its platform; raise that limit, or give it less to do"
+
+DESERTED = "whoever sent it does not wait for it any more"
+
+OUT_OF_MEMORY = "the memory of its container ran out, and the kernel ended it"
+
+ROOM_FOR_HEAD = 4096
+"""Bytes kept free below a platform's limit for what wraps a message."""
+
+
+class Agent:
+    """One worker process, and the functions it was sent. Used by one thread at a time.
+
+    Parameters
+    ----------
+    name : str
+        What statistics call this worker; by default host and process.
+    largest : int, optional
+        Bytes that a reply may have on its way back.
+    workers : int
+        Batches that run at the same time, for `run_all`.
+    """
+
+    def __init__(self, name: str | None = None, largest: int | None = None, workers: int = 1) -> None:
+        self.name = name or f"{os.uname().nodename}-{os.getpid()}"
+        self._largest = largest
+        self._workers = workers
+        self._calls: OrderedDict[str, bytes] = OrderedDict()
+        self._backend = self._started()
+        self._oom_kills = oom_kills()
+
+    def _started(self) -> ProcessBackend:
+        backend = ProcessBackend(Address("process"), ExecutorConfig(workers=self._workers))
+        backend.start()
+        return backend
+
+    def answer(
+        self,
+        message: Buffer,
+        is_heard: Callable[[], bool] | None = None,
+        until: float | None = None,
+        function: bytes | None = None,
+    ) -> bytes:
+        """Run the batch of one request; returns the reply to send.
+
+        `function` is what to run, if it came another way than within the request. A batch whose caller is not there any
+        more, as `is_heard` says now and then, is ended, and one that still runs at the monotonic time `until`, when its
+        platform is about to end this agent.
+        """
+        try:
+            head, segments = messages.decode(message)
+            if head.get("kind") == "spilled":
+                spill = Spill(head["address"], head["place"], bytes.fromhex(head["key"]))
+                head, segments = messages.decode(_fetch(spill))
+            check_versions(head["versions"])
+            invocation, reply_to = messages.read_request(head, segments)
+            invocation.call = function or invocation.call
+        except (FanfoldError, LookupError, ValueError, TypeError, AttributeError) as error:
+            return messages.reply(messages.refusal(0, describe(error)))
+        if not self._supply(invocation, bool(head["has_call"] or function)):
+            return messages.reply(NeedsCall(invocation.call_hash))
+        (answer,) = self.run_all([invocation], is_heard, until=until)
+        reply = messages.reply(answer, invocation)
+        if self._largest is None or len(reply) + ROOM_FOR_HEAD <= self._largest:
+            return reply
+        if reply_to is None:
+            return messages.reply(TooLarge(len(reply)))
+        try:
+            place = f"{reply_to.place}-{os.urandom(4).hex()}"
+            process_storage(reply_to.address).put(place, serialization.sign(reply_to.key, place, reply))
+        except StorageError as error:
+            return messages.reply(messages.refusal(0, describe(error)))
+        return messages.encode({"kind": "spilled", "place": place})
+
+    def _supply(self, invocation: Invocation, has_call: bool) -> bool:
+        """Give a batch its function; returns False if this agent has never been sent it."""
+        if invocation.durable is not None:
+            return True
+        ident = invocation.call_hash
+        if has_call:
+            self._calls[ident] = invocation.call
+            while len(self._calls) > 1 and (len(self._calls) > MOST or sum(map(len, self._calls.values())) > KEPT):
+                self._backend.forget(self._calls.popitem(last=False)[0])
+        if ident not in self._calls:
+            return False
+        self._calls.move_to_end(ident)
+        invocation.call = self._calls[ident]
+        return True
+
+    def run_all(
+        self,
+        invocations: Sequence[Invocation],
+        is_heard: Callable[[], bool] | None = None,
+        begin: Callable[[int], None] | None = None,
+        until: float | None = None,
+    ) -> Iterator[Reply]:
+        """Run batches, as many at a time as there are workers; yields each reply as it comes, `begin` hears of each."""
+        waiting = list(reversed(invocations))
+        unanswered = {invocation.batch_id for invocation in invocations}
+        is_late = is_deserted = False
+        reason: LossReason
+        try:
+            while unanswered:
+                while waiting and len(unanswered) - len(waiting) < self._workers:
+                    invocation = waiting.pop()
+                    if begin is not None:
+                        begin(invocation.batch_id)
+                    self._backend.invoke(invocation)
+                for reply in self._backend.poll(None if is_heard is None and until is None else LISTEN):
+                    unanswered.remove(reply.batch_id)
+                    reply.worker = self.name
+                    if isinstance(reply, BatchLost) and reply.reason == "died" and self._is_out_of_memory():
+                        reply.reason, reply.message = "memory", OUT_OF_MEMORY
+                    if is_late and isinstance(reply, BatchLost) and reply.reason == "killed":
+                        reply.reason, reply.message = "timeout", OUT_OF_TIME
+                    yield reply
+                is_late = is_late or (until is not None and time.monotonic() >= until)
+                is_deserted = is_deserted or (is_heard is not None and bool(unanswered) and not is_heard())
+                for ident in list(unanswered) if is_late or is_deserted else []:
+                    if self._backend.revoke(ident):  # a worker killed before it begins would only be replaced
+                        unanswered.remove(ident)
+                        reason, why = ("timeout", OUT_OF_TIME) if is_late else ("killed", DESERTED)
+                        yield BatchLost(ident, self.name, reason, why, None, True)
+                    else:
+                        self._backend.kill(ident)
+        except Exception as error:  # what it held must not be taken for the answer to another request
+            self._backend.close(force=True)
+            self._backend = self._started()
+            failure = describe(error)
+            for ident in unanswered:
+                yield BatchLost(ident, self.name, "died", failure.message, None, True, failure)
+
+    def _is_out_of_memory(self) -> bool:
+        """Whether the kernel has ended a process for the memory limit of this container since the last look."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        return self._oom_kills > before
+
+    def close(self) -> None:
+        """End the worker."""
+        self._backend.close(force=True)
+
+
+def oom_kills() -> int:
+    """Return how many processes of this control group the kernel has ended for want of memory, 0 if that is not told.
+
+    See the kernel's documentation of ``memory.events`` (control groups 2) and ``memory.oom_control`` (1).
+    """
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        try:
+            with open(path, encoding="ascii") as file:
+                return next(int(count) for name, count in map(str.split, file) if name == "oom_kill")
+        except (OSError, StopIteration, ValueError):
+            continue
+    return 0
+
+
+def leave_word(invocation: Invocation, lost: BatchLost) -> None:
+    """Say in a job's storage that a batch was lost, for a driver that hears no replies; nothing if the job is gone.
+
+    Raises
+    ------
+    StorageError
+        It could not be written; the platform's own word that the worker failed must do.
+    """
+    ref = invocation.durable
+    assert ref is not None
+    place = keys.loss(ref.job_id, ref.batch, ref.item, invocation.attempt)
+    storage = process_storage(ref.address)
+    try:
+        storage.head(keys.record(ref.job_id))
+    except NotFound:  # the request was delivered late: what is written now nobody would delete
+        return
+    storage.put(place, serialization.sign(ref.key, place, serialization.dumps(lost)))
+    if invocation.notify is not None:
+        announce(ref.job_id, place, invocation.notify)
+
+
+def answer_silently(agent: Agent, message: bytes, until: float | None = None) -> None:
+    """Run a durable batch whose reply nobody reads, if need be until a monotonic time.
+
+    Raises
+    ------
+    FanfoldError
+        The loss of the batch could not be reported either; the platform should count the invocation as failed.
+    """
+    head, segments = messages.decode(message)
+    invocation, _ = messages.read_request(head, segments)
+    reply = messages.read_reply(agent.answer(message, until=until), invocation)
+    if isinstance(reply, BatchLost):
+        leave_word(invocation, reply)
+
+
+def _fetch(spill: Spill) -> memoryview:
+    signed = process_storage(spill.address).get(spill.place)
+    return serialization.verify(spill.key, spill.place, signed)
