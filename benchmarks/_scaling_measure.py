@@ -33,7 +33,7 @@ class Script:
     """What one task does: the time of its first attempt and of any other, and whether its worker dies halfway first."""
 
     first: float
-    again: float
+    requeue: float
     dies: bool = False
 
 
@@ -70,8 +70,8 @@ class Invocation:
     collect: float
 
 
-def perform(first: float, again: float, dies: bool, attempt: int) -> None:
-    seconds = again if attempt else first
+def perform(first: float, requeue: float, dies: bool, attempt: int) -> None:
+    seconds = requeue if attempt else first
     time.sleep(seconds / 2 if dies and not attempt else seconds)
     if dies and not attempt:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -83,16 +83,16 @@ def slow_start() -> bool:
     return True
 
 
-def perform_when_ready(first: float, again: float, dies: bool, attempt: int) -> None:
+def perform_when_ready(first: float, requeue: float, dies: bool, attempt: int) -> None:
     slow_start()
-    perform(first, again, dies, attempt)
+    perform(first, requeue, dies, attempt)
 
 
 def scripted(scripts: Sequence[Script]) -> Job:
     def draw(task: int, attempt: int, random: Random) -> Draw:
         script = scripts[task]
         if attempt:
-            return Draw(script.again)
+            return Draw(script.requeue)
         return Draw(script.first, script.first / 2 if script.dies else None)
 
     return Job(len(scripts), draw)
@@ -136,7 +136,7 @@ def _process(
     name: str, scripts: Sequence[Script], found: Costs, workers: int, is_cold: bool = False, speculates: bool = False
 ) -> Case:
     function = perform_when_ready if is_cold else perform
-    items = [(script.first, script.again, script.dies) for script in scripts]
+    items = [(script.first, script.requeue, script.dies) for script in scripts]
 
     def once() -> float:
         with FunctionExecutor("process", workers=workers, speculation=speculates) as executor:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from benchmarks._scaling_terms import Draw, Driver, Job, Outcome, Platform
+from benchmarks._scaling_terms import BatchResult, Draw, Driver, Job, Platform
 from core.job.scheduler import BACKUP_AFTER, BACKUP_SHARE, BACKUP_SLOWNESS
 from core.task.commit import LATEST, SOONEST
 
@@ -36,12 +36,12 @@ class _Execution:
     began: float | None = None
     billed_from: float = 0.0
     draw: Draw | None = None
-    twin: _Execution | None = None
+    backup: _Execution | None = None
     is_gone: bool = False
     is_over: bool = False
 
 
-def simulate(job: Job, platform: Platform, driver: Driver, seed: int = 0) -> Outcome:
+def simulate(job: Job, platform: Platform, driver: Driver, seed: int = 0) -> BatchResult:
     """Run a job in the model once; the same seed gives the same outcome."""
     return _Simulation(job, platform, driver, Random(seed)).run()
 
@@ -49,7 +49,7 @@ def simulate(job: Job, platform: Platform, driver: Driver, seed: int = 0) -> Out
 class _Simulation:
     def __init__(self, job: Job, platform: Platform, driver: Driver, random: Random) -> None:
         self.job, self.platform, self.driver, self.random = job, platform, driver, random
-        self.out = Outcome(completed=[0] * job.invocations)
+        self.out = BatchResult(completed=[0] * job.invocations)
         self.events: list[tuple[float, int, Callable[[float], None]]] = []
         self.order = 0
         self.pending = deque(_Execution(task, 0) for task in range(job.invocations))
@@ -70,7 +70,7 @@ class _Simulation:
         self.order += 1
         heapq.heappush(self.events, (time, self.order, action))
 
-    def run(self) -> Outcome:
+    def run(self) -> BatchResult:
         self.pump(0.0)
         if self.driver.polls:
             self.at(SOONEST, self.look)
@@ -233,8 +233,8 @@ class _Simulation:
             self.out.wall = max(self.out.wall, now)
             if len(self.durations) < SAMPLE:
                 insort(self.durations, execution.draw.seconds)
-        if execution.twin is not None:
-            self.withdraw(execution.twin, now)
+        if execution.backup is not None:
+            self.withdraw(execution.backup, now)
 
     def withdraw(self, execution: _Execution, now: float) -> None:
         if execution.began is None:
@@ -252,9 +252,9 @@ class _Simulation:
     def lose(self, execution: _Execution, now: float) -> None:
         self.out.lost += 1
         self.inflight.pop(execution, None)
-        twin = execution.twin
-        if twin is not None and twin in self.inflight:
-            twin.twin = None
+        backup = execution.backup
+        if backup is not None and backup in self.inflight:
+            backup.backup = None
         elif not self.out.completed[execution.task]:
             self.pending.appendleft(_Execution(execution.task, execution.attempt + 1))
         self.pump(now)
@@ -265,7 +265,7 @@ class _Simulation:
             self.at(self.next_check, self.check)
 
     def check(self, now: float) -> None:
-        """Make copies of stragglers, as ``Monitor`` does once half a job is done and all of it is sent."""
+        """Make copies of stragglers, as ``Scheduler`` does once half a job is done and all of it is sent."""
         self.next_check = math.inf
         total = self.job.invocations
         if self.pending or self.done == total or self.out.backups + 1 > max(1, BACKUP_SHARE * total):
@@ -278,7 +278,7 @@ class _Simulation:
                 e
                 for e in self.inflight
                 if e.began is not None
-                and e.twin is None
+                and e.backup is None
                 and not e.is_backup
                 and not (e.is_over and e.draw and e.draw.dies is None and not self.driver.polls)
             ]
@@ -286,11 +286,11 @@ class _Simulation:
                 assert execution.began is not None
                 if now - execution.began > limit and self.out.backups + 1 <= max(1, BACKUP_SHARE * total):
                     self.out.backups += 1
-                    copy = _Execution(execution.task, execution.attempt + 1, is_backup=True, twin=execution)
-                    execution.twin = copy
+                    copy = _Execution(execution.task, execution.attempt + 1, is_backup=True, backup=execution)
+                    execution.backup = copy
                     self.pending.append(copy)
             soonest = min(
-                (e.began + limit for e in running if e.twin is None and e.began is not None), default=now + limit
+                (e.began + limit for e in running if e.backup is None and e.began is not None), default=now + limit
             )
             wait = max(LOOK, soonest - now)
         self.next_check = now + wait

@@ -99,7 +99,7 @@ class Driver:
 
 
 @dataclass(slots=True)
-class Outcome:
+class BatchResult:
     """What came of a job: its wall time, and what explains it.
 
     `sent` and `started` are the times at which the last invocation was first called and first admitted; `completed`

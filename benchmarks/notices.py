@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmarks._server import free_port, s3_server
@@ -43,12 +43,12 @@ class SilentBackend(ProcessBackend):
     """Worker processes whose replies only say when a commit was made; the driver does not get them."""
 
     name = "silent"
-    announces = False
-    stores = True
-    streams = False
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         super().__init__(Address("process"), config)
+        self.capabilities = replace(
+            self.capabilities, reports_completion=False, results_in_storage=True, carries_queues=False
+        )
         self._sent: dict[int, Invocation] = {}
 
     def invoke(self, invocation: Invocation) -> None:
@@ -105,7 +105,7 @@ def measured(seconds: float, size: int | None, notify: str | None) -> Found:
             future.add_done_callback(partial(_note, done, index))
         futures.results()
         wall = time.monotonic() - began
-        requests = executor._runs[-1]._storage.requests  # type: ignore[attr-defined]
+        requests = executor._jobs[-1]._storage.requests  # type: ignore[attr-defined]
         delays = [max(0.0, done[index] - committed[index]) for index in range(TASKS) if index in committed]
     return Found(wall, statistics.median(delays), max(delays), requests)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from benchmarks._measure import table
 from benchmarks._scaling_measure import CASES, Costs, Invocation, costs, forecast, worker_start
 from benchmarks._scaling_model import simulate
-from benchmarks._scaling_terms import Driver, Job, Outcome, Platform, random_job
+from benchmarks._scaling_terms import BatchResult, Driver, Job, Platform, random_job
 from core.events.prices import PRICES, Price, billed_seconds
 
 RUNS = 100
@@ -100,7 +100,7 @@ def predict(scenario: Scenario, runs: int) -> Prediction:
     )
 
 
-def charge(scenario: Scenario, out: Outcome) -> float:
+def charge(scenario: Scenario, out: BatchResult) -> float:
     """Return US dollars for every execution, copies and losses included."""
     price = scenario.price
     seconds = sum(billed_seconds(one, price.quantum) for one in out.billed)

@@ -15,24 +15,24 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
-from core.data.generator import Upstream, read_all
-from core.data.items import Cut, items_of, recorded
+from core.data.generator import FailedInput, read_all
+from core.data.items import Chunks, items_of, recorded
 from core.data.partition import Listing
 from core.errors import ConfigError
-from core.futures import Future, FutureList, Latest, as_list, follow, wait
-from core.job.direct import DirectRun
+from core.futures import Future, FutureList, Unfetched, as_list, follow, wait
+from core.job.direct import DirectJob
 from core.job.history import Account
-from core.job.job import Options, Run
+from core.job.job import Job, Options
 from core.job.queue import Hearing
 from core.job.reduce import reduce_job
-from core.job.scheduler import Monitor
+from core.job.scheduler import Scheduler
 from core.settings import load_config, parse_address, parse_setting
 from core.task.call import dump_call, first_parameter, make_call, working_folder
 from core.types import Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
     from core.events.listeners import EventLog
-    from core.task.notices import Notices
+    from core.task.notices import CommitListener
 
 Retries = int | RetryPolicy | None
 
@@ -109,6 +109,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             notify=notify,
         )
         self._backend = open_backend(parse_address(self.config.compute), self.config)
+        self._can = self._backend.capabilities
         heard = list(listeners)
         self._log: EventLog | None = None
         if self.config.log is not None:
@@ -116,12 +117,12 @@ class FunctionExecutor(Account, Hearing, Executor):
 
             self._log = EventLog(self.config.log)
             heard.append(self._log)
-        self._monitor = Monitor(self._backend, heard)
+        self._scheduler = Scheduler(self._backend, heard)
         self._hear_workers()
         self._starting = threading.Lock()
         self._finalizer: weakref.finalize[Any, Any] | None = None
-        self._runs: list[Run] = []
-        self._latest = Latest()
+        self._jobs: list[Job] = []
+        self._latest = Unfetched()
         self._reductions: list[Future] = []
         self._closed = self._ended = False
         self._ending: threading.Thread | None = None
@@ -191,8 +192,8 @@ class FunctionExecutor(Account, Hearing, Executor):
         ConfigError, InputError, SerializationError
             The call cannot work. Nothing has been run.
         """
-        cut = Cut(chunk_bytes, chunk_count, newline, header_lines, partitioner)
-        items = items_of(data, cut, first_parameter(fn) == "obj", self._backend.inline)
+        cut = Chunks(chunk_bytes, chunk_count, newline, header_lines, partitioner)
+        items = items_of(data, cut, first_parameter(fn) == "obj", self._can.inline)
         options = self._options(timeout, memory, retries, batch_size, durable)
         futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules, durable)
         self._latest.add(futures)
@@ -230,12 +231,12 @@ class FunctionExecutor(Account, Hearing, Executor):
                 raise ConfigError(f"reduce_fn and combine must be functions, not {type(function).__name__}")
         partitions: list[Partition] = []
         if reduce_by == "object":
-            cut = Cut(**{name: options.pop(name) for name in Cut.__slots__ if name in options})
-            data = recorded(items_of(data, cut, first_parameter(map_fn) == "obj", self._backend.inline), partitions)
+            cut = Chunks(**{name: options.pop(name) for name in Chunks.__slots__ if name in options})
+            data = recorded(items_of(data, cut, first_parameter(map_fn) == "obj", self._can.inline), partitions)
         futures = self.map(map_fn, data, **options)
         self._latest.drop([futures])
         groups = partitions if reduce_by else None
-        final = reduce_job(self._reduce, self.cancel, futures, reduce_fn, combine, groups, self._backend.inline)
+        final = reduce_job(self._reduce, self.cancel, futures, reduce_fn, combine, groups, self._can.inline)
         self._reductions = [known for known in self._reductions if not known.done()] + [final]
         self._latest.add(final)
         return final
@@ -276,30 +277,30 @@ class FunctionExecutor(Account, Hearing, Executor):
         """Cancel futures, by default all of this executor; running tasks are ended by force."""
         self._check_process()
         if futures is None:
-            for run in self._runs:
-                run.discarded = True
-            self._monitor.cancel(dict.fromkeys(self._runs))
+            for job in self._jobs:
+                job.discarded = True
+            self._scheduler.cancel(dict.fromkeys(self._jobs))
             return
-        chosen: dict[Run, set[int] | None] = {}
-        runs = {run.job_id: run for run in self._runs}
-        if isinstance(futures, FutureList) and futures.job_id in runs:
-            runs[futures.job_id].discarded = True
-            chosen[runs[futures.job_id]] = None
+        chosen: dict[Job, set[int] | None] = {}
+        jobs = {job.job_id: job for job in self._jobs}
+        if isinstance(futures, FutureList) and futures.job_id in jobs:
+            jobs[futures.job_id].discarded = True
+            chosen[jobs[futures.job_id]] = None
         else:
             for future in [futures] if isinstance(futures, Future) else futures:
-                if future.job_id in runs:
-                    tasks = chosen.setdefault(runs[future.job_id], set())
+                if future.job_id in jobs:
+                    tasks = chosen.setdefault(jobs[future.job_id], set())
                     assert tasks is not None
                     tasks.add(future.index)
                 else:
                     future.cancel()
-        self._monitor.cancel(chosen)
+        self._scheduler.cancel(chosen)
 
     def clean(self) -> None:
         """Forget finished jobs, their statistics included, and delete what they keep in storage."""
-        for run in [run for run in self._runs if run.finished]:
-            run.remove()
-            self._runs.remove(run)
+        for job in [job for job in self._jobs if job.finished]:
+            job.remove()
+            self._jobs.remove(job)
 
     @classmethod
     def attach(cls, job_id: str, storage: str | None = None, **settings: Any) -> FunctionExecutor:
@@ -325,9 +326,9 @@ class FunctionExecutor(Account, Hearing, Executor):
         executor = cls(storage=storage, **settings)
         try:
             executor._start_backend()
-            run = attach(job_id, storage, executor._backend, executor.map, executor._notices)
-            futures = run.futures
-            executor._adopt(run)
+            job = attach(job_id, storage, executor._backend, executor.map, executor._notices)
+            futures = job.futures
+            executor._adopt(job)
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
@@ -364,9 +365,9 @@ class FunctionExecutor(Account, Hearing, Executor):
         if not force:
             wait(self._reductions)  # each has yet to submit its last task
         self._ended = True
-        self._monitor.close(force)
-        for run in self._runs:
-            run.leave()
+        self._scheduler.close(force)
+        for job in self._jobs:
+            job.leave()
         if self._notices is not None:
             self._notices.close()
         if self._log is not None:
@@ -398,15 +399,15 @@ class FunctionExecutor(Account, Hearing, Executor):
         with self._starting:
             if self._finalizer is not None:
                 return
-            self._monitor.start()
+            self._scheduler.start()
             if self._notices is not None:
                 self._notices.start()
-            self._finalizer = weakref.finalize(self, _abandon, self._monitor, self._notices, os.getpid())
+            self._finalizer = weakref.finalize(self, _abandon, self._scheduler, self._notices, os.getpid())
 
-    def _adopt(self, run: Run) -> None:
-        run.wake = self._monitor.wake
-        self._runs.append(run)
-        self._monitor.submit(run)
+    def _adopt(self, job: Job) -> None:
+        job.wake = self._scheduler.wake
+        self._jobs.append(job)
+        self._scheduler.submit(job)
 
     def _options(
         self,
@@ -425,7 +426,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         speculate = self.config.speculation
         if speculate is None:
-            speculate = self._backend.speculates
+            speculate = self._can.speculates
         return Options(settled["timeout"], settled["memory"], settled["retries"], batch_size, speculate)
 
     def _start(
@@ -442,7 +443,7 @@ class FunctionExecutor(Account, Hearing, Executor):
     ) -> FutureList:
         self._check_process(inside)
         options = options or self._options()
-        durable = self._backend.stores or (self.config.durable if durable is None else durable)
+        durable = self._can.results_in_storage or (self.config.durable if durable is None else durable)
         if durable and options.retry.memory_growth is None:
             options = replace(options, retry=replace(options.retry, memory_growth=2.0))
         extras = extra_args if isinstance(extra_args, Mapping) else tuple(extra_args)
@@ -453,10 +454,10 @@ class FunctionExecutor(Account, Hearing, Executor):
             env=extra_env,
             retry=options.retry,
             storage=self.config.storage,
-            folder=working_folder() if self._backend.shares_files else None,
+            folder=working_folder() if self._can.shares_files else None,
         )
         modules = list(include_modules)
-        shipped = dump_call(call, modules, self._backend.shares_files)
+        shipped = dump_call(call, modules, self._can.shares_files)
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), modules or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)
@@ -466,20 +467,27 @@ class FunctionExecutor(Account, Hearing, Executor):
 
             items = read_all(data, job_id)
             for item in items:
-                if isinstance(item, Upstream):
+                if isinstance(item, FailedInput):
                     raise item.error
             place, heard = self.config.storage, self._notices
-            run: Run = create(job_id, call.name, shipped, items, options, futures, self._backend, place, heard)
+            job: Job = create(job_id, call.name, shipped, items, options, futures, self._backend, place, heard)
         else:
-            run = DirectRun(
-                job_id, call.name, shipped, data, options, futures, self._monitor.wake, self._backend.inline
+            job = DirectJob(
+                job_id,
+                call.name,
+                shipped,
+                data,
+                options,
+                futures,
+                self._scheduler.wake,
+                self._can.inline,
             )
-        run.listing = data if isinstance(data, Listing) else None
-        self._adopt(run)
+        job.listing = data if isinstance(data, Listing) else None
+        self._adopt(job)
         return futures
 
 
-def _abandon(monitor: Monitor, notices: Notices | None, process: int) -> None:
+def _abandon(monitor: Scheduler, notices: CommitListener | None, process: int) -> None:
     """Release the workers of an executor that nobody closed, in the process that made it."""
     if os.getpid() == process:
         monitor.close(force=True)

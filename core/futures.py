@@ -45,7 +45,7 @@ class Future(BaseFuture[Any]):
     _exception: BaseException | None = None
     _waiters: Any = ()
     _done_callbacks: Any = ()
-    _bell: threading.Condition | None = None
+    _changed: threading.Condition | None = None
     fetched = False
 
     def __init__(self, owner: Owner | None = None, index: int = 0) -> None:
@@ -54,19 +54,19 @@ class Future(BaseFuture[Any]):
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
-        bell = self._bell
-        if bell is None:
+        changed = self._changed
+        if changed is None:
             with _transition:
-                bell = self._bell
-                if bell is None:
+                changed = self._changed
+                if changed is None:
                     self._waiters, self._done_callbacks = [], []
-                    bell = self._bell = threading.Condition()
-        return bell
+                    changed = self._changed = threading.Condition()
+        return changed
 
     def settle(self, result: Any, error: BaseException | None = None) -> bool:
         """Finish the future unless it has ended; returns whether this call did."""
         with _transition:
-            if self._bell is None:
+            if self._changed is None:
                 return self._change((PENDING, RUNNING), FINISHED, result, error)
         notice = "add_result" if error is None else "add_exception"
         return self._end((PENDING, RUNNING), FINISHED, notice, result, error)
@@ -108,7 +108,7 @@ class Future(BaseFuture[Any]):
 
     def _cancel(self, states: tuple[str, ...]) -> bool:
         with _transition:
-            quiet = self._bell is None
+            quiet = self._changed is None
             if quiet and not self._change(states, CANCELLED_AND_NOTIFIED, None, None):
                 return False
         if not quiet and not self._end(states, CANCELLED_AND_NOTIFIED, "add_cancelled"):
@@ -171,9 +171,9 @@ class Future(BaseFuture[Any]):
         return self._exception
 
     def _await(self, timeout: float | None) -> None:
-        bell = self._condition
-        with bell:
-            if not bell.wait_for(lambda: self._state in _ended, timeout):
+        changed = self._condition
+        with changed:
+            if not changed.wait_for(lambda: self._state in _ended, timeout):
                 raise TimeoutError(f"task {self.index} has not ended after {timeout} s; it goes on")
         if self._state != FINISHED:
             raise CancelledError
@@ -392,7 +392,7 @@ def wait(
     )
 
 
-class Latest:
+class Unfetched:
     """The jobs of an executor whose results nobody has had yet, and the last one in any case."""
 
     def __init__(self) -> None:

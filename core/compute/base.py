@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,37 @@ if TYPE_CHECKING:
     from core.settings import Address, ExecutorConfig
 
 
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do, as the rest of the product asks.
+
+    Attributes
+    ----------
+    inline : bool
+        Batches run inside `invoke`, in the calling thread.
+    shares_files : bool
+        Workers can import the driver's modules and open its files.
+    reports_completion : bool
+        It says when a batch whose result is in storage has ended; where it cannot, the storage is looked through.
+    results_in_storage : bool
+        Results travel through storage alone: every job is durable.
+    speculates : bool
+        A backup copy of a slow task is likely to run on another machine.
+    carries_queues : bool
+        What its workers put into queues comes back the way their results do.
+    enforces : frozenset
+        Which of the limits ``"timeout"`` and ``"memory"`` end a running task.
+    """
+
+    inline: bool = False
+    shares_files: bool = False
+    reports_completion: bool = True
+    results_in_storage: bool = False
+    speculates: bool = False
+    carries_queues: bool = False
+    enforces: frozenset[str] = frozenset({"timeout", "memory"})
+
+
 class ComputeBackend(Protocol):
     """Runs batches. All methods but `wake` are called from one thread.
 
@@ -22,36 +54,18 @@ class ComputeBackend(Protocol):
         Scheme of its address.
     workers : int
         Batches that run at the same time.
-    inline : bool
-        Batches run inside `invoke`, in the calling thread.
-    shares_files : bool
-        Workers can import the driver's modules and open its files.
-    announces : bool
-        It says when a batch whose result is in storage has ended; where it cannot, the storage is looked through.
-    stores : bool
-        Results travel through storage alone: every job is durable.
-    speculates : bool
-        A backup copy of a slow task is likely to run on another machine.
-    streams : bool
-        What its workers put into queues comes back the way their results do.
-    enforces : frozenset
-        Which of the limits ``"timeout"`` and ``"memory"`` end a running task.
+    capabilities : Capabilities
+        What it can do.
     """
 
     name: str
     workers: int
-    inline: bool
-    shares_files: bool
-    announces: bool
-    stores: bool
-    speculates: bool
-    streams: bool
-    enforces: frozenset[str]
+    capabilities: Capabilities
 
     def start(self) -> None:
         """Make workers ready; may return before they are."""
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many further batches would be accepted without idling anyone or queueing too deep."""
 
     def invoke(self, invocation: Invocation) -> None:
@@ -63,7 +77,7 @@ class ComputeBackend(Protocol):
     def wake(self) -> None:
         """End a `poll` that waits. Called from any thread."""
 
-    def began(self, batch_id: int) -> bool:
+    def is_running(self, batch_id: int) -> bool:
         """Whether a worker has begun a batch, as far as is known."""
 
     def revoke(self, batch_id: int) -> bool:

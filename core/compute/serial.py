@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core import serialization
+from core.compute.base import Capabilities
 from core.errors import ConfigError
 from core.settings import Address, ExecutorConfig
 from core.task.call import Call, load_call
@@ -19,13 +20,7 @@ class SerialBackend:
 
     name = "serial"
     workers = 1
-    inline = True
-    shares_files = True
-    announces = True
-    stores = False
-    speculates = False
-    streams = True
-    enforces: frozenset[str] = frozenset()
+    capabilities = Capabilities(inline=True, shares_files=True, carries_queues=True, enforces=frozenset())
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         if address.options or address.where:
@@ -38,7 +33,7 @@ class SerialBackend:
     def start(self) -> None:
         """Nothing to make ready."""
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return one: a batch is done when `invoke` returns."""
         return 1
 
@@ -77,7 +72,7 @@ class SerialBackend:
     def wake(self) -> None:
         """Nothing waits."""
 
-    def began(self, batch_id: int) -> bool:
+    def is_running(self, batch_id: int) -> bool:
         """Whether a batch has begun: nobody can ask before it has ended."""
         return False
 

@@ -13,7 +13,7 @@ from core.errors import InputError
 from core.futures import Future, FutureList, Owner
 
 
-class Feed:
+class GeneratorReader:
     """Reads a generator on a thread of its own, never further ahead than was asked for."""
 
     def __init__(self, iterable: Iterable[Any], futures: FutureList, owner: Owner, wake: Callable[[], None]) -> None:
@@ -98,7 +98,7 @@ def _broken(job_id: str, cause: BaseException, count: int, what: str) -> InputEr
     return error
 
 
-class Upstream:
+class FailedInput:
     """Stands for an item that another job failed to make."""
 
     def __init__(self, error: BaseException) -> None:
@@ -112,6 +112,6 @@ def result_of(item: Any) -> Any:
     try:
         return item.result()
     except CancelledError:
-        return Upstream(InputError("the task whose result this task needs was cancelled"))
+        return FailedInput(InputError("the task whose result this task needs was cancelled"))
     except Exception as error:
-        return Upstream(error)
+        return FailedInput(error)

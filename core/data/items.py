@@ -20,7 +20,7 @@ _LONG = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Chunks:
     """How objects are cut into partitions; see `FunctionExecutor.map`."""
 
     chunk_bytes: int | None = None
@@ -35,7 +35,7 @@ class Cut:
         return not (self.chunk_bytes is None and self.chunk_count is None and self.partitioner is None)
 
 
-def items_of(data: Any, cut: Cut, over_objects: bool, inline: bool) -> Iterable[Any]:
+def items_of(data: Any, cut: Chunks, over_objects: bool, inline: bool) -> Iterable[Any]:
     """Return the items that data stands for.
 
     Parameters
@@ -91,7 +91,7 @@ def _copied(data: Sequence[Any], inline: bool) -> Iterable[Any]:
     return list(data)
 
 
-def _partitions(addresses: Iterable[str | os.PathLike[str]], cut: Cut) -> Listing:
+def _partitions(addresses: Iterable[str | os.PathLike[str]], cut: Chunks) -> Listing:
     """Partition objects lazily, but find the first before returning, so that a wrong address is an error at once."""
     storages: dict[str, Storage] = {}
     stream = partition(

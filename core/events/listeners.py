@@ -185,7 +185,7 @@ _MAX_OUTLINED_TASKS = 200
 @dataclass(slots=True)
 class _Lane:
     first: list[tuple[float, float]] = field(default_factory=list)
-    again: list[tuple[float, float]] = field(default_factory=list)
+    requeue: list[tuple[float, float]] = field(default_factory=list)
 
 
 def timeline(rows: Sequence[TaskStats], path: str | Path) -> None:
@@ -217,7 +217,7 @@ def timeline(rows: Sequence[TaskStats], path: str | Path) -> None:
     lanes = {worker: _Lane() for worker in sorted({row.worker for row in rows}, key=_natural)}
     for row in rows:
         lane = lanes[row.worker]
-        (lane.again if row.attempts > 1 else lane.first).append((row.started - start, row.duration))
+        (lane.requeue if row.attempts > 1 else lane.first).append((row.started - start, row.duration))
     height = 1.9 + _ROW_INCHES * min(len(lanes), _MAX_NAMED_WORKERS)
     figure = Figure(figsize=(9, height), layout="constrained", dpi=120)
     _draw(figure, rows, lanes, start)
@@ -236,14 +236,14 @@ def _draw(figure: Figure, rows: Sequence[TaskStats], lanes: Mapping[str, _Lane],
     top.set_ylabel("running")
     top.set_ylim(bottom=0)
     top.yaxis.get_major_locator().set_params(integer=True)
-    again = sum(len(lane.again) for lane in lanes.values())
+    requeue = sum(len(lane.requeue) for lane in lanes.values())
     tasks, workers = len(rows), len(lanes)
     title = f"{tasks:,} task{'s' * (tasks != 1)} on {workers:,} worker{'s' * (workers != 1)} in {times[-1]:.3g} s"
     top.set_title(title, loc="left", fontsize="medium")
-    busiest = max(len(lane.first) + len(lane.again) for lane in lanes.values())
+    busiest = max(len(lane.first) + len(lane.requeue) for lane in lanes.values())
     gap = 0.4 if busiest <= _MAX_OUTLINED_TASKS else 0.0
     for index, lane in enumerate(lanes.values()):
-        for spans, colour in ((lane.first, _FIRST_COLOUR), (lane.again, _AGAIN_COLOUR)):
+        for spans, colour in ((lane.first, _FIRST_COLOUR), (lane.requeue, _AGAIN_COLOUR)):
             bottom.broken_barh(spans, (index - 0.4, 0.8), facecolor=colour, edgecolor="white", linewidth=gap)
     bottom.set_ylim(len(lanes) - 0.5, -0.5)
     bottom.set_xlim(left=0)
@@ -252,8 +252,8 @@ def _draw(figure: Figure, rows: Sequence[TaskStats], lanes: Mapping[str, _Lane],
         bottom.set_yticks(range(len(lanes)), list(lanes), fontsize="small")
     else:
         bottom.set_ylabel("worker")
-    if again:
-        top.set_title(f"{again:,} tried more than once", loc="right", fontsize="medium", color=_AGAIN_COLOUR)
+    if requeue:
+        top.set_title(f"{requeue:,} tried more than once", loc="right", fontsize="medium", color=_AGAIN_COLOUR)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

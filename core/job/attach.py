@@ -14,14 +14,14 @@ from core.compute.base import ComputeBackend
 from core.data.objects import process_storage
 from core.errors import ConfigError, InputError, NotFound, StorageError
 from core.futures import FutureList
-from core.job.durable import DurableRun
+from core.job.durable import DurableJob
 from core.job.job import Options
 from core.settings import default_storage
 from core.storage.probe import check_put_if_absent
 from core.task import keys
 from core.task.commit import LIFETIME, JobRecord, check_versions, read_record, versions, write_record
 from core.task.leases import LEASE, Lease, find_key, forget_key, keep_key, remove_job, this_owner, write_lease
-from core.task.notices import Notices
+from core.task.notices import CommitListener
 
 WAVES = 8
 """Batches per worker that a durable job is cut into, so that little is lost with a worker."""
@@ -39,8 +39,8 @@ def create(
     futures: FutureList,
     backend: ComputeBackend,
     address: str | None,
-    notices: Notices | None = None,
-) -> DurableRun:
+    notices: CommitListener | None = None,
+) -> DurableJob:
     """Write a new job to storage.
 
     Raises
@@ -51,7 +51,7 @@ def create(
         It cannot be written to; nothing was run.
     """
     storage = process_storage(address or default_storage())
-    if not storage.shared and not backend.inline:
+    if not storage.shared and not backend.capabilities.inline:
         raise ConfigError(
             f"durable jobs need storage that workers can reach, and {storage.address} exists in this process only; "
             'use storage="file:///some/folder"'
@@ -84,7 +84,7 @@ def create(
             remove_job(storage, job_id)
         forget_key(job_id)
         raise
-    return DurableRun(record, storage.address, key, options, futures, backend.announces, notices)
+    return DurableJob(record, storage.address, key, options, futures, backend.capabilities.reports_completion, notices)
 
 
 def attach(
@@ -92,8 +92,8 @@ def attach(
     address: str | None,
     backend: ComputeBackend,
     mapper: Callable[..., FutureList],
-    notices: Notices | None = None,
-) -> DurableRun:
+    notices: CommitListener | None = None,
+) -> DurableJob:
     """Take up a job of another process.
 
     Raises
@@ -119,4 +119,6 @@ def attach(
         )
     options = Options(record.timeout, record.memory, record.retry, record.batch_size)
     futures = FutureList(job_id, mapper)
-    return DurableRun(record, address, key, options, futures, backend.announces, notices, attached=True)
+    return DurableJob(
+        record, address, key, options, futures, backend.capabilities.reports_completion, notices, attached=True
+    )

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import serialization
-from core.data.generator import Feed, Upstream, read_all
+from core.data.generator import FailedInput, GeneratorReader, read_all
 from core.futures import Future, FutureList, start_all
-from core.job.job import Batch, Options, Run
-from core.task.protocol import BatchLost, Invocation, Outcome
+from core.job.job import Batch, Job, Options
+from core.task.protocol import BatchLost, BatchResult, Invocation
 
 TARGET = 0.1
 """Seconds of measured work in a batch: long against the cost of sending it, short against the wait for its results."""
@@ -34,7 +34,7 @@ READ_AHEAD = 2
 
 
 @dataclass(slots=True)
-class _Unit:
+class _Tasks:
     """Tasks to be sent."""
 
     task_ids: Sequence[int]
@@ -42,17 +42,17 @@ class _Unit:
     attempts: int
     memory: int | None
 
-    def part(self, start: int, end: int | None) -> _Unit:
-        return _Unit(self.task_ids[start:end], self.items[start:end], self.attempts, self.memory)
+    def part(self, start: int, end: int | None) -> _Tasks:
+        return _Tasks(self.task_ids[start:end], self.items[start:end], self.attempts, self.memory)
 
 
-class DirectRun(Run):
+class DirectJob(Job):
     """A job whose inputs and results travel with the calls.
 
     Parameters
     ----------
     data : sequence or other iterable
-        A sequence is read by index; anything else by a `Feed`, never far ahead of the workers.
+        A sequence is read by index; anything else by a `GeneratorReader`, never far ahead of the workers.
     inline : bool
         The backend runs tasks in the calling thread, so no other thread may read the input.
     """
@@ -70,13 +70,13 @@ class DirectRun(Run):
     ) -> None:
         super().__init__(job_id, name, call, options, futures)
         self.wake = wake
-        self._redo: deque[_Unit] = deque()
+        self._redo: deque[_Tasks] = deque()
         self._mean: float | None = None
         self._cost = math.inf
         self._largest = 1
         self._bytes = 0.0
         self._position = 0
-        self._feed: Feed | None = None
+        self._feed: GeneratorReader | None = None
         self._items: Sequence[Any] = ()
         self._count = 0
         if isinstance(data, Sequence) or inline:
@@ -85,7 +85,7 @@ class DirectRun(Run):
             futures.extend([Future(self, i) for i in range(self._count)])
             futures.finish()
         else:
-            self._feed = Feed(data, futures, self, wake)
+            self._feed = GeneratorReader(data, futures, self, wake)
 
     @property
     def total(self) -> int | None:  # type: ignore[override]
@@ -128,13 +128,13 @@ class DirectRun(Run):
             size = min(size, max(share, worthwhile))
         return max(1, int(size))
 
-    def _take(self, workers: int) -> _Unit | None:
+    def _take(self, workers: int) -> _Tasks | None:
         size = self._size(workers)
         if self._redo:
-            unit = self._redo.popleft()
-            if len(unit.items) > size:
-                self._redo.appendleft(unit.part(size, None))
-            return unit.part(0, size)
+            tasks = self._redo.popleft()
+            if len(tasks.items) > size:
+                self._redo.appendleft(tasks.part(size, None))
+            return tasks.part(0, size)
         start = self._position
         if self._feed is None:
             items = self._items[start : start + size]
@@ -145,54 +145,56 @@ class DirectRun(Run):
         if not items:
             return None
         self._position = start + len(items)
-        return _Unit(range(start, self._position), items, 0, self.options.memory)
+        return _Tasks(range(start, self._position), items, 0, self.options.memory)
 
     def next_batch(self, batch_id: int, workers: int) -> Batch | None:
         """Form the next batch, or return None if nothing can be sent now."""
         if self._is_growing and len(self.inflight) >= _WHILE_GROWING * workers:
             return None
-        while (unit := self._take(workers)) is not None:
-            unit = self._living(unit)
-            if not unit.items:
+        while (tasks := self._take(workers)) is not None:
+            tasks = self._living(tasks)
+            if not tasks.items:
                 continue
-            packed = serialization.pack(unit.items, BATCH_BYTES)
-            if packed.count < len(unit.items):
-                self._redo.appendleft(unit.part(packed.count, None))
-                unit = unit.part(0, packed.count)
+            packed = serialization.pack(tasks.items, BATCH_BYTES)
+            if packed.count < len(tasks.items):
+                self._redo.appendleft(tasks.part(packed.count, None))
+                tasks = tasks.part(0, packed.count)
             invocation = Invocation(
                 batch_id,
                 self.job_id,
                 self.call,
                 self.call_hash,
-                unit.task_ids,
-                unit.attempts,
+                tasks.task_ids,
+                tasks.attempts,
                 self.options.timeout,
-                unit.memory,
+                tasks.memory,
                 packed,
             )
-            return self.launch(Batch(batch_id, self, unit.task_ids, unit.items, unit.attempts, unit.memory, invocation))
+            return self.launch(
+                Batch(batch_id, self, tasks.task_ids, tasks.items, tasks.attempts, tasks.memory, invocation)
+            )
         return None
 
-    def _living(self, unit: _Unit) -> _Unit:
+    def _living(self, tasks: _Tasks) -> _Tasks:
         """Leave out tasks that were cancelled, and fail those whose item another job failed to make."""
-        alive = start_all([self.futures.made[i] for i in unit.task_ids])
-        for position, item in enumerate(unit.items):
-            if type(item) is Upstream:
+        alive = start_all([self.futures.made[i] for i in tasks.task_ids])
+        for position, item in enumerate(tasks.items):
+            if type(item) is FailedInput:
                 alive[position] = False
-                self.fail(unit.task_ids[position], item.error, 0)
+                self.fail(tasks.task_ids[position], item.error, 0)
         if all(alive):
-            return unit
+            return tasks
         keep = [position for position, ok in enumerate(alive) if ok]
-        return self._choose(unit.task_ids, unit.items, keep, unit.attempts, unit.memory)
+        return self._choose(tasks.task_ids, tasks.items, keep, tasks.attempts, tasks.memory)
 
     @staticmethod
     def _choose(
         task_ids: Sequence[int], items: Sequence[Any], keep: Iterable[int], attempts: int, memory: int | None
-    ) -> _Unit:
+    ) -> _Tasks:
         chosen = list(keep)
-        return _Unit([task_ids[i] for i in chosen], [items[i] for i in chosen], attempts, memory)
+        return _Tasks([task_ids[i] for i in chosen], [items[i] for i in chosen], attempts, memory)
 
-    def done(self, batch: Batch, worker: str, outcome: Outcome | None) -> None:
+    def done(self, batch: Batch, worker: str, outcome: BatchResult | None) -> None:
         """Complete the futures of a batch, and learn from it how large the next should be."""
         assert outcome is not None
         assert batch.invocation.packed is not None
@@ -208,7 +210,7 @@ class DirectRun(Run):
         self._bytes = max(self._bytes / 2, sent / count, received / count)
         self.settle(batch.task_ids, worker, batch.attempts, outcome)
 
-    def again(self, batch: Batch, positions: Iterable[int]) -> None:
+    def requeue(self, batch: Batch, positions: Iterable[int]) -> None:
         """Repeat tasks of a batch that are not to blame for its loss."""
         self._repeat(batch, positions, batch.attempts, batch.memory)
 
@@ -217,16 +219,16 @@ class DirectRun(Run):
         if left:
             self._redo.append(self._choose(batch.task_ids, batch.items, left, attempts, memory))
 
-    def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
+    def charge_attempt(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
         """Repeat a batch; where it is not known which task ran, each goes alone, so that the next loss tells."""
-        guilty = self.guilty(batch, position, loss)
-        innocent = [i for i in range(len(batch.task_ids)) if i not in guilty]
+        charged = self.charged(batch, position, loss)
+        innocent = [i for i in range(len(batch.task_ids)) if i not in charged]
         for positions in [innocent] if position is not None else [[i] for i in innocent]:
-            self.again(batch, positions)
+            self.requeue(batch, positions)
         memory = batch.memory
         if loss.reason == "memory" and memory is not None:
             memory = int(memory * (self.options.retry.memory_growth or 1))
-        for suspect in guilty:
+        for suspect in charged:
             if not self.give_up(batch.task_ids[suspect], batch.attempts + 1, loss):
                 self._repeat(batch, [suspect], batch.attempts + 1, memory)
 

@@ -14,14 +14,14 @@ from typing import Any
 from core import serialization
 from core.errors import InputError, NotFound, StorageError, StorageUnavailable
 from core.futures import Future, FutureList, start_all
-from core.job.job import Batch, Options, Run
+from core.job.job import Batch, Job, Options
 from core.job.returned import stored_future
 from core.storage.base import open_storage
 from core.task import keys
 from core.task.commit import LATEST, SOONEST, Commit, JobRecord, commit, read_commit, split
 from core.task.leases import LEASE, Lease, read_lease, remove_job, this_owner, write_lease
-from core.task.notices import Notices
-from core.task.protocol import BatchDone, BatchLost, DurableRef, Invocation, Outcome, Reply
+from core.task.notices import CommitListener
+from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef, Invocation, Reply
 from core.task.run import describe, in_worker
 
 SAFETY = 5.0
@@ -44,7 +44,7 @@ class _Part:
     memory: int | None
 
 
-class DurableRun(Run):
+class DurableJob(Job):
     """A job whose inputs and results are in storage.
 
     Batches are fixed when the job is made, so that their commits mean the same to every driver.
@@ -69,7 +69,7 @@ class DurableRun(Run):
         options: Options,
         futures: FutureList,
         announced: bool,
-        notices: Notices | None = None,
+        notices: CommitListener | None = None,
         attached: bool = False,
     ) -> None:
         super().__init__(record.job_id, record.name, record.call, options, futures)
@@ -86,7 +86,7 @@ class DurableRun(Run):
         if self._notices is not None:
             self._notices.watch(self.job_id)
         self._collected: dict[tuple[int, int | None], int] = {}  # the attempt that was committed
-        self._apart: dict[int, int] = {}
+        self._split: dict[int, int] = {}
         self._words: set[str] = set()
         self._lost: list[BatchLost] = []
         self._low = 0
@@ -130,7 +130,7 @@ class DurableRun(Run):
         """Return what is not committed."""
         parts: list[_Part] = []
         for batch in range(self._low, self.record.batches):
-            items: Sequence[int | None] = [*self._items(batch)] if batch in self._apart else [None]
+            items: Sequence[int | None] = [*self._items(batch)] if batch in self._split else [None]
             parts += [
                 _Part(batch, item, 0, self.options.memory) for item in items if (batch, item) not in self._collected
             ]
@@ -159,7 +159,7 @@ class DurableRun(Run):
             return self.launch(Batch(batch_id, self, task_ids, (), part.attempts, part.memory, invocation))
         return None
 
-    def done(self, batch: Batch, worker: str, outcome: Outcome | None) -> None:
+    def done(self, batch: Batch, worker: str, outcome: BatchResult | None) -> None:
         """Collect what a worker says it has committed."""
         assert batch.invocation.durable is not None
         self._collect(batch.invocation.durable.batch, batch.invocation.durable.item)
@@ -192,8 +192,8 @@ class DurableRun(Run):
     def _take(self, batch: int, item: int | None, made: Commit | None) -> None:
         """Give the values of a commit to their futures; without one the batch was taken apart."""
         if made is None:
-            if batch not in self._apart:  # by another driver: whoever drives the job now runs the items
-                self._take_apart(batch)
+            if batch not in self._split:  # by another driver: whoever drives the job now runs the items
+                self._mark_split(batch)
                 self._todo.extend(_Part(batch, i, 0, self.options.memory) for i in self._items(batch))
             return
         self._collected[batch, item] = made.attempt
@@ -201,12 +201,12 @@ class DurableRun(Run):
         made.outcome.values = made.fetched
         self.settle(self.record.task_ids(batch, item), made.worker, made.attempt, made.outcome)
         if item is not None:
-            self._apart[batch] -= 1
-        while not self.complete and ((self._low, None) in self._collected or self._apart.get(self._low) == 0):
+            self._split[batch] -= 1
+        while not self.complete and ((self._low, None) in self._collected or self._split.get(self._low) == 0):
             self._low += 1
 
-    def _take_apart(self, batch: int) -> None:
-        self._apart.setdefault(batch, len(self._items(batch)))
+    def _mark_split(self, batch: int) -> None:
+        self._split.setdefault(batch, len(self._items(batch)))
 
     def lost(self, batch: Batch, loss: BatchLost) -> None:
         """Collect a batch that was committed before its worker was reported lost; else repeat it."""
@@ -228,7 +228,7 @@ class DurableRun(Run):
                 return self._word(key, invocation.batch_id)
         return loss
 
-    def again(self, batch: Batch, positions: Sequence[int]) -> None:
+    def requeue(self, batch: Batch, positions: Sequence[int]) -> None:
         """Repeat a batch that is not to blame for its loss."""
         assert batch.invocation.durable is not None
         part = batch.invocation.durable
@@ -239,38 +239,38 @@ class DurableRun(Run):
             if not split(self._storage, self._ref(part.batch, None)):
                 self._collect(part.batch, None)
                 return
-            self._take_apart(part.batch)
+            self._mark_split(part.batch)
             self._todo.extend(_Part(part.batch, item, batch.attempts, batch.memory) for item in wanted)
 
-    def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
+    def charge_attempt(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
         """Repeat a batch item by item; commit the failure of an item that was tried enough."""
         assert batch.invocation.durable is not None
         part = batch.invocation.durable
         items: Sequence[int]
-        guilty: Sequence[int]
+        charged: Sequence[int]
         if part.item is not None:
-            items, guilty = [part.item], [part.item]
+            items, charged = [part.item], [part.item]
         else:
             if not split(self._storage, self._ref(part.batch, None)):
                 self._collect(part.batch, None)
                 return
-            self._take_apart(part.batch)
+            self._mark_split(part.batch)
             items = self._items(part.batch)
-            guilty = self.guilty(batch, position, loss)
+            charged = self.charged(batch, position, loss)
         memory = batch.memory
         if loss.reason == "memory" and memory is not None:
             memory = int(memory * (self.options.retry.memory_growth or 1))
         for item in items:
-            attempts = batch.attempts + (item in guilty)
+            attempts = batch.attempts + (item in charged)
             task_id = self.record.task_ids(part.batch, item)[0]
-            if item not in guilty:
+            if item not in charged:
                 self._todo.append(_Part(part.batch, item, attempts, batch.memory))
             elif not self.is_hopeless(attempts, loss):
                 self.tell_retry(task_id, attempts, loss)
                 self._todo.append(_Part(part.batch, item, attempts, memory))
             else:
                 failure = describe(self.loss_error(task_id, attempts, loss), attempts)
-                outcome = Outcome(serialization.pack([None]), [0.0], {0: failure}, started=time.time())
+                outcome = BatchResult(serialization.pack([None]), [0.0], {0: failure}, started=time.time())
                 commit(self._storage, self._ref(part.batch, item), outcome, attempts - 1, loss.worker)
                 self._collect(part.batch, item)
 
@@ -333,13 +333,13 @@ class DurableRun(Run):
                     self._hear(place)
             for batch, item in parts:
                 if item is not None:
-                    self._take_apart(batch)
+                    self._mark_split(batch)
                 self._collect(batch, item)
         except NotFound:
             self._next_look = now  # it may have been told of before it can be read
         return True
 
-    def patience(self) -> float | None:
+    def next_poll(self) -> float | None:
         """Return the seconds until `poll` has something to do."""
         wants = [self._next_lease]
         if not self._announced or self._watching:
@@ -363,11 +363,11 @@ class DurableRun(Run):
                     self._hear(info.key)
                 else:
                     found.append(keys.parse_commit(info.key))
-            self._read_ahead([part for part in found if part[1] is not None or part[0] not in self._apart])
+            self._read_ahead([part for part in found if part[1] is not None or part[0] not in self._split])
             for batch, item in found:
                 if item is not None:
-                    self._take_apart(batch)
-                if item is not None or batch not in self._apart:
+                    self._mark_split(batch)
+                if item is not None or batch not in self._split:
                     self._collect(batch, item)
 
     def _hear(self, key: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.compute.base import ComputeBackend
-from core.job.job import Run
+from core.job.job import Job
 from core.settings import ExecutorConfig
 from core.types import Bill, TaskStats
 
@@ -21,16 +21,16 @@ class Account:
 
     config: ExecutorConfig
     _backend: ComputeBackend
-    _runs: list[Run]
+    _jobs: list[Job]
 
     def stats(self) -> pandas.DataFrame:
         """Return one row a finished task: job, task, start, duration, CPU seconds, worker, attempts, memory, bytes."""
         import pandas
 
         rows = [
-            {"job_id": run.job_id, "function": run.name, **{name: getattr(row, name) for name in TaskStats.__slots__}}
-            for run in self._runs
-            for row in run.stats()
+            {"job_id": job.job_id, "function": job.name, **{name: getattr(row, name) for name in TaskStats.__slots__}}
+            for job in self._jobs
+            for row in job.stats()
         ]
         return pandas.DataFrame(rows, columns=["job_id", "function", *TaskStats.__slots__])
 
@@ -38,15 +38,15 @@ class Account:
         """Draw a timeline of finished tasks, one line a worker, to a PNG, SVG or PDF file."""
         from core.events.listeners import timeline
 
-        timeline([row for run in self._runs for row in run.stats()], path)
+        timeline([row for job in self._jobs for row in job.stats()], path)
 
     def bill(self) -> Bill:
         """Return what the jobs of this executor have cost so far."""
         from core.events.prices import bill, price_of
 
-        rows = [row for run in self._runs for row in run.stats()]
-        invocations = sum(run.invocations for run in self._runs)
-        requests = sum(run.requests for run in self._runs)
+        rows = [row for job in self._jobs for row in job.stats()]
+        invocations = sum(job.invocations for job in self._jobs)
+        requests = sum(job.requests for job in self._jobs)
         return bill(self._backend.name, rows, self.config.memory, invocations, requests, price_of(self.config))
 
     def estimate(
@@ -76,5 +76,5 @@ class Account:
         """
         from core.events.prices import estimate
 
-        readers = self._backend.workers if self.config.durable or self._backend.stores else 0
+        readers = self._backend.workers if self.config.durable or self._backend.capabilities.results_in_storage else 0
         return estimate(self.config, invocations, seconds, memory, puts, gets, compute, readers)

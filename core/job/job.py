@@ -23,7 +23,7 @@ from core.errors import (
 )
 from core.futures import FutureList
 from core.serialization import Unpackable
-from core.task.protocol import BatchLost, Failure, Invocation, Outcome, Reply
+from core.task.protocol import BatchLost, BatchResult, Invocation, Reply, TaskFailure
 from core.task.run import revive
 from core.types import Event, RetryPolicy, TaskDone, TaskFailed, TaskLogged, TaskRetried, TaskStats
 
@@ -51,25 +51,25 @@ class Options:
 class Batch:
     """Tasks of one job that travel together, and the invocation they travel in.
 
-    `attempts` counts how often they were tried before; `began` is the monotonic time at which it was first seen to
-    run, for jobs that speculate; `twin` is the other copy of a speculated batch; a batch that
-    is `gone` is no longer wanted, whatever its worker says.
+    `attempts` counts how often they were tried before; `running_since` is the monotonic time at which it was first seen
+    to run, for jobs that speculate; `backup` is the other copy of a speculated batch; a batch that is `abandoned` is no
+    longer wanted, whatever its worker says.
     """
 
     batch_id: int
-    run: Run
+    job: Job
     task_ids: Sequence[int]
     items: Sequence[Any]
     attempts: int
     memory: int | None
     invocation: Invocation
-    began: float | None = None
-    twin: Batch | None = None
+    running_since: float | None = None
+    backup: Batch | None = None
     is_backup: bool = False
-    gone: bool = False
+    abandoned: bool = False
 
 
-class Run(ABC):
+class Job(ABC):
     """Base of a job in progress.
 
     Attributes
@@ -101,7 +101,7 @@ class Run(ABC):
         self.inflight: dict[int, Batch] = {}
         self.durations: list[float] = []
         self.ended = self.failed = self.cancelled = self.backups = self.invocations = 0
-        self._records: list[tuple[Sequence[int], int, str, Outcome]] = []
+        self._records: list[tuple[Sequence[int], int, str, BatchResult]] = []
         self._some_cancelled = False
         self.discarded = False
         self.listing: Listing | None = None
@@ -116,22 +116,22 @@ class Run(ABC):
         """Form the next batch, or return None if nothing can be sent now."""
 
     @abstractmethod
-    def done(self, batch: Batch, worker: str, outcome: Outcome | None) -> None:
+    def done(self, batch: Batch, worker: str, outcome: BatchResult | None) -> None:
         """Complete the futures of a batch."""
 
     @abstractmethod
-    def blame(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
-        """Repeat a batch after a loss that a task of it may have caused: the `guilty` count an attempt."""
+    def charge_attempt(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
+        """Repeat a batch after a loss that a task of it may have caused: the `charged` count an attempt."""
 
     @abstractmethod
-    def again(self, batch: Batch, positions: Sequence[int]) -> None:
+    def requeue(self, batch: Batch, positions: Sequence[int]) -> None:
         """Repeat tasks of a batch that are not to blame for its loss."""
 
     def poll(self) -> list[Reply]:
         """Look for results that nobody announces."""
         return []
 
-    def patience(self) -> float | None:
+    def next_poll(self) -> float | None:
         """Return the seconds after which `poll` wants to be called, None for never."""
         return None
 
@@ -165,11 +165,11 @@ class Run(ABC):
     def lost(self, batch: Batch, loss: BatchLost) -> None:
         """Repeat the tasks of a batch that no worker will answer, or fail those that were tried enough."""
         if loss.reason == "killed" or not loss.started:
-            self.again(batch, range(len(batch.task_ids)))
+            self.requeue(batch, range(len(batch.task_ids)))
         else:
-            self.blame(batch, loss.position, loss)
+            self.charge_attempt(batch, loss.position, loss)
 
-    def settle(self, task_ids: Sequence[int], worker: str, attempts: int, outcome: Outcome) -> None:
+    def settle(self, task_ids: Sequence[int], worker: str, attempts: int, outcome: BatchResult) -> None:
         """Give the values and failures of an outcome to their futures, unless another copy was first."""
         futures = self.futures.made
         failures = outcome.failures
@@ -183,7 +183,7 @@ class Run(ABC):
             elif type(value) is Unpackable:
                 reason = f"the result of task {task_id} of {self.name} cannot be sent back: {value.reason}"
                 self.fail(task_id, SerializationError(reason), attempts + 1)
-                failures[position] = Failure("SerializationError", reason, "", None, attempts + 1)
+                failures[position] = TaskFailure("SerializationError", reason, "", None, attempts + 1)
             elif futures[task_id].settle(value):
                 ended += 1
         self.ended += ended
@@ -213,7 +213,7 @@ class Run(ABC):
         self.tell_retry(task_id, attempts, loss)
         return False
 
-    def guilty(self, batch: Batch, position: int | None, loss: BatchLost) -> Sequence[int]:
+    def charged(self, batch: Batch, position: int | None, loss: BatchLost) -> Sequence[int]:
         """Return the positions of tasks that count an attempt: the one that ran, or that was alone in its batch."""
         if position is not None:
             return [position]
@@ -302,7 +302,7 @@ def _is_permanent(loss: BatchLost) -> bool:
     return loss.failure is not None and loss.failure.kind in _PERMANENT
 
 
-def _rows(task_ids: Sequence[int], attempts: int, worker: str, outcome: Outcome) -> Iterator[TaskStats]:
+def _rows(task_ids: Sequence[int], attempts: int, worker: str, outcome: BatchResult) -> Iterator[TaskStats]:
     """Yield what each task of a batch cost; CPU time is shared out in proportion to duration, the rest evenly."""
     busy = sum(outcome.durations) or 1.0
     started = outcome.started

@@ -15,8 +15,8 @@ from core import serialization
 from core.compute.base import ComputeBackend
 from core.errors import ConfigError, SerializationError
 from core.futures import Future
-from core.job.job import Run
-from core.job.scheduler import Monitor
+from core.job.job import Job
+from core.job.scheduler import Scheduler
 from core.settings import ExecutorConfig, parse_size
 from core.task import notices as notify
 from core.task.run import running_task
@@ -85,7 +85,7 @@ class Queue:
         self._size, self._busy = size, busy
         self._changed = changed or threading.Condition()
         self._catch_up = catch_up
-        self._kept: deque[tuple[notify.Word, bytes]] = deque()
+        self._kept: deque[tuple[notify.QueueHeader, bytes]] = deque()
         self._bytes = 0
         self._heard: dict[str, int] = {}
         self.dropped = 0
@@ -114,7 +114,7 @@ class Queue:
         with _gate:  # numbers go out in order, whatever threads a task has
             process = os.getpid()
             number = _numbers[self._ident, process] = _numbers.get((self._ident, process), 0) + 1
-            word = notify.Word(self._ident, _origin(process), number, *task)
+            word = notify.QueueHeader(self._ident, _origin(process), number, *task)
             if self._ident in notify.receivers:
                 notify.deliver(word, data)
             else:
@@ -169,7 +169,7 @@ class Queue:
             caught_up = True
         return Entry(serialization.loads(data), word.job_id, word.task_id, word.attempt)
 
-    def take(self, word: notify.Word, data: bytes) -> None:
+    def take(self, word: notify.QueueHeader, data: bytes) -> None:
         """Hear of a value. Called from any thread."""
         with self._changed:
             last = self._heard.get(word.origin, 0)
@@ -197,8 +197,8 @@ class Hearing:
 
     config: ExecutorConfig
     _backend: ComputeBackend
-    _monitor: Monitor
-    _runs: list[Run]
+    _scheduler: Scheduler
+    _jobs: list[Job]
     _reductions: list[Future]
 
     def queue(self, size: int | str = SIZE) -> Queue:
@@ -214,7 +214,7 @@ class Hearing:
         ConfigError
             Nothing carries values from this backend's workers: give the executor ``notify="redis://..."``.
         """
-        if not self._backend.streams and self._notices is None:
+        if not self._backend.capabilities.carries_queues and self._notices is None:
             raise ConfigError(
                 f"a queue has no way back from workers of {self._backend.name!r}; "
                 "give the executor notify='redis://HOST:PORT/DB', a Redis that the workers reach"
@@ -223,22 +223,22 @@ class Hearing:
             limit = parse_size(size)
         except ValueError:
             raise ConfigError(f"the size of a queue must be a size such as 64MB, not {size!r}") from None
-        before = {run.job_id for run in self._runs}
+        before = {job.job_id for job in self._jobs}
 
         def busy() -> bool:
-            runs = [run for run in list(self._runs) if run.job_id not in before]
+            jobs = [job for job in list(self._jobs) if job.job_id not in before]
             reducing = any(not known.done() for known in self._reductions)
-            return not self._monitor.broken and (reducing or any(not run.finished for run in runs))
+            return not self._scheduler.broken and (reducing or any(not job.finished for job in jobs))
 
         return Queue(limit, busy, self._changed, None if self._notices is None else self._notices.catch_up)
 
     def _hear_workers(self) -> None:
         self._changed = threading.Condition()
-        self._notices: notify.Notices | None = None
-        if self.config.notify is not None and not self._backend.streams:
-            self._notices = notify.Notices(self.config.notify, self._monitor.wake)
-            self._monitor.grant = self._notices.grant
-        self._monitor.job_ended = self._tell_of_end
+        self._notices: notify.CommitListener | None = None
+        if self.config.notify is not None and not self._backend.capabilities.carries_queues:
+            self._notices = notify.CommitListener(self.config.notify, self._scheduler.wake)
+            self._scheduler.grant = self._notices.grant
+        self._scheduler.job_ended = self._tell_of_end
 
     def _tell_of_end(self) -> None:
         with self._changed:

@@ -16,7 +16,7 @@ from core.errors import NotFound, SerializationError, WorkerDied
 from core.futures import Future
 from core.task.commit import LATEST, SOONEST, read_commit, read_record
 from core.task.leases import read_lease, remove_job
-from core.task.protocol import DurableRef, Outcome
+from core.task.protocol import BatchResult, DurableRef
 from core.task.run import revive
 
 
@@ -30,7 +30,7 @@ class _Stored:
         self._record = read_record(self._storage, key, job_id)
         self.pending: set[int] = set()
 
-    def read(self, index: int) -> Outcome | None:
+    def read(self, index: int) -> BatchResult | None:
         """Return the outcome of one task, None if it is not committed."""
         batch, item = divmod(index, self._record.batch_size)
         with contextlib.suppress(NotFound):
@@ -43,7 +43,7 @@ class _Stored:
             assert made.fetched is not None
             one = list(serialization.split(made.fetched))[item]
             failures = {0: made.outcome.failures[item]} if item in made.outcome.failures else {}
-            return Outcome(one, [made.outcome.durations[item]], failures)
+            return BatchResult(one, [made.outcome.durations[item]], failures)
         return None
 
     def check_driver(self, index: int) -> None:
@@ -69,7 +69,7 @@ class _Stored:
         if not self.pending:
             remove_job(self._storage, self.job_id)
 
-    def revive(self, outcome: Outcome, index: int) -> BaseException | None:
+    def revive(self, outcome: BatchResult, index: int) -> BaseException | None:
         failure = outcome.failures.get(0)
         return revive(failure, self.job_id, index, self._record.name) if failure else None
 

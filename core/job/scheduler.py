@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from core.compute.base import ComputeBackend
 from core.errors import FanfoldError, TaskTimeout
-from core.job.job import Batch, Run
-from core.task.protocol import BatchDone, BatchLost, Grant, Reply
+from core.job.job import Batch, Job
+from core.task.protocol import BatchDone, BatchLost, NotifyCredentials, Reply
 from core.task.run import describe
 from core.types import BatchInvoked, Event, JobCreated, JobDone, Listener, TaskSpeculated
 
@@ -33,7 +33,7 @@ def _nobody() -> None:
     return None
 
 
-class Monitor:
+class Scheduler:
     """Drives jobs over one backend: on a thread of its own, or, for an inline backend, in the caller's.
 
     Attributes
@@ -47,10 +47,10 @@ class Monitor:
     def __init__(self, backend: ComputeBackend, listeners: Iterable[Listener]) -> None:
         self.backend = backend
         self.listeners = list(listeners)
-        self.grant: Grant | None = None
+        self.grant: NotifyCredentials | None = None
         self.job_ended: Callable[[], None] = _nobody
         self._commands: deque[Callable[[], None]] = deque()
-        self._runs: deque[Run] = deque()
+        self._jobs: deque[Job] = deque()
         self._batches: dict[int, Batch] = {}
         self._ids = itertools.count()
         self._closing = self._ended = False
@@ -63,13 +63,13 @@ class Monitor:
     def start(self) -> None:
         """Start the backend and, unless it is inline, the thread that drives it."""
         self.backend.start()
-        if not self.backend.inline:
+        if not self.backend.capabilities.inline:
             self._thread = threading.Thread(target=self._drive, name="fanfold-monitor", daemon=True)
             self._thread.start()
 
-    def submit(self, run: Run) -> None:
+    def submit(self, job: Job) -> None:
         """Take on a job. Called from any thread."""
-        self.command(lambda: self._adopt(run))
+        self.command(lambda: self._adopt(job))
 
     def command(self, action: Callable[[], None]) -> None:
         """Have the loop do something. Called from any thread."""
@@ -77,7 +77,7 @@ class Monitor:
             if self._ended and self._failure is None:
                 raise RuntimeError("the executor has been shut down")
             self._commands.append(action)
-        if self.backend.inline:
+        if self.backend.capabilities.inline:
             if self._invoking == threading.get_ident():
                 raise RuntimeError("a task cannot use the executor that runs it; make another inside the function")
             self._drive()
@@ -95,24 +95,24 @@ class Monitor:
         """Have the loop look for work. Called from any thread."""
         self.backend.wake()
 
-    def cancel(self, tasks: Mapping[Run, Collection[int] | None] | None = None) -> None:
+    def cancel(self, tasks: Mapping[Job, Collection[int] | None] | None = None) -> None:
         """Cancel tasks, or whole jobs (None), or all jobs, and wait until the workers of running tasks were told."""
         told = threading.Event()
 
         def act() -> None:
-            every: Mapping[Run, Collection[int] | None] = dict.fromkeys(self._runs)
-            for run, chosen in (every if tasks is None else tasks).items():
-                if run.finished:
+            every: Mapping[Job, Collection[int] | None] = dict.fromkeys(self._jobs)
+            for job, chosen in (every if tasks is None else tasks).items():
+                if job.finished:
                     continue
                 if chosen is None:
-                    run.stop()
+                    job.stop()
                 else:
                     for index in chosen:
-                        run.futures.made[index].drop()
-                for batch in list(run.inflight.values()):
-                    if any(run.futures.made[i].cancelled() for i in batch.task_ids):
+                        job.futures.made[index].drop()
+                for batch in list(job.inflight.values()):
+                    if any(job.futures.made[i].cancelled() for i in batch.task_ids):
                         self._withdraw(batch)
-                        run.again(batch, range(len(batch.task_ids)))
+                        job.requeue(batch, range(len(batch.task_ids)))
             told.set()
 
         self.command(act)
@@ -131,12 +131,12 @@ class Monitor:
         if self._thread is not threading.current_thread():
             self._thread.join()
 
-    def _adopt(self, run: Run) -> None:
+    def _adopt(self, job: Job) -> None:
         if self.listeners:
-            run.emit = self._emit
-        self._emit(JobCreated(run.job_id, time.time(), run.name, run.total))
-        self._runs.append(run)
-        self._settle_run(run)
+            job.emit = self._emit
+        self._emit(JobCreated(job.job_id, time.time(), job.name, job.total))
+        self._jobs.append(job)
+        self._settle_job(job)
 
     def _emit(self, event: Event) -> None:
         for listener in list(self.listeners):
@@ -166,26 +166,26 @@ class Monitor:
             while True:
                 self._obey()
                 self._fill()
-                if self.backend.inline and not self._batches and not self._commands:
-                    wait = self._patience()
+                if self.backend.capabilities.inline and not self._batches and not self._commands:
+                    wait = self._next_poll()
                     if wait is None:
                         return
                     time.sleep(wait)  # a job that another process drives
                 with self._gate:
-                    if self._closing and not self._runs and not self._commands:
+                    if self._closing and not self._jobs and not self._commands:
                         self._ended = True
                         break
-                replies = self.backend.poll(self._patience())
+                replies = self.backend.poll(self._next_poll())
                 self._prefetch(replies)
                 for reply in replies:
                     self._handle(reply)
-                for run in list(self._runs):
-                    self._back_up(run)
-                    self._settle_run(run)
+                for job in list(self._jobs):
+                    self._back_up(job)
+                    self._settle_job(job)
         except KeyboardInterrupt:
-            for run in list(self._runs):
-                run.stop()
-                run.inflight.clear()
+            for job in list(self._jobs):
+                job.stop()
+                job.inflight.clear()
             self._batches.clear()
             raise
         except BaseException as error:
@@ -195,35 +195,35 @@ class Monitor:
         finally:
             self._driving = False
             self._invoking = None
-            if not self.backend.inline:
+            if not self.backend.capabilities.inline:
                 self.backend.close(force=self._failure is not None)
 
     def _fail_all(self, cause: BaseException) -> None:
         """Leave nobody waiting for a loop that has ended."""
         error = cause if isinstance(cause, FanfoldError) else FanfoldError(f"the executor broke: {cause!r}")
         error.__cause__ = cause if error is not cause else cause.__cause__
-        for run in list(self._runs):
-            run.stop_input(error)
-            for future in run.futures.made:
+        for job in list(self._jobs):
+            job.stop_input(error)
+            for future in job.futures.made:
                 future.settle(None, error)
-        self._runs.clear()
+        self._jobs.clear()
         self.job_ended()
 
-    def _patience(self) -> float | None:
-        if self._closing and not self._runs:
+    def _next_poll(self) -> float | None:
+        if self._closing and not self._jobs:
             return 0.0
-        waits = [wait for run in self._runs if (wait := run.patience()) is not None]
-        if any(run.options.speculate and run.idle for run in self._runs):
+        waits = [wait for job in self._jobs if (wait := job.next_poll()) is not None]
+        if any(job.options.speculate and job.idle for job in self._jobs):
             waits.append(_LOOK)
         return min(waits, default=None)
 
     def _fill(self) -> None:
-        room = self.backend.room()
+        room = self.backend.capacity()
         idle = 0
-        while room > 0 and idle < len(self._runs):
-            run = self._runs[0]
-            self._runs.rotate(-1)
-            batch = run.next_batch(next(self._ids), self.backend.workers)
+        while room > 0 and idle < len(self._jobs):
+            job = self._jobs[0]
+            self._jobs.rotate(-1)
+            batch = job.next_batch(next(self._ids), self.backend.workers)
             if batch is None:
                 idle += 1
                 continue
@@ -234,8 +234,8 @@ class Monitor:
     def _invoke(self, batch: Batch) -> None:
         self._batches[batch.batch_id] = batch
         if self.listeners:
-            run = batch.run
-            self._emit(BatchInvoked(run.job_id, time.time(), batch.batch_id, tuple(batch.task_ids)))
+            job = batch.job
+            self._emit(BatchInvoked(job.job_id, time.time(), batch.batch_id, tuple(batch.task_ids)))
         self._invoking = threading.get_ident()
         batch.invocation.notify = self.grant
         self.backend.invoke(batch.invocation)
@@ -243,105 +243,105 @@ class Monitor:
 
     def _prefetch(self, replies: Collection[Reply]) -> None:
         """Tell durable jobs which batches have ended, so that they read what these have committed all at once."""
-        ended: dict[Run, list[Batch]] = {}
+        ended: dict[Job, list[Batch]] = {}
         for reply in replies:
             batch = self._batches.get(reply.batch_id)
-            if batch is None or batch.gone or batch.invocation.durable is None:
+            if batch is None or batch.abandoned or batch.invocation.durable is None:
                 continue
             if isinstance(reply, BatchDone) or reply.started:
-                ended.setdefault(batch.run, []).append(batch)
-        for run, batches in ended.items():
-            run.prefetch(batches)
+                ended.setdefault(batch.job, []).append(batch)
+        for job, batches in ended.items():
+            job.prefetch(batches)
 
     def _handle(self, reply: Reply) -> None:
         batch = self._batches.pop(reply.batch_id, None)
         if batch is None:
             return
-        run = batch.run
-        del run.inflight[batch.batch_id]
-        if batch.gone:
+        job = batch.job
+        del job.inflight[batch.batch_id]
+        if batch.abandoned:
             return
         try:
             self._account(batch, reply)
         except FanfoldError as error:
-            self._break(run, error)
+            self._break(job, error)
 
     def _account(self, batch: Batch, reply: Reply) -> None:
-        run = batch.run
+        job = batch.job
         if isinstance(reply, BatchLost):
-            if batch.twin is None or batch.twin.gone:
-                run.lost(batch, reply)
+            if batch.backup is None or batch.backup.abandoned:
+                job.lost(batch, reply)
             else:
-                batch.twin.twin = None  # the other copy is now the only one
+                batch.backup.backup = None  # the other copy is now the only one
             return
         self._check_time(batch, reply)
-        run.done(batch, reply.worker, reply.outcome)
-        if batch.twin is not None:
-            self._withdraw(batch.twin)
+        job.done(batch, reply.worker, reply.outcome)
+        if batch.backup is not None:
+            self._withdraw(batch.backup)
 
-    def _break(self, run: Run, error: FanfoldError) -> None:
+    def _break(self, job: Job, error: FanfoldError) -> None:
         """Fail a job whose storage failed it; the others go on, and what it has committed stays."""
-        for index in range(len(run.futures.made)):
-            run.fail(index, error, 1)
-        run.stop()
+        for index in range(len(job.futures.made)):
+            job.fail(index, error, 1)
+        job.stop()
 
     def _check_time(self, batch: Batch, reply: BatchDone) -> None:
         """Judge timeouts after the fact where the backend could not end the task."""
         limit = batch.invocation.timeout
-        if limit is None or reply.outcome is None or "timeout" in self.backend.enforces:
+        if limit is None or reply.outcome is None or "timeout" in self.backend.capabilities.enforces:
             return
         for position, duration in enumerate(reply.outcome.durations):
             if duration > limit:
                 task_id = batch.task_ids[position]
-                message = f"task {task_id} of {batch.run.name} ran longer than its timeout of {limit:g} s"
-                error = TaskTimeout(message, job_id=batch.run.job_id, task_id=task_id)
+                message = f"task {task_id} of {batch.job.name} ran longer than its timeout of {limit:g} s"
+                error = TaskTimeout(message, job_id=batch.job.job_id, task_id=task_id)
                 reply.outcome.failures[position] = describe(error, batch.attempts + 1)
 
     def _withdraw(self, batch: Batch) -> None:
         """Make sure a batch that nobody needs does not keep a worker."""
-        batch.gone = True
+        batch.abandoned = True
         if self.backend.revoke(batch.batch_id):
             self._batches.pop(batch.batch_id, None)
-            batch.run.inflight.pop(batch.batch_id, None)
+            batch.job.inflight.pop(batch.batch_id, None)
         else:
             self.backend.kill(batch.batch_id)
 
-    def _back_up(self, run: Run) -> None:
-        total = run.total
-        if not (run.options.speculate and run.idle and total and run.ended >= BACKUP_AFTER * total and run.durations):
+    def _back_up(self, job: Job) -> None:
+        total = job.total
+        if not (job.options.speculate and job.idle and total and job.ended >= BACKUP_AFTER * total and job.durations):
             return
-        median = sorted(run.durations)[len(run.durations) // 2]
+        median = sorted(job.durations)[len(job.durations) // 2]
         now = time.monotonic()
-        for batch in list(run.inflight.values()):
-            if batch.began is None and self.backend.began(batch.batch_id):
-                batch.began = now
-            slow = batch.began is not None and now - batch.began > max(
+        for batch in list(job.inflight.values()):
+            if batch.running_since is None and self.backend.is_running(batch.batch_id):
+                batch.running_since = now
+            slow = batch.running_since is not None and now - batch.running_since > max(
                 BACKUP_SLOWNESS * median * len(batch.task_ids), 2 * _LOOK
             )
-            allowed = run.backups + len(batch.task_ids) <= max(1, BACKUP_SHARE * total)
-            if slow and allowed and batch.twin is None and not batch.gone and not batch.is_backup:
-                run.backups += len(batch.task_ids)
+            allowed = job.backups + len(batch.task_ids) <= max(1, BACKUP_SHARE * total)
+            if slow and allowed and batch.backup is None and not batch.abandoned and not batch.is_backup:
+                job.backups += len(batch.task_ids)
                 ident = next(self._ids)
                 invocation = replace(batch.invocation, batch_id=ident, attempt=batch.attempts + 1)
-                copy = replace(batch, batch_id=ident, invocation=invocation, twin=batch, is_backup=True)
-                batch.twin = run.launch(copy)
+                copy = replace(batch, batch_id=ident, invocation=invocation, backup=batch, is_backup=True)
+                batch.backup = job.launch(copy)
                 for task_id in batch.task_ids:
-                    self._emit(TaskSpeculated(run.job_id, time.time(), task_id))
+                    self._emit(TaskSpeculated(job.job_id, time.time(), task_id))
                 self._invoke(copy)
 
-    def _settle_run(self, run: Run) -> None:
+    def _settle_job(self, job: Job) -> None:
         try:
-            for reply in run.look():
+            for reply in job.look():
                 self.backend.revoke(reply.batch_id)
                 self._handle(reply)
         except FanfoldError as error:
-            self._break(run, error)
-        if run.finished and run in self._runs:
-            self._runs.remove(run)
-            for batch in list(run.inflight.values()):
+            self._break(job, error)
+        if job.finished and job in self._jobs:
+            self._jobs.remove(job)
+            for batch in list(job.inflight.values()):
                 self._withdraw(batch)
-            if not any(other.call_hash == run.call_hash for other in self._runs):
-                self.backend.forget(run.call_hash)
-            self._emit(JobDone(run.job_id, time.time(), run.ended, run.failed, run.cancelled))
-            run.close()
+            if not any(other.call_hash == job.call_hash for other in self._jobs):
+                self.backend.forget(job.call_hash)
+            self._emit(JobDone(job.job_id, time.time(), job.ended, job.failed, job.cancelled))
+            job.close()
             self.job_ended()

@@ -24,7 +24,7 @@ from core.storage.base import Storage
 from core.task import keys
 from core.task.call import Call, load_call
 from core.task.notices import announce
-from core.task.protocol import DurableRef, Outcome
+from core.task.protocol import BatchResult, DurableRef
 from core.task.run import Mark, failed, run
 from core.types import RetryPolicy
 from core.version import __version__
@@ -88,7 +88,7 @@ class Commit:
 
     worker: str
     attempt: int
-    outcome: Outcome
+    outcome: BatchResult
     values: bytes | list[bytes | tuple[str, str]]
     fetched: Packed | None = field(default=None, compare=False)
 
@@ -218,7 +218,7 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
     announce(ref.job_id, keys.commit(ref.job_id, ref.batch, ref.item))
 
 
-def commit(storage: Storage, ref: DurableRef, outcome: Outcome, attempt: int, worker: str) -> bool:
+def commit(storage: Storage, ref: DurableRef, outcome: BatchResult, attempt: int, worker: str) -> bool:
     """Put an outcome into storage unless another attempt has; returns whether this one won."""
     packed, outcome.values = outcome.values, serialization.EMPTY
     outcome.bytes_out += packed.nbytes

@@ -16,7 +16,16 @@ from typing import IO, Any
 from core import serialization
 from core.errors import IntegrityError
 from core.serialization import Buffer, Packed
-from core.task.protocol import BatchDone, BatchLost, DurableRef, Failure, Grant, Invocation, Outcome, Reply
+from core.task.protocol import (
+    BatchDone,
+    BatchLost,
+    BatchResult,
+    DurableRef,
+    Invocation,
+    NotifyCredentials,
+    Reply,
+    TaskFailure,
+)
 
 WORKER_TOKEN = "FANFOLD_WORKER_TOKEN"
 """Variable with the secret that an HTTP worker and its drivers share."""
@@ -37,7 +46,7 @@ LONGEST = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
-class Spill:
+class PayloadRef:
     """Where a message lies that is too large for its platform, and the key that it is signed with."""
 
     address: str
@@ -91,7 +100,7 @@ def decode(message: Buffer) -> tuple[dict[str, Any], list[memoryview]]:
 
 
 def request(
-    invocation: Invocation, versions: Mapping[str, str], has_call: bool, reply_to: Spill | None = None
+    invocation: Invocation, versions: Mapping[str, str], has_call: bool, reply_to: PayloadRef | None = None
 ) -> bytes:
     """Return the request to run a batch.
 
@@ -130,7 +139,7 @@ def request(
     return encode(head, segments)
 
 
-def read_request(head: Mapping[str, Any], segments: Sequence[memoryview]) -> tuple[Invocation, Spill | None]:
+def read_request(head: Mapping[str, Any], segments: Sequence[memoryview]) -> tuple[Invocation, PayloadRef | None]:
     """Return the batch that a request asks for, and where a large reply goes; pickles stay closed."""
     packed = durable = reply_to = notify = None
     if head["packed"] is not None:
@@ -141,10 +150,10 @@ def read_request(head: Mapping[str, Any], segments: Sequence[memoryview]) -> tup
         durable = DurableRef(address, job_id, bytes.fromhex(key), batch, item)
     if head["notify"] is not None:
         address, channel, key = head["notify"]
-        notify = Grant(address, channel, bytes.fromhex(key))
+        notify = NotifyCredentials(address, channel, bytes.fromhex(key))
     if head["reply_to"] is not None:
         address, place, key = head["reply_to"]
-        reply_to = Spill(address, place, bytes.fromhex(key))
+        reply_to = PayloadRef(address, place, bytes.fromhex(key))
     ids = range(*head["tasks"]) if head["tasks"] else head["ids"]
     invocation = Invocation(
         head["batch"],
@@ -181,7 +190,7 @@ def reply(answer: Reply | NeedsCall | TooLarge, invocation: Invocation | None = 
     return encode(head, [body, values.data, *values.buffers])
 
 
-def read_reply(message: Buffer, invocation: Invocation) -> Reply | NeedsCall | TooLarge | Spill:
+def read_reply(message: Buffer, invocation: Invocation) -> Reply | NeedsCall | TooLarge | PayloadRef:
     """Inverse of `reply`, for a reply that a worker of this executor wrote to a request for `invocation`.
 
     Raises
@@ -200,14 +209,14 @@ def read_reply(message: Buffer, invocation: Invocation) -> Reply | NeedsCall | T
 
 def _read_reply(
     head: Mapping[str, Any], segments: Sequence[memoryview], invocation: Invocation
-) -> Reply | NeedsCall | TooLarge | Spill:
+) -> Reply | NeedsCall | TooLarge | PayloadRef:
     kind, ident = head.get("kind"), invocation.batch_id
     if kind == "needs":
         return NeedsCall(str(head["call"]))
     if kind == "large":
         return TooLarge(int(head["size"]))
     if kind == "spilled":
-        return Spill("", str(head["place"]), b"")
+        return PayloadRef("", str(head["place"]), b"")
     is_refusal = kind == "lost" and head["of"] is None
     if kind in ("lost", "done", "committed") and not is_refusal and head["of"] != [invocation.job_id, ident]:
         raise IntegrityError(f"it is the answer to batch {head['of']}, not to {[invocation.job_id, ident]}")
@@ -219,7 +228,7 @@ def _read_reply(
         return BatchDone(ident, head["worker"], None)
     if kind != "done":
         raise IntegrityError(f"a worker answered with a message of kind {kind!r}")
-    outcome: Outcome = serialization.loads(segments[0])
+    outcome: BatchResult = serialization.loads(segments[0])
     count, ends, counts = head["packed"]
     if not count == len(outcome.durations) == len(invocation.task_ids):
         raise IntegrityError(f"it has {count} results of {len(invocation.task_ids)} tasks")
@@ -228,7 +237,7 @@ def _read_reply(
     return BatchDone(ident, head["worker"], outcome)
 
 
-def refusal(batch_id: int, failure: Failure) -> BatchLost:
+def refusal(batch_id: int, failure: TaskFailure) -> BatchLost:
     """Return what a worker answers when it will not run a batch."""
     return BatchLost(batch_id, "", "unavailable", f"{failure.kind}: {failure.message}", None, True, failure)
 

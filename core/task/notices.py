@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from core import serialization
 from core.errors import ConfigError, IntegrityError, MissingExtra
-from core.task.protocol import Grant
+from core.task.protocol import NotifyCredentials
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -47,7 +47,7 @@ _LOOK = 0.1
 _logger = logging.getLogger("fanfold")
 
 
-class Word(NamedTuple):
+class QueueHeader(NamedTuple):
     """Where a value in a queue comes from; `number` counts what `origin`, a worker process, has put there."""
 
     queue: str
@@ -58,13 +58,13 @@ class Word(NamedTuple):
     attempt: int
 
 
-Deliver = Callable[[Word, bytes], None]
+Deliver = Callable[[QueueHeader, bytes], None]
 
 
 class Receiver(Protocol):
     """Takes the values that are put into one queue."""
 
-    def take(self, word: Word, data: bytes) -> None:
+    def take(self, word: QueueHeader, data: bytes) -> None:
         """Hear of a value. Called from any thread."""
 
 
@@ -72,7 +72,7 @@ receivers: weakref.WeakValueDictionary[str, Receiver] = weakref.WeakValueDiction
 """Those of this process, by the names of their queues."""
 
 
-def deliver(word: Word, data: bytes) -> None:
+def deliver(word: QueueHeader, data: bytes) -> None:
     """Give a value to whoever reads its queue, if somebody does."""
     receiver = receivers.get(word.queue)
     if receiver is not None:
@@ -113,7 +113,7 @@ class _Speaker:
         self._silent_until = 0.0
         self._pause = PAUSE
 
-    def say(self, grant: Grant, *word: Any) -> None:
+    def say(self, grant: NotifyCredentials, *word: Any) -> None:
         import redis
 
         if time.monotonic() < self._silent_until:
@@ -141,11 +141,11 @@ def _speaker(address: str, process: int) -> _Speaker | None:
         return None
 
 
-_grant: Grant | None = None
+_grant: NotifyCredentials | None = None
 _aloud: Deliver | None = None
 
 
-def use(grant: Grant | None) -> None:
+def use(grant: NotifyCredentials | None) -> None:
     """Let the tasks of this process speak to the driver that granted it."""
     global _grant
     _grant = grant
@@ -158,14 +158,14 @@ def speak_through(aloud: Deliver) -> None:
     receivers.clear()  # those of a driver that this process was forked from
 
 
-def announce(job_id: str, place: str, grant: Grant | None = None) -> None:
+def announce(job_id: str, place: str, grant: NotifyCredentials | None = None) -> None:
     """Tell the driver that a commit, or the word of a loss, is in storage at `place`; never raises."""
     grant = grant or _grant
     if grant is not None and (speaker := _speaker(grant.address, os.getpid())) is not None:
         speaker.say(grant, "stored", job_id, place)
 
 
-def send_value(word: Word, data: bytes) -> None:
+def send_value(word: QueueHeader, data: bytes) -> None:
     """Send the driver a value for one of its queues.
 
     Raises
@@ -186,7 +186,7 @@ def send_value(word: Word, data: bytes) -> None:
         raise ConfigError("this worker cannot reach the queue: it belongs to an executor that did not start the task")
 
 
-class Notices:
+class CommitListener:
     """Hears, on a thread of its own, what the workers of one executor say.
 
     Attributes
@@ -207,7 +207,7 @@ class Notices:
     """
 
     def __init__(self, address: str, wake: Callable[[], None]) -> None:
-        self.grant = Grant(address, f"fanfold:{os.urandom(16).hex()}", os.urandom(32))
+        self.grant = NotifyCredentials(address, f"fanfold:{os.urandom(16).hex()}", os.urandom(32))
         self.healthy = False
         self.turn = 0
         self._client = connect(address, CONNECT)

@@ -26,7 +26,7 @@ class DurableRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class NotifyCredentials:
     """What lets a worker speak to the driver over Redis: where, on which channel, and the key that signs its words."""
 
     address: str
@@ -53,11 +53,11 @@ class Invocation:
     memory: int | None = None
     packed: Packed | None = None
     durable: DurableRef | None = None
-    notify: Grant | None = None
+    notify: NotifyCredentials | None = None
 
 
 @dataclass(slots=True)
-class Failure:
+class TaskFailure:
     """A task's exception: type name, message, traceback text, and the exception itself if it can be pickled."""
 
     kind: str
@@ -68,7 +68,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Outcome:
+class BatchResult:
     """What a worker says of a batch it has run.
 
     `values` holds a value for each task, None where `failures` has an entry; `durations` are seconds per task;
@@ -78,7 +78,7 @@ class Outcome:
 
     values: Packed
     durations: list[float]
-    failures: dict[int, Failure] = field(default_factory=dict)
+    failures: dict[int, TaskFailure] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     logs: dict[int, str] = field(default_factory=dict)
     started: float = 0.0
@@ -96,7 +96,7 @@ class BatchDone:
 
     batch_id: int
     worker: str
-    outcome: Outcome | None
+    outcome: BatchResult | None
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class BatchLost:
     message: str
     position: int | None
     started: bool
-    failure: Failure | None = None
+    failure: TaskFailure | None = None
 
 
 Reply = BatchDone | BatchLost

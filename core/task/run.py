@@ -20,7 +20,7 @@ from core.data.objects import spent
 from core.errors import SerializationError, TaskError
 from core.serialization import Unpackable
 from core.task.call import Call, apply
-from core.task.protocol import Failure, Outcome
+from core.task.protocol import BatchResult, TaskFailure
 
 LOG_LIMIT = 64 << 10
 """Characters of a task's output that are kept: the last ones."""
@@ -157,7 +157,7 @@ def run(
     job_id: str,
     attempt: int = 0,
     mark: Mark | None = None,
-) -> Outcome:
+) -> BatchResult:
     """Run a function on a batch of items.
 
     Every failure, of the function or of its item or result, belongs to its own task; the others go on.
@@ -171,7 +171,7 @@ def run(
     """
     values: list[Any] = []
     durations: list[float] = []
-    failures: dict[int, Failure] = {}
+    failures: dict[int, TaskFailure] = {}
     attempts: dict[int, int] = {}
     logs: dict[int, str] = {}
     function = call.function
@@ -200,7 +200,7 @@ def run(
                 value = None
                 failure = _retried(call, item, task_ids[position], job_id, attempt, error, mark, position)
                 batch.attempt = attempt
-                if isinstance(failure, Failure):
+                if isinstance(failure, TaskFailure):
                     failures[position] = failure
                 else:
                     value = failure[0]
@@ -216,12 +216,12 @@ def run(
     packed = serialization.pack(values)
     cpu = time.process_time() - cpu
     costs = (now - before for now, before in zip(spent(), spent_before, strict=True))
-    return Outcome(packed, durations, failures, attempts, logs, epoch, cpu, peak_rss(), *costs)
+    return BatchResult(packed, durations, failures, attempts, logs, epoch, cpu, peak_rss(), *costs)
 
 
 def _retried(
     call: Call, item: Any, task_id: int, job_id: str, attempt: int, error: BaseException, mark: Mark | None, at: int
-) -> Failure | tuple[Any, int]:
+) -> TaskFailure | tuple[Any, int]:
     """Repeat a failed task as its policy says; returns its last failure, or (value, attempts)."""
     policy = call.retry
     tries = attempt + 1
@@ -237,19 +237,19 @@ def _retried(
             _running.attempt = tries
         try:
             return apply(call, item, task_id, f"{job_id}/{task_id}", tries), tries + 1
-        except BaseException as again:
-            error = again
+        except BaseException as repeated:
+            error = repeated
             tries += 1
 
 
-def failed(count: int, error: BaseException) -> Outcome:
+def failed(count: int, error: BaseException) -> BatchResult:
     """Return the outcome of a batch whose function cannot be loaded: each task fails with the reason."""
     failure = describe(error)
     values = serialization.pack([None] * count)
-    return Outcome(values, [0.0] * count, dict.fromkeys(range(count), failure), started=time.time())
+    return BatchResult(values, [0.0] * count, dict.fromkeys(range(count), failure), started=time.time())
 
 
-def describe(error: BaseException, attempts: int = 1) -> Failure:
+def describe(error: BaseException, attempts: int = 1) -> TaskFailure:
     """Turn an exception into what a driver can show, whatever the exception is."""
     frames = error.__traceback__
     while frames is not None and os.path.dirname(os.path.abspath(frames.tb_frame.f_code.co_filename)) == _HERE:
@@ -267,10 +267,10 @@ def describe(error: BaseException, attempts: int = 1) -> Failure:
         message = f"the function called sys.exit({error.code!r})"
     # Raised as their own type, SystemExit and KeyboardInterrupt would end the driver.
     pickled = serialization.dump_exception(error) if isinstance(error, Exception) else None
-    return Failure(type(error).__name__, message, text, pickled, attempts)
+    return TaskFailure(type(error).__name__, message, text, pickled, attempts)
 
 
-def revive(failure: Failure, job_id: str, task_id: int, name: str, log: str = "") -> BaseException:
+def revive(failure: TaskFailure, job_id: str, task_id: int, name: str, log: str = "") -> BaseException:
     """Make the exception that a failed task's future raises.
 
     An exception that could be pickled comes back as its own type, caused by a `TaskError` whose message is the

@@ -19,7 +19,7 @@ from core.serialization import Buffer
 from core.settings import Address, ExecutorConfig
 from core.task import keys, messages
 from core.task.commit import check_versions
-from core.task.messages import NeedsCall, Spill, TooLarge
+from core.task.messages import NeedsCall, PayloadRef, TooLarge
 from core.task.notices import announce
 from core.task.protocol import BatchLost, Invocation, LossReason, Reply
 from core.task.run import describe
@@ -85,7 +85,7 @@ class Agent:
         try:
             head, segments = messages.decode(message)
             if head.get("kind") == "spilled":
-                spill = Spill(head["address"], head["place"], bytes.fromhex(head["key"]))
+                spill = PayloadRef(head["address"], head["place"], bytes.fromhex(head["key"]))
                 head, segments = messages.decode(_fetch(spill))
             check_versions(head["versions"])
             invocation, reply_to = messages.read_request(head, segments)
@@ -189,7 +189,7 @@ def oom_kills() -> int:
     return 0
 
 
-def leave_word(invocation: Invocation, lost: BatchLost) -> None:
+def write_loss_report(invocation: Invocation, lost: BatchLost) -> None:
     """Say in a job's storage that a batch was lost, for a driver that hears no replies; nothing if the job is gone.
 
     Raises
@@ -222,9 +222,9 @@ def answer_silently(agent: Agent, message: bytes, until: float | None = None) ->
     invocation, _ = messages.read_request(head, segments)
     reply = messages.read_reply(agent.answer(message, until=until), invocation)
     if isinstance(reply, BatchLost):
-        leave_word(invocation, reply)
+        write_loss_report(invocation, reply)
 
 
-def _fetch(spill: Spill) -> memoryview:
+def _fetch(spill: PayloadRef) -> memoryview:
     signed = process_storage(spill.address).get(spill.place)
     return serialization.verify(spill.key, spill.place, signed)

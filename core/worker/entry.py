@@ -22,7 +22,7 @@ from core.errors import ConfigError, FanfoldError, IntegrityError
 from core.task import keys, messages
 from core.task.commit import check_versions, versions
 from core.task.protocol import BatchLost, Invocation
-from core.worker.agent import Agent, answer_silently, leave_word
+from core.worker.agent import Agent, answer_silently, write_loss_report
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
 
@@ -115,7 +115,7 @@ def job(path: str, workers: int = 1) -> int:
             if isinstance(reply, BatchLost):
                 print(f"fanfold: {reply.message}", file=sys.stderr)
                 try:
-                    leave_word(invocations[reply.batch_id], reply)
+                    write_loss_report(invocations[reply.batch_id], reply)
                 except FanfoldError as error:
                     print(f"fanfold: {error}", file=sys.stderr)
                     status = FAILED

@@ -1,7 +1,7 @@
 """What every compute backend must do.
 
 Each runs twice: with results in the reply, and with results in storage (``durable=True``); a platform that gives no
-replies has the second mode alone. Limits are tried for real where ``backend.enforces`` says that they end a running
+replies has the second mode alone. Limits are tried for real where ``backend.capabilities.enforces`` says that they end a running
 task. A platform is started by a fixture ``<name>_site`` of session scope that returns settings for `FunctionExecutor`
 (in tests/servers, one file a platform); a new backend adds its name to `SITES`.
 """
@@ -43,7 +43,7 @@ MODES = [
 
 def capabilities(chosen):
     settings = {name: value for name, value in chosen.items() if name in ("storage", "workers", "runtime")}
-    return open_backend(parse_address(chosen["compute"]), ExecutorConfig(**settings))
+    return open_backend(parse_address(chosen["compute"]), ExecutorConfig(**settings)).capabilities
 
 
 @pytest.fixture(scope="module", params=MODES)

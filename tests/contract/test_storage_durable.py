@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from core import FunctionExecutor, open_storage, serialization
 from core.task.commit import commit, read_commit, split
-from core.task.protocol import DurableRef, Outcome
+from core.task.protocol import BatchResult, DurableRef
 
 BIG = 300 << 10
 """Bytes of a result that does not fit into a commit."""
@@ -21,7 +21,7 @@ def test_sixteen_racing_commits_have_one_winner(address):
 
         def attempt(number, ref=ref):
             values = [number, bytes([number]) * BIG]
-            return commit(storage, ref, Outcome(serialization.pack(values), [0.0] * 2), number, f"worker-{number}")
+            return commit(storage, ref, BatchResult(serialization.pack(values), [0.0] * 2), number, f"worker-{number}")
 
         with ThreadPoolExecutor(16) as threads:
             won = list(threads.map(attempt, range(16)))

@@ -6,18 +6,18 @@ import pytest
 
 from core import serialization
 from core.futures import FutureList
-from core.job.direct import AMORTISED, TARGET, DirectRun
+from core.job.direct import AMORTISED, TARGET, DirectJob
 from core.job.job import Batch, Options
-from core.task.protocol import Outcome
+from core.task.protocol import BatchResult
 
 WORKERS = 2
 
 
-def run_of(tasks: int) -> DirectRun:
-    return DirectRun("job", "f", b"", range(tasks), Options(), FutureList("job"), lambda: None, False)
+def run_of(tasks: int) -> DirectJob:
+    return DirectJob("job", "f", b"", range(tasks), Options(), FutureList("job"), lambda: None, False)
 
 
-def sizes(run: DirectRun, seconds: float, overhead: float) -> list[int]:
+def sizes(run: DirectJob, seconds: float, overhead: float) -> list[int]:
     """Run every batch to its end, one after the other; each task takes `seconds`, each batch `overhead` beyond."""
     found = []
     while (batch := next_of(run, len(found))) is not None:
@@ -25,11 +25,11 @@ def sizes(run: DirectRun, seconds: float, overhead: float) -> list[int]:
         found.append(count)
         run.inflight.clear()
         values = serialization.pack(list(batch.task_ids))
-        run.done(batch, "worker", Outcome(values, [seconds] * count, overhead=overhead))
+        run.done(batch, "worker", BatchResult(values, [seconds] * count, overhead=overhead))
     return found
 
 
-def next_of(run: DirectRun, number: int) -> Batch | None:
+def next_of(run: DirectJob, number: int) -> Batch | None:
     return run.next_batch(number, WORKERS)
 
 
@@ -57,6 +57,6 @@ def test_one_slow_answer_among_quick_ones_makes_no_batch_larger() -> None:
         assert batch is not None
         run.inflight.clear()
         values = serialization.pack(list(batch.task_ids))
-        run.done(batch, "worker", Outcome(values, [0.1] * len(batch.task_ids), overhead=overhead))
+        run.done(batch, "worker", BatchResult(values, [0.1] * len(batch.task_ids), overhead=overhead))
 
     assert len(next_of(run, 2).task_ids) == 1  # type: ignore[union-attr]

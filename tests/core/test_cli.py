@@ -231,10 +231,10 @@ class TestClean:
         assert (caught.value.code, shelf.removed) == (2, [])
 
     def test_a_driver_known_to_be_gone_leaves_its_job_to_all_before_the_lease_runs_out(self) -> None:
-        gone = Job("gone", lease_expires=NOW + 1)
+        abandoned = Job("gone", lease_expires=NOW + 1)
 
-        assert chosen_jobs([gone], [], None, NOW) == [gone]  # type: ignore[list-item]
-        assert chosen_jobs([gone], [], 60.0, NOW) == []  # type: ignore[list-item]
+        assert chosen_jobs([abandoned], [], None, NOW) == [abandoned]  # type: ignore[list-item]
+        assert chosen_jobs([abandoned], [], 60.0, NOW) == []  # type: ignore[list-item]
 
     def test_results_that_a_driver_may_still_read_are_spared(self) -> None:
         read = Job("read", state="finished", lease_expires=NOW + 1)

@@ -1,5 +1,6 @@
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from core.storage import base
 from core.storage.local import LocalStorage
 from core.task import keys
 from core.task.commit import commit, read_commit, split
-from core.task.protocol import BatchDone, BatchLost, DurableRef, Outcome
+from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef
 from core.types import TaskFailed, TaskRetried
 
 
@@ -42,7 +43,7 @@ def a_ref(store, batch=0, item=None):
 
 
 def outcome_of(*values):
-    return Outcome(serialization.pack(list(values)), [0.0] * len(values))
+    return BatchResult(serialization.pack(list(values)), [0.0] * len(values))
 
 
 def values_of(made):
@@ -110,7 +111,9 @@ def test_a_batch_that_was_committed_cannot_be_taken_apart_any_more(store):
 class Silent(process.ProcessBackend):
     """A backend that does not say when a batch has been committed."""
 
-    announces = False
+    def __init__(self, address, config):
+        super().__init__(address, config)
+        self.capabilities = replace(self.capabilities, reports_completion=False)
 
     def poll(self, timeout):
         return [reply for reply in super().poll(timeout) if not (type(reply) is BatchDone and reply.outcome is None)]

@@ -198,15 +198,15 @@ def test_redis_is_tried_by_a_word_that_comes_back(
     monkeypatch.setenv("REDIS_PASSWORD", "not-the-password")
     refused = doctor(capsys, "--compute", "serial")
     redis_server.kill()
-    gone = doctor(capsys, "--compute", "serial")
+    abandoned = doctor(capsys, "--compute", "serial")
 
     name = f"notify {redis_server.address}"
     assert re.fullmatch(r"a word came back in [\d.]+ ms", well.checks[name][1])
     assert (refused.status, refused.checks[name][0]) == (1, False)
     assert "set REDIS_PASSWORD" in refused.checks[name][1]
     assert PASSWORD not in refused.checks[name][1]
-    assert "Redis does not answer" in gone.checks[name][1]
-    assert gone.checks["compute serial"][0]
+    assert "Redis does not answer" in abandoned.checks[name][1]
+    assert abandoned.checks["compute serial"][0]
 
 
 def test_the_configuration_file_and_the_runtime_reach_the_round_trip(

@@ -12,7 +12,7 @@ from core.settings import state_dir
 from core.task import keys
 from core.task.commit import commit, split
 from core.task.leases import Lease, _birth, find_key, list_jobs, read_lease, remove_job, this_owner, write_lease
-from core.task.protocol import DurableRef, Outcome
+from core.task.protocol import BatchResult, DurableRef
 
 
 class Trap:
@@ -306,7 +306,7 @@ def test_a_forged_commit_fails_its_job_and_no_other(start, tmp_path, store):
 
 
 def outcome_of(*values):
-    return Outcome(serialization.pack(list(values)), [0.0] * len(values))
+    return BatchResult(serialization.pack(list(values)), [0.0] * len(values))
 
 
 def test_what_is_committed_beyond_a_gap_is_not_run_again(start, tmp_path, store, small_shards):

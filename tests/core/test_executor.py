@@ -313,7 +313,7 @@ def test_cancelling_from_a_callback_takes_effect_without_waiting_for_itself(tmp_
     with FunctionExecutor("process", workers=1) as executor:
         first = executor.submit(spin_until, tmp_path / "gate")
         second = executor.submit(spin_until, tmp_path / "never")
-        loop = executor._monitor._thread
+        loop = executor._scheduler._thread
         heard = []
 
         def cancel(_):

@@ -6,30 +6,34 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.compute.cluster.base import LATEST, LONGEST, WAVES, WORTHWHILE, FleetBackend, Unit, UnitEnd
+from core.compute.cluster.base import LATEST, LONGEST, WAVES, WORTHWHILE, ClusterBackend, WorkerJob, WorkerJobEnd
 from core.settings import Address, ExecutorConfig
 from core.task.protocol import DurableRef, Invocation
 
 
-class Platform(FleetBackend):
+class Platform(ClusterBackend):
     """Starts units at once and ends them when it is told to."""
 
     def __init__(self) -> None:
         super().__init__(Address("platform"), ExecutorConfig(), workers=2)
-        self.launched: list[Unit] = []
-        self.ended: dict[int, UnitEnd] = {}
+        self.launched: list[WorkerJob] = []
+        self.ended: dict[int, WorkerJobEnd] = {}
         self.looks = 0
 
-    def launch(self, units: Sequence[Unit]) -> None:
-        for unit in units:
-            unit.ident = f"unit-{unit.number}"
-        self.launched += units
+    def launch(self, worker_jobs: Sequence[WorkerJob]) -> None:
+        for worker_job in worker_jobs:
+            worker_job.ident = f"unit-{worker_job.number}"
+        self.launched += worker_jobs
 
-    def observe(self, units: Sequence[Unit]) -> dict[int, UnitEnd]:
+    def observe(self, worker_jobs: Sequence[WorkerJob]) -> dict[int, WorkerJobEnd]:
         self.looks += 1
-        return {unit.number: self.ended[unit.number] for unit in units if unit.number in self.ended}
+        return {
+            worker_job.number: self.ended[worker_job.number]
+            for worker_job in worker_jobs
+            if worker_job.number in self.ended
+        }
 
-    def end(self, units: Sequence[Unit]) -> None:
+    def end(self, worker_jobs: Sequence[WorkerJob]) -> None:
         return None
 
 
@@ -48,9 +52,9 @@ def platform(now: list[float]) -> Platform:
 
 def fill(platform: Platform) -> int:
     """Give the platform as many batches as it accepts; returns how many."""
-    count = platform.room()
+    count = platform.capacity()
     for _ in range(count):
-        number = sum(len(unit.batches) for unit in platform.launched) + len(platform._queued)
+        number = sum(len(worker_job.batches) for worker_job in platform.launched) + len(platform._queued)
         ref = DurableRef("file:///x", "job", b"k", number)
         platform.invoke(Invocation(number, "job", b"", "", [number], 0, durable=ref))
     platform.poll(0)
@@ -59,8 +63,8 @@ def fill(platform: Platform) -> int:
 
 def finish(platform: Platform, now: list[float], seconds: float, reason: str | None = None) -> None:
     now[0] += seconds
-    for unit in platform.launched:
-        platform.ended[unit.number] = UnitEnd(reason)  # type: ignore[arg-type]
+    for worker_job in platform.launched:
+        platform.ended[worker_job.number] = WorkerJobEnd(reason)  # type: ignore[arg-type]
     platform.poll(0)
     platform._replies.clear()
 
@@ -76,7 +80,7 @@ def test_units_that_end_soon_and_well_are_followed_by_longer_ones(
 
     finish(platform, now, seconds, reason)
 
-    assert platform.room() == then * 2
+    assert platform.capacity() == then * 2
 
 
 def test_lists_do_not_grow_without_end(platform: Platform, now: list[float]) -> None:
@@ -84,7 +88,7 @@ def test_lists_do_not_grow_without_end(platform: Platform, now: list[float]) -> 
         fill(platform)
         finish(platform, now, 1.0)
 
-    assert platform.room() == LONGEST * 2
+    assert platform.capacity() == LONGEST * 2
 
 
 def test_a_unit_whose_results_are_all_known_is_looked_at_at_once(platform: Platform, now: list[float]) -> None:
@@ -112,9 +116,9 @@ def test_batches_that_cannot_be_launched_now_keep_no_processor_busy(
 ) -> None:
     waits: list[float | None] = []
     bell = type("Bell", (), {"settimeout": lambda _, wait: waits.append(wait), "recv": lambda _, size: b""})()
-    monkeypatch.setattr(platform, "launch", lambda units: None)
+    monkeypatch.setattr(platform, "launch", lambda worker_jobs: None)
     fill(platform)
-    monkeypatch.setattr(platform, "_bell_read", bell)
+    monkeypatch.setattr(platform, "_wakeup_read", bell)
     now[0] += 1.0
 
     platform.poll(None)

@@ -8,7 +8,7 @@ from core import serialization
 from core.errors import IntegrityError
 from core.task import messages
 from core.task.messages import NeedsCall, TooLarge
-from core.task.protocol import BatchDone, BatchLost, DurableRef, Failure, Invocation, Outcome
+from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef, Invocation, TaskFailure
 
 
 def asked(batch=5, job="job", tasks=2, durable=None):
@@ -16,7 +16,7 @@ def asked(batch=5, job="job", tasks=2, durable=None):
 
 
 def done(invocation, values=(1, 2)):
-    outcome = Outcome(serialization.pack(list(values)), [0.0] * len(values))
+    outcome = BatchResult(serialization.pack(list(values)), [0.0] * len(values))
     return messages.reply(BatchDone(invocation.batch_id, "w", outcome), invocation)
 
 
@@ -57,7 +57,7 @@ def test_only_a_durable_batch_is_committed():
 
 
 def test_a_refusal_needs_no_batch():
-    refused = messages.reply(messages.refusal(0, Failure("IntegrityError", "no request", "", None, 1)))
+    refused = messages.reply(messages.refusal(0, TaskFailure("IntegrityError", "no request", "", None, 1)))
 
     reply = messages.read_reply(refused, asked())
 

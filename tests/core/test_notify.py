@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -20,21 +21,21 @@ from core.job import durable as durable_run
 from core.settings import Address, load_config
 from core.task import keys
 from core.task import notices as notify
-from core.task.notices import Notices
-from core.task.protocol import BatchLost, DurableRef, Grant, Invocation
-from core.worker.agent import leave_word
+from core.task.notices import CommitListener
+from core.task.protocol import BatchLost, DurableRef, Invocation, NotifyCredentials
+from core.worker.agent import write_loss_report
 
 
 class SilentBackend(ProcessBackend):
     """Worker processes as an asynchronous platform has them: they commit and leave word, and send no replies."""
 
     name = "silent"
-    announces = False
-    stores = True
-    streams = False
 
     def __init__(self, address, config):
         super().__init__(Address("process"), config)
+        self.capabilities = replace(
+            self.capabilities, reports_completion=False, results_in_storage=True, carries_queues=False
+        )
         self._held = {}
 
     def invoke(self, invocation):
@@ -45,7 +46,7 @@ class SilentBackend(ProcessBackend):
         for reply in super().poll(timeout):
             invocation = self._held.pop(reply.batch_id)
             if isinstance(reply, BatchLost):
-                leave_word(invocation, reply)
+                write_loss_report(invocation, reply)
         return []
 
 
@@ -64,8 +65,8 @@ def store(tmp_path):
 def looks(monkeypatch):
     """Return a list that grows with each look for commits in storage."""
     seen = []
-    real = durable_run.DurableRun._discover
-    monkeypatch.setattr(durable_run.DurableRun, "_discover", lambda run: (seen.append(1), real(run))[1])
+    real = durable_run.DurableJob._discover
+    monkeypatch.setattr(durable_run.DurableJob, "_discover", lambda run: (seen.append(1), real(run))[1])
     return seen
 
 
@@ -136,9 +137,9 @@ def test_a_redis_that_dies_costs_no_result_and_is_used_again_when_it_returns(
 ):
     gate = str(tmp_path / "gate")
     heard = []
-    real = durable_run.DurableRun._take_notices
+    real = durable_run.DurableJob._take_notices
     monkeypatch.setattr(
-        durable_run.DurableRun, "_take_notices", lambda run, now: heard.append(real(run, now)) or heard[-1]
+        durable_run.DurableJob, "_take_notices", lambda run, now: heard.append(real(run, now)) or heard[-1]
     )
 
     with FunctionExecutor("silent", store, workers=1, notify=redis_server.address) as executor:
@@ -169,7 +170,7 @@ def test_a_redis_that_never_was_there_costs_no_result(redis_server, store):
 
 
 def test_workers_that_cannot_reach_redis_are_polled_as_ever(redis_server, store, monkeypatch):
-    monkeypatch.setattr(notify.Notices, "take", lambda self, job_id: [])
+    monkeypatch.setattr(notify.CommitListener, "take", lambda self, job_id: [])
 
     with FunctionExecutor("silent", store, workers=2, notify=redis_server.address) as executor:
         assert executor.map(nap, range(20), batch_size=1).results(60) == [-x for x in range(20)]
@@ -179,8 +180,8 @@ def test_forged_and_repeated_notices_do_nothing(redis_server, store, tmp_path, m
     gate = str(tmp_path / "gate")
     touched = tmp_path / "touched"
     taken = []
-    real = notify.Notices._take
-    monkeypatch.setattr(notify.Notices, "_take", lambda self, data: (taken.append(1), real(self, data))[1])
+    real = notify.CommitListener._take
+    monkeypatch.setattr(notify.CommitListener, "_take", lambda self, data: (taken.append(1), real(self, data))[1])
 
     class Harmful:
         def __reduce__(self):
@@ -218,7 +219,7 @@ def test_a_worker_waits_for_a_mute_redis_once_and_then_lets_it_be(monkeypatch):
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         mute.settimeout(0.0)
-        grant = Grant(f"redis://127.0.0.1:{mute.getsockname()[1]}/0", "fanfold:x", b"k")
+        grant = NotifyCredentials(f"redis://127.0.0.1:{mute.getsockname()[1]}/0", "fanfold:x", b"k")
         speaker = notify._Speaker(grant.address)
         tries = []
         monkeypatch.setattr(speaker._client, "publish", _counted(speaker._client.publish, tries))
@@ -238,7 +239,7 @@ def _counted(function, calls):
 
 
 def test_a_listener_that_closes_leaves_no_thread(redis_server):
-    notices = Notices(redis_server.address, lambda: None)
+    notices = CommitListener(redis_server.address, lambda: None)
     notices.start()
     until(lambda: notices.healthy)
 
@@ -248,9 +249,11 @@ def test_a_listener_that_closes_leaves_no_thread(redis_server):
 
 
 def test_the_key_is_not_shown():
-    assert "c0ffee" not in repr(Grant("redis://x", "c", b"c0ffee"))
+    assert "c0ffee" not in repr(NotifyCredentials("redis://x", "c", b"c0ffee"))
     ref = DurableRef("file:///x", "job", b"k", 0)
-    assert "c0ffee" not in repr(Invocation(0, "j", b"", "", [0], 0, durable=ref, notify=Grant("r", "c", b"c0ffee")))
+    assert "c0ffee" not in repr(
+        Invocation(0, "j", b"", "", [0], 0, durable=ref, notify=NotifyCredentials("r", "c", b"c0ffee"))
+    )
 
 
 @pytest.mark.parametrize("address", ["redis://", "http://x", "redis://h?x=1", "redis://h:a", "redis://h/x", "h:6379"])

@@ -2,7 +2,7 @@ import pytest
 
 from core import ConfigError
 from core.compute.base import open_backend
-from core.compute.cluster.base import Unit, note, read_notes, take_notes
+from core.compute.cluster.base import WorkerJob, note, read_notes, take_notes
 from core.compute.cluster.slurm_commands import environment, explain
 from core.errors import ComputeDenied, ComputeError, ComputeUnavailable
 from core.settings import ExecutorConfig, parse_address
@@ -99,7 +99,7 @@ def test_memory_that_grew_after_a_failure_stops_at_what_a_node_has():
     backend._node_memory = 4000
 
     def asked(attempt, memory):
-        return backend._memory(Unit(0, {0: Invocation(0, "job", b"", "", [0], attempt, memory=memory)}))
+        return backend._memory(WorkerJob(0, {0: Invocation(0, "job", b"", "", [0], attempt, memory=memory)}))
 
     assert asked(0, None) is None
     assert asked(0, 100 << 20) == 2 * (100 + 64) + 192

@@ -76,7 +76,7 @@ def test_the_parent_of_the_workers_may_be_killed(start, tmp_path):
     with FunctionExecutor(start, workers=2) as executor:
         futures = executor.map(run, range(6), batch_size=1)
         futures[1].result(60)
-        os.kill(executor._backend._zygote, signal.SIGKILL)
+        os.kill(executor._backend._forkserver, signal.SIGKILL)
         (tmp_path / "gate").touch()
 
         assert futures.results(60) == list(range(6))
@@ -87,7 +87,7 @@ def test_parent_and_workers_may_all_be_killed(tmp_path):
     with FunctionExecutor("process", workers=2) as executor:
         executor.submit(int).result(60)
         backend = executor._backend
-        for pid in [backend._zygote, *(worker.pid for worker in list(backend._workers.values()) if worker.pid)]:
+        for pid in [backend._forkserver, *(worker.pid for worker in list(backend._workers.values()) if worker.pid)]:
             os.kill(pid, signal.SIGKILL)
 
         assert executor.map(lambda x: x + 1, range(10)).results(60) == list(range(1, 11))

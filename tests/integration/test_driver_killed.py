@@ -117,10 +117,10 @@ def test_a_killed_drivers_job_is_finished_by_another_without_running_what_is_com
     with FunctionExecutor.attach(job_id, workers=2) as executor:
         assert executor.get_result(timeout=60) == [[x] * 3 for x in range(TASKS)]
 
-    again = [int(line.split()[0]) for line in runs.read_text().splitlines()[before:]]
+    requeue = [int(line.split()[0]) for line in runs.read_text().splitlines()[before:]]
     assert info.state == ("interrupted" if len(committed) < TASKS else "finished")
     assert len(committed) >= results // BATCH * BATCH
-    assert sorted(again) == sorted(set(range(TASKS)) - committed)
+    assert sorted(requeue) == sorted(set(range(TASKS)) - committed)
     assert list(storage.list("")) == []
 
 
@@ -147,9 +147,9 @@ with FunctionExecutor.attach(sys.argv[1], workers=2) as executor:
     with FunctionExecutor.attach(job_id, workers=2) as executor:
         assert executor.get_result(timeout=60) == [[x] * 3 for x in range(TASKS)]
 
-    again = [int(line.split()[0]) for line in (tmp_path / "runs").read_text().splitlines()[before:]]
+    requeue = [int(line.split()[0]) for line in (tmp_path / "runs").read_text().splitlines()[before:]]
     assert len(committed) >= had // BATCH * BATCH
-    assert sorted(again) == sorted(set(range(TASKS)) - committed)
+    assert sorted(requeue) == sorted(set(range(TASKS)) - committed)
 
 
 @pytest.mark.parametrize("start", ["process?start=fork", "process?start=fresh"])
@@ -197,6 +197,6 @@ def test_ctrl_c_keeps_what_a_durable_job_has_committed(tmp_path):
 
     with FunctionExecutor.attach(job_id, workers=2) as executor:
         assert executor.get_result(timeout=60) == [[x] * 3 for x in range(TASKS)]
-    again = [int(line.split()[0]) for line in (tmp_path / "runs").read_text().splitlines()[before:]]
+    requeue = [int(line.split()[0]) for line in (tmp_path / "runs").read_text().splitlines()[before:]]
     assert set(range(4)) <= committed
-    assert sorted(again) == sorted(set(range(TASKS)) - committed)
+    assert sorted(requeue) == sorted(set(range(TASKS)) - committed)

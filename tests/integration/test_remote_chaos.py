@@ -317,7 +317,7 @@ def site(request: pytest.FixtureRequest) -> Site:
 
 def committed(executor: Any) -> list[int]:
     """Return the tasks that the commits of an executor's latest job hold, one entry for each time they do."""
-    run = executor._runs[-1]
+    run = executor._jobs[-1]
     found: list[int] = []
     for info in run._storage.list(keys.commits(run.job_id)):
         if not keys.is_loss(info.key):

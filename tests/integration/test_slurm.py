@@ -65,8 +65,8 @@ def place(begun, x):
     """Return the array element, the node and the unit's own process that a task runs in."""
     path = Path(f"{begun}-{x}")
     await_file(path)
-    unit, node, zygote = path.read_text().split()
-    return unit, node, parent_of(zygote)
+    unit, node, forkserver = path.read_text().split()
+    return unit, node, parent_of(forkserver)
 
 
 def parent_of(process):

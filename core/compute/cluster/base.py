@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
+from core.compute.base import Capabilities
 from core.errors import ComputeUnavailable
 from core.settings import Address, ExecutorConfig
 from core.task import messages
@@ -42,7 +43,7 @@ _NOTES = ".now"
 
 
 @dataclass(frozen=True, slots=True)
-class UnitEnd:
+class WorkerJobEnd:
     """How a unit ended, as the platform tells it.
 
     `reason` None means by itself, with success; `began` says whether it may have run anything.
@@ -54,7 +55,7 @@ class UnitEnd:
 
 
 @dataclass(slots=True, eq=False)
-class Unit:
+class WorkerJob:
     """Batches that are started together; `ident` is the platform's name for what runs them.
 
     `running` has the batches that it has begun and not answered for, None where nobody can tell, and `found` those
@@ -122,7 +123,7 @@ def parse_notes(lines: Iterable[str]) -> frozenset[int]:
     return frozenset(running)
 
 
-class FleetBackend(ABC):
+class ClusterBackend(ABC):
     """Runs durable batches on units of a platform.
 
     A backend names itself, checks its address in ``__init__``, and says how to launch, watch and end units.
@@ -136,13 +137,7 @@ class FleetBackend(ABC):
     """
 
     name = "fleet"
-    inline = False
-    shares_files = False
-    announces = False
-    stores = True
-    speculates = True
-    streams = False
-    enforces: frozenset[str] = frozenset({"timeout", "memory"})
+    capabilities = Capabilities(reports_completion=False, results_in_storage=True, speculates=True)
 
     def __init__(self, address: Address, config: ExecutorConfig, workers: int, width: int = 1) -> None:
         self.address, self.config = address, config
@@ -150,18 +145,18 @@ class FleetBackend(ABC):
         self.width = min(width, workers)
         self.versions: dict[str, str] = {}
         self._queued: deque[Invocation] = deque()
-        self._units: dict[int, Unit] = {}
+        self._worker_jobs: dict[int, WorkerJob] = {}
         self._replies: list[Reply] = []
         self._numbers = 0
         self._waves = WAVES
         self._delay, self._next_look, self._next_launch, self._heard = SOONEST, 0.0, 0.0, 0.0
-        self._bell_read, self._bell_write = socket.socketpair()
-        for end in (self._bell_read, self._bell_write):
+        self._wakeup_read, self._wakeup_write = socket.socketpair()
+        for end in (self._wakeup_read, self._wakeup_write):
             end.setblocking(False)
         self._closed = False
 
     @abstractmethod
-    def launch(self, units: Sequence[Unit]) -> None:
+    def launch(self, worker_jobs: Sequence[WorkerJob]) -> None:
         """Start units, and set the `ident` of those that were started; the batches of the others are launched later.
 
         Raises
@@ -173,7 +168,7 @@ class FleetBackend(ABC):
         """
 
     @abstractmethod
-    def observe(self, units: Sequence[Unit]) -> dict[int, UnitEnd]:
+    def observe(self, worker_jobs: Sequence[WorkerJob]) -> dict[int, WorkerJobEnd]:
         """Return the ends of those units that have ended, by number; set what is known of `began` and `running`.
 
         Raises
@@ -183,14 +178,14 @@ class FleetBackend(ABC):
         """
 
     @abstractmethod
-    def end(self, units: Sequence[Unit]) -> None:
+    def end(self, worker_jobs: Sequence[WorkerJob]) -> None:
         """Have the platform end units, whatever state they are in."""
 
     def prepare(self) -> None:
         """Check once, before the first launch, that the platform can be used."""
         return None
 
-    def tidy(self, units: Sequence[Unit]) -> None:
+    def tidy(self, worker_jobs: Sequence[WorkerJob]) -> None:
         """Remove what ended units leave with the platform."""
         return None
 
@@ -204,9 +199,9 @@ class FleetBackend(ABC):
         self._heard = time.monotonic()
         self.prepare()
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many further batches are accepted."""
-        held = sum(len(unit.batches) for unit in self._units.values())
+        held = sum(len(worker_job.batches) for worker_job in self._worker_jobs.values())
         return self._waves * self.workers - held - len(self._queued)
 
     def invoke(self, invocation: Invocation) -> None:
@@ -223,45 +218,47 @@ class FleetBackend(ABC):
         """
         self._launch()
         now = time.monotonic()
-        if self._units and now >= self._next_look:
+        if self._worker_jobs and now >= self._next_look:
             self._look()
         elif not self._replies:
             waits = [timeout] if timeout is not None else []
-            if self._units or self._queued:
-                waits.append(max(0.0, (self._next_look if self._units else self._next_launch) - now))
-            self._bell_read.settimeout(min(waits, default=None))
+            if self._worker_jobs or self._queued:
+                waits.append(max(0.0, (self._next_look if self._worker_jobs else self._next_launch) - now))
+            self._wakeup_read.settimeout(min(waits, default=None))
             with suppress(TimeoutError, BlockingIOError):
-                self._bell_read.recv(4096)
+                self._wakeup_read.recv(4096)
         replies, self._replies = self._replies, []
         return replies
 
     def _launch(self) -> None:
         """Deal what is queued out to as many units as may start; each gets a list, and units to come their share."""
-        free = -(-self.workers // self.width) - len(self._units)
+        free = -(-self.workers // self.width) - len(self._worker_jobs)
         now = time.monotonic()
         if not self._queued or free <= 0 or now < self._next_launch:
             return
         share = max(self.width, -(-len(self._queued) * self.width // self.workers))
         count = min(free, -(-len(self._queued) // share))
         dealt = list(islice(self._queued, count * share))
-        units = [
-            Unit(self._numbers + index, {batch.batch_id: batch for batch in dealt[index::count]})
+        worker_jobs = [
+            WorkerJob(self._numbers + index, {batch.batch_id: batch for batch in dealt[index::count]})
             for index in range(count)
         ]
         try:
-            self.launch(units)
+            self.launch(worker_jobs)
         except ComputeUnavailable as error:
             self._missed(error)
             self._next_launch = now + self._delay
             return
         self._numbers += count
-        for unit in units:
-            unit.launched = now
+        for worker_job in worker_jobs:
+            worker_job.launched = now
         for _ in dealt:
             self._queued.popleft()
-        started = {unit.number: unit for unit in units if unit.ident}
-        self._units |= started
-        self._queued.extendleft(batch for unit in units if not unit.ident for batch in unit.batches.values())
+        started = {worker_job.number: worker_job for worker_job in worker_jobs if worker_job.ident}
+        self._worker_jobs |= started
+        self._queued.extendleft(
+            batch for worker_job in worker_jobs if not worker_job.ident for batch in worker_job.batches.values()
+        )
         self._heard = time.monotonic()
         self._delay, self._next_look = SOONEST, self._heard + SOONEST
         if len(started) < count:
@@ -276,47 +273,57 @@ class FleetBackend(ABC):
 
     def _look(self) -> None:
         try:
-            self._dismiss([unit for unit in self._units.values() if unit.ending and not unit.told])
-            ends = self.observe(list(self._units.values()))
+            self._dismiss(
+                [worker_job for worker_job in self._worker_jobs.values() if worker_job.ending and not worker_job.told]
+            )
+            ends = self.observe(list(self._worker_jobs.values()))
         except ComputeUnavailable as error:
             self._missed(error)
             return
         now = self._heard = time.monotonic()
         self._delay = SOONEST if ends else min(1.5 * self._delay, LATEST)
         self._next_look = now + self._delay
-        ended = [self._units.pop(number) for number in ends if number in self._units]
-        if any(ends[unit.number].reason is None and now - unit.launched < WORTHWHILE for unit in ended):
+        ended = [self._worker_jobs.pop(number) for number in ends if number in self._worker_jobs]
+        if any(
+            ends[worker_job.number].reason is None and now - worker_job.launched < WORTHWHILE for worker_job in ended
+        ):
             self._waves = max(WAVES, min(2 * self._waves, LONGEST // self.width))
-        for unit in ended:
-            end = ends[unit.number]
-            reason: LossReason = "killed" if unit.ending else end.reason or "died"
+        for worker_job in ended:
+            end = ends[worker_job.number]
+            reason: LossReason = "killed" if worker_job.ending else end.reason or "died"
             message = end.message or "its worker ended without a word of it"
-            for batch_id in unit.batches:
+            for batch_id in worker_job.batches:
                 # After success all is answered for; what is not is asked about once more.
-                begun = end.began and (end.reason is None or unit.running is None or batch_id in unit.running)
-                self._replies.append(BatchLost(batch_id, unit.ident, reason, message, None, begun))
+                begun = end.began and (
+                    end.reason is None or worker_job.running is None or batch_id in worker_job.running
+                )
+                self._replies.append(BatchLost(batch_id, worker_job.ident, reason, message, None, begun))
         if ended:
             with suppress(ComputeUnavailable):  # what is left there harms nobody
                 self.tidy(ended)
 
-    def _dismiss(self, units: Sequence[Unit]) -> None:
-        if units:
-            self.end(units)
-            for unit in units:
-                unit.told = True
+    def _dismiss(self, worker_jobs: Sequence[WorkerJob]) -> None:
+        if worker_jobs:
+            self.end(worker_jobs)
+            for worker_job in worker_jobs:
+                worker_job.told = True
 
     def wake(self) -> None:
         """End a `poll` that waits."""
         with suppress(OSError):
-            self._bell_write.send(b"!")
+            self._wakeup_write.send(b"!")
 
-    def _holder(self, batch_id: int) -> Unit | None:
-        return next((unit for unit in self._units.values() if batch_id in unit.batches), None)
+    def _holder(self, batch_id: int) -> WorkerJob | None:
+        return next((worker_job for worker_job in self._worker_jobs.values() if batch_id in worker_job.batches), None)
 
-    def began(self, batch_id: int) -> bool:
+    def is_running(self, batch_id: int) -> bool:
         """Whether a batch runs, or its unit does where no more is known."""
-        unit = self._holder(batch_id)
-        return unit is not None and unit.began and (unit.running is None or batch_id in unit.running)
+        worker_job = self._holder(batch_id)
+        return (
+            worker_job is not None
+            and worker_job.began
+            and (worker_job.running is None or batch_id in worker_job.running)
+        )
 
     def revoke(self, batch_id: int) -> bool:
         """Take back a batch that is not launched; of one whose result is known, nothing more is wanted."""
@@ -324,26 +331,26 @@ class FleetBackend(ABC):
             if invocation.batch_id == batch_id:
                 self._queued.remove(invocation)
                 return True
-        unit = self._holder(batch_id)
-        if unit is not None:
-            unit.found.add(batch_id)
-            if len(unit.found) == len(unit.batches):  # it is about to end, and others wait for its place
+        worker_job = self._holder(batch_id)
+        if worker_job is not None:
+            worker_job.found.add(batch_id)
+            if len(worker_job.found) == len(worker_job.batches):  # it is about to end, and others wait for its place
                 self._delay, self._next_look = SOONEST, min(self._next_look, time.monotonic() + SOONEST)
         return False
 
     def kill(self, batch_id: int) -> None:
         """End the unit of a batch: what else it held is repeated, and is not to blame."""
-        unit = self._holder(batch_id)
-        if unit is None:
+        worker_job = self._holder(batch_id)
+        if worker_job is None:
             return
-        del unit.batches[batch_id]
-        self._replies.append(BatchLost(batch_id, unit.ident, "killed", "it was cancelled", None, False))
+        del worker_job.batches[batch_id]
+        self._replies.append(BatchLost(batch_id, worker_job.ident, "killed", "it was cancelled", None, False))
         self._delay, self._next_look = SOONEST, time.monotonic() + SOONEST
         self.wake()
-        if not unit.ending:
-            unit.ending = True
+        if not worker_job.ending:
+            worker_job.ending = True
             with suppress(ComputeUnavailable):
-                self._dismiss([unit])
+                self._dismiss([worker_job])
 
     def forget(self, call_hash: str) -> None:
         """Do nothing: units keep no functions."""
@@ -354,11 +361,11 @@ class FleetBackend(ABC):
         if self._closed:
             return
         self._closed = True
-        units = list(self._units.values())
+        worker_jobs = list(self._worker_jobs.values())
         with suppress(ComputeUnavailable):
-            if units:
-                self.end(units)
-                self.tidy(units)
+            if worker_jobs:
+                self.end(worker_jobs)
+                self.tidy(worker_jobs)
             self.release()
-        self._bell_read.close()
-        self._bell_write.close()
+        self._wakeup_read.close()
+        self._wakeup_write.close()

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-from core.compute.cluster.base import FleetBackend, Unit, UnitEnd
+from core.compute.cluster.base import ClusterBackend, WorkerJob, WorkerJobEnd
 from core.compute.cluster.kubernetes_manifest import DRIVER, OWNER, job, pod_settings, rights, secret
 from core.compute.cluster.kubernetes_pods import Pending, check_refusal, check_start, end_of_pod, has_begun
 from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, ConfigError, FanfoldError, MissingExtra
@@ -40,7 +40,7 @@ _NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 _QUOTA = re.compile(r"exceeded quota")
 
 
-class KubernetesBackend(FleetBackend):
+class KubernetesBackend(ClusterBackend):
     """Runs batches in pods.
 
     Address: ``kubernetes://[CONTEXT/]NAMESPACE`` or ``kubernetes`` (what the current context says), with the options
@@ -118,34 +118,34 @@ class KubernetesBackend(FleetBackend):
         settings.retries = False  # the fleet asks again, and waits longer each time
         return client.ApiClient(settings)
 
-    def launch(self, units: Sequence[Unit]) -> None:
+    def launch(self, worker_jobs: Sequence[WorkerJob]) -> None:
         """Create the Job of each unit and its Secret; those that a quota keeps out get no `ident`."""
         refused: list[ComputeUnavailable] = []
 
-        def one(unit: Unit) -> None:
+        def one(worker_job: WorkerJob) -> None:
             try:
-                self._create(unit)
+                self._create(worker_job)
             except ComputeUnavailable as error:
                 refused.append(error)
 
         try:
             with ThreadPoolExecutor(_TOGETHER) as threads:
-                list(threads.map(one, units))
+                list(threads.map(one, worker_jobs))
         except FanfoldError:
             with suppress(FanfoldError):
-                self.end([unit for unit in units if unit.ident])
+                self.end([worker_job for worker_job in worker_jobs if worker_job.ident])
             raise
-        if len(refused) == len(units):
+        if len(refused) == len(worker_jobs):
             raise refused[0]
 
-    def _create(self, unit: Unit) -> None:
-        requests = unit.requests(self.versions)
+    def _create(self, worker_job: WorkerJob) -> None:
+        requests = worker_job.requests(self.versions)
         if len(requests) > LARGEST:
             raise ComputeError(
-                f"kubernetes: {len(unit.batches)} batches are described by {len(requests)} bytes, and a Secret holds "
-                f"{LARGEST}; use more workers or a larger batch_size"
+                f"kubernetes: {len(worker_job.batches)} batches are described by {len(requests)} bytes, and a Secret "
+                f"holds {LARGEST}; use more workers or a larger batch_size"
             )
-        memory = max((batch.memory for batch in unit.batches.values() if batch.memory is not None), default=None)
+        memory = max((batch.memory for batch in worker_job.batches.values() if batch.memory is not None), default=None)
         name = f"{self._driver}-{next(self._names)}"
         body = job(name, self._driver, this_owner(), memory, self._settings)
         made = self._call(self._batch.create_namespaced_job, self._namespace, body)
@@ -154,10 +154,10 @@ class KubernetesBackend(FleetBackend):
         except FanfoldError:
             self._delete(name)
             raise
-        unit.ident = name
-        self._pending.begin(unit.number)
+        worker_job.ident = name
+        self._pending.begin(worker_job.number)
 
-    def observe(self, units: Sequence[Unit]) -> dict[int, UnitEnd]:
+    def observe(self, worker_jobs: Sequence[WorkerJob]) -> dict[int, WorkerJobEnd]:
         """Look at this driver's Jobs and pods.
 
         Raises
@@ -172,15 +172,15 @@ class KubernetesBackend(FleetBackend):
         pods: dict[str, list[dict[str, Any]]] = {}
         for pod in self._list(self._core.list_namespaced_pod, label_selector=mine):
             pods.setdefault(pod["metadata"]["labels"].get("job-name", ""), []).append(pod)
-        ends: dict[int, UnitEnd] = {}
-        for unit in units:
-            end = self._end_of(unit, jobs.get(unit.ident), pods.get(unit.ident, []))
+        ends: dict[int, WorkerJobEnd] = {}
+        for worker_job in worker_jobs:
+            end = self._end_of(worker_job, jobs.get(worker_job.ident), pods.get(worker_job.ident, []))
             if end is not None:
-                ends[unit.number] = end
-                self._pods.pop(unit.number, None)
-            if end is not None or unit.began:
-                self._pending.end(unit.number)
-        if not any(unit.began and unit.number not in ends for unit in units):
+                ends[worker_job.number] = end
+                self._pods.pop(worker_job.number, None)
+            if end is not None or worker_job.began:
+                self._pending.end(worker_job.number)
+        if not any(worker_job.began and worker_job.number not in ends for worker_job in worker_jobs):
             self._give_up(self._pending.overdue())
         return ends
 
@@ -193,44 +193,46 @@ class KubernetesBackend(FleetBackend):
                 self._pending.heard(number, event.get("message", ""))
         raise self._pending.error(self._namespace, number)
 
-    def _end_of(self, unit: Unit, job: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]) -> UnitEnd | None:
+    def _end_of(
+        self, worker_job: WorkerJob, job: Mapping[str, Any] | None, pods: Sequence[Mapping[str, Any]]
+    ) -> WorkerJobEnd | None:
         if job is None:
-            return UnitEnd("died", f"somebody deleted Kubernetes' job {unit.ident}")
+            return WorkerJobEnd("died", f"somebody deleted Kubernetes' job {worker_job.ident}")
         for row in job.get("status", {}).get("conditions") or []:
             if row["type"] == "Failed" and row["status"] == "True" and row.get("reason") == "DeadlineExceeded":
-                return UnitEnd("timeout", f"Kubernetes' job {unit.ident} ran longer than its deadline")
-        uid = self._pods.get(unit.number)
+                return WorkerJobEnd("timeout", f"Kubernetes' job {worker_job.ident} ran longer than its deadline")
+        uid = self._pods.get(worker_job.number)
         # A pod that is being deleted has a successor already, which the unit's end removes.
         oldest = sorted(pods, key=lambda row: "deletionTimestamp" not in row["metadata"])
         pod = next((row for row in oldest if uid in (None, row["metadata"]["uid"])), None)
         if uid is not None and pod is None:
-            return UnitEnd("died", f"the pod of Kubernetes' job {unit.ident} was deleted")
+            return WorkerJobEnd("died", f"the pod of Kubernetes' job {worker_job.ident} was deleted")
         if pod is None:
-            if not unit.ending:
-                self._why_no_pod(unit)
+            if not worker_job.ending:
+                self._why_no_pod(worker_job)
             return None
-        self._pods[unit.number] = pod["metadata"]["uid"]
-        unit.began = unit.began or has_begun(pod)
-        self._image_works = self._image_works or unit.began
-        if not unit.ending and not unit.began:
-            self._pending.heard(unit.number, check_start(pod, self._settings.image, self._image_works))
-        return end_of_pod(unit, pod, self._settings.image)
+        self._pods[worker_job.number] = pod["metadata"]["uid"]
+        worker_job.began = worker_job.began or has_begun(pod)
+        self._image_works = self._image_works or worker_job.began
+        if not worker_job.ending and not worker_job.began:
+            self._pending.heard(worker_job.number, check_start(pod, self._settings.image, self._image_works))
+        return end_of_pod(worker_job, pod, self._settings.image)
 
-    def _why_no_pod(self, unit: Unit) -> None:
+    def _why_no_pod(self, worker_job: WorkerJob) -> None:
         """Find out from the cluster's events why a Job has no pod."""
-        chosen = f"involvedObject.kind=Job,involvedObject.name={unit.ident},reason=FailedCreate"
+        chosen = f"involvedObject.kind=Job,involvedObject.name={worker_job.ident},reason=FailedCreate"
         for event in self._list(self._core.list_namespaced_event, field_selector=chosen):
-            self._pending.heard(unit.number, check_refusal(event.get("message", "")))
+            self._pending.heard(worker_job.number, check_refusal(event.get("message", "")))
 
-    def end(self, units: Sequence[Unit]) -> None:
+    def end(self, worker_jobs: Sequence[WorkerJob]) -> None:
         """Delete units' Jobs; the cluster then ends their pods and removes their Secrets."""
         with ThreadPoolExecutor(_TOGETHER) as threads:
-            list(threads.map(lambda unit: self._delete(unit.ident), units))
+            list(threads.map(lambda worker_job: self._delete(worker_job.ident), worker_jobs))
 
-    def tidy(self, units: Sequence[Unit]) -> None:
+    def tidy(self, worker_jobs: Sequence[WorkerJob]) -> None:
         """Delete ended units' Jobs; what cannot be deleted now is when the executor closes."""
         with suppress(ComputeUnavailable):
-            self.end(units)
+            self.end(worker_jobs)
 
     def release(self) -> None:
         """Delete Jobs that are left, even those whose creation was never confirmed."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from core.compute.cluster.base import Unit, UnitEnd, parse_notes
+from core.compute.cluster.base import WorkerJob, WorkerJobEnd, parse_notes
 from core.errors import ComputeDenied, ComputeError, ConfigError, VersionMismatch
 from core.task.protocol import LossReason
 
@@ -138,7 +138,7 @@ def _amount(text: str) -> float:
     return float(match[1]) * _UNITS.get(match[2], 1.0) if match else 0.0
 
 
-def end_of_pod(unit: Unit, pod: Mapping[str, Any], image: str) -> UnitEnd | None:
+def end_of_pod(worker_job: WorkerJob, pod: Mapping[str, Any], image: str) -> WorkerJobEnd | None:
     """Return how a pod ended, None if it has not; sets which batches it was running.
 
     Raises
@@ -151,20 +151,24 @@ def end_of_pod(unit: Unit, pod: Mapping[str, Any], image: str) -> UnitEnd | None
     ended = _state(pod).get("terminated", {})
     words = (ended.get("message") or "").strip()
     if ended and words and _NOTES.fullmatch(words):
-        unit.running, words = parse_notes(words.splitlines()), ""
+        worker_job.running, words = parse_notes(words.splitlines()), ""
     if status.get("phase") == "Succeeded":
-        return UnitEnd(None)
-    if pod["metadata"].get("deletionTimestamp") and not unit.ending:
+        return WorkerJobEnd(None)
+    if pod["metadata"].get("deletionTimestamp") and not worker_job.ending:
         # A pod that has a node may run before its state says so.
-        return UnitEnd("died", f"{where} was deleted, by somebody or with its node", bool(pod["spec"].get("nodeName")))
+        return WorkerJobEnd(
+            "died", f"{where} was deleted, by somebody or with its node", bool(pod["spec"].get("nodeName"))
+        )
     if status.get("phase") != "Failed":
         return None
     why, told = status.get("reason", ""), status.get("message", "")
     if ended.get("reason") == "OOMKilled":
-        return UnitEnd("memory", f"{where} used more than its memory limit{_limit(pod)} and was killed (OOMKilled)")
+        return WorkerJobEnd(
+            "memory", f"{where} used more than its memory limit{_limit(pod)} and was killed (OOMKilled)"
+        )
     if why:
         reason: LossReason = "memory" if why == "Evicted" and "memory" in told else "died"
-        return UnitEnd(reason, f"{where} ended as {why}: {told}", not _NOT_ADMITTED.match(why))
+        return WorkerJobEnd(reason, f"{where} ended as {why}: {told}", not _NOT_ADMITTED.match(why))
     code = int(ended.get("exitCode", 1))
     if "VersionMismatch" in words and code == _WRONG_USE:
         raise VersionMismatch(words.partition("VersionMismatch: ")[2])
@@ -176,7 +180,7 @@ def end_of_pod(unit: Unit, pod: Mapping[str, Any], image: str) -> UnitEnd | None
     how = f"status {code}"
     if code > _SIGNALLED and code - _SIGNALLED in set(signal.Signals):
         how = signal.Signals(code - _SIGNALLED).name
-    return UnitEnd("died", f"{where} ended with {how}{f': {words}' if words else ''}")
+    return WorkerJobEnd("died", f"{where} ended with {how}{f': {words}' if words else ''}")
 
 
 def _limit(pod: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from core.compute.cluster.base import FleetBackend, Unit, UnitEnd, read_notes
+from core.compute.cluster.base import ClusterBackend, WorkerJob, WorkerJobEnd, read_notes
 from core.compute.cluster.slurm_commands import CANCELLED, OPTIONS, Commands, JobState, environment
 from core.errors import ComputeError, ConfigError, FanfoldError, VersionMismatch
 from core.settings import Address, ExecutorConfig, parse_duration, state_dir
@@ -59,7 +59,7 @@ _STATUS_WRONG_USE, _STATUS_NO_PYTHON = 2, (126, 127)
 _NAME = re.compile(r"[\w.,+-]+")
 
 
-class SlurmBackend(FleetBackend):
+class SlurmBackend(ClusterBackend):
     """Runs batches in jobs of a Slurm partition.
 
     Address: ``slurm://PARTITION`` or ``slurm`` (the cluster's default partition), with the options of `OPTIONS`.
@@ -141,12 +141,12 @@ class SlurmBackend(FleetBackend):
                 self._slurm.cancel("--name", token)
                 shutil.rmtree(left, ignore_errors=True)
 
-    def launch(self, units: Sequence[Unit]) -> None:
+    def launch(self, worker_jobs: Sequence[WorkerJob]) -> None:
         """Submit a job array for each size of memory that units need."""
-        groups: dict[int | None, list[Unit]] = {}
-        for unit in units:
-            groups.setdefault(self._memory(unit), []).append(unit)
-        submitted: list[Unit] = []
+        groups: dict[int | None, list[WorkerJob]] = {}
+        for worker_job in worker_jobs:
+            groups.setdefault(self._memory(worker_job), []).append(worker_job)
+        submitted: list[WorkerJob] = []
         try:
             for memory, group in groups.items():
                 for start in range(0, len(group), self._largest_array):
@@ -158,28 +158,28 @@ class SlurmBackend(FleetBackend):
                 self.end(submitted)
             raise
 
-    def _memory(self, unit: Unit) -> int | None:
+    def _memory(self, worker_job: WorkerJob) -> int | None:
         """Return the MiB that a unit asks for; a task that was given more after a failure gets a node's at most."""
-        limits = [batch.memory for batch in unit.batches.values() if batch.memory is not None]
+        limits = [batch.memory for batch in worker_job.batches.values() if batch.memory is not None]
         if not limits:
             return None
         needed = math.ceil(((max(limits) + WORKER_OVERHEAD) * self.width + OVERHEAD) / (1 << 20))
-        repeated = any(batch.attempt for batch in unit.batches.values())
+        repeated = any(batch.attempt for batch in worker_job.batches.values())
         return min(needed, self._node_memory) if repeated and self._node_memory else needed
 
-    def _submit(self, units: Sequence[Unit], memory: int | None) -> None:
+    def _submit(self, worker_jobs: Sequence[WorkerJob], memory: int | None) -> None:
         folder = self._folder / str(next(self._numbers_of_launches))
         try:
             folder.mkdir(mode=0o700)
-            for index, unit in enumerate(units):
+            for index, worker_job in enumerate(worker_jobs):
                 path = folder / str(index)
                 with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                    file.write(unit.requests(self.versions))
-                self._files[unit.number] = path
+                    file.write(worker_job.requests(self.versions))
+                self._files[worker_job.number] = path
         except OSError as error:
             raise self._unusable(error) from None
         options = {
-            "array": f"0-{len(units) - 1}",
+            "array": f"0-{len(worker_jobs) - 1}",
             "job-name": self._token,
             "partition": self.address.where,
             "nodes": "1",
@@ -195,68 +195,68 @@ class SlurmBackend(FleetBackend):
         python = self.address.options.get("python", sys.executable)
         words = f"{shlex.quote(python)} -P -m core.worker.entry job {shlex.quote(str(folder))}"
         ident = self._slurm.submit(given, f'#!/bin/sh\nexec {words}/"$SLURM_ARRAY_TASK_ID" {self.width}\n')
-        for index, unit in enumerate(units):
-            unit.ident = f"{ident}_{index}"
+        for index, worker_job in enumerate(worker_jobs):
+            worker_job.ident = f"{ident}_{index}"
 
-    def observe(self, units: Sequence[Unit]) -> dict[int, UnitEnd]:
+    def observe(self, worker_jobs: Sequence[WorkerJob]) -> dict[int, WorkerJobEnd]:
         """Ask ``squeue`` for the units, and ``sacct`` for those that it has forgotten."""
-        rows = self._slurm.jobs(sorted({unit.ident.partition("_")[0] for unit in units}))
+        rows = self._slurm.jobs(sorted({worker_job.ident.partition("_")[0] for worker_job in worker_jobs}))
         arrays = {ident.partition("_")[0] for ident in rows}
-        ends: dict[int, UnitEnd] = {}
-        for unit in units:
-            row = rows.get(unit.ident) or self._slurm.accounted(unit.ident)
-            if row is None and unit.ident.partition("_")[0] in arrays and not self._has_begun(unit):
+        ends: dict[int, WorkerJobEnd] = {}
+        for worker_job in worker_jobs:
+            row = rows.get(worker_job.ident) or self._slurm.accounted(worker_job.ident)
+            if row is None and worker_job.ident.partition("_")[0] in arrays and not self._has_begun(worker_job):
                 row = CANCELLED  # what is cancelled before it begins is not listed, but the rest of its array is
             if row is not None:
-                unit.began = unit.began or row.restarts > 0 or row.state not in _WAITING
-            unit.running = read_notes(str(self._files[unit.number]))
-            end = self._end_of(unit, row)
+                worker_job.began = worker_job.began or row.restarts > 0 or row.state not in _WAITING
+            worker_job.running = read_notes(str(self._files[worker_job.number]))
+            end = self._end_of(worker_job, row)
             if end is not None:
-                ends[unit.number] = end
+                ends[worker_job.number] = end
         return ends
 
-    def _has_begun(self, unit: Unit) -> bool:
-        return self._files[unit.number].with_suffix(".log").exists()
+    def _has_begun(self, worker_job: WorkerJob) -> bool:
+        return self._files[worker_job.number].with_suffix(".log").exists()
 
-    def _end_of(self, unit: Unit, row: JobState | None) -> UnitEnd | None:
+    def _end_of(self, worker_job: WorkerJob, row: JobState | None) -> WorkerJobEnd | None:
         if row is None:
-            return UnitEnd("died", f"Slurm does not know its job {unit.ident} any more")
-        what = f"Slurm's job {unit.ident}"
-        if row.state in _WAITING and not unit.ending:
+            return WorkerJobEnd("died", f"Slurm does not know its job {worker_job.ident} any more")
+        what = f"Slurm's job {worker_job.ident}"
+        if row.state in _WAITING and not worker_job.ending:
             if _NEVER.search(row.reason):
                 raise ComputeError(
-                    f"slurm: job {unit.ident} will never start ({row.reason}); change the partition or the options "
-                    "time, cpus, account, qos, constraint or memory"
+                    f"slurm: job {worker_job.ident} will never start ({row.reason}); change the partition or the "
+                    "options time, cpus, account, qos, constraint or memory"
                 )
             if _HELD.search(row.reason) or row.restarts > MOST_RESTARTS:
-                self.end([unit])
-                return UnitEnd("died", f"{what} was started {row.restarts + 1} times and is held: {row.reason}")
+                self.end([worker_job])
+                return WorkerJobEnd("died", f"{what} was started {row.restarts + 1} times and is held: {row.reason}")
         if row.state not in _ENDS:
             return None
-        if row.state == "CANCELLED" and not unit.ending and not self._has_begun(unit):
+        if row.state == "CANCELLED" and not worker_job.ending and not self._has_begun(worker_job):
             raise ComputeError(
-                f"slurm: somebody cancelled job {unit.ident} before it began; what is done is kept for "
+                f"slurm: somebody cancelled job {worker_job.ident} before it began; what is done is kept for "
                 "FunctionExecutor.attach"
             )
-        reason, words = _ENDS[row.state], self._words(unit)
+        reason, words = _ENDS[row.state], self._words(worker_job)
         code = os.waitstatus_to_exitcode(row.status) if row.state == "FAILED" else 0
         if code in (_STATUS_WRONG_USE, *_STATUS_NO_PYTHON) or (code == 1 and _NO_ENTRY.search(words)):
             if "VersionMismatch" in words:
                 raise VersionMismatch(words.partition("VersionMismatch: ")[2])
             raise ComputeError(
-                f"slurm: node {row.node} cannot run job {unit.ident} ({words or f'status {code}'}); the nodes need the "
-                f"Python of python= with fanfold in it, and must share the folder {self._base}"
+                f"slurm: node {row.node} cannot run job {worker_job.ident} ({words or f'status {code}'}); the nodes "
+                f"need the Python of python= with fanfold in it, and must share the folder {self._base}"
             )
         if reason == "died" and _MEMORY.search(words):
             reason = "memory"
         how = f" with {signal.Signals(-code).name}" if code < 0 else f" with status {code}" if code else ""
         told = f": {words}" if words and reason else ""
-        return UnitEnd(reason, f"{what} on {row.node or 'no node'} ended as {row.state}{how}{told}")
+        return WorkerJobEnd(reason, f"{what} on {row.node or 'no node'} ended as {row.state}{how}{told}")
 
-    def _words(self, unit: Unit) -> str:
+    def _words(self, worker_job: WorkerJob) -> str:
         """Return the line of a unit's output that says most: Slurm's on memory, else its last error, else the last."""
         try:
-            with open(self._files[unit.number].with_suffix(".log"), "rb") as file:
+            with open(self._files[worker_job.number].with_suffix(".log"), "rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
                 lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
         except OSError:
@@ -264,15 +264,15 @@ class SlurmBackend(FleetBackend):
         tests: tuple[Callable[[str], object], ...] = (_MEMORY.search, lambda line: line.startswith("slurmstepd"), len)
         return next((line[:300] for test in tests for line in reversed(lines) if test(line)), "")
 
-    def end(self, units: Sequence[Unit]) -> None:
+    def end(self, worker_jobs: Sequence[WorkerJob]) -> None:
         """Cancel units."""
-        if units:
-            self._slurm.cancel(*(unit.ident for unit in units))
+        if worker_jobs:
+            self._slurm.cancel(*(worker_job.ident for worker_job in worker_jobs))
 
-    def tidy(self, units: Sequence[Unit]) -> None:
+    def tidy(self, worker_jobs: Sequence[WorkerJob]) -> None:
         """Delete the files of ended units."""
-        for unit in units:
-            path = self._files.pop(unit.number)
+        for worker_job in worker_jobs:
+            path = self._files.pop(worker_job.number)
             for left in (path, *path.parent.glob(f"{path.name}.*")):
                 left.unlink(missing_ok=True)
             with suppress(OSError):  # others of the launch still run

@@ -34,17 +34,17 @@ from core.task.call import Call, load_call, working_folder
 from core.task.protocol import DurableRef
 from core.task.run import Mark, become_worker, describe, failed, in_worker, run
 
-NOTE = struct.Struct("<cqq")
+CONTROL = struct.Struct("<cqq")
 """To the zygote: (b"S", worker, 0) with three descriptors, (b"K", worker, signal); back: (b"S", worker, pid),
 (b"D", worker, status)."""
 
-SLOT = struct.Struct("<qqd")
+TASK_STATUS = struct.Struct("<qqd")
 """What a worker is doing, in memory it shares with the driver: batch, position in it or -1, monotonic start."""
 
 VALUE = -1
 """Stands for the number of a batch in messages that carry a value for a queue."""
 
-TOKEN = struct.Struct("<q")
+CLAIM = struct.Struct("<q")
 """The right to start a batch, by number: whoever reads it from the pipe, worker or driver, has the batch."""
 
 LAST_MOMENT = 0.2
@@ -67,7 +67,7 @@ def is_clean() -> bool:
     return True
 
 
-def start_zygote(fresh: bool | None = None) -> tuple[socket.socket, int]:
+def start_forkserver(fresh: bool | None = None) -> tuple[socket.socket, int]:
     """Start a zygote; returns its control socket and its process id.
 
     Parameters
@@ -121,17 +121,17 @@ def _serve(control: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     children: dict[int, int] = {}
-    bell_read, bell_write = os.pipe()
-    os.set_blocking(bell_write, False)
+    wakeup_read, wakeup_write = os.pipe()
+    os.set_blocking(wakeup_write, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(bell_write, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
     try:
         while True:
-            ready, _, _ = select.select([control.fileno(), bell_read], [], [])
-            if bell_read in ready:
-                os.read(bell_read, 4096)
+            ready, _, _ = select.select([control.fileno(), wakeup_read], [], [])
+            if wakeup_read in ready:
+                os.read(wakeup_read, 4096)
                 _reap(control, children)
-            if control.fileno() in ready and not _obey(control, children, (bell_read, bell_write)):
+            if control.fileno() in ready and not _obey(control, children, (wakeup_read, wakeup_write)):
                 return
     except OSError:
         return  # the driver is gone
@@ -172,19 +172,19 @@ def _reap(control: socket.socket, children: dict[int, int]) -> None:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             del children[worker]
-            control.sendall(NOTE.pack(b"D", worker, status))
+            control.sendall(CONTROL.pack(b"D", worker, status))
 
 
-def _obey(control: socket.socket, children: dict[int, int], bell: tuple[int, int]) -> bool:
-    data, ancillary, _, _ = control.recvmsg(NOTE.size, socket.CMSG_SPACE(64))
+def _obey(control: socket.socket, children: dict[int, int], wakeup: tuple[int, int]) -> bool:
+    data, ancillary, _, _ = control.recvmsg(CONTROL.size, socket.CMSG_SPACE(64))
     if not data:
         return False
-    while len(data) < NOTE.size:
-        more = control.recv(NOTE.size - len(data))
+    while len(data) < CONTROL.size:
+        more = control.recv(CONTROL.size - len(data))
         if not more:
             return False
         data += more
-    command, worker, number = NOTE.unpack(data)
+    command, worker, number = CONTROL.unpack(data)
     if command == b"K":
         if worker in children:
             os.kill(children[worker], number)
@@ -199,7 +199,7 @@ def _obey(control: socket.socket, children: dict[int, int], bell: tuple[int, int
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             control.close()
-            for descriptor in bell:
+            for descriptor in wakeup:
                 os.close(descriptor)
             _live(*descriptors)
             status = 0
@@ -212,32 +212,32 @@ def _obey(control: socket.socket, children: dict[int, int], bell: tuple[int, int
     for descriptor in descriptors:
         os.close(descriptor)
     children[worker] = pid
-    control.sendall(NOTE.pack(b"S", worker, pid))
+    control.sendall(CONTROL.pack(b"S", worker, pid))
     return True
 
 
-def _live(channel_end: int, token_end: int, slot_file: int) -> None:
+def _live(channel_end: int, claim_end: int, task_status_file: int) -> None:
     """Be a worker: answer batches until the driver closes the channel."""
     become_worker()
     if "numpy.random" in sys.modules:  # every fork would draw the same numbers
         sys.modules["numpy.random"].seed(list(os.urandom(16)))
     channel = Channel(socket.socket(fileno=channel_end))
-    os.set_blocking(token_end, False)
-    slot = mmap.mmap(slot_file, SLOT.size)
-    os.close(slot_file)
+    os.set_blocking(claim_end, False)
+    task_status = mmap.mmap(task_status_file, TASK_STATUS.size)
+    os.close(task_status_file)
     calls: dict[str, Buffer | Call] = {}
     held: int | None = None
     number = -1
-    gate = threading.Lock()
+    lock = threading.Lock()
 
-    def speak(word: notify.Word, data: bytes) -> None:
-        with gate:
+    def speak(word: notify.QueueHeader, data: bytes) -> None:
+        with lock:
             channel.send([pickle.dumps((VALUE, word), 5), data])
 
     notify.speak_through(speak)
 
     def mark(position: int, now: float) -> None:
-        SLOT.pack_into(slot, 0, number, position, now)
+        TASK_STATUS.pack_into(task_status, 0, number, position, now)
 
     while True:
         segments = channel.receive()
@@ -250,20 +250,20 @@ def _live(channel_end: int, token_end: int, slot_file: int) -> None:
             calls[call_hash] = segments[1]
         while held is None or held < number:
             try:
-                token = os.read(token_end, TOKEN.size)
+                claim = os.read(claim_end, CLAIM.size)
             except BlockingIOError:
                 break
-            if not token:
+            if not claim:
                 raise ConnectionLost
-            held = TOKEN.unpack(token)[0]
+            held = CLAIM.unpack(claim)[0]
         if held != number:
             continue  # the driver took this batch back
-        SLOT.pack_into(slot, 0, number, -1, 0.0)
+        TASK_STATUS.pack_into(task_status, 0, number, -1, 0.0)
         notify.use(grant)
         answer = _answer(calls, number, call_hash, job_id, task_ids, attempt, meta, durable, segments[2:], mark)
         if not in_worker():
             os._exit(0)  # a child that the task forked, and that came back from the function
-        with gate:
+        with lock:
             channel.send(answer)
         del answer
         del segments, request

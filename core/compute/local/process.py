@@ -16,14 +16,15 @@ import sys
 import time
 from collections import deque
 
+from core.compute.base import Capabilities
 from core.compute.local.channel import Channel, ConnectionLost
-from core.compute.local.forkserver import NOTE, SLOT, TOKEN, VALUE, start_zygote
+from core.compute.local.forkserver import CLAIM, CONTROL, TASK_STATUS, VALUE, start_forkserver
 from core.compute.local.workers import WorkerProcess, anonymous_file, how_it_ended, release, resident_bytes
 from core.errors import ConfigError, FanfoldError
 from core.serialization import Buffer, Packed
 from core.settings import Address, ExecutorConfig
 from core.task.notices import deliver
-from core.task.protocol import BatchDone, BatchLost, Invocation, LossReason, Outcome, Reply
+from core.task.protocol import BatchDone, BatchLost, BatchResult, Invocation, LossReason, Reply
 
 DEPTH = 2
 """Batches a worker holds at least: one that runs and one that waits, so that it never idles for the driver."""
@@ -49,7 +50,7 @@ _DESCRIPTORS = 16
 _OVERHEAD = 20e-6
 """Seconds a worker spends on a batch beside its tasks, about."""
 
-_STILLBORN = 5
+_FAILED_STARTS_LIMIT = 5
 """Workers that may die one after the other before any has run a batch; then the backend gives up."""
 
 
@@ -69,12 +70,6 @@ class ProcessBackend:
     """
 
     name = "process"
-    inline = False
-    shares_files = True
-    announces = True
-    stores = False
-    speculates = False
-    streams = True
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         start = address.options.get("start")
@@ -87,12 +82,13 @@ class ProcessBackend:
         if sys.platform == "win32":
             raise ConfigError("compute backend 'process' needs Linux or macOS; on Windows use WSL, or 'serial'")
         self.workers = config.workers or default_workers()
-        self.enforces = frozenset({"timeout", "memory"} if os.path.exists("/proc/self/statm") else {"timeout"})
+        enforces = frozenset({"timeout", "memory"} if os.path.exists("/proc/self/statm") else {"timeout"})
+        self.capabilities = Capabilities(shares_files=True, carries_queues=True, enforces=enforces)
         self._fresh = None if start is None else start == "fresh"
         self._workers: dict[int, WorkerProcess] = {}
         self._waiting: deque[Invocation] = deque()
         self._replies: list[Reply] = []
-        self._next_worker = self._sequence = self._stillborn = self._zygote = 0
+        self._next_worker = self._sequence = self._failed_starts = self._forkserver = 0
         self._control: socket.socket | None = None
         self._closed = False
         self._depth = DEPTH
@@ -113,12 +109,14 @@ class ProcessBackend:
                 f"{self.workers} workers need about {wanted} open files and this process may have {allowed}; "
                 "raise the limit with 'ulimit -n', or use fewer workers"
             )
-        self._control, self._zygote = start_zygote(self._fresh)  # first: nothing may exist that a fork would share
+        self._control, self._forkserver = start_forkserver(
+            self._fresh
+        )  # first: nothing may exist that a fork would share
         self._selector = selectors.DefaultSelector()
-        self._bell_read, self._bell_write = socket.socketpair()
-        for end in (self._bell_read, self._bell_write):
+        self._wakeup_read, self._wakeup_write = socket.socketpair()
+        for end in (self._wakeup_read, self._wakeup_write):
             end.setblocking(False)
-        self._selector.register(self._bell_read, selectors.EVENT_READ)
+        self._selector.register(self._wakeup_read, selectors.EVENT_READ)
         self._selector.register(self._control, selectors.EVENT_READ)
         while len(self._workers) < self.workers:
             self._spawn()
@@ -126,37 +124,37 @@ class ProcessBackend:
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        token_read, token_write = os.pipe()
-        os.set_blocking(token_read, False)
-        slot_file = anonymous_file(SLOT.size)
+        claim_read, claim_write = os.pipe()
+        os.set_blocking(claim_read, False)
+        task_status_file = anonymous_file(TASK_STATUS.size)
         ident, self._next_worker = self._next_worker, self._next_worker + 1
-        rights = array.array("i", [theirs.fileno(), token_read, slot_file])
-        note = [NOTE.pack(b"S", ident, 0)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+        rights = array.array("i", [theirs.fileno(), claim_read, task_status_file])
+        message = [CONTROL.pack(b"S", ident, 0)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
         try:
             if self._control is None:
                 raise OSError("no zygote")
-            self._control.sendmsg(*note)
+            self._control.sendmsg(*message)
         except OSError:
-            self._lose_zygote()
-            self._control, self._zygote = start_zygote(fresh=True)
+            self._lose_forkserver()
+            self._control, self._forkserver = start_forkserver(fresh=True)
             self._selector.register(self._control, selectors.EVENT_READ)
-            self._control.sendmsg(*note)
-        slot = mmap.mmap(slot_file, SLOT.size)
-        SLOT.pack_into(slot, 0, -1, -1, 0.0)
-        os.close(slot_file)
+            self._control.sendmsg(*message)
+        task_status = mmap.mmap(task_status_file, TASK_STATUS.size)
+        TASK_STATUS.pack_into(task_status, 0, -1, -1, 0.0)
+        os.close(task_status_file)
         theirs.close()
-        worker = WorkerProcess(ident, Channel(ours), token_read, token_write, slot, self._zygote)
+        worker = WorkerProcess(ident, Channel(ours), claim_read, claim_write, task_status, self._forkserver)
         self._workers[ident] = worker
         self._selector.register(worker.channel, selectors.EVENT_READ, worker)
 
-    def _lose_zygote(self) -> None:
+    def _lose_forkserver(self) -> None:
         if self._control is not None:
             self._selector.unregister(self._control)
             self._control.close()
             self._control = None
-            _reap(self._zygote)
+            _await_end(self._forkserver)
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many batches the workers could hold beyond those they have."""
         free = sum(self._depth - len(worker.held) for worker in self._workers.values() if worker.lost_at == math.inf)
         return free - len(self._waiting)
@@ -168,7 +166,7 @@ class ProcessBackend:
 
     def _dispatch(self) -> None:
         while self._waiting:
-            living = [w for w in self._workers.values() if w.lost_at == math.inf and w.verdict is None]
+            living = [w for w in self._workers.values() if w.lost_at == math.inf and w.end_reason is None]
             worker = min(living, key=lambda w: len(w.held), default=None)
             if worker is None or len(worker.held) >= self._depth:
                 return
@@ -196,14 +194,14 @@ class ProcessBackend:
         if has_call:
             worker.known.add(invocation.call_hash)
         worker.held[self._sequence] = invocation
-        worker.tokens += TOKEN.pack(self._sequence)
+        worker.claims += CLAIM.pack(self._sequence)
         worker.channel.queue(segments)
         self._unflushed.add(worker)
 
     def _flush(self, worker: WorkerProcess) -> None:
-        if worker.tokens:  # before their batches: a batch that finds no token has been taken back
-            os.write(worker.token_write, worker.tokens)
-            worker.tokens = b""
+        if worker.claims:  # before their batches: a batch that finds no token has been taken back
+            os.write(worker.claim_write, worker.claims)
+            worker.claims = b""
         with contextlib.suppress(ConnectionLost):  # reading will find it lost, with its last words
             worker.channel.flush()
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.channel.unsent else 0)
@@ -228,10 +226,10 @@ class ProcessBackend:
         back = []
         while sequence in worker.held:
             try:
-                (token,) = TOKEN.unpack(os.read(worker.token_read, TOKEN.size))
+                (claim,) = CLAIM.unpack(os.read(worker.claim_read, CLAIM.size))
             except BlockingIOError:
                 break
-            back.append(worker.held.pop(token))
+            back.append(worker.held.pop(claim))
         self._waiting.extendleft(reversed(back))
         return sequence not in worker.held
 
@@ -241,31 +239,31 @@ class ProcessBackend:
             self._steal()
             while self._unflushed:
                 self._flush(self._unflushed.pop())
-            for key, events in self._selector.select(self._patience(timeout)):
+            for key, events in self._selector.select(self._next_poll(timeout)):
                 worker = key.data
                 if worker is not None:
                     if events & selectors.EVENT_WRITE:
                         self._flush(worker)
                     if events & selectors.EVENT_READ:
                         self._read(worker)
-                elif key.fileobj is self._bell_read:
+                elif key.fileobj is self._wakeup_read:
                     with contextlib.suppress(BlockingIOError):
-                        self._bell_read.recv(4096)
+                        self._wakeup_read.recv(4096)
                 else:
-                    self._hear_zygote()
+                    self._hear_forkserver()
         self._watch(time.monotonic())
         self._dispatch()
         replies, self._replies = self._replies, []
         return replies
 
-    def _patience(self, timeout: float | None) -> float | None:
+    def _next_poll(self, timeout: float | None) -> float | None:
         now, until = time.monotonic(), math.inf if timeout is None else time.monotonic() + timeout
         for worker in self._workers.values():
             until = min(until, worker.kill_at, worker.lost_at + RESPITE)
             if worker.suspect is not None:
                 until = min(until, now + 0.001)
             for invocation in worker.held.values():
-                if invocation.memory is not None and "memory" in self.enforces:
+                if invocation.memory is not None and "memory" in self.capabilities.enforces:
                     until = min(until, now + WATCH)
                 if invocation.timeout is not None:
                     _, position, started = worker.doing()
@@ -288,11 +286,11 @@ class ProcessBackend:
                 deliver(body[1], bytes(segments[1]))
                 continue
             invocation = worker.held.pop(body[0])
-            self._stillborn = 0
+            self._failed_starts = 0
             if len(body) > 2:
                 count, ends, counts = body[1]
                 values = Packed(count, segments[1], ends, counts, segments[2:])
-                self._replies.append(BatchDone(invocation.batch_id, worker.name, Outcome(values, *body[2:])))
+                self._replies.append(BatchDone(invocation.batch_id, worker.name, BatchResult(values, *body[2:])))
                 self._depth = max(DEPTH, min(DEEPEST, int(AHEAD / (sum(body[2]) + _OVERHEAD))))
             elif body[1] is None:
                 self._replies.append(BatchDone(invocation.batch_id, worker.name, None))
@@ -301,16 +299,16 @@ class ProcessBackend:
                 why = f"{failure.kind}: {failure.message}"
                 self._replies.append(BatchLost(ident, worker.name, "unavailable", why, None, True, failure))
 
-    def _hear_zygote(self) -> None:
+    def _hear_forkserver(self) -> None:
         assert self._control is not None
         try:
-            note = self._control.recv(NOTE.size, socket.MSG_WAITALL)
+            message = self._control.recv(CONTROL.size, socket.MSG_WAITALL)
         except OSError:
-            note = b""
-        if len(note) < NOTE.size:
-            self._lose_zygote()
+            message = b""
+        if len(message) < CONTROL.size:
+            self._lose_forkserver()
             return
-        kind, ident, number = NOTE.unpack(note)
+        kind, ident, number = CONTROL.unpack(message)
         worker = self._workers.get(ident)
         if worker is None:
             return
@@ -328,30 +326,30 @@ class ProcessBackend:
         for worker in list(self._workers.values()):
             if worker.lost_at < math.inf:
                 if worker.status is not None or now >= worker.lost_at + RESPITE:
-                    self._bury(worker)
+                    self._reap(worker)
                 continue
             if now >= worker.kill_at:
                 self._signal(worker, signal.SIGKILL)
                 worker.kill_at = math.inf
             number, position, started = doing = worker.doing()
             invocation = worker.held.get(number)
-            if invocation is None or worker.verdict is not None:
+            if invocation is None or worker.end_reason is not None:
                 worker.suspect = None
                 continue
             if invocation.timeout is not None and position >= 0 and now - started > invocation.timeout:
                 if worker.suspect != doing:  # the record may have been half written: look again
                     worker.suspect = doing
                     continue
-                self._condemn(worker, "timeout", f"it ran longer than its timeout of {invocation.timeout:g} s")
+                self._terminate(worker, "timeout", f"it ran longer than its timeout of {invocation.timeout:g} s")
             worker.suspect = None
-            if invocation.memory is not None and worker.pid and "memory" in self.enforces:
+            if invocation.memory is not None and worker.pid and "memory" in self.capabilities.enforces:
                 used = resident_bytes(worker.pid) - worker.baseline
                 if used > invocation.memory:
                     limit = f"it used {used / 1e6:.0f} MB, over its memory limit of {invocation.memory / 1e6:.0f} MB"
-                    self._condemn(worker, "memory", limit)
+                    self._terminate(worker, "memory", limit)
 
-    def _condemn(self, worker: WorkerProcess, reason: LossReason, message: str) -> None:
-        worker.verdict = (reason, message)
+    def _terminate(self, worker: WorkerProcess, reason: LossReason, message: str) -> None:
+        worker.end_reason = (reason, message)
         if reason == "timeout":
             self._signal(worker, signal.SIGTERM)
             worker.kill_at = time.monotonic() + GRACE
@@ -359,19 +357,19 @@ class ProcessBackend:
             self._signal(worker, signal.SIGKILL)
 
     def _signal(self, worker: WorkerProcess, number: int) -> None:
-        if worker.zygote == self._zygote and self._control is not None:
+        if worker.forkserver == self._forkserver and self._control is not None:
             with contextlib.suppress(OSError):
-                self._control.sendall(NOTE.pack(b"K", worker.ident, number))
+                self._control.sendall(CONTROL.pack(b"K", worker.ident, number))
         elif worker.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, number)
 
-    def _bury(self, worker: WorkerProcess) -> None:
+    def _reap(self, worker: WorkerProcess) -> None:
         """Account for a dead worker's batches and start its successor."""
         del self._workers[worker.ident]
         self._unflushed.discard(worker)
         number, position, _ = worker.doing()
-        reason, message = worker.verdict or ("died", how_it_ended(worker.status))
+        reason, message = worker.end_reason or ("died", how_it_ended(worker.status))
         for sequence, invocation in reversed(worker.held.items()):
             if sequence == number:
                 running = position if position >= 0 else None
@@ -380,11 +378,11 @@ class ProcessBackend:
             else:
                 self._waiting.appendleft(invocation)
         if number < 0:
-            self._stillborn += 1
+            self._failed_starts += 1
         release(worker)
-        if self._stillborn >= _STILLBORN:
+        if self._failed_starts >= _FAILED_STARTS_LIMIT:
             raise FanfoldError(
-                f"{self._stillborn} worker processes ended before they had run anything ({message}); "
+                f"{self._failed_starts} worker processes ended before they had run anything ({message}); "
                 "see what they wrote to standard error"
             )
         if not self._closed:
@@ -393,7 +391,7 @@ class ProcessBackend:
     def wake(self) -> None:
         """End a `poll` that waits."""
         with contextlib.suppress(BlockingIOError, OSError):
-            self._bell_write.send(b"!")
+            self._wakeup_write.send(b"!")
 
     def _holder(self, batch_id: int) -> tuple[WorkerProcess, int] | None:
         for worker in self._workers.values():
@@ -402,7 +400,7 @@ class ProcessBackend:
                     return worker, sequence
         return None
 
-    def began(self, batch_id: int) -> bool:
+    def is_running(self, batch_id: int) -> bool:
         """Whether a worker has begun a batch."""
         holder = self._holder(batch_id)
         return holder is not None and holder[0].doing()[0] == holder[1]
@@ -421,8 +419,8 @@ class ProcessBackend:
     def kill(self, batch_id: int) -> None:
         """End the worker that runs a batch."""
         holder = self._holder(batch_id)
-        if holder is not None and holder[0].verdict is None:
-            self._condemn(holder[0], "killed", "it was cancelled")
+        if holder is not None and holder[0].end_reason is None:
+            self._terminate(holder[0], "killed", "it was cancelled")
 
     def forget(self, call_hash: str) -> None:
         """Let every worker that has a function drop it."""
@@ -446,13 +444,13 @@ class ProcessBackend:
             with contextlib.suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
             self._control.close()
-            _reap(self._zygote)
+            _await_end(self._forkserver)
         self._selector.close()
-        self._bell_read.close()
-        self._bell_write.close()
+        self._wakeup_read.close()
+        self._wakeup_write.close()
 
 
-def _reap(pid: int) -> None:
+def _await_end(pid: int) -> None:
     """Wait a moment for a child to end, then make it."""
     deadline = time.monotonic() + 2 * GRACE
     with contextlib.suppress(ChildProcessError, ProcessLookupError):

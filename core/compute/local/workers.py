@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from core.compute.local.channel import Channel
-from core.compute.local.forkserver import SLOT
+from core.compute.local.forkserver import TASK_STATUS
 from core.task.protocol import Invocation, LossReason
 
 
@@ -21,20 +21,20 @@ class WorkerProcess:
 
     ident: int
     channel: Channel
-    token_read: int
-    token_write: int
-    slot: mmap.mmap
-    zygote: int
+    claim_read: int
+    claim_write: int
+    task_status: mmap.mmap
+    forkserver: int
     pid: int = 0
     held: OrderedDict[int, Invocation] = field(default_factory=OrderedDict)
     known: set[str] = field(default_factory=set)
     baseline: int = 0
     status: int | None = None
     lost_at: float = math.inf
-    verdict: tuple[LossReason, str] | None = None
+    end_reason: tuple[LossReason, str] | None = None
     kill_at: float = math.inf
     suspect: tuple[int, int, float] | None = None
-    tokens: bytes = b""
+    claims: bytes = b""
 
     @property
     def name(self) -> str:
@@ -43,16 +43,16 @@ class WorkerProcess:
 
     def doing(self) -> tuple[int, int, float]:
         """Return (batch, position or -1, monotonic start) of what the worker says it does."""
-        number, position, started = SLOT.unpack_from(self.slot, 0)
+        number, position, started = TASK_STATUS.unpack_from(self.task_status, 0)
         return number, position, started
 
 
 def release(worker: WorkerProcess) -> None:
     """Close what the driver holds of a worker."""
     worker.channel.close()
-    os.close(worker.token_read)
-    os.close(worker.token_write)
-    worker.slot.close()
+    os.close(worker.claim_read)
+    os.close(worker.claim_write)
+    worker.task_status.close()
 
 
 def anonymous_file(size: int) -> int:

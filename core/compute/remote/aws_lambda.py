@@ -6,6 +6,7 @@ import base64
 import json
 import queue
 import threading
+from dataclasses import replace
 from typing import Any
 
 from core.compute.remote.aws_lambda_client import (
@@ -60,9 +61,9 @@ class LambdaBackend(RemoteBackend):
         call = address.options.get("call", "sync")
         if call not in _CALLS:
             raise ConfigError(f"lambda has no call={call}; expected {' or '.join(_CALLS)}")
-        self.stores = call == "async"
-        self.announces = not self.stores
-        self.largest = None if self.stores else LARGEST
+        if call == "async":
+            self.capabilities = replace(self.capabilities, reports_completion=False, results_in_storage=True)
+        self.largest = None if call == "async" else LARGEST
         self.silence = 0.0
         if "silence" in address.options:
             try:
@@ -79,7 +80,7 @@ class LambdaBackend(RemoteBackend):
         ConfigError
             There is no such function, it may not run, or events have no storage for their results.
         """
-        if self.stores and self.config.storage is None:
+        if self.capabilities.results_in_storage and self.config.storage is None:
             raise ConfigError(
                 "lambda with call=async leaves results in storage; give the executor one that the function reaches, "
                 "such as storage='s3://bucket/prefix'"
@@ -132,7 +133,7 @@ class LambdaBackend(RemoteBackend):
 
     def open_slot(self, index: int) -> Slot:
         """Return a slot; what connections there are is the client's to know."""
-        return EventSlot(self) if self.stores else CallSlot(self)
+        return EventSlot(self) if self.capabilities.results_in_storage else CallSlot(self)
 
     def revoke(self, batch_id: int) -> bool:
         """Take back a batch that has not been sent; an event runs on, but no slot waits for it any more."""

@@ -14,12 +14,13 @@ from contextlib import suppress
 from typing import TypeVar
 
 from core import serialization
+from core.compute.base import Capabilities
 from core.data.objects import process_storage
 from core.errors import ComputeUnavailable, FanfoldError, InputError, IntegrityError, StorageError
 from core.settings import Address, ExecutorConfig
 from core.task import keys, messages
 from core.task.commit import versions
-from core.task.messages import NeedsCall, Spill, TooLarge
+from core.task.messages import NeedsCall, PayloadRef, TooLarge
 from core.task.protocol import BatchDone, BatchLost, Invocation, LossReason, Reply
 from core.task.run import describe
 
@@ -135,13 +136,7 @@ class RemoteBackend(ABC):
     """
 
     name = "remote"
-    inline = False
-    shares_files = False
-    announces = True
-    stores = False
-    speculates = True
-    streams = False
-    enforces: frozenset[str] = frozenset({"timeout", "memory"})
+    capabilities = Capabilities(speculates=True)
     largest: int | None = None
     slots_each = 1
 
@@ -190,7 +185,7 @@ class RemoteBackend(ABC):
             self._threads.append(thread)
             thread.start()
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many batches to send: one waits for each worker, so that no slot idles for the driver."""
         with self._changed:
             return (self.slots_each + 1) * self.workers - len(self._waiting) - len(self._running)
@@ -236,7 +231,7 @@ class RemoteBackend(ABC):
         """End a `poll` that waits."""
         self._replies.put(None)
 
-    def began(self, batch_id: int) -> bool:
+    def is_running(self, batch_id: int) -> bool:
         """Whether a batch has been sent."""
         return batch_id in self._running
 
@@ -334,7 +329,7 @@ class RemoteBackend(ABC):
                 if answer is None:
                     return BatchLost(ident, self.name, "killed", "it was cancelled", None, False)
                 reply = messages.read_reply(answer, invocation)
-                if isinstance(reply, Spill):
+                if isinstance(reply, PayloadRef):
                     spilled.append(reply.place)
                     reply = messages.read_reply(self._fetch(reply.place), invocation)
                 if isinstance(reply, NeedsCall) and not has_call:
@@ -363,7 +358,7 @@ class RemoteBackend(ABC):
         storage = self.config.storage
         spill = None
         if self.largest is not None and storage is not None and invocation.durable is None:
-            spill = Spill(storage, keys.message(invocation.job_id, os.urandom(8).hex()), self._spill_key)
+            spill = PayloadRef(storage, keys.message(invocation.job_id, os.urandom(8).hex()), self._spill_key)
         message = messages.request(invocation, self._versions, has_call, spill)
         if self.largest is None or len(message) <= self.largest:
             return message

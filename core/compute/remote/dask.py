@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from core.compute.base import Capabilities
 from core.compute.remote.base import ALWAYS_SENT, FIRST_WAIT, LONGEST_WAIT, LOOK, PATIENCE, settled
 from core.errors import ComputeUnavailable, ConfigError, FanfoldError, IntegrityError, MissingExtra
 from core.settings import Address, ExecutorConfig
@@ -68,13 +69,7 @@ class DaskBackend:
     """
 
     name = "dask"
-    inline = False
-    shares_files = False
-    announces = True
-    stores = False
-    speculates = True
-    streams = False
-    enforces: frozenset[str] = frozenset({"timeout", "memory"})
+    capabilities = Capabilities(speculates=True)
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         if address.options or not address.where:
@@ -129,7 +124,7 @@ class DaskBackend:
         if self.config.workers is None:
             self.workers = max(1, sum(self.client.nthreads().values()))
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many batches to send."""
         return DEPTH * self.workers - len(self._pending) - len(self._flights)
 
@@ -319,7 +314,7 @@ class DaskBackend:
         """End a `poll` that waits."""
         self._heard.put(None)
 
-    def began(self, batch_id: int) -> bool:
+    def is_running(self, batch_id: int) -> bool:
         """Whether a batch is among those that were sent first: Dask begins them in this order."""
         return self._keys.get(batch_id, "") in itertools.islice(self._flights, self.workers)
 

@@ -15,7 +15,7 @@ from core import EventLog, FunctionExecutor, Future, open_storage, serialization
 from core.errors import ConfigError
 from core.settings import state_dir
 from core.task.commit import commit, read_commit
-from core.task.protocol import DurableRef, Outcome
+from core.task.protocol import BatchResult, DurableRef
 
 BIG = 300 << 10
 """Bytes of a result that does not fit into a commit."""
@@ -56,7 +56,7 @@ def fill(number):
 
 
 def outcome_of(values):
-    return Outcome(serialization.pack(values), [0.0] * len(values))
+    return BatchResult(serialization.pack(values), [0.0] * len(values))
 
 
 def test_a_batch_costs_two_requests_and_the_job_a_few(proxy, place):

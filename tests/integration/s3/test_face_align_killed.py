@@ -67,7 +67,7 @@ def children(pid):
 
 def workers_of(driver):
     """Processes of the zygote, the one child of a driver."""
-    return [worker for zygote in children(driver.pid) for worker in children(zygote)]
+    return [worker for forkserver in children(driver.pid) for worker in children(forkserver)]
 
 
 def commits(storage):
