@@ -225,12 +225,8 @@ def _try_compute(config: ExecutorConfig, config_file: str | None, storage_works:
 
         python, node = timed(executor.call_async(greet))
         timed(executor.call_async(greet))
-        through = (
-            config.storage is not None
-            and storage_works
-            and not (backend.capabilities.results_in_storage or config.durable)
-        )
-        if through and _is_shared(config.storage):
+        went_through = backend.capabilities.results_in_storage or config.durable
+        if config.storage is not None and storage_works and not went_through and _is_shared(config.storage):
             timed(executor.map(_greet, [0], durable=True)[0])
     first, second, *third = (1e3 * (end - start) for start, end in zip(times, times[1:], strict=False))
     last = f", and through the storage in {third[0]:.1f} ms" if third else ""

@@ -119,6 +119,5 @@ def attach(
         )
     options = Options(record.timeout, record.memory, record.retry, record.batch_size)
     futures = FutureList(job_id, mapper)
-    return DurableJob(
-        record, address, key, options, futures, backend.capabilities.reports_completion, notices, attached=True
-    )
+    reports = backend.capabilities.reports_completion
+    return DurableJob(record, address, key, options, futures, reports, notices, attached=True)

@@ -30,7 +30,7 @@ _OVERHEAD = 300
 _LOOK = 1.0
 """Seconds between two looks at whether jobs have ended; their end itself is told at once."""
 
-_gate = threading.Lock()
+_lock = threading.Lock()
 _numbers: dict[tuple[str, int], int] = {}
 
 
@@ -111,7 +111,7 @@ class Queue:
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise SerializationError(f"a value for a queue cannot be pickled: {reason}") from error
-        with _gate:  # numbers go out in order, whatever threads a task has
+        with _lock:  # numbers go out in order, whatever threads a task has
             process = os.getpid()
             number = _numbers[self._ident, process] = _numbers.get((self._ident, process), 0) + 1
             word = notify.QueueHeader(self._ident, _origin(process), number, *task)

@@ -54,7 +54,7 @@ class Scheduler:
         self._batches: dict[int, Batch] = {}
         self._ids = itertools.count()
         self._closing = self._ended = False
-        self._gate = threading.Lock()
+        self._lock = threading.Lock()
         self._failure: BaseException | None = None
         self._driving = False
         self._invoking: int | None = None
@@ -73,7 +73,7 @@ class Scheduler:
 
     def command(self, action: Callable[[], None]) -> None:
         """Have the loop do something. Called from any thread."""
-        with self._gate:
+        with self._lock:
             if self._ended and self._failure is None:
                 raise RuntimeError("the executor has been shut down")
             self._commands.append(action)
@@ -171,7 +171,7 @@ class Scheduler:
                     if wait is None:
                         return
                     time.sleep(wait)  # a job that another process drives
-                with self._gate:
+                with self._lock:
                     if self._closing and not self._jobs and not self._commands:
                         self._ended = True
                         break
@@ -189,7 +189,7 @@ class Scheduler:
             self._batches.clear()
             raise
         except BaseException as error:
-            with self._gate:
+            with self._lock:
                 self._failure = error
             self._obey()
         finally:

@@ -69,7 +69,7 @@ class Server(ThreadingHTTPServer):
         self.token, self.largest = token, body
         self.ending = False
         self.quiet: set[socket.socket] = set()
-        self.gate = threading.Lock()
+        self.lock = threading.Lock()
         self.agents: queue.Queue[Agent] = queue.Queue()
         for index in range(slots):
             self.agents.put(Agent(f"{socket.gethostname()}-{index}", largest))
@@ -100,7 +100,7 @@ class Server(ThreadingHTTPServer):
     def end(self) -> None:
         """Take no further connection, and close those on which no request is under way."""
         self.shutdown()
-        with self.gate:
+        with self.lock:
             self.ending = True
             for connection in self.quiet:
                 with contextlib.suppress(OSError):
@@ -120,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def handle_one_request(self) -> None:
         """Wait for a request, unless the worker is about to end."""
-        with self.server.gate:
+        with self.server.lock:
             if self.server.ending:
                 self.close_connection = True
                 return
@@ -145,7 +145,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def body(self) -> bytes | None:
         """Return the body of a request that may be read; else refuse it and return None."""
-        with self.server.gate:
+        with self.server.lock:
             self.server.quiet.discard(self.connection)
         offered = self.headers.get("Authorization", "").encode()
         if self.server.token and not hmac.compare_digest(offered, f"Bearer {self.server.token}".encode()):

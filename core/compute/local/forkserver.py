@@ -1,10 +1,10 @@
 """The process that makes worker processes, and the life of a worker.
 
 A driver cannot fork safely once it has threads or connections. So while it is still clean it forks one child, the
-zygote, which stays clean and forks workers whenever one is needed, a few milliseconds each; a driver that is not clean
-starts the zygote as a new interpreter instead. The zygote is the workers' parent: it alone can signal one without
+fork server, which stays clean and forks workers whenever one is needed, a few milliseconds each; a driver that is not clean
+starts the fork server as a new interpreter instead. The fork server is the workers' parent: it alone can signal one without
 risking another process that got its number, and it knows how each one ended. When the driver goes away, however it
-does, the zygote's socket closes and it ends every worker.
+does, the fork server's socket closes and it ends every worker.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from core.task.protocol import DurableRef
 from core.task.run import Mark, become_worker, describe, failed, in_worker, run
 
 CONTROL = struct.Struct("<cqq")
-"""To the zygote: (b"S", worker, 0) with three descriptors, (b"K", worker, signal); back: (b"S", worker, pid),
+"""To the fork server: (b"S", worker, 0) with three descriptors, (b"K", worker, signal); back: (b"S", worker, pid),
 (b"D", worker, status)."""
 
 TASK_STATUS = struct.Struct("<qqd")
@@ -68,7 +68,7 @@ def is_clean() -> bool:
 
 
 def start_forkserver(fresh: bool | None = None) -> tuple[socket.socket, int]:
-    """Start a zygote; returns its control socket and its process id.
+    """Start a fork server; returns its control socket and its process id.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def start_forkserver(fresh: bool | None = None) -> tuple[socket.socket, int]:
 
 
 def main() -> None:
-    """Entry point of a zygote that is a new interpreter."""
+    """Entry point of a fork server that is a new interpreter."""
     control = socket.socket(fileno=int(sys.argv[1]))
     sys.argv[:] = [""]
     _serve(control)

@@ -42,7 +42,7 @@ WATCH = 0.02
 """Seconds between two looks at the memory of workers that have a limit."""
 
 RESPITE = 0.25
-"""Seconds to wait for the zygote's word on how a worker ended."""
+"""Seconds to wait for the fork server's word on how a worker ended."""
 
 _DESCRIPTORS = 16
 """Open files to reckon with for each worker: its channel, tokens, slot, and shared memory under way."""
@@ -95,7 +95,7 @@ class ProcessBackend:
         self._unflushed: set[WorkerProcess] = set()
 
     def start(self) -> None:
-        """Start the zygote and ask it for every worker.
+        """Start the fork server and ask it for every worker.
 
         Raises
         ------
@@ -132,7 +132,7 @@ class ProcessBackend:
         message = [CONTROL.pack(b"S", ident, 0)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
         try:
             if self._control is None:
-                raise OSError("no zygote")
+                raise OSError("no fork server")
             self._control.sendmsg(*message)
         except OSError:
             self._lose_forkserver()
@@ -272,7 +272,7 @@ class ProcessBackend:
         return None if until == math.inf else max(0.0, until - now)
 
     def _read(self, worker: WorkerProcess) -> None:
-        if worker.lost_at < math.inf:  # the zygote told of its end among the same events
+        if worker.lost_at < math.inf:  # the fork server told of its end among the same events
             return
         try:
             messages = worker.channel.drain()
@@ -431,7 +431,7 @@ class ProcessBackend:
                 self._unflushed.add(worker)
 
     def close(self, force: bool = False) -> None:
-        """End the workers, the busy ones by force, and the zygote."""
+        """End the workers, the busy ones by force, and the fork server."""
         if self._closed:
             return
         self._closed = True
