@@ -1,9 +1,9 @@
 """What every compute backend must do.
 
 Each runs twice: with results in the reply, and with results in storage (``durable=True``); a platform that gives no
-replies has the second mode alone. Limits are tried for real where ``capabilities.enforces`` says that they end a running
-task. A platform is started by a fixture ``<name>_site`` of session scope that returns settings for `FunctionExecutor`
-(in tests/servers, one file a platform); a new backend adds its name to `SITES`.
+replies has the second mode alone. Limits are tried for real where ``capabilities.enforces`` says that they end a
+running task. A platform is started by a fixture ``<name>_site`` of session scope that returns settings for
+`FunctionExecutor` (in tests/servers, one file a platform); a new backend adds its name to `SITES`.
 """
 
 import os

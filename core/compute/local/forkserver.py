@@ -1,10 +1,10 @@
 """The process that makes worker processes, and the life of a worker.
 
 A driver cannot fork safely once it has threads or connections. So while it is still clean it forks one child, the
-fork server, which stays clean and forks workers whenever one is needed, a few milliseconds each; a driver that is not clean
-starts the fork server as a new interpreter instead. The fork server is the workers' parent: it alone can signal one without
-risking another process that got its number, and it knows how each one ended. When the driver goes away, however it
-does, the fork server's socket closes and it ends every worker.
+fork server, which stays clean and forks workers whenever one is needed, a few milliseconds each; a driver that is not
+clean starts the fork server as a new interpreter instead. The fork server is the workers' parent: it alone can signal
+one without risking another process that got its number, and it knows how each one ended. When the driver goes away,
+however it does, the fork server's socket closes and it ends every worker.
 """
 
 from __future__ import annotations
