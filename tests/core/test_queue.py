@@ -45,7 +45,7 @@ SITES = [*((name, False) for name in LOCAL), ("process", True), ("pipe", False),
 @pytest.fixture(params=SITES, ids=lambda site: f"{site[0]}-{'durable' if site[1] else 'direct'}")
 def executor(request, tmp_path):
     compute, durable = request.param
-    settings = {"durable": durable, "storage": f"file://{tmp_path}/store"}
+    settings = {"durable": durable, "storage": f"file://{tmp_path}/store", "speculation": False}
     if compute == "pipe":
         settings["notify"] = request.getfixturevalue("redis_server").address
     if compute != "serial":
@@ -338,7 +338,7 @@ def test_forged_and_repeated_values_are_not_read(redis_server, tmp_path):
         queue = executor.queue()
         future = executor.call_async(walk, 1, queue, 1)
         assert future.result(60) == 1
-        grant = executor._notices.grant
+        grant = executor._listener.credentials
         word = notify.QueueHeader(queue._ident, "thief", 1, future.job_id, 0, 0)
         forged = serialization.sign(
             os.urandom(32), grant.channel, serialization.dumps(("value", word, serialization.dumps(Harmful())))
