@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -119,6 +120,7 @@ class FunctionExecutor(Executor):
         self._reductions: list[Future] = []
         self._queues = QueueHub(self._scheduler, self._history, self._reductions, self._listener)
         self._scheduler.job_ended += [self._history.end, self._queues.tell_of_end]
+        self._options = options_of(self.config, self._can)
         self._lifetime = Lifetime(self._scheduler, self._history, self._listener, log, self._reductions)
 
     def _open_log(self) -> EventLog | None:
@@ -156,7 +158,7 @@ class FunctionExecutor(Executor):
         The caller has the future and nobody else: its result is let go with it, though the call is made all the same.
         """
         future = self._start(fn, "call", [(args, kwargs)]).made[0]
-        self._latest.add(future, keep=False)
+        self._latest.add_held(future)
         return future
 
     def map(  # type: ignore[override]
@@ -466,11 +468,11 @@ class FunctionExecutor(Executor):
         inside: bool = False,
     ) -> FutureList:
         self._lifetime.check(inside)
-        options = options or options_of(self.config, self._can)
+        options = options or self._options
         call = make_call(
             fn,
             kind=kind,
-            extra_args=extra_args if isinstance(extra_args, Mapping) else tuple(extra_args),
+            extra_args=extra_args if isinstance(extra_args, tuple | Mapping) else tuple(extra_args),
             env=extra_env,
             retry=options.retry,
             storage=self.config.storage,
@@ -496,4 +498,9 @@ class FunctionExecutor(Executor):
 
 def new_job_id() -> str:
     """Return a name that no other job has, and that sorts by time."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
+    return f"{_shown(int(time.time()))}-{os.urandom(4).hex()}"
+
+
+@functools.lru_cache(maxsize=1)
+def _shown(second: int) -> str:
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(second))

@@ -47,7 +47,7 @@ class Agenda:
         self._touched[job] = None
 
     def take(self) -> list[Job]:
-        """Return the jobs to look at, each once; all of them get in line to send."""
+        """Return the jobs to look at, each once."""
         while self._stirred:
             self.touch(self._stirred.popleft())
         now = time.monotonic()
@@ -58,8 +58,6 @@ class Agenda:
                 self.touch(job)
         jobs = [job for job in self._touched if job in self._known]
         self._touched.clear()
-        for job in jobs:
-            self.line_up(job)
         return jobs
 
     def line_up(self, job: Job) -> None:

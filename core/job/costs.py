@@ -12,7 +12,7 @@ from core.task.protocol import BatchResult
 from core.types import TaskStats, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would make it dear to make, and every call makes one
 class BatchCost:
     """What one batch cost, without its results; `tried` holds the positions that took other than `attempts`."""
 
@@ -108,15 +108,18 @@ class CostTable:
     def add(self, job: JobKey, cost: BatchCost) -> None:
         """Append a batch."""
         count = len(cost.task_ids)
+        first = len(self._tried)
         self._jobs.append(job)
         self._workers.append(cost.worker)
-        for ints, whole in zip(
-            self._ints, (count, cost.peak_rss, cost.requests, cost.bytes_in, cost.bytes_out), strict=True
-        ):
-            ints.append(whole)
-        for floats, value in zip(self._floats, (cost.started, cost.cpu), strict=True):
-            floats.append(value)
-        first = len(self._tried)
+        tasks, rss, requests, bytes_in, bytes_out = self._ints
+        tasks.append(count)
+        rss.append(cost.peak_rss)
+        requests.append(cost.requests)
+        bytes_in.append(cost.bytes_in)
+        bytes_out.append(cost.bytes_out)
+        started, cpu = self._floats
+        started.append(cost.started)
+        cpu.append(cost.cpu)
         self._task_ids.extend(cost.task_ids)
         self._durations.extend(cost.durations)
         self._tried.extend([cost.attempts] * count)

@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from core.compute.base import ComputeBackend
 from core.errors import FanfoldError, TaskTimeout
 from core.job.agenda import Agenda
 from core.job.backups import STRAGGLER_INTERVAL, stragglers, wants_looking
+from core.job.calls import Calls
 from core.job.job import Batch, Job
 from core.task.protocol import BatchDone, BatchLost, NotifyCredentials, Reply
 from core.task.run import describe
@@ -44,7 +45,7 @@ class Scheduler:
         self._agenda = Agenda()
         self._commands: deque[Callable[[], None]] = deque()
         self._jobs: dict[Job, None] = {}
-        self._calls: Counter[str] = Counter()
+        self._calls = Calls()
         self._batches: dict[int, Batch] = {}
         self._ids = itertools.count()
         self._closing = self._ended = self._woken = self._driving = False
@@ -136,7 +137,7 @@ class Scheduler:
 
     def _adopt(self, job: Job) -> None:
         self._jobs[job] = None
-        self._calls[job.call_hash] += 1
+        self._calls.use(job.call_hash, len(job.call))
         self._agenda.add(job)
         if self.listeners:
             job.emit = self._emit
@@ -195,15 +196,18 @@ class Scheduler:
             if wait is None:
                 return False
             time.sleep(wait)  # a job that another process drives
-        with self._lock:
-            if self._closing and not self._jobs and not self._commands:
-                self._ended = True
-                return False
+        if self._closing and self._is_over():
+            return False
         replies = self.backend.poll(self._agenda.wait())
         self._prefetch(replies)
         for reply in replies:
             self._handle(reply)
         return True
+
+    def _is_over(self) -> bool:
+        with self._lock:
+            self._ended = not self._jobs and not self._commands
+            return self._ended
 
     def _fail_all(self, cause: BaseException) -> None:
         """Leave nobody waiting for a loop that has ended."""
@@ -225,7 +229,8 @@ class Scheduler:
                 self._break(job, error)
                 continue
             if batch is not None:
-                self._agenda.line_up(job)
+                if not job.idle:
+                    self._agenda.line_up(job)
                 room -= 1
                 self._invoke(batch)
 
@@ -320,6 +325,8 @@ class Scheduler:
         if job.finished:
             self._end(job)
             return
+        if not job.idle:
+            self._agenda.line_up(job)
         self._agenda.schedule(job, job.next_poll())
         if wants_looking(job):
             self._back_up(job)
@@ -344,10 +351,8 @@ class Scheduler:
         self._agenda.drop(job)
         for batch in list(job.inflight.values()):
             self._withdraw(batch)
-        self._calls[job.call_hash] -= 1
-        if not self._calls[job.call_hash]:
-            del self._calls[job.call_hash]
-            self.backend.forget(job.call_hash)
+        for call_hash in self._calls.release(job.call_hash):
+            self.backend.forget(call_hash)
         if self.listeners:
             self._emit(JobDone(job.job_id, time.time(), job.ended, job.failed, job.cancelled))
         self._tell_of_end(job)

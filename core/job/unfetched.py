@@ -12,6 +12,10 @@ from core.types import ReturnWhen
 Fetchable = FutureList | Future
 
 
+_MANY = 256
+"""Futures that others hold and whose results may have been had, before somebody looks: each is but a reference."""
+
+
 class Unfetched:
     """The jobs of an executor whose results nobody has had yet, and the last one in any case.
 
@@ -21,15 +25,27 @@ class Unfetched:
 
     def __init__(self) -> None:
         self._jobs: list[Fetchable | weakref.ref[Future]] = []
-        self._crowded = 1
+        self._kept, self._crowded = 0, (1, _MANY)
 
-    def add(self, job: Fetchable, keep: bool = True) -> None:
-        """Add a job, to be kept or not; now and then, let go of those whose results have been had."""
-        if len(self._jobs) >= self._crowded:
-            wanted = set(map(id, self.jobs()))
-            self._jobs = [entry for entry in self._jobs if id(_job_of(entry)) in wanted]
-            self._crowded = 2 * len(self._jobs) + 1
-        self._jobs.append(job if keep or isinstance(job, FutureList) else weakref.ref(job))
+    def add(self, job: Fetchable) -> None:
+        """Keep a job."""
+        self._make_room()
+        self._jobs.append(job)
+        self._kept += 1
+
+    def add_held(self, future: Future) -> None:
+        """Add a future that others hold."""
+        self._make_room()
+        self._jobs.append(weakref.ref(future))
+
+    def _make_room(self) -> None:
+        """Let go of those whose results have been had, when there are twice as many as before; of kept ones soon."""
+        if self._kept < self._crowded[0] and len(self._jobs) < self._crowded[1]:
+            return
+        wanted = set(map(id, self.jobs()))
+        self._jobs = [entry for entry in self._jobs if id(_job_of(entry)) in wanted]
+        self._kept = sum(not isinstance(entry, weakref.ref) for entry in self._jobs)
+        self._crowded = 2 * self._kept + 1, 2 * len(self._jobs) + _MANY
 
     def drop(self, jobs: Iterable[Fetchable]) -> None:
         """Let go of jobs."""
