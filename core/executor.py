@@ -426,7 +426,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         speculate = self.config.speculation
         if speculate is None:
-            speculate = self._can.speculates
+            speculate = self._can.speculates and not self._queues  # a copy would put its values again
         return Options(settled["timeout"], settled["memory"], settled["retries"], batch_size, speculate)
 
     def _start(
