@@ -343,7 +343,7 @@ class TestDoctor:
 
         text = capsys.readouterr().out
         assert status == 1
-        assert "FAILED  configuration  fanfold.toml: workers = 0 is not valid" in text
+        assert "FAILED  configuration  fanfold.toml: workers = 0: expected a whole number of at least 1" in text
         assert "python" in text
 
     def test_an_event_log_that_cannot_be_written_fails(
