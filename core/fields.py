@@ -40,8 +40,8 @@ def setting(default: Any, parse: Parse, expects: str, doc: str, metavar: str = "
 
 
 def rows(table: Any) -> dict[str, Field[Any]]:
-    """Return the settings of a table, a dataclass or an instance of one, by name."""
-    return {row.name: row for row in fields(table)}
+    """Return the settings of a table, a dataclass or an instance of one, by name; other fields are none."""
+    return {row.name: row for row in fields(table) if "parse" in row.metadata}
 
 
 def row_of(table: Any, name: str, origin: str) -> Field[Any]:
@@ -132,11 +132,18 @@ def read_settings(table: Any, path: str | Path) -> dict[str, Any]:
     ConfigError
         The file is missing, unreadable or not TOML, a key is unknown or its value does not fit.
     """
-    given = [(row_of(table, key, str(path)), key, value) for key, value in _toml(path).items()]
+    given = [(row_of(table, key, str(path)), key, value) for key, value in read_toml(path).items()]
     return {row.name: parse_field(row, value, f"{path}: {key} =") for row, key, value in given}
 
 
-def _toml(path: str | Path) -> dict[str, Any]:
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return what a TOML file says.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, unreadable or not TOML.
+    """
     import tomllib
 
     try:
