@@ -173,7 +173,7 @@ def run(
     attempts: dict[int, int] = {}
     logs: dict[int, str] = {}
     function = call.function
-    direct = call.kind == "item" and not call.filled and not call.keyword_extras and not call.positional_extras
+    direct = call.is_plain
     clock = time.monotonic
     epoch, cpu = time.time(), time.process_time()
     spent_before = spent()

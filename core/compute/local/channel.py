@@ -71,11 +71,6 @@ class Channel:
         """Whether queued bytes wait for the socket."""
         return bool(self._outbox)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether shared files were released that the sender has not been told of."""
-        return bool(self._released)
-
     def queue(self, segments: Sequence[Buffer]) -> None:
         """Put a message into the outbox."""
         views = [memoryview(segment).cast("B") for segment in segments]
