@@ -60,7 +60,7 @@ class SerialBackend:
         except Exception as error:
             self._replies.append(BatchDone(number, "serial", failed(len(invocation.task_ids), error)))
             return
-        items = serialization.unpack(invocation.packed)
+        items = serialization.unpack(invocation.packed, call.definitions)
         outcome = run(call, items, invocation.task_ids, invocation.job_id, invocation.attempt)
         self._replies.append(BatchDone(number, "serial", outcome))
 
