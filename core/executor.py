@@ -466,7 +466,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         check_items(call, data)
         modules = list(include_modules)
         shipped = dump_call(call, modules, self._can.shares_files)
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), modules or "none")
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)
         self._start_backend()

@@ -20,7 +20,7 @@ from core.job.job import Job
 from core.job.scheduler import Scheduler
 from core.settings import ExecutorConfig, parse_size
 from core.task import notices as notify
-from core.task.run import running_task
+from core.task.run import running_definitions, running_task
 
 SIZE = 64 << 20
 """Bytes of values that a queue holds, unless it is made otherwise."""
@@ -109,7 +109,7 @@ class Queue:
         if task is None:
             raise RuntimeError("a queue takes values only from a running task, in the process that runs it")
         try:
-            data = serialization.dumps(value)
+            data = serialization.dumps(value, running_definitions())
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise SerializationError(f"a value for a queue cannot be pickled: {reason}") from error

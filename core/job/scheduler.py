@@ -326,8 +326,9 @@ class Scheduler:
             self._jobs.remove(job)
             for batch in list(job.inflight.values()):
                 self._withdraw(batch)
-            if not any(other.call_hash == job.call_hash for other in self._jobs):
-                self.backend.forget(job.call_hash)
+            for call_hash in job.definitions.hashes:
+                if not any(call_hash in other.definitions.hashes for other in self._jobs):
+                    self.backend.forget(call_hash)
             self._emit(JobDone(job.job_id, time.time(), job.ended, job.failed, job.cancelled))
             job.close()
             self.job_ended()
