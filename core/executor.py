@@ -13,8 +13,10 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
-from core.data.items import Chunks, items_of, recorded
+from core.data.chunks import Chunks, chunks_of
+from core.data.items import items_of, recorded
 from core.data.partition import Listing
+from core.definitions import Definitions
 from core.errors import ConfigError
 from core.futures import Future, FutureList, as_list, follow, wait
 from core.job.direct import DirectJob
@@ -27,7 +29,8 @@ from core.job.reduce import Reduction
 from core.job.scheduler import Scheduler
 from core.job.unfetched import Unfetched
 from core.settings import load_config, parse_address
-from core.task.call import dump_call, first_parameter, make_call, working_folder
+from core.task.call import check_items, dump_call, make_call, working_folder
+from core.task.signature import takes_objects
 from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
@@ -112,6 +115,9 @@ class FunctionExecutor(Executor):
             notify=notify,
         )
         self._backend = open_backend(parse_address(self.config.compute), self.config)
+        if workers is not None and self._backend.workers != self.config.workers:
+            has = f"compute backend {self._backend.name!r} has {self._backend.workers} worker(s), not {workers}"
+            raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
         self._can = self._backend.capabilities
         self._scheduler = Scheduler(self._backend, listeners)
         log = self._open_log()
@@ -120,7 +126,6 @@ class FunctionExecutor(Executor):
         self._reductions: list[Future] = []
         self._queues = QueueHub(self._scheduler, self._history, self._reductions, self._listener)
         self._scheduler.job_ended += [self._history.end, self._queues.tell_of_end]
-        self._options = options_of(self.config, self._can)
         self._lifetime = Lifetime(self._scheduler, self._history, self._listener, log, self._reductions)
 
     def _open_log(self) -> EventLog | None:
@@ -175,23 +180,22 @@ class FunctionExecutor(Executor):
         retries: Retries = None,
         durable: bool | None = None,
         chunk_bytes: int | None = None,
-        chunk_count: int | None = None,
-        newline: bytes | None = b"\n",
-        header_lines: int = 0,
-        partitioner: Callable[..., Iterable[Partition]] | None = None,
+        chunks: Chunks | None = None,
     ) -> FutureList:
-        r"""Run a function on every item, or on every object or chunk of objects.
+        """Run a function on every item, or on every object or chunk of objects.
 
         Parameters
         ----------
         fn : callable
             Gets the item; a tuple is spread over its positional parameters when it takes that many, a dict over its
-            keywords when they are its own. Parameters named ``storage``, ``task_id``, ``task_key`` and ``attempt``
-            are filled when it declares them. Over objects it gets a handle (``obj.key``, ``obj.read()``,
-            ``obj.lines()``, ``obj.data_stream`` ...).
+            keywords when they are its own. Parameters named ``storage``, ``boto3_client``, ``task_id``, ``task_key``
+            and ``attempt`` that have no default and that the item does not give are filled. Over objects its
+            parameter ``obj``, or else its first, gets a handle (``obj.key``, ``obj.read()``, ``obj.lines()``,
+            ``obj.data_stream`` ...).
         data : iterable, or address
             Any iterable; a generator is read as workers need items. A string or path is an object, folder, prefix
-            or pattern of objects; so is each element when `fn` names its first parameter ``obj``.
+            or pattern of objects; so is each element when `fn`, if it is no builtin, has a parameter ``obj`` without
+            default.
         extra_args : tuple, list or dict
             Further arguments of every call, after the item's or by name.
         extra_env : mapping
@@ -202,18 +206,20 @@ class FunctionExecutor(Executor):
             Tasks sent together; by default as many as take about 0.1 s.
         timeout, memory, retries, durable
             As for the executor, for this job.
-        chunk_bytes, chunk_count, newline, header_lines, partitioner
-            How objects are cut into chunks of whole lines; by default each object is one task. See ``Partition``.
+        chunks : Chunks, optional
+            How objects are cut into chunks of whole lines or records; by default each object is one task.
+        chunk_bytes : int, optional
+            Short for ``chunks=Chunks(bytes=...)``.
 
         Raises
         ------
         ConfigError, InputError, SerializationError
             The call cannot work. Nothing has been run.
         """
-        cut = Chunks(chunk_bytes, chunk_count, newline, header_lines, partitioner)
-        items = items_of(data, cut, first_parameter(fn) == "obj", self._can.inline)
+        cut = chunks_of(chunks, chunk_bytes)
+        items = items_of(data, cut, takes_objects(fn, extra_args), self._can.inline)
         limits = {"timeout": timeout, "memory": memory, "retries": retries}
-        options = options_of(self.config, self._can, batch_size, durable, **limits)
+        options = options_of(self.config, self._can, bool(self._queues), batch_size, durable, **limits)
         futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules)
         self._latest.add(futures)
         return futures
@@ -250,8 +256,9 @@ class FunctionExecutor(Executor):
                 raise ConfigError(f"reduce_fn and combine must be functions, not {type(function).__name__}")
         partitions: list[Partition] = []
         if reduce_by == "object":
-            cut = Chunks(**{name: options.pop(name) for name in Chunks.__slots__ if name in options})
-            data = recorded(items_of(data, cut, first_parameter(map_fn) == "obj", self._can.inline), partitions)
+            cut = chunks_of(options.pop("chunks", None), options.pop("chunk_bytes", None))
+            over_objects = takes_objects(map_fn, options.get("extra_args", ()))
+            data = recorded(items_of(data, cut, over_objects, self._can.inline), partitions)
         futures = self.map(map_fn, data, **options)
         self._latest.drop([futures])
         groups = partitions if reduce_by else None
@@ -468,7 +475,7 @@ class FunctionExecutor(Executor):
         inside: bool = False,
     ) -> FutureList:
         self._lifetime.check(inside)
-        options = options or self._options
+        options = options or options_of(self.config, self._can, bool(self._queues))
         call = make_call(
             fn,
             kind=kind,
@@ -478,9 +485,10 @@ class FunctionExecutor(Executor):
             storage=self.config.storage,
             folder=working_folder() if self._can.shares_files else None,
         )
+        check_items(call, data)
         modules = list(include_modules)
         shipped = dump_call(call, modules, self._can.shares_files)
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), modules or "none")
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
         futures = FutureList(new_job_id(), self.map)
         self._lifetime.start(self)
         job = self._job(call.name, shipped, data, options, futures)
@@ -488,7 +496,7 @@ class FunctionExecutor(Executor):
         self._adopt(job)
         return futures
 
-    def _job(self, name: str, call: bytes, data: Iterable[Any], options: Options, futures: FutureList) -> Job:
+    def _job(self, name: str, call: Definitions, data: Iterable[Any], options: Options, futures: FutureList) -> Job:
         if not options.durable:
             return DirectJob(futures.job_id, name, call, data, options, futures, self._can.inline)
         from core.job.create import create

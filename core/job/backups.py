@@ -15,10 +15,6 @@ BACKUP_SLOWNESS = 3.0
 BACKUP_SHARE = 0.1
 """At most this share of a job's tasks get a backup copy."""
 
-BACKUP_LEAST = 1.0
-"""Seconds that a batch runs at least before it is copied: a cold worker would not have begun sooner (a container takes
-0.4 to 0.6 s to its first result), and the copy of a quick task puts its values into queues a second time."""
-
 STRAGGLER_INTERVAL = 0.05
 """Seconds between two looks for stragglers."""
 
@@ -51,5 +47,5 @@ def stragglers(job: Job, is_running: Callable[[int], bool], now: float) -> Itera
 
 
 def _is_slow(batch: Batch, median: float, now: float) -> bool:
-    usual = max(BACKUP_SLOWNESS * median * len(batch.task_ids), BACKUP_LEAST)
+    usual = max(BACKUP_SLOWNESS * median * len(batch.task_ids), 2 * STRAGGLER_INTERVAL)
     return batch.running_since is not None and now - batch.running_since > usual

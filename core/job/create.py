@@ -13,6 +13,7 @@ from core import serialization
 from core.compute.base import ComputeBackend
 from core.data.generator import FailedInput, read_all
 from core.data.objects import process_storage
+from core.definitions import Definitions
 from core.errors import ConfigError, InputError, NotFound, StorageError
 from core.futures import FutureList
 from core.job.attach import new_holder
@@ -36,7 +37,7 @@ LARGEST_BATCH = 64
 
 def create(
     name: str,
-    call: bytes,
+    definitions: Definitions,
     data: Iterable[Any],
     options: Options,
     futures: FutureList,
@@ -64,7 +65,7 @@ def create(
             f"durable jobs need storage that workers can reach, and {storage.address} exists in this process only; "
             'use storage="file:///some/folder"'
         )
-    record, packed = _record(job_id, printable(name), call, items, options, backend.workers)
+    record, packed = _record(job_id, printable(name), definitions, items, options, backend.workers)
     key, holder = os.urandom(32), new_holder()
     keep_key(job_id, storage.address, key)
     try:
@@ -77,17 +78,18 @@ def create(
         forget_key(job_id)
         raise
     reports = backend.capabilities.reports_completion
-    return DurableJob(record, storage.address, key, options, futures, reports, listener, holder)
+    return DurableJob(record, definitions, storage.address, key, options, futures, reports, listener, holder)
 
 
 def _record(
-    job_id: str, name: str, call: bytes, items: Sequence[Any], options: Options, workers: int
+    job_id: str, name: str, definitions: Definitions, items: Sequence[Any], options: Options, workers: int
 ) -> tuple[JobRecord, list[serialization.Packed]]:
     size = options.batch_size or min(max(1, math.ceil(len(items) / (WAVES * workers))), LARGEST_BATCH)
-    packed = [serialization.pack(items[start : start + size]) for start in range(0, len(items), size)]
+    batches = (items[start : start + size] for start in range(0, len(items), size))
+    packed = [serialization.pack(batch, definitions=definitions) for batch in batches]  # before what it adds is read
     now = time.time()
     limits = options.timeout, options.memory, options.retry
-    return JobRecord(job_id, name, now, call, len(items), size, [], *limits, now + LIFETIME), packed
+    return JobRecord(job_id, name, now, definitions.data, len(items), size, [], *limits, now + LIFETIME), packed
 
 
 def attach(
@@ -122,4 +124,6 @@ def attach(
     options = Options(record.timeout, record.memory, record.retry, record.batch_size, durable=True)
     futures = FutureList(job_id, mapper)
     reports = backend.capabilities.reports_completion
-    return DurableJob(record, address, key, options, futures, reports, listener, new_holder(), attached=True)
+    definitions = Definitions.unread(record.call)
+    holder = new_holder()
+    return DurableJob(record, definitions, address, key, options, futures, reports, listener, holder, attached=True)

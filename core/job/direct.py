@@ -10,6 +10,7 @@ from typing import Any
 
 from core import serialization
 from core.data.generator import FailedInput, GeneratorReader, read_all
+from core.definitions import Definitions
 from core.futures import Future, FutureList, start_all
 from core.job.job import Batch, Job, Owner
 from core.job.options import Options
@@ -67,13 +68,13 @@ class DirectJob(Job):
         self,
         job_id: str,
         name: str,
-        call: bytes,
+        definitions: Definitions,
         data: Iterable[Any],
         options: Options,
         futures: FutureList,
         inline: bool,
     ) -> None:
-        super().__init__(job_id, name, call, options, futures)
+        super().__init__(job_id, name, definitions, options, futures)
         self._owner = Owner(job_id)
         self._owner.job = self
         self._redo: deque[_Tasks] | None = None
@@ -161,7 +162,7 @@ class DirectJob(Job):
             tasks = self._living(tasks)
             if not tasks.items:
                 continue
-            packed = serialization.pack(tasks.items, BATCH_BYTES)
+            packed = serialization.pack(tasks.items, BATCH_BYTES, self.definitions)
             if packed.count < len(tasks.items):
                 self._again(tasks.part(packed.count, None), soon=True)
                 tasks = tasks.part(0, packed.count)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core import serialization
+from core.definitions import Definitions
 from core.errors import NotFound, StorageUnavailable
 from core.futures import Future, FutureList, start_all
 from core.job.attach import Tenure
@@ -59,6 +60,7 @@ class DurableJob(Job):
     def __init__(
         self,
         record: JobRecord,
+        definitions: Definitions,
         address: str,
         key: bytes,
         options: Options,
@@ -68,7 +70,7 @@ class DurableJob(Job):
         holder: str,
         attached: bool = False,
     ) -> None:
-        super().__init__(record.job_id, record.name, record.call, options, futures)
+        super().__init__(record.job_id, record.name, definitions, options, futures)
         self.record = record
         self._key = key
         self._storage = open_storage(address)  # its own, so that its requests are this job's

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core import serialization
+from core.definitions import Definitions
 from core.errors import (
     FanfoldError,
     InputError,
@@ -110,7 +111,7 @@ class Job(ABC):
     """
 
     __slots__ = (
-        *("backups", "call", "call_hash", "cancelled", "costs", "discarded", "durations", "emit", "ended", "failed"),
+        *("backups", "cancelled", "costs", "definitions", "discarded", "durations", "emit", "ended", "failed"),
         *("futures", "inflight", "invocations", "job_id", "listing", "name", "next_backup", "number", "options"),
         *("stir", "_cancels", "_worker_requests"),
     )
@@ -118,12 +119,11 @@ class Job(ABC):
     idle: bool
     keeps_objects = False
 
-    def __init__(self, job_id: str, name: str, call: bytes, options: Options, futures: FutureList) -> None:
+    def __init__(self, job_id: str, name: str, definitions: Definitions, options: Options, futures: FutureList) -> None:
         self.job_id = job_id
         self.name = name
         self.number = 0
-        self.call = call
-        self.call_hash = serialization.content_hash(call)
+        self.definitions = definitions
         self.options = options
         self.futures = futures
         self.emit: Callable[[Event], None] | None = None
@@ -173,8 +173,7 @@ class Job(ABC):
 
     def close(self) -> None:
         """Let go of inputs and results once every task has ended: whoever wants results has the futures."""
-        self.futures = _EMPTY
-        self.call = b""
+        self.futures, self.definitions = _EMPTY, _NOTHING
         self.costs = []
 
     def stop_input(self, error: BaseException) -> None:
@@ -200,10 +199,10 @@ class Job(ABC):
         durable: DurableRef | None = None,
     ) -> Batch:
         """Return a batch that is about to be invoked; its input is `packed`, or in storage where `durable` says."""
-        call = b"" if packed is None else self.call
-        timeout = self.options.timeout
+        call = b"" if packed is None else self.definitions.data
+        call_hash, timeout = self.definitions.hash, self.options.timeout
         invocation = Invocation(
-            batch_id, self.job_id, call, self.call_hash, task_ids, attempts, timeout, memory, packed, durable
+            batch_id, self.job_id, call, call_hash, task_ids, attempts, timeout, memory, packed, durable
         )
         return self.launch(Batch(batch_id, self, task_ids, items, attempts, memory, invocation))
 
@@ -227,7 +226,7 @@ class Job(ABC):
         for position, text in outcome.logs.items():
             futures[task_ids[position]].log = text
         ended = 0
-        for position, value in enumerate(serialization.unpack(outcome.values)):
+        for position, value in enumerate(serialization.unpack(outcome.values, self.definitions)):
             task_id = task_ids[position]
             if position in failures:
                 self._fail_as_told(task_id, failures[position])
@@ -246,7 +245,8 @@ class Job(ABC):
 
     def _fail_as_told(self, task_id: int, failure: TaskFailure) -> None:
         log = self.futures.made[task_id].log
-        self.fail(task_id, revive(failure, self.job_id, task_id, self.name, log), failure.attempts)
+        error = revive(failure, self.job_id, task_id, self.name, log, self.definitions)
+        self.fail(task_id, error, failure.attempts)
 
     def _fail_unreadable(self, task_id: int, value: Unpackable, attempts: int) -> TaskFailure:
         reason = f"the result of task {task_id} of {self.name} cannot be sent back: {value.reason}"
@@ -340,7 +340,7 @@ class Job(ABC):
         return self._worker_requests + (0 if self.listing is None else self.listing.requests)
 
 
-_EMPTY = FutureList()
+_EMPTY, _NOTHING = FutureList(), Definitions()
 
 
 def _nobody(job: Job) -> None:

@@ -29,6 +29,7 @@ class Options:
 def options_of(
     config: ExecutorConfig,
     can: Capabilities,
+    has_queues: bool = False,
     batch_size: int | None = None,
     durable: bool | None = None,
     **given: Any,
@@ -55,6 +56,8 @@ def options_of(
     retry = settled.get("retries", config.retries)
     if durable and retry.memory_growth is None:
         retry = replace(retry, memory_growth=DURABLE_MEMORY_GROWTH)
-    speculate = can.speculates if config.speculation is None else config.speculation
+    speculate = config.speculation
+    if speculate is None:
+        speculate = can.speculates and not has_queues  # a copy would put its values again
     timeout, memory = settled.get("timeout", config.timeout), settled.get("memory", config.memory)
     return Options(timeout, memory, retry, batch_size, speculate, durable)

@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from core.job.job import Job
 from core.job.scheduler import Scheduler
 from core.settings import parse_size
 from core.task import notices as notify
-from core.task.run import running_task
+from core.task.run import running_definitions, running_task
 
 SIZE = 64 << 20
 """Bytes of values that a queue holds, unless it is made otherwise."""
@@ -58,8 +59,9 @@ class Queue:
 
     At most `size` bytes wait for the driver: beyond that the oldest are dropped, and counted in `dropped`, so that
     neither tasks nor results ever wait for whoever reads. A task that is run again, because its worker died, puts its
-    values again: see `entries` for the attempt. Over Redis, values put while the connection is away are lost, and
-    counted; results never are.
+    values again: see `entries` for the attempt. While an executor has a queue, its new jobs get no backup copies of
+    slow tasks, which would put theirs too, unless it was made with ``speculation=True``. Over Redis, values put while
+    the connection is away are lost, and counted; results never are.
 
     Examples
     --------
@@ -107,7 +109,7 @@ class Queue:
         if task is None:
             raise RuntimeError("a queue takes values only from a running task, in the process that runs it")
         try:
-            data = serialization.dumps(value)
+            data = serialization.dumps(value, running_definitions())
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise SerializationError(f"a value for a queue cannot be pickled: {reason}") from error
@@ -213,6 +215,11 @@ class QueueHub:
         self._scheduler, self._history = scheduler, history
         self._reductions, self._listener = reductions, listener
         self._changed = threading.Condition()
+        self._queues: weakref.WeakSet[Queue] = weakref.WeakSet()
+
+    def __bool__(self) -> bool:
+        """Whether anybody may read a queue."""
+        return bool(self._queues)
 
     def queue(self, size: int | str) -> Queue:
         """Return a new queue, for the jobs that the executor is given from now on; see ``FunctionExecutor.queue``."""
@@ -227,7 +234,9 @@ class QueueHub:
         except ValueError:
             raise ConfigError(f"the size of a queue must be a size such as 64MB, not {size!r}") from None
         catch_up = None if self._listener is None else self._listener.catch_up
-        return Queue(limit, functools.partial(self._is_busy, self._history.begun), self._changed, catch_up)
+        queue = Queue(limit, functools.partial(self._is_busy, self._history.begun), self._changed, catch_up)
+        self._queues.add(queue)
+        return queue
 
     def _is_busy(self, begun: int) -> bool:
         """Whether a job that was begun after so many others has not ended, so that values may come."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from core import serialization
 from core.data.objects import process_storage
+from core.definitions import Definitions
 from core.errors import FanfoldError, NotFound, SerializationError, StorageError, WorkerDied
 from core.futures import Future
 from core.task.commit import POLL_MAX, POLL_MIN, Commit, read_commit, read_record
@@ -34,6 +35,7 @@ class StoredJob:
         self._address, self._key = address, key
         self._storage = process_storage(address)
         self._record = read_record(self._storage, key, job_id)
+        self._definitions = Definitions.unread(self._record.call)
         self._lock = threading.Lock()
         self._pending: set[int] = set()
         self._awaited: dict[int, list[StoredFuture]] = {}
@@ -115,10 +117,10 @@ class StoredJob:
     def _end(self, index: int, made: Commit, position: int) -> None:
         assert made.fetched is not None
         log, failure = made.outcome.logs.get(position, ""), made.outcome.failures.get(position)
-        value = next(serialization.unpack(list(serialization.split(made.fetched))[position]))
+        value = next(serialization.unpack(list(serialization.split(made.fetched))[position], self._definitions))
         error: BaseException | None = None
         if failure is not None:
-            error = revive(failure, self.job_id, index, self._record.name, log)
+            error = revive(failure, self.job_id, index, self._record.name, log, self._definitions)
         elif type(value) is serialization.Unpackable:
             error = SerializationError(f"the result of task {index} cannot be sent back: {value.reason}")
         self._had(index)

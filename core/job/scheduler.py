@@ -11,13 +11,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from core.compute.base import ComputeBackend
-from core.errors import FanfoldError, TaskTimeout
+from core.errors import FanfoldError
 from core.job.agenda import Agenda
 from core.job.backups import STRAGGLER_INTERVAL, stragglers, wants_looking
 from core.job.calls import Calls
 from core.job.job import Batch, Job
 from core.task.protocol import BatchDone, BatchLost, NotifyCredentials, Reply
-from core.task.run import describe
 from core.types import BatchInvoked, Event, JobCreated, JobDone, Listener, TaskSpeculated
 
 CANCEL_TIMEOUT = 5.0
@@ -137,7 +136,6 @@ class Scheduler:
 
     def _adopt(self, job: Job) -> None:
         self._jobs[job] = None
-        self._calls.use(job.call_hash, len(job.call))
         self._agenda.add(job)
         if self.listeners:
             job.emit = self._emit
@@ -236,6 +234,7 @@ class Scheduler:
 
     def _invoke(self, batch: Batch) -> None:
         self._batches[batch.batch_id] = batch
+        self._calls.use(batch.job, batch.invocation)
         if self.listeners:
             job = batch.job
             self._emit(BatchInvoked(job.job_id, time.time(), batch.batch_id, tuple(batch.task_ids)))
@@ -278,7 +277,6 @@ class Scheduler:
             else:
                 batch.backup.backup = None  # the other copy is now the only one
             return
-        self._check_time(batch, reply)
         job.done(batch, reply.worker, reply.outcome)
         if batch.backup is not None:
             self._withdraw(batch.backup)
@@ -292,18 +290,6 @@ class Scheduler:
             job.fail(index, error, 1)
         job.stop()
         self._agenda.touch(job)
-
-    def _check_time(self, batch: Batch, reply: BatchDone) -> None:
-        """Judge timeouts after the fact where the backend could not end the task."""
-        limit = batch.invocation.timeout
-        if limit is None or reply.outcome is None or "timeout" in self.backend.capabilities.enforces:
-            return
-        for position, duration in enumerate(reply.outcome.durations):
-            if duration > limit:
-                task_id = batch.task_ids[position]
-                message = f"task {task_id} of {batch.job.name} ran longer than its timeout of {limit:g} s"
-                error = TaskTimeout(message, job_id=batch.job.job_id, task_id=task_id)
-                reply.outcome.failures[position] = describe(error, batch.attempts + 1)
 
     def _withdraw(self, batch: Batch) -> None:
         """Make sure a batch that nobody needs does not keep a worker."""
@@ -351,7 +337,7 @@ class Scheduler:
         self._agenda.drop(job)
         for batch in list(job.inflight.values()):
             self._withdraw(batch)
-        for call_hash in self._calls.release(job.call_hash):
+        for call_hash in self._calls.release(job):
             self.backend.forget(call_hash)
         if self.listeners:
             self._emit(JobDone(job.job_id, time.time(), job.ended, job.failed, job.cancelled))

@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from core import serialization
 from core.compute.local.process import ProcessBackend
+from core.compute.local.threads import usable_cores
 from core.data.objects import process_storage
 from core.errors import FanfoldError, StorageError
 from core.serialization import Buffer
 from core.settings import Address, ExecutorConfig
 from core.task import messages
-from core.task.commit import check_versions, write_loss_report
+from core.task.commit import write_loss_report
 from core.task.messages import NeedsCall, PayloadRef, TooLarge
 from core.task.protocol import BatchLost, Invocation, LossReason, Reply
 from core.task.run import describe
+from core.task.versions import check_versions
 
 KEPT = 256 << 20
 """Bytes of functions that an agent remembers; the one used longest ago goes first."""
@@ -53,18 +55,23 @@ class Agent:
         Bytes that a reply may have on its way back.
     workers : int
         Batches that run at the same time, for `run_all`.
+    agents : int
+        Agents of this process, which share its processors.
     """
 
-    def __init__(self, name: str | None = None, largest: int | None = None, workers: int = 1) -> None:
+    def __init__(self, name: str | None = None, largest: int | None = None, workers: int = 1, agents: int = 1) -> None:
         self.name = name or f"{os.uname().nodename}-{os.getpid()}"
         self._largest = largest
         self._workers = workers
+        self._threads = max(1, usable_cores() // (workers * agents))
         self._calls: OrderedDict[str, bytes] = OrderedDict()
         self._backend = self._started()
         self._oom_kills = oom_kills()
 
     def _started(self) -> ProcessBackend:
-        backend = ProcessBackend(Address("process"), ExecutorConfig(workers=self._workers))
+        backend = ProcessBackend(
+            Address("process", options={"threads": str(self._threads)}), ExecutorConfig(workers=self._workers)
+        )
         backend.start()
         return backend
 

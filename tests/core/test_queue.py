@@ -45,7 +45,7 @@ SITES = [*((name, False) for name in LOCAL), ("process", True), ("pipe", False),
 @pytest.fixture(params=SITES, ids=lambda site: f"{site[0]}-{'durable' if site[1] else 'direct'}")
 def executor(request, tmp_path):
     compute, durable = request.param
-    settings = {"durable": durable, "storage": f"file://{tmp_path}/store", "speculation": False}
+    settings = {"durable": durable, "storage": f"file://{tmp_path}/store"}
     if compute == "pipe":
         settings["notify"] = request.getfixturevalue("redis_server").address
     if compute != "serial":
@@ -360,6 +360,17 @@ def test_a_queue_that_nobody_reads_any_more_stops_nothing():
         del queue
 
         assert futures.results(60) == [0, 1, 2]
+
+
+def test_tasks_that_put_into_a_queue_get_no_backup_copies_unless_asked_for():
+    with FunctionExecutor("pipe", notify="redis://127.0.0.1:1/0") as executor:
+        queue = executor.queue()
+        assert not executor._options().speculate
+        del queue
+        assert executor._options().speculate
+    with FunctionExecutor("pipe", notify="redis://127.0.0.1:1/0", speculation=True) as executor:
+        queue = executor.queue()
+        assert executor._options().speculate, queue
 
 
 def test_the_public_class_is_what_the_executor_makes():
