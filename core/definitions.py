@@ -9,6 +9,7 @@ may be instances of it, and gives it the state that the call it runs was sent wi
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import functools
 import hashlib
@@ -20,7 +21,6 @@ import sys
 import sysconfig
 import threading
 import weakref
-from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import IO, Any, TypeVar
@@ -38,6 +38,7 @@ REMEDY = "open files, locks and connections must be made inside the function"
 
 _LENGTH = struct.Struct("<Q")
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: classes that are not structures of the interpreter
+_CACHED = by_value.CACHED
 _MAIN = ("__main__", "__mp_main__")
 _SENTINELS = ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY")
 """Of `dataclasses`, which tells them by identity."""
@@ -166,6 +167,11 @@ class Definitions:
             self.held.append(held)
         return space
 
+    @property
+    def includes_some(self) -> bool:
+        """Whether any module is taken apart, beside ``__main__``."""
+        return self.ship_local or bool(self._included)
+
     def includes(self, module: str) -> bool:
         """Whether what a module defines is taken apart."""
         if self._included and any(module == name or module.startswith(f"{name}.") for name in self._included):
@@ -189,7 +195,7 @@ class Definitions:
     def _read(self, data: Buffer) -> Any:
         view, start, values = memoryview(data), len(_registry.process), []
         is_own = view[:start] == _registry.process
-        loading = _Loading(self, True, _registry.calls.get(hashlib.sha256(view).hexdigest()) if is_own else None)
+        loading = Loading(self, True, _registry.calls.get(hashlib.sha256(view).hexdigest()) if is_own else None)
         while start < len(view):
             (length,) = _LENGTH.unpack_from(view, start)
             start += _LENGTH.size
@@ -218,7 +224,7 @@ class Definitions:
                 by_value.fill_class(cls, state)
 
 
-class _Loading:
+class Loading:
     """What is known while a pickle is read; `origin` is what this very process defined for the call that it runs."""
 
     __slots__ = ("definitions", "is_call", "made", "origin", "untouched")
@@ -231,15 +237,20 @@ class _Loading:
         self.untouched: set[str] = set()
 
     def read(self, data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
-        before, _current.loading = _current.loading, self
+        """Unpickle one value."""
+        current = _current.__dict__
+        before = current.get("loading")
+        current["loading"] = self
         try:
             return pickle.loads(data, buffers=buffers)
         finally:
-            _current.loading = before
+            current["loading"] = before
+            if self.made:
+                self.made, self.untouched = {}, set()
 
 
 class _Current(threading.local):
-    loading: _Loading | None = None
+    loading: Loading | None = None
 
 
 _current = _Current()
@@ -247,7 +258,7 @@ _current = _Current()
 
 def loads(data: Buffer, definitions: Definitions | None = None, buffers: Sequence[Buffer] = ()) -> Any:
     """Unpickle a value, which changes nothing that is here; `definitions` are those of the call it belongs to."""
-    return _Loading(definitions).read(data, buffers)
+    return Loading(definitions).read(data, buffers)
 
 
 def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -255,7 +266,7 @@ def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
     A process that runs a call of its own uses what it has: methods and functions must read the same globals.
     """
-    loading = _current.loading or _Loading(None)
+    loading = _current.loading or Loading(None)
     thing = loading.made.get(token)
     if thing is not None:
         return thing
@@ -277,7 +288,7 @@ def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
 def _fill(thing: Any, state: tuple[str, Callable[[Any, Any], None], Any]) -> None:
     token, fill, held = state
-    loading = _current.loading or _Loading(None)
+    loading = _current.loading or Loading(None)
     if token in loading.untouched:
         return
     if loading.is_call and loading.definitions is not None and fill is by_value.fill_class:
@@ -320,6 +331,7 @@ def _by_name(name: str) -> Callable[[Any], str]:
 
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
+    **{kind: how for kind, how in cloudpickle.Pickler.dispatch_table.items() if kind not in copyreg.dispatch_table},
     CodeType: by_value.reduce_code,
     CellType: by_value.reduce_cell,
     MethodType: by_value.reduce_method,
@@ -339,8 +351,6 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         Define what is not known to `definitions` here; otherwise those grow, where they can.
     """
 
-    dispatch_table = ChainMap(_REDUCERS, cloudpickle.Pickler.dispatch_table)
-
     def __init__(
         self,
         file: IO[bytes],
@@ -348,16 +358,18 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         definitions: Definitions | None = None,
         defining: bool = False,
     ) -> None:
+        self.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS}  # a chain of tables is slow at what none has
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self.defined: dict[str, Any] = {}
         self._definitions, self._defining = definitions, defining
+        self._is_selective = definitions is not None and definitions.includes_some
         self._verdicts: dict[int, tuple[Any, Any]] = {}
         self._spaces: dict[int, by_value.Space] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         """Return what stands for a class, function, module or exception; all else is pickled as usual."""
         kind = type(obj)
-        if issubclass(kind, type) or any(kind is known for known in _DEFINED):
+        if kind is FunctionType or issubclass(kind, type) or kind is ModuleType or kind is _CACHED or kind is TypeVar:
             verdict = self._verdicts.get(id(obj))
             return self._reduce(obj) if verdict is None else verdict[1]
         if issubclass(kind, BaseException):
@@ -372,7 +384,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return NotImplemented
         if isinstance(obj, type) and not obj.__flags__ & _HEAP_TYPE:
             return super().reducer_override(obj)
-        if type(obj) in (FunctionType, by_value.CACHED) and "<locals>" in obj.__qualname__:
+        if type(obj) in (FunctionType, _CACHED) and "<locals>" in obj.__qualname__:
             make, args, state, fill = self._take_apart(obj)
             return make, args, state, None, None, fill
         token, definitions = _registry.token(obj), self._definitions
@@ -388,7 +400,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _is_importable(self, obj: Any) -> bool:
         if type(obj) is ModuleType:
-            return obj.__name__ in sys.modules and not self._includes(obj.__name__)
+            return obj.__name__ in sys.modules and not self._is_included(obj.__name__)
         module = getattr(obj, "__module__", None)
         found: Any = sys.modules.get(module) if isinstance(module, str) else None
         if found is None or module is None or module in _MAIN:
@@ -396,10 +408,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         name = obj.__name__ if type(obj) is TypeVar else obj.__qualname__
         for part in name.split("."):
             found = getattr(found, part, None)
-        return found is obj and not self._includes(module)
+        return found is obj and not self._is_included(module)
 
-    def _includes(self, module: str) -> bool:
-        return self._definitions is not None and self._definitions.includes(module)
+    def _is_included(self, module: str) -> bool:
+        return self._is_selective and self._definitions is not None and self._definitions.includes(module)
 
     def _space(self, held: dict[str, Any]) -> by_value.Space:
         if self._defining and self._definitions is not None:
@@ -419,14 +431,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return by_value.reduce_function(obj, self._space(obj.__globals__), source)
         if kind is ModuleType:
             return _module, self._space(vars(obj)).args, by_value.module_state(obj), by_value.fill_module
-        if kind is by_value.CACHED:
+        if kind is _CACHED:
             return by_value.reduce_cached(obj)
         if kind is TypeVar:
             return by_value.reduce_type_variable(obj)
         return by_value.reduce_class(obj, self._is_importable)
-
-
-_DEFINED = (FunctionType, ModuleType, by_value.CACHED, TypeVar)
 
 
 def is_local(module: ModuleType) -> bool:

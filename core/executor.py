@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
 from core.data.chunks import Chunks, chunks_of
-from core.data.generator import FailedInput, read_all
+from core.data.generator import FailedInput, kept, read_all
 from core.data.items import items_of, recorded
 from core.data.partition import Listing
 from core.errors import ConfigError
@@ -466,11 +466,13 @@ class FunctionExecutor(Account, Hearing, Executor):
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)
+        if kind == "call":
+            data = [kept(item, shipped) for item in data]
         self._start_backend()
         if durable:
             from core.job.attach import create
 
-            items = read_all(data, job_id)
+            items = read_all(data, job_id, shipped)
             for item in items:
                 if isinstance(item, FailedInput):
                     raise item.error

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.definitions import REMEDY, Definitions, Pickler
+from core.definitions import REMEDY, Definitions, Loading, Pickler
 from core.definitions import Buffer as Buffer
 from core.definitions import loads as loads
 from core.errors import IntegrityError
 from core.failures import Spared
+from core.types import Partition
 
 OUT_OF_BAND = 16 << 10
 """Buffers of at least this many bytes stay outside the pickle; below it the bookkeeping costs more than the copy."""
@@ -64,6 +65,9 @@ class Unpackable:
         self.reason = reason
 
 
+_IMMUTABLE = frozenset({int, float, bool, type(None), complex, str, bytes, Partition})
+
+
 def _is_plain(values: Sequence[Any]) -> bool:
     for value in values:
         kind = type(value)
@@ -75,13 +79,58 @@ def _is_plain(values: Sequence[Any]) -> bool:
     return True
 
 
+class _Packing:
+    """Values pickled one behind another, so far."""
+
+    def __init__(self, definitions: Definitions | None) -> None:
+        self.stream = io.BytesIO()
+        self.ends: list[int] = []
+        self.counts: list[int] = []
+        self.buffers: list[Buffer] = []
+        self.size = 0
+        self._definitions = definitions
+        self._pickler = self._new_pickler()
+
+    def _new_pickler(self) -> Pickler:
+        return Pickler(self.stream, self._keep, self._definitions)
+
+    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND:
+            return True
+        self.buffers.append(view)
+        return False
+
+    def add(self, value: Any) -> None:
+        start, held = self.stream.tell(), len(self.buffers)
+        if type(value) is Packed:  # a snapshot
+            self.stream.write(value.data)
+            self.buffers += value.buffers
+        else:
+            self._dump(value, start, held)
+        self.ends.append(self.stream.tell())
+        self.counts.append(len(self.buffers) - held)
+        self.size += self.ends[-1] - start + sum(memoryview(buffer).nbytes for buffer in self.buffers[held:])
+
+    def _dump(self, value: Any, start: int, held: int) -> None:
+        try:
+            self._pickler.dump(value)
+        except Exception as error:
+            self.stream.seek(start)
+            self.stream.truncate()
+            del self.buffers[held:]
+            pickle.dump(Unpackable(f"{type(error).__name__}: {error}; {REMEDY}"), self.stream, protocol=5)
+            self._pickler = self._new_pickler()
+        self._pickler.clear_memo()
+
+
 def pack(values: Sequence[Any], limit: int | None = None, definitions: Definitions | None = None) -> Packed:
     """Pickle values one by one.
 
     Parameters
     ----------
     values : sequence
-        A value that cannot be pickled becomes an `Unpackable`.
+        A value that cannot be pickled becomes an `Unpackable`; a `snapshot` is taken as what it was made of.
     limit : int, optional
         Stop after the value that brings the total to this many bytes; `Packed.count` says how many are in.
     definitions : Definitions, optional
@@ -89,39 +138,21 @@ def pack(values: Sequence[Any], limit: int | None = None, definitions: Definitio
     """
     if _is_plain(values):
         return Packed(len(values), pickle.dumps(list(values), 5))
-    stream = io.BytesIO()
-    buffers: list[Buffer] = []
-    out_of_band = 0
-
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        nonlocal out_of_band
-        view = buffer.raw()
-        if view.nbytes < OUT_OF_BAND:
-            return True
-        out_of_band += view.nbytes
-        buffers.append(view)
-        return False
-
-    pickler = Pickler(stream, keep, definitions)
-    ends: list[int] = []
-    counts: list[int] = []
+    packing = _Packing(definitions)
     for value in values:
-        start, held = stream.tell(), len(buffers)
-        try:
-            pickler.dump(value)
-        except Exception as error:
-            stream.seek(start)
-            stream.truncate()
-            out_of_band -= sum(memoryview(buffer).nbytes for buffer in buffers[held:])
-            del buffers[held:]
-            pickle.dump(Unpackable(f"{type(error).__name__}: {error}; {REMEDY}"), stream, protocol=5)
-            pickler = Pickler(stream, keep, definitions)
-        pickler.clear_memo()
-        ends.append(stream.tell())
-        counts.append(len(buffers) - held)
-        if limit is not None and ends[-1] + out_of_band >= limit:
+        packing.add(value)
+        if limit is not None and packing.size >= limit:
             break
-    return Packed(len(ends), stream.getbuffer(), ends, counts if buffers else None, buffers)
+    counts = packing.counts if packing.buffers else None
+    return Packed(len(packing.ends), packing.stream.getbuffer(), packing.ends, counts, packing.buffers)
+
+
+def snapshot(value: Any, definitions: Definitions | None = None) -> Any:
+    """Return a value for `pack` that stays as it is now: itself if it cannot change, else pickled, with its buffers."""
+    if type(value) in _IMMUTABLE:
+        return value
+    packed = pack((value,), definitions=definitions)
+    return Packed(1, bytes(packed.data), packed.ends, packed.buffer_counts, [bytearray(b) for b in packed.buffers])
 
 
 def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[Any]:
@@ -131,11 +162,12 @@ def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[A
         return
     view = memoryview(packed.data)
     counts = packed.buffer_counts
+    read = Loading(definitions).read
     start = used = 0
     for i, end in enumerate(packed.ends):
         held = counts[i] if counts else 0
         try:
-            value = loads(view[start:end], definitions, packed.buffers[used : used + held])
+            value = read(view[start:end], packed.buffers[used : used + held] if held else ())
         except Exception as error:
             value = Unpackable(f"{type(error).__name__}: {error}")
         yield value
