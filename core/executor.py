@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
 from core.data.chunks import Chunks, chunks_of
-from core.data.generator import FailedInput, kept, read_all
+from core.data.generator import FailedInput, read_all
 from core.data.items import items_of, recorded
 from core.data.partition import Listing
 from core.errors import ConfigError
@@ -27,6 +27,7 @@ from core.job.job import Job, Options
 from core.job.queue import Hearing
 from core.job.reduce import reduce_job
 from core.job.scheduler import Scheduler
+from core.serialization import Packing
 from core.settings import load_config, parse_address, parse_setting
 from core.task.call import check_items, dump_call, make_call, working_folder
 from core.task.signature import takes_objects
@@ -467,7 +468,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)
         if kind == "call":
-            data = [kept(item, shipped) for item in data]
+            data = [Packing(shipped).snapshot(item) for item in data]
         self._start_backend()
         if durable:
             from core.job.attach import create

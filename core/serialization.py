@@ -79,49 +79,69 @@ def _is_plain(values: Sequence[Any]) -> bool:
     return True
 
 
-class _Packing:
-    """Values pickled one behind another, so far."""
+class Packing:
+    """Pickles values one behind another, with one pickler."""
 
-    def __init__(self, definitions: Definitions | None) -> None:
-        self.stream = io.BytesIO()
-        self.ends: list[int] = []
-        self.counts: list[int] = []
-        self.buffers: list[Buffer] = []
-        self.size = 0
+    def __init__(self, definitions: Definitions | None = None) -> None:
         self._definitions = definitions
-        self._pickler = self._new_pickler()
-
-    def _new_pickler(self) -> Pickler:
-        return Pickler(self.stream, self._keep, self._definitions)
+        self._stream = io.BytesIO()
+        self._pickler: Pickler | None = None
+        self._ends: list[int] = []
+        self._counts: list[int] = []
+        self._buffers: list[Buffer] = []
+        self.size = 0
 
     def _keep(self, buffer: pickle.PickleBuffer) -> bool:
         view = buffer.raw()
         if view.nbytes < OUT_OF_BAND:
             return True
-        self.buffers.append(view)
+        self._buffers.append(view)
         return False
 
     def add(self, value: Any) -> None:
-        start, held = self.stream.tell(), len(self.buffers)
+        """Pickle a value."""
+        start, held = self._stream.tell(), len(self._buffers)
         if type(value) is Packed:  # a snapshot
-            self.stream.write(value.data)
-            self.buffers += value.buffers
+            self._stream.write(value.data)
+            self._buffers += value.buffers
         else:
             self._dump(value, start, held)
-        self.ends.append(self.stream.tell())
-        self.counts.append(len(self.buffers) - held)
-        self.size += self.ends[-1] - start + sum(memoryview(buffer).nbytes for buffer in self.buffers[held:])
+        self._ends.append(self._stream.tell())
+        self._counts.append(len(self._buffers) - held)
+        self.size += self._ends[-1] - start + sum(memoryview(buffer).nbytes for buffer in self._buffers[held:])
 
     def _dump(self, value: Any, start: int, held: int) -> None:
+        is_fresh = self._pickler is None
+        if self._pickler is None:
+            self._pickler = Pickler(self._stream, self._keep, self._definitions)
         try:
             self._pickler.dump(value)
+            self._pickler.clear_memo()
         except Exception as error:
-            self.stream.seek(start)
-            self.stream.truncate()
-            del self.buffers[held:]
-            pickle.dump(Unpackable(f"{type(error).__name__}: {error}; {REMEDY}"), self.stream, protocol=5)
-            self._pickler = self._new_pickler()
-        self._pickler.clear_memo()
+            self._pickler = None
+            self._stream.seek(start)
+            self._stream.truncate()
+            del self._buffers[held:]
+            if not is_fresh:  # it may be that what it remembers is out of date
+                self._dump(value, start, held)
+            else:
+                pickle.dump(Unpackable(f"{type(error).__name__}: {error}; {REMEDY}"), self._stream, protocol=5)
+
+    def packed(self) -> Packed:
+        """Return the values so far; no more can be added."""
+        counts = self._counts if self._buffers else None
+        return Packed(len(self._ends), self._stream.getbuffer(), self._ends, counts, self._buffers)
+
+    def snapshot(self, value: Any) -> Any:
+        """Return a value for `pack` that stays as it is now: itself if it cannot change, else pickled and copied."""
+        if type(value) in _IMMUTABLE:
+            return value
+        self._ends, self._counts, self._buffers = [], [], []
+        self._stream.seek(0)
+        self._stream.truncate()
+        self.add(value)
+        buffers: list[Buffer] = [bytearray(buffer) for buffer in self._buffers]
+        return Packed(1, self._stream.getvalue(), self._ends, self._counts if buffers else None, buffers)
 
 
 def pack(values: Sequence[Any], limit: int | None = None, definitions: Definitions | None = None) -> Packed:
@@ -130,7 +150,7 @@ def pack(values: Sequence[Any], limit: int | None = None, definitions: Definitio
     Parameters
     ----------
     values : sequence
-        A value that cannot be pickled becomes an `Unpackable`; a `snapshot` is taken as what it was made of.
+        A value that cannot be pickled becomes an `Unpackable`; a snapshot is taken as what it was made of.
     limit : int, optional
         Stop after the value that brings the total to this many bytes; `Packed.count` says how many are in.
     definitions : Definitions, optional
@@ -138,21 +158,12 @@ def pack(values: Sequence[Any], limit: int | None = None, definitions: Definitio
     """
     if _is_plain(values):
         return Packed(len(values), pickle.dumps(list(values), 5))
-    packing = _Packing(definitions)
+    packing = Packing(definitions)
     for value in values:
         packing.add(value)
         if limit is not None and packing.size >= limit:
             break
-    counts = packing.counts if packing.buffers else None
-    return Packed(len(packing.ends), packing.stream.getbuffer(), packing.ends, counts, packing.buffers)
-
-
-def snapshot(value: Any, definitions: Definitions | None = None) -> Any:
-    """Return a value for `pack` that stays as it is now: itself if it cannot change, else pickled, with its buffers."""
-    if type(value) in _IMMUTABLE:
-        return value
-    packed = pack((value,), definitions=definitions)
-    return Packed(1, bytes(packed.data), packed.ends, packed.buffer_counts, [bytearray(b) for b in packed.buffers])
+    return packing.packed()
 
 
 def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[Any]:

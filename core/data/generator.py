@@ -36,7 +36,7 @@ class GeneratorReader:
         self.exhausted = False
         self._futures = futures
         self._owner = owner
-        self._definitions = definitions
+        self._packing = serialization.Packing(definitions)
         self._want = 1
         self._bytes = 0
         self._wake = wake
@@ -99,7 +99,7 @@ class GeneratorReader:
 
     def _add(self, item: Any) -> bool:
         """Take an item; returns whether another would fit."""
-        item = kept(result_of(item), self._definitions)
+        item = kept(item, self._packing)
         with self._changed:
             if self._stopped:
                 return False
@@ -117,9 +117,10 @@ def _size(item: Any) -> int:
     return len(item) if type(item) in (str, bytes) else 0
 
 
-def kept(item: Any, definitions: Definitions) -> Any:
-    """Return an item as it is now, whatever becomes of it."""
-    return item if type(item) is FailedInput else serialization.snapshot(item, definitions)
+def kept(item: Any, packing: serialization.Packing) -> Any:
+    """Return an item, or the result of the future that stands for it, as it is now, whatever becomes of it."""
+    item = result_of(item)
+    return item if type(item) is FailedInput else packing.snapshot(item)
 
 
 def read_all(iterable: Iterable[Any], job_id: str, definitions: Definitions) -> Sequence[Any]:
@@ -133,9 +134,10 @@ def read_all(iterable: Iterable[Any], job_id: str, definitions: Definitions) -> 
     if isinstance(iterable, Sequence):
         return [result_of(item) for item in iterable]
     items: list[Any] = []
+    packing = serialization.Packing(definitions)
     try:
         for item in iterable:
-            items.append(kept(result_of(item), definitions))
+            items.append(kept(item, packing))
     except Exception as cause:
         raise _broken(job_id, cause, len(items), "nothing was run") from cause
     return items
