@@ -377,6 +377,7 @@ def source_of(function: FunctionType, everywhere: bool) -> tuple[str, int, str] 
     if not everywhere and _is_on_disk(name):
         return None
     first = code.co_firstlineno
+    linecache.checkcache(name)
     lines = linecache.getlines(name, function.__globals__)[first - 1 : _last_line(code)]
     return (name, first, "".join(lines)) if lines else None
 

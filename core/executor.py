@@ -30,6 +30,7 @@ from core.job.scheduler import Scheduler
 from core.serialization import Packing
 from core.settings import load_config, parse_address, parse_setting
 from core.task.call import check_items, dump_call, make_call, working_folder
+from core.task.modules import LocalModules
 from core.task.signature import takes_objects
 from core.types import Listener, Partition, RetryPolicy, ReturnWhen
 
@@ -128,6 +129,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         self._latest = Unfetched()
         self._reductions: list[Future] = []
         self._closed = self._ended = False
+        self._local = LocalModules()
         self._ending: threading.Thread | None = None
         self._pid = os.getpid()
 
@@ -405,6 +407,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             if self._finalizer is not None:
                 return
             self._scheduler.start()
+            self._local.note()
             if self._notices is not None:
                 self._notices.start()
             self._finalizer = weakref.finalize(self, _abandon, self._scheduler, self._notices, os.getpid())
@@ -463,7 +466,8 @@ class FunctionExecutor(Account, Hearing, Executor):
         )
         check_items(call, data)
         modules = list(include_modules)
-        shipped = dump_call(call, modules, self._can.shares_files)
+        imports = self._finalizer is not None and self._can.shares_files and not self._can.inline
+        shipped = dump_call(call, modules, self._can.shares_files, self._local if imports else None)
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)
