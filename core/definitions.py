@@ -13,6 +13,7 @@ import copyreg
 import dataclasses
 import functools
 import hashlib
+import importlib
 import io
 import os
 import pickle
@@ -23,22 +24,29 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
 from core import by_value
-from core.errors import SerializationError
+from core.errors import ConfigError, SerializationError
 from core.failures import reduce_exception
 
 Buffer = bytes | bytearray | memoryview
 
-REMEDY = "open files, locks and connections must be made inside the function"
+REMEDY = (
+    "open files, locks and connections cannot leave their process: leave them out, or make them inside the function"
+)
 """What helps where something cannot be pickled."""
 
 _LENGTH = struct.Struct("<Q")
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: classes that are not structures of the interpreter
+_PICKLES = 32
+"""What a call defines, at most, piece by piece: each makes it travel again."""
+
 _CACHED = by_value.CACHED
+_VARIABLES = (TypeVar, ParamSpec, TypeVarTuple)
+_TREATED = (type, FunctionType, ModuleType, BaseException, _CACHED, *_VARIABLES, by_value.Space)
 _MAIN = ("__main__", "__mp_main__")
 _SENTINELS = ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY")
 """Of `dataclasses`, which tells them by identity."""
@@ -60,7 +68,7 @@ class _Registry:
     def token(self, thing: Any) -> str:
         """Return the token of an object; one that has none was made by this process."""
         known = self._tokens.get(id(thing))
-        if known is not None:
+        if known is not None and known[0]() is thing:
             return known[1]
         token = os.urandom(8).hex()
         with self.lock:
@@ -115,6 +123,8 @@ class Definitions:
         exclude: Iterable[ModuleType | str] = (),
     ) -> None:
         self._included = _names(include) | cloudpickle.list_registry_pickle_by_value()
+        for name in self._included - sys.modules.keys():
+            raise ConfigError(f"the module {name!r}, which should travel with the function, is not imported here")
         self._excluded = _names(exclude)
         self.ship_local = ship_local
         self.grows = True
@@ -168,6 +178,11 @@ class Definitions:
         return space
 
     @property
+    def has_room(self) -> bool:
+        """Whether more can be defined: items that bring ever new classes define them themselves."""
+        return self.grows and len(self._pickles) < _PICKLES
+
+    @property
     def includes_some(self) -> bool:
         """Whether any module is taken apart, beside ``__main__``."""
         return self.ship_local or bool(self._included)
@@ -205,10 +220,14 @@ class Definitions:
 
     def find(self, token: str) -> Any:
         """Return what a token stands for in this call, None if nothing does."""
-        if self._unread is not None and token not in _registry.objects:
-            data, self._unread = self._unread, None
-            self._read(data)
-        return self.objects.get(token)
+        found = self.objects.get(token)
+        if found is None and token not in _registry.objects:
+            with self._lock:
+                data, self._unread = self._unread, None
+                if data is not None:
+                    self._read(data)
+                found = self.objects.get(token)
+        return found
 
     def give_state(self, token: str, cls: type, state: Any) -> None:
         """Give a class the state that this call was sent with, now and whenever the call is run after another."""
@@ -276,7 +295,7 @@ def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         elif not loading.is_call or make is by_value.make_class or make is by_value.make_type_variable:
             thing = _registry.objects.get(token)
         if thing is None:
-            thing = make(*args)
+            thing = _made(make, args)
             _registry.add(thing, token)
         elif not loading.is_call or loading.origin is not None or token in _registry.made_here:
             loading.untouched.add(token)
@@ -284,6 +303,17 @@ def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     if loading.is_call and loading.definitions is not None:
         loading.definitions.objects[token] = thing
     return thing
+
+
+def _made(make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return make(*args)
+    except Exception as error:
+        name = next((arg for arg in args if isinstance(arg, str)), "what was sent")
+        raise SerializationError(
+            f"{name} cannot be made again in another process: {type(error).__name__}: {error}; "
+            "define it in a module that workers can import"
+        ) from error
 
 
 def _fill(thing: Any, state: tuple[str, Callable[[Any, Any], None], Any]) -> None:
@@ -335,6 +365,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     CodeType: by_value.reduce_code,
     CellType: by_value.reduce_cell,
     MethodType: by_value.reduce_method,
+    NewType: by_value.reduce_new_type,
     functools.cached_property: by_value.reduce_cached_property,
     **{type(getattr(dataclasses, name)): _by_name(name) for name in _SENTINELS if hasattr(dataclasses, name)},
 }
@@ -369,26 +400,27 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         """Return what stands for a class, function, module or exception; all else is pickled as usual."""
         kind = type(obj)
-        if kind is FunctionType or issubclass(kind, type) or kind is ModuleType or kind is _CACHED or kind is TypeVar:
-            verdict = self._verdicts.get(id(obj))
-            return self._reduce(obj) if verdict is None else verdict[1]
-        if issubclass(kind, BaseException):
-            return reduce_exception(obj)
+        if not issubclass(kind, _TREATED):
+            return NotImplemented
         if kind is by_value.Space:
             return _space, obj.args
-        return NotImplemented
+        if issubclass(kind, BaseException):
+            return reduce_exception(obj)
+        verdict = self._verdicts.get(id(obj))
+        return self._reduce(obj) if verdict is None else verdict[1]
 
     def _reduce(self, obj: Any) -> Any:
         if self._is_importable(obj):
-            self._verdicts[id(obj)] = obj, NotImplemented
-            return NotImplemented
+            verdict: Any = (importlib.import_module, (obj.__name__,)) if isinstance(obj, ModuleType) else NotImplemented
+            self._verdicts[id(obj)] = obj, verdict
+            return verdict
         if isinstance(obj, type) and not obj.__flags__ & _HEAP_TYPE:
             return super().reducer_override(obj)
-        if type(obj) in (FunctionType, _CACHED) and "<locals>" in obj.__qualname__:
+        if (type(obj) is FunctionType or type(obj) is _CACHED) and "<locals>" in _name(obj):
             make, args, state, fill = self._take_apart(obj)
             return make, args, state, None, None, fill
         token, definitions = _registry.token(obj), self._definitions
-        if definitions is not None and not self._defining and definitions.grows and token not in definitions.objects:
+        if definitions is not None and not self._defining and token not in definitions.objects and definitions.has_room:
             definitions.define(obj)
         if definitions is not None and token in definitions.objects:
             verdict = _resolve, (token,)
@@ -399,14 +431,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return _define, (token, make, args), (token, fill, state), None, None, _fill
 
     def _is_importable(self, obj: Any) -> bool:
-        if type(obj) is ModuleType:
+        if isinstance(obj, ModuleType):
             return obj.__name__ in sys.modules and not self._is_included(obj.__name__)
         module = getattr(obj, "__module__", None)
         found: Any = sys.modules.get(module) if isinstance(module, str) else None
         if found is None or module is None or module in _MAIN:
             return False
-        name = obj.__name__ if type(obj) is TypeVar else obj.__qualname__
-        for part in name.split("."):
+        for part in _name(obj).split("."):
             found = getattr(found, part, None)
         return found is obj and not self._is_included(module)
 
@@ -429,13 +460,25 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             call = self._definitions if self._defining else None
             source = None if call is None else by_value.source_of(obj, call.ship_local)
             return by_value.reduce_function(obj, self._space(obj.__globals__), source)
-        if kind is ModuleType:
+        if issubclass(kind, ModuleType):
             return _module, self._space(vars(obj)).args, by_value.module_state(obj), by_value.fill_module
         if kind is _CACHED:
             return by_value.reduce_cached(obj)
-        if kind is TypeVar:
+        if kind in _VARIABLES:
             return by_value.reduce_type_variable(obj)
         return by_value.reduce_class(obj, self._is_importable)
+
+
+def _name(obj: Any) -> str:
+    """Return the path of an object in its module; of a partial function that is cached there is none."""
+    return str(obj.__name__ if type(obj) in _VARIABLES else getattr(obj, "__qualname__", "<locals>"))
+
+
+def know_main() -> None:
+    """Let a child of this process know the classes and functions of ``__main__`` as those of this one."""
+    for value in list(vars(sys.modules["__main__"]).values()):
+        if isinstance(value, type | FunctionType) and value.__module__ in _MAIN:
+            _registry.token(value)
 
 
 def is_local(module: ModuleType) -> bool:

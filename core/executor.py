@@ -467,7 +467,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         check_items(call, data)
         modules = list(include_modules)
         imports = self._finalizer is not None and self._can.shares_files and not self._can.inline
-        shipped = dump_call(call, modules, self._can.shares_files, self._local if imports else None)
+        shipped = dump_call(call, modules, self._can.shares_files, modules=self._local if imports else None)
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)

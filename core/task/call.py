@@ -77,12 +77,18 @@ def _extend_path(entries: list[str]) -> None:
 
 
 def dump_call(
-    call: Call, include: Iterable[ModuleType | str], shares_files: bool, modules: LocalModules | None = None
+    call: Call,
+    include: Iterable[ModuleType | str],
+    shares_files: bool,
+    exclude: Iterable[ModuleType | str] = (),
+    modules: LocalModules | None = None,
 ) -> Definitions:
     """Pickle a call for workers, which find the driver's modules if they share its files.
 
     Parameters
     ----------
+    exclude : modules or module names
+        Not taken along, though workers do not share files: their image has them.
     modules : LocalModules, optional
         Where one of them has changed, all travel as the driver has them.
 
@@ -92,7 +98,7 @@ def dump_call(
         The function, or something it refers to, cannot be pickled.
     """
     changed = modules.note() if modules is not None else []
-    made = Definitions(include, ship_local=bool(changed) or not shares_files)
+    made = Definitions(include, bool(changed) or not shares_files, exclude)
     path = _ImportPath() if shares_files else None
     try:
         made.define(((path, modules.renewal() if modules is not None and changed else None), call))

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 
 from core.compute.local import forkserver
 from core.compute.local.wire import CONTROL
+from core.definitions import know_main
 from core.task.call import working_folder
 from core.task.run import in_worker
 
@@ -114,6 +115,7 @@ def _fork(ours: socket.socket, theirs: socket.socket) -> int:
             stream.flush()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads of numeric libraries end cleanly at a fork
+        know_main()
         pid = os.fork()
     if pid:
         return pid
