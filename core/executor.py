@@ -113,6 +113,9 @@ class FunctionExecutor(Account, Hearing, Executor):
             notify=notify,
         )
         self._backend = open_backend(parse_address(self.config.compute), self.config)
+        if workers is not None and self._backend.workers != self.config.workers:
+            has = f"compute backend {self._backend.name!r} has {self._backend.workers} worker(s), not {workers}"
+            raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
         self._can = self._backend.capabilities
         heard = list(listeners)
         self._log: EventLog | None = None
@@ -434,7 +437,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         speculate = self.config.speculation
         if speculate is None:
-            speculate = self._can.speculates
+            speculate = self._can.speculates and not self._queues  # a copy would put its values again
         return Options(settled["timeout"], settled["memory"], settled["retries"], batch_size, speculate)
 
     def _start(

@@ -204,7 +204,7 @@ def run(
                         raise SerializationError(f"the item cannot be read by the worker: {item.reason}")
                     value = apply(call, item, task_ids[position], f"{job_id}/{task_ids[position]}", attempt)
             except BaseException as error:
-                if mark is None and isinstance(error, KeyboardInterrupt):
+                if isinstance(error, KeyboardInterrupt) and not in_worker():
                     raise  # a person at the keyboard of an in-process backend
                 value = None
                 failure = _retried(call, item, task_ids[position], job_id, attempt, error, mark, position)
@@ -247,6 +247,8 @@ def _retried(
         try:
             return apply(call, item, task_id, f"{job_id}/{task_id}", tries), tries + 1
         except BaseException as repeated:
+            if isinstance(repeated, KeyboardInterrupt) and not in_worker():
+                raise
             error = repeated
             tries += 1
 

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import threading
+import time
 import traceback
 
 import numpy as np
@@ -429,10 +430,7 @@ def test_an_interrupt_raised_by_the_function_does_not_end_the_driver(executor, s
     assert "KeyboardInterrupt: from the task" in str(error)
 
 
-def test_waiting_for_another_attempt_takes_none_of_the_tasks_time(executor, enforces):
-    if "timeout" not in enforces:
-        pytest.skip("judged when the task returns")
-
+def test_waiting_for_another_attempt_takes_none_of_the_tasks_time(executor):
     def third_time(x, attempt):
         if attempt < 2:
             raise OSError
@@ -441,6 +439,56 @@ def test_waiting_for_another_attempt_takes_none_of_the_tasks_time(executor, enfo
     policy = RetryPolicy(retries=2, retry_on=(OSError,), backoff=0.2)
 
     assert executor.map(third_time, [1], timeout=0.05, retries=policy).results(60) == [2]
+
+
+def test_a_task_over_its_time_is_tried_again(executor):
+    def slow_at_first(x, attempt):
+        end = time.monotonic() + (1.5 if x == 1 and attempt == 0 else 0)
+        while time.monotonic() < end:
+            pass
+        return x, attempt
+
+    assert executor.map(slow_at_first, range(3), batch_size=3, timeout=0.5).results(60) == [(0, 0), (1, 1), (2, 0)]
+
+
+def test_a_task_that_is_always_over_its_time_fails_after_its_last_attempt_and_the_others_do_not(executor):
+    def slow(x):
+        end = time.monotonic() + (1.0 if x == 1 else 0)
+        while time.monotonic() < end:
+            pass
+        return x
+
+    futures = executor.map(slow, range(3), batch_size=3, timeout=0.3, retries=1)
+    error = failure_of(futures, 1)
+
+    assert isinstance(error, TaskTimeout)
+    assert "task 1 of" in str(error)
+    assert "0.3 s (tried 2 times)" in str(error)
+    assert error.attempts == 2
+    assert [futures[0].result(60), futures[2].result(60)] == [0, 2]
+
+
+def test_an_array_given_to_a_task_is_the_tasks_own(executor):
+    given = np.zeros(30_000)
+
+    def change(array):
+        array[:] = 7
+        return float(array[0])
+
+    assert executor.map(change, [given, given]).results(60) == [7.0, 7.0]
+    assert not given.any()
+
+
+def test_a_result_is_as_the_task_returned_it_whatever_later_tasks_do(executor):
+    kept = np.zeros(30_000)
+
+    def fill(x):
+        kept[:] = x
+        return kept
+
+    results = executor.map(fill, range(1, 5), batch_size=1).results(60)
+
+    assert [(result[0], result[-1]) for result in results] == [(x, x) for x in range(1, 5)]
 
 
 def test_an_exception_named_by_the_policy_is_tried_again_until_it_succeeds(executor):
