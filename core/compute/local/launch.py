@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import array
 import contextlib
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -128,6 +126,9 @@ class ForkServer:
 
 
 def _start_fresh(theirs: socket.socket, threads: int) -> int:
+    import json  # these two are not needed where a fork will do
+    import subprocess
+
     module = forkserver.__name__
     code = f"import sys, json; sys.path[:] = json.loads(sys.argv[2]); from {module} import main; main()"
     paths = [path for entry in sys.path if (path := entry or working_folder())]
