@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks._measure import table
+from benchmarks._measure import machine, table
 from benchmarks._scaling_measure import CASES, Costs, Invocation, costs, forecast, worker_start
 from benchmarks._scaling_model import simulate
 from benchmarks._scaling_terms import BatchResult, Driver, Job, Platform, random_job
@@ -180,8 +178,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=RUNS, help=f"simulations of each scenario (default: {RUNS})")
     parser.add_argument("--no-measuring", action="store_true", help="leave out the jobs that are really run")
     arguments = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    print(f"Python {platform.python_version()}, {platform.machine()}, {cores} cores.\n")
+    print(f"{machine()}.\n")
     if not arguments.no_measuring:
         validate(costs())
     talk, many, init = forecast(TALK_FORECASTS, INVOCATIONS), forecast(MANY_FORECASTS, INVOCATIONS), worker_start()
