@@ -111,6 +111,9 @@ class FunctionExecutor(Account, Hearing, Executor):
             notify=notify,
         )
         self._backend = open_backend(parse_address(self.config.compute), self.config)
+        if workers is not None and self._backend.workers != self.config.workers:
+            has = f"compute backend {self._backend.name!r} has {self._backend.workers} worker(s), not {workers}"
+            raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
         self._can = self._backend.capabilities
         heard = list(listeners)
         self._log: EventLog | None = None
@@ -430,7 +433,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         speculate = self.config.speculation
         if speculate is None:
-            speculate = self._can.speculates
+            speculate = self._can.speculates and not self._queues  # a copy would put its values again
         return Options(settled["timeout"], settled["memory"], settled["retries"], batch_size, speculate)
 
     def _start(
@@ -463,7 +466,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         check_items(call, data)
         modules = list(include_modules)
         shipped = dump_call(call, modules, self._can.shares_files)
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), modules or "none")
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)
         self._start_backend()
