@@ -47,6 +47,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return self.empty(416)
             body = body[int(first) : int(last) + 1 if last else None]
         self.send_response(206 if span else 200)
+        if span:
+            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{size}")
         if server.tag:
             self.send_header(*server.tag)
         if server.tells_length or with_body and not server.breaks_off:
