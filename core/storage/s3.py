@@ -129,7 +129,7 @@ class S3Storage(Bucket):
         """Return an object's size and tag."""
         check_given(key)
         found = self.describe(key)
-        return ObjectInfo(key, int(found["ContentLength"]), tag_of(found))
+        return ObjectInfo(key, found["ContentLength"], tag_of(found))
 
     def list(self, prefix: str = "", start_after: str = "", *, recursive: bool = True) -> Iterator[ObjectInfo]:
         """Yield objects in key order, a page of up to 1000 at a time."""
@@ -164,7 +164,7 @@ class S3Storage(Bucket):
         response = self.open(key, start, end, etag)
         if response is None:
             return _Answer(b"", etag, 0, False)
-        tag, length = tag_of(response), int(response["ContentLength"])
+        tag, length = tag_of(response), response["ContentLength"]
         total = int(response.get("ContentRange", f"/{length}").rpartition("/")[2])
         whole = length <= LARGE
         with closing(response["Body"]) as body:

@@ -204,7 +204,7 @@ class Connection:
             try:
                 self._attempting.now = True
                 result = request()
-            except (BotoCoreError, ClientError, ResponseParserError, Damaged, OSError) as error:
+            except (BotoCoreError, ClientError, ResponseParserError, Damaged, OSError, ValueError) as error:
                 if isinstance(error, FanfoldError):
                     raise
                 answered = isinstance(error, ClientError | Damaged)

@@ -81,6 +81,8 @@ class Bucket:
     def describe(self, key: str) -> dict[str, Any]:
         """Return all that the service tells of an object without sending it."""
         found: dict[str, Any] = self.attempt(key, lambda: self.direct.head_object(**self.names(key)))
+        if not isinstance(found.get("ContentLength"), int):
+            raise StorageError(f"{self.address} does not tell the size of {key!r}")
         return found
 
     def open(self, key: str, start: int, end: int | None, etag: str) -> dict[str, Any] | None:
@@ -101,10 +103,12 @@ class Bucket:
                 return None
             raise
         try:
-            length = int(response["ContentLength"])
-            if "Range" in options and length != check_content_range(response.get("ContentRange") or "", start, end):
-                raise ValueError(f"it sends {length} bytes in answer to {options['Range']}")
-        except (KeyError, ValueError, TypeError) as error:
+            length, told = response.get("ContentLength"), response.get("ContentRange") or ""
+            if not isinstance(length, int) or told.endswith("*"):
+                raise ValueError("the service does not tell its size")
+            if "Range" in options and length != check_content_range(told, start, end):
+                raise ValueError(f"the service sends {length} bytes as {told}")
+        except ValueError as error:
             response["Body"].close()
             raise StorageError(f"object {key!r} in {self.address} cannot be read: {error}") from None
         return response
@@ -143,11 +147,15 @@ class Bucket:
         if folders:
             options["Delimiter"] = "/"
         answer = self.attempt("", lambda: self.client.list_objects_v2(**options))
-        return Page(
-            [info for info in map(self._info, answer.get("Contents", ())) if self._is_listed(info, prefix)],
-            [each["Prefix"][len(self.prefix) :] for each in answer.get("CommonPrefixes", ())],
-            answer.get("NextContinuationToken") if answer.get("IsTruncated") else None,
-        )
+        further = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+        try:
+            if "Name" not in answer or (answer.get("IsTruncated") and further in (None, token)):
+                raise ValueError
+            objects = [self._info(each) for each in answer.get("Contents", ())]
+            folders = [each["Prefix"][len(self.prefix) :] for each in answer.get("CommonPrefixes", ())]
+        except (KeyError, TypeError, ValueError):
+            raise StorageError(f"cannot list {self.address}: {self.endpoint} answers with no proper listing") from None
+        return Page([info for info in objects if self._is_listed(info, prefix)], folders, further)
 
     def _info(self, entry: dict[str, Any]) -> ObjectInfo:
         return ObjectInfo(entry["Key"][len(self.prefix) :], int(entry["Size"]), tag_of(entry))
