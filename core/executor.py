@@ -28,8 +28,10 @@ from core.job.queue import SIZE, Queue, QueueHub
 from core.job.reduce import Reduction
 from core.job.scheduler import Scheduler
 from core.job.unfetched import Unfetched
+from core.serialization import Packing
 from core.settings import load_config, parse_address
 from core.task.call import check_items, dump_call, make_call, working_folder
+from core.task.modules import LocalModules
 from core.task.signature import takes_objects
 from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen
 
@@ -124,6 +126,7 @@ class FunctionExecutor(Executor):
         self._listener = self._open_listener()
         self._history, self._latest = JobHistory(), Unfetched()
         self._reductions: list[Future] = []
+        self._local = LocalModules()
         self._queues = QueueHub(self._scheduler, self._history, self._reductions, self._listener)
         self._scheduler.job_ended += [self._history.end, self._queues.tell_of_end]
         self._lifetime = Lifetime(self._scheduler, self._history, self._listener, log, self._reductions)
@@ -418,7 +421,7 @@ class FunctionExecutor(Executor):
 
         executor = cls(storage=storage, **settings)
         try:
-            executor._lifetime.start(executor)
+            executor._start_backend()
             job = attach(job_id, storage, executor._backend, executor.map, executor._listener)
             futures = job.futures
             executor._adopt(job)
@@ -455,6 +458,10 @@ class FunctionExecutor(Executor):
         """Run the last task of a map_reduce, even while the executor closes."""
         return self._start(fn, "call", [((results,), {})], inside=True)[0]
 
+    def _start_backend(self) -> None:
+        if self._lifetime.start(self):
+            self._local.note()
+
     def _adopt(self, job: Job) -> None:
         self._history.begin(job)
         try:
@@ -490,10 +497,13 @@ class FunctionExecutor(Executor):
         )
         check_items(call, data)
         modules = list(include_modules)
-        shipped = dump_call(call, modules, self._can.shares_files)
+        imports = self._lifetime.started and self._can.shares_files and not self._can.inline
+        shipped = dump_call(call, modules, self._can.shares_files, modules=self._local if imports else None)
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
         futures = FutureList(new_job_id(), self.map)
-        self._lifetime.start(self)
+        if kind == "call":
+            data = [Packing(shipped).snapshot(item) for item in data]
+        self._start_backend()
         job = self._job(call.name, shipped, data, options, futures)
         job.listing = data if isinstance(data, Listing) else None
         self._adopt(job)

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from core.cli.images import add_runtime_commands
 from core.cli.text import Row, readable_age, readable_size, table
-from core.errors import ConfigError, FanfoldError, InputError, NotFound
+from core.errors import ConfigError, FanfoldError, InputError, NotFound, printable
 from core.settings import default_storage, load_config, parse_duration
-from core.task.reading import printable
 from core.version import __version__
 
 if TYPE_CHECKING:

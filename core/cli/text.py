@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.task.reading import printable
+from core.errors import printable
 
 Row = tuple[object, ...]
 

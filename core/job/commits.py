@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future as Reading
 from concurrent.futures import ThreadPoolExecutor
 
-from core.errors import IntegrityError
+from core.errors import IntegrityError, printable
 from core.storage.base import Storage
 from core.task import keys
 from core.task.commit import POLL_MAX, POLL_MIN, Commit, read_commit
 from core.task.keys import CommitKey
 from core.task.notices import CommitListener
 from core.task.protocol import DurableRef
-from core.task.reading import printable
 
 Part = tuple[int, int | None]
 """A batch, or one item of a batch that was taken apart."""

@@ -14,7 +14,7 @@ from core.compute.base import ComputeBackend
 from core.data.generator import FailedInput, read_all
 from core.data.objects import process_storage
 from core.definitions import Definitions
-from core.errors import ConfigError, InputError, NotFound, StorageError
+from core.errors import ConfigError, InputError, NotFound, StorageError, printable
 from core.futures import FutureList
 from core.job.attach import new_holder
 from core.job.durable import DurableJob
@@ -26,7 +26,6 @@ from core.task.commit import LIFETIME, JobRecord, read_record, write_record
 from core.task.jobkeys import find_key, forget_key, keep_key
 from core.task.leases import LEASE, remove_job, write_lease
 from core.task.notices import CommitListener
-from core.task.reading import printable
 
 WAVES = 8
 """Batches per worker that a durable job is cut into, so that little is lost with a worker."""
@@ -55,7 +54,7 @@ def create(
         It cannot be written to; nothing was run.
     """
     job_id = futures.job_id
-    items = read_all(data, job_id)
+    items = read_all(data, job_id, definitions)
     for item in items:
         if isinstance(item, FailedInput):
             raise item.error

@@ -58,19 +58,29 @@ class Lifetime:
         if self._pid != os.getpid():
             raise RuntimeError("the executor belongs to the process that made it; make one in this process")
 
-    def start(self, executor: object) -> None:
-        """Start the backend before a job opens files or threads that its workers would inherit."""
-        if self._finalizer is not None:
-            return
-        with self._starting:
-            self._start(executor)
+    @property
+    def started(self) -> bool:
+        """Whether the workers are there, or were."""
+        return self._finalizer is not None
 
-    def _start(self, executor: object) -> None:
-        if self._finalizer is None:
-            self._scheduler.start()
-            if self._listener is not None:
-                self._listener.start()
-            self._finalizer = weakref.finalize(executor, _abandon, self._scheduler, self._listener, os.getpid())
+    def start(self, executor: object) -> bool:
+        """Start the backend before a job opens files or threads that its workers would inherit, once.
+
+        Returns whether this call did.
+        """
+        if self._finalizer is not None:
+            return False
+        with self._starting:
+            return self._start(executor)
+
+    def _start(self, executor: object) -> bool:
+        if self._finalizer is not None:
+            return False
+        self._scheduler.start()
+        if self._listener is not None:
+            self._listener.start()
+        self._finalizer = weakref.finalize(executor, _abandon, self._scheduler, self._listener, os.getpid())
+        return True
 
     def end(self, wait: bool, force: bool) -> None:
         """Release everything; see ``FunctionExecutor.shutdown``."""

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Literal
 
-from core.errors import AccessDenied, FanfoldError, IntegrityError, NotFound
+from core.errors import AccessDenied, FanfoldError, IntegrityError, NotFound, printable
 from core.serialization import MARKER_SIZE
 from core.storage.base import Storage
 from core.task import keys
 from core.task.jobkeys import forget_key
-from core.task.reading import LARGEST_TEXT, is_count, is_number, is_switch, is_text, printable, read_fields
+from core.task.reading import LARGEST_TEXT, is_count, is_number, is_switch, is_text, read_fields
 from core.types import ObjectInfo
 
 LEASE = 60.0

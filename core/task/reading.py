@@ -10,20 +10,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from core.errors import IntegrityError
+from core.errors import IntegrityError, printable
 
 LARGEST_TEXT = 8 << 10
 """Bytes of a text; those of the product have some hundred."""
 
 Check = Callable[[object], bool]
-
-
-def printable(text: object, limit: int = 200) -> str:
-    """Return text with its control characters escaped, cut after so many characters."""
-    shown = str(text)[: limit + 1]
-    if len(shown) > limit:
-        shown = shown[: limit - 3] + "..."
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in shown)
 
 
 def is_text(limit: int) -> Check:
