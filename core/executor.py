@@ -314,10 +314,12 @@ class FunctionExecutor(Executor):
                 job.discarded = True
             self._scheduler.cancel(dict.fromkeys(every))
             return
-        if isinstance(futures, FutureList) and (whole := self._history.find(futures.job_id)) is not None:
-            whole.discarded = True
-            self._scheduler.cancel({whole: None})
-            return
+        if isinstance(futures, FutureList):
+            if (whole := self._history.find(futures.job_id)) is not None:
+                whole.discarded = True
+                self._scheduler.cancel({whole: None})
+                return
+            futures = futures.made
         chosen: dict[Job, set[int]] = {}
         for future in [futures] if isinstance(futures, Future) else futures:
             if (known := self._history.find(future.job_id)) is not None:

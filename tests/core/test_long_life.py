@@ -23,7 +23,9 @@ from core.types import Usage
 def living() -> Counter[str]:
     """Count the objects of the product's own classes."""
     gc.collect()
-    found = Counter(type(thing).__qualname__ for thing in gc.get_objects() if type(thing).__module__.startswith("core."))
+    found = Counter(
+        type(thing).__qualname__ for thing in gc.get_objects() if type(thing).__module__.startswith("core.")
+    )
     return found
 
 
