@@ -394,7 +394,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.defined: dict[str, Any] = {}
         self._definitions, self._defining = definitions, defining
         self._is_selective = definitions is not None and definitions.includes_some
-        self._verdicts: dict[int, tuple[Any, Any]] = {}
+        self._verdicts = _OWN.copy()
         self._spaces: dict[int, by_value.Space] = {}
 
     def reducer_override(self, obj: Any) -> Any:
@@ -467,6 +467,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if kind in _VARIABLES:
             return by_value.reduce_type_variable(obj)
         return by_value.reduce_class(obj, self._is_importable)
+
+
+# What every pickle names need not be looked for again.
+_OWN: dict[int, tuple[Any, Any]] = {
+    id(found): (found, NotImplemented)
+    for found in (*vars(by_value).values(), *globals().copy().values())
+    if type(found) is FunctionType and found.__module__ in (by_value.__name__, __name__)
+}
 
 
 def _name(obj: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from types import ModuleType
 from typing import Any, Literal
 
@@ -51,10 +51,21 @@ class Call:
     folder: str | None = None
     definitions: Definitions | None = field(default=None, compare=False, repr=False)
 
+    def __reduce__(self) -> Any:
+        differs = {name: value for name, usual in _USUAL.items() if (value := getattr(self, name)) != usual}
+        return _remake, (self.function, self.kind, differs)  # most calls differ in little: a submit must be cheap
+
     @property
     def is_plain(self) -> bool:
         """Whether the function is called with the item alone."""
         return self.kind == "item" and not (self.takes.filled or self.keyword_extras or self.positional_extras)
+
+
+_USUAL = {one.name: one.default for one in fields(Call) if one.default is not MISSING and one.name != "definitions"}
+
+
+def _remake(function: Any, kind: Any, differs: dict[str, Any]) -> Call:
+    return Call(function, kind, **differs)
 
 
 def working_folder() -> str | None:
