@@ -232,12 +232,11 @@ def _make_cached_property(function: Any, name: str | None) -> Any:
     return made
 
 
-def reduce_method(method: Any) -> tuple[Any, ...]:
-    """Take a bound method apart: by name where its object finds it, so that a class is not taken apart for it."""
+def reduce_method(method: Any, is_named: Callable[[type], bool]) -> tuple[Any, ...]:
+    """Take a bound method apart: by name where its class is whole at the other end, and finds it."""
     holder = method.__self__ if isinstance(method.__self__, type) else type(method.__self__)
     name = method.__func__.__name__
-    found = getattr(holder, name, None)
-    if found is method.__func__ or found == method:
+    if is_named(holder) and getattr(holder, name, None) in (method.__func__, method):
         return getattr, (method.__self__, name)
     return types.MethodType, (method.__func__, method.__self__)
 

@@ -28,10 +28,10 @@ from core.job.queue import SIZE, Queue, QueueHub
 from core.job.reduce import Reduction
 from core.job.scheduler import Scheduler
 from core.job.unfetched import Unfetched
+from core.modules import LocalModules
 from core.serialization import Packing
 from core.settings import load_config, parse_address
 from core.task.call import check_items, dump_call, make_call, working_folder
-from core.task.modules import LocalModules
 from core.task.signature import takes_objects
 from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen
 

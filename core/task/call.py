@@ -13,7 +13,7 @@ from core.data.objects import open_handle, process_storage
 from core.data.partition import Listing
 from core.definitions import REMEDY, Buffer, Definitions
 from core.errors import ConfigError, InputError, SerializationError
-from core.task.modules import LocalModules
+from core.modules import LocalModules
 from core.task.signature import OBJECT, Signature, read_signature, refuse_missing
 from core.types import Partition, RetryPolicy
 

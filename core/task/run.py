@@ -15,11 +15,12 @@ from typing import Any, TextIO
 
 from core import serialization
 from core.data.objects import spent
-from core.definitions import Definitions, disown
+from core.definitions import Definitions
 from core.errors import SerializationError, TaskError
 from core.serialization import Unpackable
 from core.task.call import Call, apply
 from core.task.protocol import BatchResult, TaskFailure
+from core.tokens import registry
 
 LOG_LIMIT = 64 << 10
 """Characters of a task's output that are kept: the last ones."""
@@ -37,7 +38,7 @@ def become_worker() -> None:
     """Declare this process a worker, once, before it runs anything."""
     global _worker_process
     _worker_process = os.getpid()
-    disown()
+    registry.disown()
 
 
 def in_worker() -> bool:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -325,6 +326,39 @@ def test_what_scientists_define_in_a_script_goes_to_workers_and_comes_back_as_it
     )
 
     assert shown == ["all"]
+
+
+def test_whatever_a_script_defines_works_in_workers_and_comes_back(tmp_path, place):
+    body = (Path(__file__).parent / "definitions_script.py").read_text()
+
+    assert run_script(tmp_path, place, body) == ["all"]
+
+
+def test_futures_of_a_job_inside_a_task_give_the_drivers_own_classes(tmp_path, place):
+    if place["compute"] == "serial":
+        pytest.skip("a task leaves no job behind in the calling process")
+    shown = run_script(
+        tmp_path,
+        place,
+        """
+        class Job:
+            size = 1
+            def __init__(self, x):
+                self.x = x
+
+        def outer(x, storage):
+            with FunctionExecutor("process", storage.address, workers=1, durable=True) as inner:
+                return inner.map(Job, range(x))
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                futures = executor.map(outer, [3])[0].result(60)
+                Job.size = 2
+                print([(type(job) is Job, job.x, job.size) for job in executor.get_result(futures)])
+        """,
+    )
+
+    assert "".join(shown) == "[(True,0,2),(True,1,2),(True,2,2)]"
 
 
 def test_items_and_results_of_local_modules_travel_where_workers_cannot_import_them(tmp_path, place):
