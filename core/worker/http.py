@@ -74,7 +74,7 @@ class Server(socketserver.ThreadingTCPServer):
         self.lock = threading.Lock()
         self.agents: queue.Queue[Agent] = queue.Queue()
         for index in range(slots):
-            self.agents.put(Agent(f"{socket.gethostname()}-{index}", largest))
+            self.agents.put(Agent(f"{socket.gethostname()}-{index}", largest, agents=slots))
 
     def run(self) -> int:
         """Serve until the platform asks the worker to end; what runs may finish."""

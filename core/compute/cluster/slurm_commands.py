@@ -173,7 +173,7 @@ def environment(python: str | None) -> dict[str, str]:
     }
     if "SLURM_CONF" in chosen:
         chosen["SLURM_CONF"] = os.path.abspath(chosen["SLURM_CONF"])
-    source = str(Path(__file__).resolve().parents[2])
+    source = str(Path(__file__).resolve().parents[3])
     if python is None and source not in {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}:
         known = chosen.get("PYTHONPATH")
         chosen["PYTHONPATH"] = f"{source}:{known}" if known else source
