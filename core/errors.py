@@ -29,12 +29,6 @@
 from __future__ import annotations
 
 
-def printable(text: str, most: int = 300) -> str:
-    """Return the beginning of what a service says, on one line and without what a terminal would obey."""
-    words = " ".join(text.split())
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words[:most])
-
-
 class FanfoldError(Exception):
     """Base class of every exception raised by the product.
 
@@ -52,6 +46,11 @@ def printable(text: str, kept: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in text)
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """Return the beginning of what a service says, on one line and printable."""
+    return printable(" ".join(text.split())[:most])
 
 
 class ConfigError(FanfoldError):
