@@ -10,6 +10,7 @@ from core import ConfigError, FunctionExecutor
 from core.compute.remote import dask, dask_lots
 from core.errors import ComputeUnavailable, MissingExtra
 from core.task.messages import FUNCTIONS_KEPT
+from tests.servers.begun import await_begun
 from tests.servers.dask import DaskCluster
 
 pytest.importorskip("distributed", reason="needs Dask: pip install '.[dask]'")
@@ -177,8 +178,7 @@ def test_a_scheduler_that_goes_away_is_named(monkeypatch, tmp_path):
         cluster.start(workers=1)
         executor = FunctionExecutor(cluster.address, workers=1)
         running = executor.call_async(time.sleep, 1000)
-        while not running.running():
-            time.sleep(0.01)
+        await_begun(running)
         cluster.stop()
         with pytest.raises(ComputeUnavailable, match="went away and does not come back"):
             running.result(120)
