@@ -15,12 +15,12 @@ from core import serialization
 from core.compute.local.process import ProcessBackend
 from core.compute.local.threads import usable_cores
 from core.data.objects import process_storage
-from core.errors import FanfoldError, NotFound, StorageError
+from core.errors import FanfoldError, StorageError
 from core.serialization import Buffer
 from core.settings import Address, ExecutorConfig
-from core.task import keys, messages
+from core.task import messages
+from core.task.commit import write_loss_report
 from core.task.messages import FUNCTIONS_KEPT, NeedsCall, PayloadRef, TooLarge
-from core.task.notices import announce
 from core.task.protocol import BatchLost, Invocation, LossReason, Reply
 from core.task.run import describe
 from core.task.versions import check_versions
@@ -221,27 +221,6 @@ def oom_kills() -> int:
         except (OSError, StopIteration, ValueError):
             continue
     return 0
-
-
-def write_loss_report(invocation: Invocation, lost: BatchLost) -> None:
-    """Say in a job's storage that a batch was lost, for a driver that hears no replies; nothing if the job is gone.
-
-    Raises
-    ------
-    StorageError
-        It could not be written; the platform's own word that the worker failed must do.
-    """
-    ref = invocation.durable
-    assert ref is not None
-    place = keys.loss(ref.job_id, ref.batch, ref.item, invocation.attempt)
-    storage = process_storage(ref.address)
-    try:
-        storage.head(keys.record(ref.job_id))
-    except NotFound:  # the request was delivered late: what is written now nobody would delete
-        return
-    storage.put(place, serialization.sign(ref.key, place, serialization.dumps(lost)))
-    if invocation.notify is not None:
-        announce(ref.job_id, place, invocation.notify)
 
 
 def answer_silently(agent: Agent, message: bytes, until: float | None = None) -> None:

@@ -14,7 +14,7 @@ from core.errors import (
     ConfigError,
     FanfoldError,
     MissingExtra,
-    one_line,
+    excerpt,
 )
 from core.settings import Address
 
@@ -144,7 +144,7 @@ def credentials_of(target: Target) -> object:
 def code_of(error: Exception) -> str:
     """Return the service's name for a refusal, empty if it did not answer."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
-    return one_line(str(response.get("Error", {}).get("Code", "")))
+    return excerpt(str(response.get("Error", {}).get("Code", "")))
 
 
 def status_of(error: Exception) -> int:
@@ -221,7 +221,7 @@ def fatal(error: Exception, target: Target) -> FanfoldError:
     if isinstance(error, ConnectionError | HTTPClientError):
         return ComputeUnavailable(f"{target.place} cannot be reached: {type(error).__name__}; check network and region")
     if not isinstance(error, ClientError):
-        return ComputeError(f"{target.place} cannot be used: {type(error).__name__}: {one_line(str(error))}")
+        return ComputeError(f"{target.place} cannot be used: {type(error).__name__}: {excerpt(str(error))}")
     code, status = code_of(error), status_of(error)
     if is_denied(error):
         return ComputeDenied(f"{target.place} refuses: {_message(error)}; docs/lambda.md has the policy to attach")
@@ -245,4 +245,4 @@ def _is_untrusted(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     response: dict[str, Any] = getattr(error, "response", None) or {}
-    return one_line(str(response.get("Error", {}).get("Message", ""))).rstrip(".")
+    return excerpt(str(response.get("Error", {}).get("Message", ""))).rstrip(".")

@@ -15,7 +15,7 @@ from core.compute.remote.base import BACKOFF_MAX, BACKOFF_MIN, POLL_INTERVAL, UN
 from core.compute.remote.courier import ALWAYS_SENT, settled
 from core.compute.remote.dask_lots import LOT, SCATTERED, Carriers, Flight, Lots
 from core.compute.waiting import Backoff, Mailbox
-from core.errors import ComputeUnavailable, ConfigError, FanfoldError, IntegrityError, MissingExtra, one_line
+from core.errors import ComputeUnavailable, ConfigError, FanfoldError, IntegrityError, MissingExtra, excerpt
 from core.settings import Address, ExecutorConfig
 from core.task import messages
 from core.task.protocol import BatchDone, BatchLost, Invocation, Reply
@@ -94,7 +94,7 @@ class DaskBackend:
             self.client = distributed.Client(place, timeout=CONNECT_TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ComputeUnavailable(
-                f"no Dask scheduler answers at {self.address.where}: {one_line(str(error))}; start one with "
+                f"no Dask scheduler answers at {self.address.where}: {excerpt(str(error))}; start one with "
                 "'dask scheduler'"
             ) from None
         self._carriers = Carriers(self.client)

@@ -19,7 +19,7 @@ from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
 from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded
 from core.compute.waiting import Backoff
-from core.errors import ComputeDenied, ComputeError, ConfigError, InputError, one_line
+from core.errors import ComputeDenied, ComputeError, ConfigError, InputError, excerpt
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import WHISK_LARGEST
 from core.task.protocol import Invocation
@@ -249,7 +249,7 @@ def _result(record: dict[str, Any]) -> bytes:
     """
     response = record.get("response")
     if not isinstance(response, dict):
-        raise WorkerEnded(one_line(f"the record of activation {record.get('activationId')} has no response"))
+        raise WorkerEnded(excerpt(f"the record of activation {record.get('activationId')} has no response"))
     result: Any = response.get("result")
     if response.get("success"):
         try:
@@ -259,7 +259,7 @@ def _result(record: dict[str, Any]) -> bytes:
                 "the action is not made from a fanfold runtime; make it with 'fanfold runtime deploy'"
             ) from None
     said = result.get("error", result) if isinstance(result, dict) else result
-    message = one_line(f"activation {record.get('activationId')} ended with {response.get('status')}: {said}")
+    message = excerpt(f"activation {record.get('activationId')} ended with {response.get('status')}: {said}")
     if "exceeded its time limits" in message:
         raise WorkerEnded(message, "timeout")
     if "exhausted its memory" in message:
