@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import sys
@@ -13,9 +14,10 @@ from core.compute.remote.pipe import PipeSlot, explain_exit
 from core.compute.remote.slot import NotStarted, Slot
 from core.data.objects import process_storage
 from core.errors import ComputeUnavailable, StorageUnavailable, WorkerDied
+from core.settings import ExecutorConfig, parse_address
 from core.task import messages
 from core.task.call import dump_call, make_call
-from core.task.protocol import BatchLost, DurableRef, Invocation
+from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef, Invocation
 from core.task.versions import versions
 from core.types import RetryPolicy
 from core.worker.agent import Agent, answer_silently
@@ -314,3 +316,39 @@ def test_a_request_whose_caller_is_gone_before_it_begins_is_not_run(tmp_path):
             assert reply.reason == "killed"
     finally:
         agent.close()
+
+
+class AnsweringSlot(Slot):
+    """Answers at once, as a worker would that has nothing to do."""
+
+    def exchange(self, message, invocation):
+        outcome = BatchResult(serialization.pack([None]), [0.0])
+        return messages.reply(BatchDone(invocation.batch_id, "w", outcome), invocation)
+
+    def interrupt(self):
+        return None
+
+
+class AnsweringBackend(PipeBackend):
+    def open_slot(self, index):
+        return AnsweringSlot()
+
+
+def test_ten_thousand_batches_of_as_many_functions_leave_nothing_behind():
+    backend = AnsweringBackend(parse_address("pipe"), ExecutorConfig(workers=2))
+    backend.start()
+    packed = serialization.pack([None])
+
+    def run(numbers):
+        for number in numbers:
+            backend.invoke(Invocation(number, "job", bytes(40_000), str(number), [number], 0, packed=packed))
+            while not backend.poll(None):
+                pass
+            backend.forget(str(number))
+        gc.collect()
+        return len(gc.get_objects())
+
+    before, after = run(range(1000)), run(range(1000, 10_000))
+
+    backend.close()
+    assert after - before < 100
