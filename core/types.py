@@ -111,6 +111,21 @@ class TaskStats:
     requests: int = 0
 
 
+@dataclass(slots=True)
+class Usage:
+    """Sums over tasks.
+
+    Times in seconds; `rss_seconds` is the peak memory of a task's worker, in bytes, times the seconds that it took.
+    """
+
+    tasks: int = 0
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    rss_seconds: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Bill:
     """What an executor's jobs have cost so far.

@@ -17,12 +17,12 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import SplitResult
 
-from core.compute.remote.base import NotStarted, Oversized, WorkerEnded
-from core.errors import ComputeDenied, ConfigError, printable
+from core.compute.remote.slot import NotStarted, Oversized, WorkerEnded
+from core.errors import ComputeDenied, ConfigError, excerpt
 from core.settings import Address
 from core.task.messages import HTTP_LARGEST
 
-CONNECT = 10.0
+CONNECT_TIMEOUT = 10.0
 """Seconds to connect."""
 
 PAGE = 1 << 16
@@ -63,7 +63,7 @@ class Answer:
         if text.lstrip().startswith("<"):
             title = _TITLE.search(text)
             text = title[1] if title else ""
-        return printable(text)
+        return excerpt(text)
 
 
 class Connection:
@@ -148,6 +148,7 @@ class Connection:
                 raise Oversized(f"the answer of {self.where} has more than {most / 1e6:.1f} MB")
         elif response.length:
             raise http.client.IncompleteRead(bytes(body), response.length)
+        response.close()  # without it the connection takes no further request
         return bytes(body[:most])
 
     def _connected(self) -> http.client.HTTPConnection:
@@ -157,9 +158,9 @@ class Connection:
         self.close()
         host, port = self._url.hostname or "", self._url.port
         made = (
-            http.client.HTTPConnection(host, port, timeout=CONNECT)
+            http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
             if self._context is None
-            else http.client.HTTPSConnection(host, port, timeout=CONNECT, context=self._context)
+            else http.client.HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT, context=self._context)
         )
         try:
             made.connect()
@@ -275,4 +276,4 @@ def _one_line(text: str, where: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return printable(str(error)) or type(error).__name__
+    return excerpt(str(error)) or type(error).__name__

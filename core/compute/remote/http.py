@@ -6,9 +6,10 @@ import ssl
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
-from core.compute.remote.base import NotStarted, RemoteBackend, Slot, Throttled, WorkerEnded, retry_after
+from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
-from core.errors import ComputeDenied, ConfigError, printable
+from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded, retry_after
+from core.errors import ComputeDenied, ConfigError, excerpt
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import HTTP_LARGEST, WORKER_TOKEN
 from core.task.protocol import Invocation
@@ -115,7 +116,7 @@ class HttpSlot(Slot):
         if status == 413:
             return ConfigError(f"{what}; lower ?largest= to what the service carries")
         if 300 <= status < 400:
-            what += f", a redirection to {printable(answer.headers.get('Location', 'nowhere').partition('?')[0])}"
+            what += f", a redirection to {excerpt(answer.headers.get('Location', 'nowhere').partition('?')[0])}"
         if status < 500 or status == 501:
             return ConfigError(f"{what}; is this the address of a worker ('python -m core.worker.entry http')?")
         return WorkerEnded(what, "timeout" if status == 504 else "died")
