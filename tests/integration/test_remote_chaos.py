@@ -20,12 +20,12 @@ import pytest
 
 from core import FunctionExecutor, open_storage
 from core.compute.cluster.slurm_commands import Commands
-from core.compute.remote.dask import answer
 from core.compute.remote.slot import Slot
 from core.task import keys, messages
 from core.task.commit import read_commit
 from core.task.protocol import BatchDone, Invocation
 from core.types import JobDone, TaskDone, TaskSpeculated
+from core.worker.dask import answer
 from tests.servers.lambda_emulators import EmulatedLambda
 from tests.servers.slurm import find
 
