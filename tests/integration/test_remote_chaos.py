@@ -320,10 +320,10 @@ def committed(executor: Any) -> list[int]:
     (run,) = executor._history.jobs()[-1:]
     found: list[int] = []
     for info in run._storage.list(keys.commits(run.job_id)):
-        if not keys.is_loss(info.key):
-            batch, item, _ = keys.parse_commit(info.key)
-            if read_commit(run._storage, run._ref(batch, item)) is not None:
-                found += run.record.task_ids(batch, item)
+        named = keys.parse_commit(info.key)
+        if named is not None and named.attempt is None:
+            if read_commit(run._storage, run._ref(named.batch, named.item)) is not None:
+                found += run.record.task_ids(named.batch, named.item)
     return sorted(found)
 
 
