@@ -29,8 +29,34 @@
 from __future__ import annotations
 
 
+def printable(text: object, limit: int = 200, kept: str = "") -> str:
+    """Return text with all escaped that does not print, but for the characters that are `kept`.
+
+    It is cut after `limit` characters, if that is not 0.
+    """
+    shown = str(text)
+    if limit and len(shown) > limit:
+        shown = shown[: limit - 3] + "..."
+    if shown.isprintable():
+        return shown
+    return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in shown)
+
+
+def excerpt(text: object, limit: int = 300) -> str:
+    """Return the beginning of what a service says, on one line."""
+    return printable(" ".join(str(text).split()), limit)
+
+
 class FanfoldError(Exception):
-    """Base class of every exception raised by the product."""
+    """Base class of every exception raised by the product.
+
+    Its text can be printed whatever an address, a name or an answer held: what could steer a terminal is escaped.
+    """
+
+    _kept = "\n\t"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(each, 0, self._kept) if isinstance(each, str) else each for each in args))
 
 
 class ConfigError(FanfoldError):
@@ -124,7 +150,9 @@ class ComputeUnavailable(ComputeError, ConnectionError):
 
 
 class StorageError(FanfoldError):
-    """Base class of storage failures."""
+    """Base class of storage failures; each is one line."""
+
+    _kept = ""
 
 
 class NotFound(StorageError, FileNotFoundError):

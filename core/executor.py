@@ -1,39 +1,45 @@
-"""FunctionExecutor: what a user calls. Wires partitioner, jobs, monitor and backend together."""
+"""FunctionExecutor: what a user calls. Wires partitioner, jobs, scheduler and backend together."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
 from core.data.chunks import Chunks, chunks_of
-from core.data.generator import FailedInput, read_all
 from core.data.items import items_of, recorded
 from core.data.partition import Listing
+from core.definitions import Definitions
 from core.errors import ConfigError
-from core.futures import Future, FutureList, Unfetched, as_list, follow, wait
+from core.futures import Future, FutureList, as_list, follow, wait
 from core.job.direct import DirectJob
-from core.job.history import Account
-from core.job.job import Job, Options
-from core.job.queue import Hearing
-from core.job.reduce import reduce_job
+from core.job.history import JobHistory
+from core.job.job import Job
+from core.job.lifetime import Lifetime
+from core.job.options import Options, options_of
+from core.job.queue import SIZE, Queue, QueueHub
+from core.job.reduce import Reduction
 from core.job.scheduler import Scheduler
-from core.settings import load_config, parse_address, parse_setting
+from core.job.unfetched import Unfetched
+from core.serialization import Packing
+from core.settings import load_config, parse_address
 from core.task.call import check_items, dump_call, make_call, working_folder
+from core.task.modules import LocalModules
 from core.task.signature import takes_objects
-from core.types import Listener, Partition, RetryPolicy, ReturnWhen
+from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
+    import pandas
+
     from core.events.listeners import EventLog
+    from core.events.prices import Estimate
     from core.task.notices import CommitListener
 
 Retries = int | RetryPolicy | None
@@ -41,7 +47,7 @@ Retries = int | RetryPolicy | None
 _logger = logging.getLogger("fanfold")
 
 
-class FunctionExecutor(Account, Hearing, Executor):
+class FunctionExecutor(Executor):
     """Runs a function on thousands of items.
 
     A ``concurrent.futures.Executor`` whose ``map`` follows PyWren and Lithops: one function, one iterable, futures
@@ -115,23 +121,33 @@ class FunctionExecutor(Account, Hearing, Executor):
             has = f"compute backend {self._backend.name!r} has {self._backend.workers} worker(s), not {workers}"
             raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
         self._can = self._backend.capabilities
-        heard = list(listeners)
-        self._log: EventLog | None = None
-        if self.config.log is not None:
-            from core.events.listeners import EventLog
-
-            self._log = EventLog(self.config.log)
-            heard.append(self._log)
-        self._scheduler = Scheduler(self._backend, heard)
-        self._hear_workers()
-        self._starting = threading.Lock()
-        self._finalizer: weakref.finalize[Any, Any] | None = None
-        self._jobs: list[Job] = []
-        self._latest = Unfetched()
+        self._scheduler = Scheduler(self._backend, listeners)
+        log = self._open_log()
+        self._listener = self._open_listener()
+        self._history, self._latest = JobHistory(), Unfetched()
         self._reductions: list[Future] = []
-        self._closed = self._ended = False
-        self._ending: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._local = LocalModules()
+        self._queues = QueueHub(self._scheduler, self._history, self._reductions, self._listener)
+        self._scheduler.job_ended += [self._history.end, self._queues.tell_of_end]
+        self._lifetime = Lifetime(self._scheduler, self._history, self._listener, log, self._reductions)
+
+    def _open_log(self) -> EventLog | None:
+        if self.config.log is None:
+            return None
+        from core.events.listeners import EventLog
+
+        log = EventLog(self.config.log)
+        self._scheduler.listeners.append(log)
+        return log
+
+    def _open_listener(self) -> CommitListener | None:
+        if self.config.notify is None or self._can.carries_queues:
+            return None
+        from core.task.notices import CommitListener
+
+        listener = CommitListener(self.config.notify)
+        self._scheduler.credentials = listener.credentials
+        return listener
 
     @property
     def workers(self) -> int:
@@ -139,14 +155,19 @@ class FunctionExecutor(Account, Hearing, Executor):
         return self._backend.workers
 
     def call_async(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Run ``fn(*args, **kwargs)`` once; returns its future."""
-        future = self._start(fn, "call", [(args, kwargs)])[0]
+        """Run ``fn(*args, **kwargs)`` once; returns its future, which is kept for `get_result` too."""
+        future = self._start(fn, "call", [(args, kwargs)]).made[0]
         self._latest.add(future)
         return future
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Run ``fn(*args, **kwargs)`` once, as every ``concurrent.futures.Executor`` does."""
-        return self.call_async(fn, *args, **kwargs)
+        """Run ``fn(*args, **kwargs)`` once, as every ``concurrent.futures.Executor`` does.
+
+        The caller has the future and nobody else: its result is let go with it, though the call is made all the same.
+        """
+        future = self._start(fn, "call", [(args, kwargs)]).made[0]
+        self._latest.add_held(future)
+        return future
 
     def map(  # type: ignore[override]
         self,
@@ -200,8 +221,9 @@ class FunctionExecutor(Account, Hearing, Executor):
         """
         cut = chunks_of(chunks, chunk_bytes)
         items = items_of(data, cut, takes_objects(fn, extra_args), self._can.inline)
-        options = self._options(timeout, memory, retries, batch_size, durable)
-        futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules, durable)
+        limits = {"timeout": timeout, "memory": memory, "retries": retries}
+        options = options_of(self.config, self._can, bool(self._queues), batch_size, durable, **limits)
+        futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules)
         self._latest.add(futures)
         return futures
 
@@ -243,8 +265,9 @@ class FunctionExecutor(Account, Hearing, Executor):
         futures = self.map(map_fn, data, **options)
         self._latest.drop([futures])
         groups = partitions if reduce_by else None
-        final = reduce_job(self._reduce, self.cancel, futures, reduce_fn, combine, groups, self._can.inline)
-        self._reductions = [known for known in self._reductions if not known.done()] + [final]
+        reduction = Reduction(self._reduce, self.cancel, futures, reduce_fn, combine, groups)
+        final = reduction.start(self._can.inline)
+        self._reductions[:] = [*(known for known in self._reductions if not known.done()), final]
         self._latest.add(final)
         return final
 
@@ -281,33 +304,99 @@ class FunctionExecutor(Account, Hearing, Executor):
         return as_list(futures).results(timeout)
 
     def cancel(self, futures: Iterable[Future] | FutureList | Future | None = None) -> None:
-        """Cancel futures, by default all of this executor; running tasks are ended by force."""
-        self._check_process()
+        """Cancel futures, by default all of this executor; running tasks are ended by force.
+
+        To cancel the future of a `map_reduce` cancels its map and its reduction.
+        """
+        self._lifetime.check()
         if futures is None:
-            for job in self._jobs:
+            for job in (every := self._history.jobs()):
                 job.discarded = True
-            self._scheduler.cancel(dict.fromkeys(self._jobs))
+            self._scheduler.cancel(dict.fromkeys(every))
             return
-        chosen: dict[Job, set[int] | None] = {}
-        jobs = {job.job_id: job for job in self._jobs}
-        if isinstance(futures, FutureList) and futures.job_id in jobs:
-            jobs[futures.job_id].discarded = True
-            chosen[jobs[futures.job_id]] = None
-        else:
-            for future in [futures] if isinstance(futures, Future) else futures:
-                if future.job_id in jobs:
-                    tasks = chosen.setdefault(jobs[future.job_id], set())
-                    assert tasks is not None
-                    tasks.add(future.index)
-                else:
-                    future.cancel()
+        if isinstance(futures, FutureList) and (whole := self._history.find(futures.job_id)) is not None:
+            whole.discarded = True
+            self._scheduler.cancel({whole: None})
+            return
+        chosen: dict[Job, set[int]] = {}
+        for future in [futures] if isinstance(futures, Future) else futures:
+            if (known := self._history.find(future.job_id)) is not None:
+                chosen.setdefault(known, set()).add(future.index)
+            elif future in self._reductions:
+                future.drop()
+            else:
+                future.cancel()
         self._scheduler.cancel(chosen)
 
     def clean(self) -> None:
         """Forget finished jobs, their statistics included, and delete what they keep in storage."""
-        for job in [job for job in self._jobs if job.finished]:
+        for job in list(self._history.stored.values()):
             job.remove()
-            self._jobs.remove(job)
+            self._history.part(job)
+        self._history.clear()
+
+    def queue(self, size: int | str = SIZE) -> Queue:
+        """Return a new queue, to be passed to tasks of this executor; see `core.Queue`.
+
+        Parameters
+        ----------
+        size : int or str
+            Bytes of values that may wait to be read, such as ``"64MB"``; beyond that the oldest are dropped.
+
+        Raises
+        ------
+        ConfigError
+            Nothing carries values from this backend's workers: give the executor ``notify="redis://..."``.
+        """
+        return self._queues.queue(size)
+
+    def stats(self) -> pandas.DataFrame:
+        """Return one row a finished task: job, task, start, duration, CPU seconds, worker, attempts, memory, bytes.
+
+        Of jobs that have ended, the latest and as many before it as fit into 16 MB: some 50,000 calls, or 600,000 tasks
+        of maps. Older ones are in the sums of `bill` alone.
+        """
+        return self._history.stats()
+
+    def plot(self, path: str | Path) -> None:
+        """Draw a timeline of the tasks that `stats` has, one line a worker, to a PNG, SVG or PDF file."""
+        from core.events.listeners import timeline
+
+        timeline([row for _, row in self._history.rows()], path)
+
+    def bill(self) -> Bill:
+        """Return what the jobs of this executor have cost so far, all of them."""
+        return self._history.bill(self._backend.name, self.config)
+
+    def estimate(
+        self,
+        invocations: int,
+        seconds: float,
+        memory: int = 0,
+        *,
+        puts: int = 0,
+        gets: int = 0,
+        compute: str | None = None,
+    ) -> Estimate:
+        """Return what a job would be charged; starts and runs nothing.
+
+        Parameters
+        ----------
+        invocations : int
+            Batches of tasks.
+        seconds : float
+            Seconds that one takes.
+        memory : int, optional
+            Bytes a worker needs; what the executor or the platform grants, if that is more.
+        puts, gets : int, optional
+            Requests that its functions make of the storage: writing or listing, reading.
+        compute : str, optional
+            Another compute address to ask the price of.
+        """
+        from core.events.prices import estimate
+
+        readers = self._backend.workers if self.config.durable or self._can.results_in_storage else 0
+        return estimate(self.config, invocations, seconds, memory, puts, gets, compute, readers)
 
     @classmethod
     def attach(cls, job_id: str, storage: str | None = None, **settings: Any) -> FunctionExecutor:
@@ -328,12 +417,12 @@ class FunctionExecutor(Account, Hearing, Executor):
         InputError
             There is no such job, or this user does not hold its key.
         """
-        from core.job.attach import attach
+        from core.job.create import attach
 
         executor = cls(storage=storage, **settings)
         try:
             executor._start_backend()
-            job = attach(job_id, storage, executor._backend, executor.map, executor._notices)
+            job = attach(job_id, storage, executor._backend, executor.map, executor._listener)
             futures = job.futures
             executor._adopt(job)
         except BaseException:
@@ -352,33 +441,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         cancel_futures : bool
             End running tasks and cancel waiting ones. What a durable job has committed stays.
         """
-        if self._pid != os.getpid():
-            return
-        if self._closed:
-            if wait and self._ending is not None and self._ending is not threading.current_thread():
-                self._ending.join()
-            return
-        self._closed = True
-        if self._finalizer is None:
-            return
-        self._finalizer.detach()
-        if not wait and not cancel_futures:
-            self._ending = threading.Thread(target=self._end, args=(False,), name="fanfold-shutdown")
-            self._ending.start()
-            return
-        self._end(cancel_futures)
-
-    def _end(self, force: bool) -> None:
-        if not force:
-            wait(self._reductions)  # each has yet to submit its last task
-        self._ended = True
-        self._scheduler.close(force)
-        for job in self._jobs:
-            job.leave()
-        if self._notices is not None:
-            self._notices.close()
-        if self._log is not None:
-            self._log.close()
+        self._lifetime.end(wait, cancel_futures)
 
     def __enter__(self) -> Self:
         return self
@@ -395,46 +458,17 @@ class FunctionExecutor(Account, Hearing, Executor):
         """Run the last task of a map_reduce, even while the executor closes."""
         return self._start(fn, "call", [((results,), {})], inside=True)[0]
 
-    def _check_process(self, inside: bool = False) -> None:
-        if self._ended or (self._closed and not inside):
-            raise RuntimeError("the executor has been shut down")
-        if self._pid != os.getpid():
-            raise RuntimeError("the executor belongs to the process that made it; make one in this process")
-
     def _start_backend(self) -> None:
-        """Start the backend before a job opens files or threads that its workers would inherit."""
-        with self._starting:
-            if self._finalizer is not None:
-                return
-            self._scheduler.start()
-            if self._notices is not None:
-                self._notices.start()
-            self._finalizer = weakref.finalize(self, _abandon, self._scheduler, self._notices, os.getpid())
+        if self._lifetime.start(self):
+            self._local.note()
 
     def _adopt(self, job: Job) -> None:
-        job.wake = self._scheduler.wake
-        self._jobs.append(job)
-        self._scheduler.submit(job)
-
-    def _options(
-        self,
-        timeout: float | str | None = None,
-        memory: int | str | None = None,
-        retries: Retries = None,
-        batch_size: int | None = None,
-        durable: bool | None = None,
-    ) -> Options:
-        given = {"timeout": timeout, "memory": memory, "retries": retries}
-        settled = {
-            name: getattr(self.config, name) if value is None else parse_setting(name, value, "argument")
-            for name, value in given.items()
-        }
-        if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
-            raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
-        speculate = self.config.speculation
-        if speculate is None:
-            speculate = self._can.speculates and not self._queues  # a copy would put its values again
-        return Options(settled["timeout"], settled["memory"], settled["retries"], batch_size, speculate)
+        self._history.begin(job)
+        try:
+            self._scheduler.submit(job)
+        except RuntimeError:
+            self._history.end(job)
+            raise
 
     def _start(
         self,
@@ -445,19 +479,14 @@ class FunctionExecutor(Account, Hearing, Executor):
         extra_args: Sequence[Any] | Mapping[str, Any] = (),
         extra_env: Mapping[str, str] | None = None,
         include_modules: Iterable[ModuleType | str] = (),
-        durable: bool | None = None,
         inside: bool = False,
     ) -> FutureList:
-        self._check_process(inside)
-        options = options or self._options()
-        durable = self._can.results_in_storage or (self.config.durable if durable is None else durable)
-        if durable and options.retry.memory_growth is None:
-            options = replace(options, retry=replace(options.retry, memory_growth=2.0))
-        extras = extra_args if isinstance(extra_args, Mapping) else tuple(extra_args)
+        self._lifetime.check(inside)
+        options = options or options_of(self.config, self._can, bool(self._queues))
         call = make_call(
             fn,
             kind=kind,
-            extra_args=extras,
+            extra_args=extra_args if isinstance(extra_args, tuple | Mapping) else tuple(extra_args),
             env=extra_env,
             retry=options.retry,
             storage=self.config.storage,
@@ -465,39 +494,31 @@ class FunctionExecutor(Account, Hearing, Executor):
         )
         check_items(call, data)
         modules = list(include_modules)
-        shipped = dump_call(call, modules, self._can.shares_files)
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), modules or "none")
-        job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
-        futures = FutureList(job_id, self.map)
+        imports = self._lifetime.started and self._can.shares_files and not self._can.inline
+        shipped = dump_call(call, modules, self._can.shares_files, modules=self._local if imports else None)
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
+        futures = FutureList(new_job_id(), self.map)
+        if kind == "call":
+            data = [Packing(shipped).snapshot(item) for item in data]
         self._start_backend()
-        if durable:
-            from core.job.attach import create
-
-            items = read_all(data, job_id)
-            for item in items:
-                if isinstance(item, FailedInput):
-                    raise item.error
-            place, heard = self.config.storage, self._notices
-            job: Job = create(job_id, call.name, shipped, items, options, futures, self._backend, place, heard)
-        else:
-            job = DirectJob(
-                job_id,
-                call.name,
-                shipped,
-                data,
-                options,
-                futures,
-                self._scheduler.wake,
-                self._can.inline,
-            )
+        job = self._job(call.name, shipped, data, options, futures)
         job.listing = data if isinstance(data, Listing) else None
         self._adopt(job)
         return futures
 
+    def _job(self, name: str, call: Definitions, data: Iterable[Any], options: Options, futures: FutureList) -> Job:
+        if not options.durable:
+            return DirectJob(futures.job_id, name, call, data, options, futures, self._can.inline)
+        from core.job.create import create
 
-def _abandon(monitor: Scheduler, notices: CommitListener | None, process: int) -> None:
-    """Release the workers of an executor that nobody closed, in the process that made it."""
-    if os.getpid() == process:
-        monitor.close(force=True)
-        if notices is not None:
-            notices.close()
+        return create(name, call, data, options, futures, self._backend, self.config.storage, self._listener)
+
+
+def new_job_id() -> str:
+    """Return a name that no other job has, and that sorts by time."""
+    return f"{_shown(int(time.time()))}-{os.urandom(4).hex()}"
+
+
+@functools.lru_cache(maxsize=1)
+def _shown(second: int) -> str:
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(second))

@@ -73,7 +73,7 @@ class SerialBackend:
             call = self._calls.get(invocation.call_hash)
             if call is None:
                 call = self._calls[invocation.call_hash] = load_call(invocation.call)
-            items = serialization.unpack(_copied(packed))
+            items = serialization.unpack(_copied(packed), call.definitions)
             outcome = run(call, items, ids, invocation.job_id, invocation.attempt, watch)
         except Exception as error:
             return failed(len(ids), error)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from core.data.chunks import Chunks
+from core.data.encoded import check_cut
 from core.data.objects import ObjectHandle, open_handle
+from core.data.ranges import Source
+from core.data.records import Records
 from core.errors import InputError, NotFound
 from core.storage.address import compile_pattern, is_pattern, literal_prefix, split_address
 from core.storage.base import Storage, open_storage
 from core.types import ObjectInfo, Partition
 
 Address = str | os.PathLike[str]
+_logger = logging.getLogger("fanfold")
+_Found = tuple[Storage, Partition]
 _WHOLE = Chunks()
 
 
@@ -47,6 +54,8 @@ def find_objects(
     storages : dict, optional
         Storages by address; those that are opened are added.
 
+    What a listing leaves out, such as empty objects that mark folders, is told by a warning of the logger ``fanfold``.
+
     Raises
     ------
     InputError
@@ -54,10 +63,15 @@ def find_objects(
     """
     storages = {} if storages is None else storages
     for address in (addresses,) if isinstance(addresses, str | os.PathLike) else addresses:
-        found = False
-        for item in _find(address, storages):
+        root, key = split_address(address)
+        storage = storages.get(root) or storages.setdefault(root, open_storage(root))
+        found, before = False, dict(storage.left_out)
+        for info in _find(storage, key):
             found = True
-            yield item
+            yield storage, info
+        for what, count in storage.left_out.items():
+            if count > before.get(what, 0):
+                _logger.warning("%r: left out %d %s", os.fspath(address), count - before.get(what, 0), what)
         if not found:
             raise InputError(
                 f"no object found at {os.fspath(address)!r}: it is no object, no folder with objects in it, and no "
@@ -73,41 +87,27 @@ def partition(objects: Iterable[tuple[Storage, ObjectInfo]], chunks: Chunks = _W
     InputError
         The user's partitioner returned something that is no partition.
     """
+    fixed = {name: getattr(chunks, name) for name in ("newline", "header_lines", "records", "delimiter")}
     whole = (
-        (
-            storage,
-            Partition(
-                storage.address, info.key, 0, info.size, info.size, info.etag, 0, 1, chunks.newline, chunks.header_lines
-            ),
-        )
+        (storage, Partition(storage.address, info.key, 0, info.size, info.size, info.etag, **fixed))
         for storage, info in objects
     )
-    if chunks.partitioner is not None:
-        return _by_user(whole, chunks.partitioner)
-    return _in_chunks(whole, chunks.bytes, chunks.count)
+    ranges = _in_chunks(whole, chunks) if chunks.partitioner is None else _by_user(whole, chunks.partitioner)
+    records: dict[tuple[str, str, str], Records] = {}
+    return (_settled(item, storage, records) for storage, item in ranges)
 
 
-def _in_chunks(
-    whole: Iterable[tuple[Storage, Partition]], chunk_bytes: int | None, chunk_count: int | None
-) -> Iterator[Partition]:
+def _in_chunks(whole: Iterable[_Found], chunks: Chunks) -> Iterator[_Found]:
     for storage, item in whole:
-        size = item.size
-        parts = 1
-        if chunk_bytes is not None:
-            parts = max(1, -(-size // chunk_bytes))
-        elif chunk_count is not None:
-            parts = max(1, min(chunk_count, size))
+        size, length = item.size, chunks.bytes
+        parts = max(1, -(-size // length)) if length else max(1, min(chunks.count or 1, size))
         for part in range(parts):
-            if chunk_bytes is not None:
-                start, end = part * chunk_bytes, min(size, (part + 1) * chunk_bytes)
-            else:
-                start, end = part * size // parts, (part + 1) * size // parts
-            yield _reachable(replace(item, start=start, end=end, part=part, parts=parts), storage)
+            start = part * length if length else part * size // parts
+            end = min(size, start + length) if length else (part + 1) * size // parts
+            yield storage, replace(item, start=start, end=end, part=part, parts=parts)
 
 
-def _by_user(
-    whole: Iterable[tuple[Storage, Partition]], partitioner: Callable[..., Iterable[Partition]]
-) -> Iterator[Partition]:
+def _by_user(whole: Iterable[_Found], partitioner: Callable[..., Iterable[Partition]]) -> Iterator[_Found]:
     storages: dict[str, Storage] = {}
 
     def handles() -> Iterator[ObjectHandle]:
@@ -121,8 +121,20 @@ def _by_user(
             raise InputError(
                 f"the partitioner returned bytes [{item.start}, {item.end}) of {item.key!r}, which has {item.size}"
             )
-        storage = storages.get(item.address) or storages.setdefault(item.address, open_storage(item.address))
-        yield _reachable(item, storage)
+        yield storages.get(item.address) or storages.setdefault(item.address, open_storage(item.address)), item
+
+
+def _settled(item: Partition, storage: Storage, records: dict[tuple[str, str, str], Records]) -> Partition:
+    """Move a range's ends to where records begin, and keep what other processes cannot reach."""
+    if item.is_cut and item.newline is not None:
+        check_cut(item.key)
+    if item.records == "csv" and item.is_cut:
+        name = item.address, item.key, item.etag
+        if name not in records:
+            records.clear()
+            records[name] = Records(Source(storage, item.key, item.size, item.etag), item.delimiter)
+        item = replace(item, start=records[name].start(item.start), end=records[name].start(item.end))
+    return _reachable(item, storage)
 
 
 def _reachable(item: Partition, storage: Storage) -> Partition:
@@ -132,23 +144,16 @@ def _reachable(item: Partition, storage: Storage) -> Partition:
     return replace(item, data=open_handle(item, storage).read())
 
 
-def _find(address: Address, storages: dict[str, Storage]) -> Iterator[tuple[Storage, ObjectInfo]]:
-    root, key = split_address(address)
-    storage = storages.get(root) or storages.setdefault(root, open_storage(root))
-    if key and not key.endswith("/"):
-        try:
-            yield storage, storage.head(key)
+def _find(storage: Storage, key: str) -> Iterator[ObjectInfo]:
+    is_folder = not key or key.endswith("/")
+    if not is_folder:
+        with suppress(NotFound, InputError):
+            yield storage.head(key)
             return
-        except (NotFound, InputError):
-            pass
     if is_pattern(key):
-        matches = compile_pattern(key + "**" if key.endswith("/") else key).fullmatch
+        matches = compile_pattern(key + "**" if is_folder else key).fullmatch
         prefix = literal_prefix(key)
         listed = storage.list(prefix, recursive="/" in key[len(prefix) :] or "**" in key)
-        yield from ((storage, info) for info in listed if matches(info.key) and not info.key.endswith("/"))
-    elif key and not key.endswith("/"):
-        if next(storage.list(f"{key}/"), None) is not None:
-            yield from _find(f"{os.fspath(address)}/", storages)
+        yield from (info for info in listed if matches(info.key))
     else:
-        # Some tools mark a folder by an empty object whose key ends in '/'.
-        yield from ((storage, info) for info in storage.list(key) if not info.key.endswith("/"))
+        yield from storage.list(key if is_folder else f"{key}/")

@@ -6,18 +6,21 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from core.errors import AccessDenied, ConfigError, FanfoldError, InputError, StorageError, StorageUnavailable
 from core.storage.base import (
     RESERVED_PREFIX,
     Chunk,
+    Rest,
     check_key,
     check_range,
+    count_left_out,
     exists_already,
     is_key,
+    is_name,
     not_found,
     object_changed,
     pieces,
@@ -27,17 +30,20 @@ from core.types import ObjectInfo
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 # A directory can be removed by a racing delete between its creation and its first file; each loss needs another racer.
 _ATTEMPTS = 100
+
+T = TypeVar("T")
 
 
 class LocalStorage:
     """Files below a directory, which is created by the first ``put``.
 
-    Keys are paths below the directory with ``/`` between names. Writes are atomic: a file under a reserved name,
-    then a rename (or a hard link, of which only the first succeeds). No descriptor stays open and no lock is held
-    between calls, so an instance may be used by any thread and after fork.
+    Keys are paths below the directory with ``/`` between names. Writes are atomic: a file without name, or where a
+    file system has none under a reserved one, then a hard link (of which only the first succeeds) or a rename. No
+    descriptor stays open and no lock is held between calls, so an instance may be used by any thread and after fork.
 
     Parameters
     ----------
@@ -56,9 +62,12 @@ class LocalStorage:
         path = address.removeprefix("file://")
         if path != address and not path.startswith("/"):
             raise ConfigError(f"{address!r} is no file address; write file:///absolute/path or a plain path")
+        if not is_name(path):
+            raise ConfigError(f"{address!r} is no file address: no file can have such a name")
         self._root = os.path.abspath(path if path != address else os.path.expanduser(path))
         self.address = f"file://{self._root}"
         self.requests = self.bytes_in = self.bytes_out = 0
+        self.left_out: dict[str, int] = {}
 
     def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
         """Return bytes ``[start, end)`` of an object."""
@@ -83,29 +92,31 @@ class LocalStorage:
         check_range(start, end)
         file = self._open(key)
         file.seek(start)
-        return io.BufferedReader(_Range(self, file, key, None if end is None else max(0, end - start)))
+        left = None if end is None else max(0, end - start)
+        return io.BufferedReader(Rest(self, file, left, lambda error: self._typed(error, key)))
 
     def put(self, key: str, data: Chunk | Iterable[Chunk], *, if_absent: bool = False) -> ObjectInfo:
         """Write an object whole or not at all."""
         path = self._path(key)
         self.requests += 1
-        info, temporary = self._write(key, os.path.dirname(path), data)
         try:
-            if if_absent:
-                os.link(temporary, path)
-            else:
-                os.replace(temporary, path)
+            file, name = _create(os.path.dirname(path))
+        except NotADirectoryError as error:
+            raise _conflict(os.path.dirname(path)) from error
         except OSError as error:
-            if os.path.isdir(path):
-                raise _conflict(path) from error
-            if isinstance(error, FileExistsError):
-                raise exists_already(self.address, key) from None
-            raise self._unwritten(error, key, linking=if_absent) from error
+            raise self._unwritten(error, key) from error
+        try:
+            with file:
+                for piece in pieces(data):
+                    self._write_piece(file, piece, key)
+                status = os.fstat(file.fileno())
+                self._publish(file, name, key, if_absent)
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-        self.bytes_out += info.size
-        return info
+            if name:
+                with suppress(FileNotFoundError):
+                    os.unlink(name)
+        self.bytes_out += status.st_size
+        return ObjectInfo(key, status.st_size, _etag(status))
 
     def head(self, key: str) -> ObjectInfo:
         """Return an object's size and tag."""
@@ -165,32 +176,20 @@ class LocalStorage:
             raise not_found(self.address, key)
         return file
 
-    def _write(self, key: str, folder: str, data: Chunk | Iterable[Chunk]) -> tuple[ObjectInfo, str]:
-        temporary = f"{folder}/{RESERVED_PREFIX}{os.uname().nodename}-{os.getpid()}-{os.urandom(6).hex()}"
+    def _publish(self, file: io.FileIO, name: str, key: str, if_absent: bool) -> None:
+        """Give a written file, which has a temporary `name` or none, its object's name."""
+        path = self._path(key)
         try:
-            file = self._create(temporary, folder)
-        except NotADirectoryError as error:
-            raise _conflict(folder) from error
+            if name and not if_absent:
+                os.replace(name, path)
+            else:
+                _link(file, name, path, if_absent)
         except OSError as error:
-            raise self._unwritten(error, key) from error
-        try:
-            with file:
-                for piece in pieces(data):
-                    self._write_piece(file, piece, key)
-                status = os.fstat(file.fileno())
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        return ObjectInfo(key, status.st_size, _etag(status)), temporary
-
-    def _create(self, path: str, folder: str) -> io.FileIO:
-        for _ in range(_ATTEMPTS):
-            with suppress(FileNotFoundError):
-                return io.FileIO(path, "x")
-            with suppress(FileNotFoundError, FileExistsError):
-                os.makedirs(folder, exist_ok=True)
-        return io.FileIO(path, "x")
+            if os.path.isdir(path):
+                raise _conflict(path) from error
+            if isinstance(error, FileExistsError):
+                raise exists_already(self.address, key) from None
+            raise self._unwritten(error, key, linking=if_absent) from error
 
     def _write_piece(self, file: io.FileIO, piece: Chunk, key: str) -> None:
         # Apart from reading `data`: an error of the caller's iterable must not pass for one of this storage.
@@ -211,7 +210,7 @@ class LocalStorage:
                 entries = sorted(
                     (f"{folder}{entry.name}/" if _is_folder(entry) else f"{folder}{entry.name}", entry)
                     for entry in found
-                    if entry.name.startswith(name_prefix) and not entry.name.startswith(RESERVED_PREFIX)
+                    if entry.name.startswith(name_prefix) and not self._is_half_written(entry.name)
                 )
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -223,15 +222,26 @@ class LocalStorage:
                     target = os.path.realpath(entry.path) if entry.is_symlink() else ""
                     if not target or not _is_loop(target, path, followed):
                         yield from self._walk(key, "", start_after, True, (*followed, target) if target else followed)
+                    else:
+                        count_left_out(self.left_out, "links to a folder that they are in")
             elif key > start_after:
                 try:
                     status = entry.stat()
                 except OSError as error:
-                    if error.errno in (*_MISSING, errno.ELOOP):
-                        continue
-                    raise self._typed(error, key) from error
+                    if error.errno not in (*_MISSING, errno.ELOOP):
+                        raise self._typed(error, key) from error
+                    if entry.is_symlink():
+                        count_left_out(self.left_out, "links to nothing")
+                    continue
                 if stat.S_ISREG(status.st_mode):
                     yield ObjectInfo(key, status.st_size, _etag(status))
+                else:
+                    count_left_out(self.left_out, "pipes, sockets and devices")
+
+    def _is_half_written(self, name: str) -> bool:
+        if name.startswith(RESERVED_PREFIX):
+            count_left_out(self.left_out, f"files half written, named {RESERVED_PREFIX}*")
+        return name.startswith(RESERVED_PREFIX)
 
     def _prune(self, folder: str) -> None:
         while len(folder) > len(self._root):
@@ -269,32 +279,58 @@ class LocalStorage:
         return self._typed(error, key)
 
 
-class _Range(io.RawIOBase):
-    """At most `left` further bytes of an open file."""
+def _create(folder: str) -> tuple[io.FileIO, str]:
+    """Return a new file in a folder, and its reserved name; the name is empty where a file system can do without."""
 
-    def __init__(self, storage: LocalStorage, file: io.FileIO, key: str, left: int | None) -> None:
-        self._storage = storage
-        self._file = file
-        self._key = key
-        self._left = left
+    def make() -> tuple[io.FileIO, str]:
+        if hasattr(os, "O_TMPFILE"):
+            try:
+                # What was written is gone with its writer, whenever that is killed.
+                return io.FileIO(os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666), "w"), ""
+            except OSError as error:
+                if error.errno not in _NO_NAMELESS:
+                    raise
+        name = _temporary(folder)
+        return io.FileIO(name, "x"), name
 
-    def readable(self) -> bool:
-        return True
+    return _in_folder(folder, make)
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        view = memoryview(buffer)[: self._left]
-        try:
-            count = self._file.readinto(view) or 0
-        except OSError as error:
-            raise self._storage._typed(error, self._key) from error
-        if self._left is not None:
-            self._left -= count
-        self._storage.bytes_in += count
-        return count
 
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+def _link(file: io.FileIO, name: str, path: str, if_absent: bool) -> None:
+    """Give a file a further name; one that is taken goes over to it unless it is to be absent."""
+    number = file.fileno()
+    source, folder = name or f"/proc/self/fd/{number}", os.path.dirname(path)
+
+    def link(target: str) -> None:
+        # Only with a descriptor of a folder, here of no meaning, does Python follow the link in /proc.
+        _in_folder(folder, lambda: os.link(source, target, src_dir_fd=number, follow_symlinks=True))
+
+    try:
+        return link(path)
+    except FileExistsError:
+        if if_absent or os.path.isdir(path):
+            raise
+    between = _temporary(folder)
+    link(between)
+    try:
+        os.replace(between, path)
+    except BaseException:
+        os.unlink(between)
+        raise
+
+
+def _in_folder(folder: str, use: Callable[[], T]) -> T:
+    """Do something in a folder, which is made when it is not there."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            return use()
+        with suppress(FileNotFoundError, FileExistsError):
+            os.makedirs(folder, exist_ok=True)
+    return use()
+
+
+def _temporary(folder: str) -> str:
+    return f"{folder}/{RESERVED_PREFIX}{os.uname().nodename}-{os.getpid()}-{os.urandom(6).hex()}"
 
 
 def _etag(status: os.stat_result) -> str:

@@ -20,8 +20,8 @@ import pytest
 
 from core import FunctionExecutor, open_storage
 from core.compute.cluster.slurm_commands import Commands
-from core.compute.remote.base import Slot
 from core.compute.remote.dask import answer
+from core.compute.remote.slot import Slot
 from core.task import keys, messages
 from core.task.commit import read_commit
 from core.task.protocol import BatchDone, Invocation
@@ -317,11 +317,11 @@ def site(request: pytest.FixtureRequest) -> Site:
 
 def committed(executor: Any) -> list[int]:
     """Return the tasks that the commits of an executor's latest job hold, one entry for each time they do."""
-    run = executor._jobs[-1]
+    (run,) = executor._history.jobs()[-1:]
     found: list[int] = []
     for info in run._storage.list(keys.commits(run.job_id)):
         if not keys.is_loss(info.key):
-            batch, item = keys.parse_commit(info.key)
+            batch, item, _ = keys.parse_commit(info.key)
             if read_commit(run._storage, run._ref(batch, item)) is not None:
                 found += run.record.task_ids(batch, item)
     return sorted(found)

@@ -17,6 +17,7 @@ from typing import NoReturn
 from core.compute.local import forkserver
 from core.compute.local.threads import limited_libraries
 from core.compute.local.wire import CONTROL
+from core.definitions import know_main
 from core.task.call import working_folder
 from core.task.run import in_worker
 
@@ -151,6 +152,7 @@ def _fork(ours: socket.socket, theirs: socket.socket, threads: int, unless_threa
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
+    know_main()
     with limited_libraries(threads), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads is known
         pid = os.fork()
