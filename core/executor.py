@@ -222,7 +222,7 @@ class FunctionExecutor(Executor):
         cut = chunks_of(chunks, chunk_bytes)
         items = items_of(data, cut, takes_objects(fn, extra_args), self._can.inline)
         limits = {"timeout": timeout, "memory": memory, "retries": retries}
-        options = options_of(self.config, self._can, bool(self._queues), batch_size, durable, **limits)
+        options = self._options(batch_size=batch_size, durable=durable, **limits)
         futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules)
         self._latest.add(futures)
         return futures
@@ -470,6 +470,9 @@ class FunctionExecutor(Executor):
             self._history.end(job)
             raise
 
+    def _options(self, **given: Any) -> Options:
+        return options_of(self.config, self._can, bool(self._queues), **given)
+
     def _start(
         self,
         fn: Callable[..., Any],
@@ -482,7 +485,7 @@ class FunctionExecutor(Executor):
         inside: bool = False,
     ) -> FutureList:
         self._lifetime.check(inside)
-        options = options or options_of(self.config, self._can, bool(self._queues))
+        options = options or self._options()
         call = make_call(
             fn,
             kind=kind,
