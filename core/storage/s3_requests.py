@@ -152,10 +152,10 @@ class Bucket:
             if "Name" not in answer or (answer.get("IsTruncated") and further in (None, token)):
                 raise ValueError
             objects = [self._info(each) for each in answer.get("Contents", ())]
-            folders = [each["Prefix"][len(self.prefix) :] for each in answer.get("CommonPrefixes", ())]
+            below = [each["Prefix"][len(self.prefix) :] for each in answer.get("CommonPrefixes", ())]
         except (KeyError, TypeError, ValueError):
             raise StorageError(f"cannot list {self.address}: {self.endpoint} answers with no proper listing") from None
-        return Page([info for info in objects if self._is_listed(info, prefix)], folders, further)
+        return Page([info for info in objects if self._is_listed(info, prefix)], below, further)
 
     def _info(self, entry: dict[str, Any]) -> ObjectInfo:
         return ObjectInfo(entry["Key"][len(self.prefix) :], int(entry["Size"]), tag_of(entry))
