@@ -4,7 +4,8 @@ Eight objects of a table, 1 GB in all, lie in a SeaweedFS server of this run. Ea
 column for each of 100 stations, in chunks of 32 MiB of whole lines parsed by pandas, with two workers; its answer is
 compared with the exact one. Every figure comes from a fresh process whose workers have done the same to a small
 table before; CPU time counts all processes of a contender, not the server's. Figures are medians; in brackets, how
-many times what fanfold takes. Peers are those of ``pip install '.[bench]'``; one that is missing or fails says why.
+many times what fanfold takes. Peers have environments of their own, made when they are first measured; one that
+fails says why.
 
 - boto3 loop: one process, one object after the other, each read whole.
 - dask.dataframe: read_csv and groupby, over s3fs. dask.bag: read_text, over s3fs, and the function of the others.
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import re
 import statistics
@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks._contenders import WORKERS
 from benchmarks._csv_contenders import BUCKET, CHUNK, CONTENDERS, DATA, WARM, Answer
-from benchmarks._measure import isolated, table
+from benchmarks._measure import isolated, machine, table
 from benchmarks._server import s3_server
 
 OBJECTS = 8
@@ -48,7 +48,7 @@ def main() -> int:
                 if answers and "error" in answers[-1]:
                     continue
                 print(name, file=sys.stderr, flush=True)
-                answers.append(isolated("benchmarks._csv_contenders", [name], arguments.timeout))
+                answers.append(isolated("benchmarks._csv_contenders", [name], arguments.timeout, CONTENDERS[name][1]))
                 if "wall" in answers[-1] and answers[-1]["answer"] != exact:
                     answers[-1] = {"error": "wrong answer"}
     report(written, turns)
@@ -99,8 +99,7 @@ def lines(seed: int) -> tuple[bytes, Answer]:
 
 
 def report(written: int, turns: dict[str, list[dict[str, Any]]]) -> None:
-    cores = len(os.sched_getaffinity(0))
-    print(f"Python {platform.python_version()}, {platform.machine()}, {cores} cores, {WORKERS} workers.\n")
+    print(f"{machine()}, {WORKERS} workers.\n")
     sound = {name: [answer for answer in answers if "wall" in answer] for name, answers in turns.items()}
     failed = {name: answers[-1]["error"] for name, answers in turns.items() if answers and "error" in answers[-1]}
     rows = []

@@ -27,8 +27,10 @@ from core.job.job import Job, Options
 from core.job.queue import Hearing
 from core.job.reduce import reduce_job
 from core.job.scheduler import Scheduler
+from core.serialization import Packing
 from core.settings import load_config, parse_address, parse_setting
 from core.task.call import check_items, dump_call, make_call, working_folder
+from core.task.modules import LocalModules
 from core.task.signature import takes_objects
 from core.types import Listener, Partition, RetryPolicy, ReturnWhen
 
@@ -111,6 +113,9 @@ class FunctionExecutor(Account, Hearing, Executor):
             notify=notify,
         )
         self._backend = open_backend(parse_address(self.config.compute), self.config)
+        if workers is not None and self._backend.workers != self.config.workers:
+            has = f"compute backend {self._backend.name!r} has {self._backend.workers} worker(s), not {workers}"
+            raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
         self._can = self._backend.capabilities
         heard = list(listeners)
         self._log: EventLog | None = None
@@ -127,6 +132,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         self._latest = Unfetched()
         self._reductions: list[Future] = []
         self._closed = self._ended = False
+        self._local = LocalModules()
         self._ending: threading.Thread | None = None
         self._pid = os.getpid()
 
@@ -404,6 +410,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             if self._finalizer is not None:
                 return
             self._scheduler.start()
+            self._local.note()
             if self._notices is not None:
                 self._notices.start()
             self._finalizer = weakref.finalize(self, _abandon, self._scheduler, self._notices, os.getpid())
@@ -430,7 +437,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         speculate = self.config.speculation
         if speculate is None:
-            speculate = self._can.speculates
+            speculate = self._can.speculates and not self._queues  # a copy would put its values again
         return Options(settled["timeout"], settled["memory"], settled["retries"], batch_size, speculate)
 
     def _start(
@@ -462,15 +469,18 @@ class FunctionExecutor(Account, Hearing, Executor):
         )
         check_items(call, data)
         modules = list(include_modules)
-        shipped = dump_call(call, modules, self._can.shares_files)
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), modules or "none")
+        imports = self._finalizer is not None and self._can.shares_files and not self._can.inline
+        shipped = dump_call(call, modules, self._can.shares_files, modules=self._local if imports else None)
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self.map)
+        if kind == "call":
+            data = [Packing(shipped).snapshot(item) for item in data]
         self._start_backend()
         if durable:
             from core.job.attach import create
 
-            items = read_all(data, job_id)
+            items = read_all(data, job_id, shipped)
             for item in items:
                 if isinstance(item, FailedInput):
                     raise item.error

@@ -1,25 +1,23 @@
-"""Pickling with out-of-band buffers, content hashes and signatures. Nothing else in the product pickles."""
+"""Pickling with out-of-band buffers, content hashes and signatures."""
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
 import hmac
 import io
 import pickle
 import struct
-import sys
-import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
-import cloudpickle
-
-from core.errors import IntegrityError, SerializationError
-
-Buffer = bytes | bytearray | memoryview
+from core.definitions import REMEDY, Definitions, Loading, Pickler
+from core.definitions import Buffer as Buffer
+from core.definitions import loads as loads
+from core.errors import IntegrityError
+from core.failures import Spared
+from core.types import Partition
 
 OUT_OF_BAND = 16 << 10
 """Buffers of at least this many bytes stay outside the pickle; below it the bookkeeping costs more than the copy."""
@@ -67,6 +65,9 @@ class Unpackable:
         self.reason = reason
 
 
+_IMMUTABLE = frozenset({int, float, bool, type(None), complex, str, bytes, Partition})
+
+
 def _is_plain(values: Sequence[Any]) -> bool:
     for value in values:
         kind = type(value)
@@ -78,65 +79,106 @@ def _is_plain(values: Sequence[Any]) -> bool:
     return True
 
 
-def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
+class Packing:
+    """Pickles values one behind another, with one pickler."""
+
+    def __init__(self, definitions: Definitions | None = None) -> None:
+        self._definitions = definitions
+        self._stream = io.BytesIO()
+        self._pickler: Pickler | None = None
+        self._ends: list[int] = []
+        self._counts: list[int] = []
+        self._buffers: list[Buffer] = []
+        self.size = 0
+
+    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND:
+            return True
+        self._buffers.append(view)
+        return False
+
+    def add(self, value: Any) -> None:
+        """Pickle a value."""
+        start, held = self._stream.tell(), len(self._buffers)
+        if type(value) is Packed:  # a snapshot
+            self._stream.write(value.data)
+            self._buffers += value.buffers
+        else:
+            self._dump(value, start, held)
+        self._ends.append(self._stream.tell())
+        self._counts.append(len(self._buffers) - held)
+        self.size += self._ends[-1] - start + sum(memoryview(buffer).nbytes for buffer in self._buffers[held:])
+
+    def _dump(self, value: Any, start: int, held: int) -> None:
+        is_fresh = self._pickler is None
+        if self._pickler is None:
+            self._pickler = Pickler(self._stream, self._keep, self._definitions)
+        try:
+            self._pickler.dump(value)
+            self._pickler.clear_memo()
+        except Exception as error:
+            self._pickler = None
+            self._stream.seek(start)
+            self._stream.truncate()
+            del self._buffers[held:]
+            if not is_fresh:  # it may be that what it remembers is out of date
+                self._dump(value, start, held)
+            else:
+                pickle.dump(Unpackable(f"{type(error).__name__}: {error}; {REMEDY}"), self._stream, protocol=5)
+
+    def packed(self) -> Packed:
+        """Return the values so far; no more can be added."""
+        counts = self._counts if self._buffers else None
+        return Packed(len(self._ends), self._stream.getbuffer(), self._ends, counts, self._buffers)
+
+    def snapshot(self, value: Any) -> Any:
+        """Return a value for `pack` that stays as it is now: itself if it cannot change, else pickled and copied."""
+        if type(value) in _IMMUTABLE:
+            return value
+        self._ends, self._counts, self._buffers = [], [], []
+        self._stream.seek(0)
+        self._stream.truncate()
+        self.add(value)
+        buffers: list[Buffer] = [bytearray(buffer) for buffer in self._buffers]
+        return Packed(1, self._stream.getvalue(), self._ends, self._counts if buffers else None, buffers)
+
+
+def pack(values: Sequence[Any], limit: int | None = None, definitions: Definitions | None = None) -> Packed:
     """Pickle values one by one.
 
     Parameters
     ----------
     values : sequence
-        A value that cannot be pickled becomes an `Unpackable`.
+        A value that cannot be pickled becomes an `Unpackable`; a snapshot is taken as what it was made of.
     limit : int, optional
         Stop after the value that brings the total to this many bytes; `Packed.count` says how many are in.
+    definitions : Definitions, optional
+        Those of the call that the values belong to.
     """
     if _is_plain(values):
         return Packed(len(values), pickle.dumps(list(values), 5))
-    stream = io.BytesIO()
-    buffers: list[Buffer] = []
-    out_of_band = 0
-
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        nonlocal out_of_band
-        view = buffer.raw()
-        if view.nbytes < OUT_OF_BAND:
-            return True
-        out_of_band += view.nbytes
-        buffers.append(view)
-        return False
-
-    pickler = cloudpickle.Pickler(stream, protocol=5, buffer_callback=keep)
-    ends: list[int] = []
-    counts: list[int] = []
+    packing = Packing(definitions)
     for value in values:
-        start, held = stream.tell(), len(buffers)
-        try:
-            pickler.dump(value)
-        except Exception as error:
-            stream.seek(start)
-            stream.truncate()
-            out_of_band -= sum(memoryview(buffer).nbytes for buffer in buffers[held:])
-            del buffers[held:]
-            pickle.dump(Unpackable(f"{type(error).__name__}: {error}"), stream, protocol=5)
-            pickler = cloudpickle.Pickler(stream, protocol=5, buffer_callback=keep)
-        pickler.clear_memo()
-        ends.append(stream.tell())
-        counts.append(len(buffers) - held)
-        if limit is not None and ends[-1] + out_of_band >= limit:
+        packing.add(value)
+        if limit is not None and packing.size >= limit:
             break
-    return Packed(len(ends), stream.getbuffer(), ends, counts if buffers else None, buffers)
+    return packing.packed()
 
 
-def unpack(packed: Packed) -> Iterator[Any]:
+def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[Any]:
     """Yield the values of a `Packed`; one that cannot be read comes as an `Unpackable`."""
     if packed.ends is None:
         yield from pickle.loads(packed.data)
         return
     view = memoryview(packed.data)
     counts = packed.buffer_counts
+    read = Loading(definitions).read
     start = used = 0
     for i, end in enumerate(packed.ends):
         held = counts[i] if counts else 0
         try:
-            value = pickle.loads(view[start:end], buffers=packed.buffers[used : used + held])
+            value = read(view[start:end], packed.buffers[used : used + held] if held else ())
         except Exception as error:
             value = Unpackable(f"{type(error).__name__}: {error}")
         yield value
@@ -200,62 +242,11 @@ EMPTY = pack([])
 """No values."""
 
 
-def dumps(value: Any) -> bytes:
-    """Pickle one value in band, functions and classes of ``__main__`` by value."""
-    data: bytes = cloudpickle.dumps(value, protocol=5)
-    return data
-
-
-def loads(data: Buffer) -> Any:
-    """Unpickle what `dumps` made. Only for bytes this job's own driver or workers wrote."""
-    return pickle.loads(data)
-
-
-def dump_function(value: Any, include: Iterable[ModuleType | str] = (), ship_local: bool = False) -> bytes:
-    """Pickle a function and what it refers to.
-
-    Parameters
-    ----------
-    include : modules or module names
-        Pickled by value, for workers that cannot import them.
-    ship_local : bool
-        Treat every loaded module outside the Python installation as included.
-
-    Raises
-    ------
-    SerializationError
-        The function, or something it refers to, cannot be pickled.
-    """
-    modules = [sys.modules[item] if isinstance(item, str) else item for item in include]
-    if ship_local:
-        modules += [module for module in list(sys.modules.values()) if _is_local(module)]
-    known = set(cloudpickle.list_registry_pickle_by_value())
-    fresh = {module.__name__: module for module in modules if module.__name__ not in known}
-    for module in fresh.values():
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        return dumps(value)
-    except Exception as error:
-        raise SerializationError(
-            f"the function cannot be sent to workers: {type(error).__name__}: {error}; "
-            "open files, locks and connections must be made inside the function"
-        ) from error
-    finally:
-        for module in fresh.values():
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def _is_local(module: ModuleType) -> bool:
-    path = getattr(module, "__file__", None)
-    name = getattr(module, "__name__", "__main__")
-    if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
-        return False
-    return "site-packages" not in path and not path.startswith(_installed_folders())
-
-
-@functools.cache  # a large program has thousands of modules, and asks for each of them at every call
-def _installed_folders() -> tuple[str, ...]:
-    return tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
+def dumps(value: Any, definitions: Definitions | None = None) -> bytes:
+    """Pickle one value in band; classes and functions that cannot be imported are defined in it, or by its call."""
+    stream = io.BytesIO()
+    Pickler(stream, definitions=definitions).dump(value)
+    return stream.getvalue()
 
 
 def content_hash(data: Buffer) -> str:
@@ -295,11 +286,20 @@ def verify(key: bytes, place: str, signed: Buffer) -> memoryview:
     return data
 
 
-def dump_exception(error: BaseException) -> bytes | None:
-    """Pickle an exception if it survives the round trip with its type and message, else None."""
-    try:
-        data = dumps(error)
-        back = loads(data)
-        return data if type(back) is type(error) and str(back) == str(error) else None
-    except Exception:
+def dump_exception(error: BaseException, definitions: Definitions | None = None) -> bytes | None:
+    """Pickle an exception, if need be without what cannot be; None if it would not come back with type and message."""
+
+    def reason(value: Any) -> str | None:
+        try:
+            dumps(value, definitions)
+        except Exception as problem:
+            return f"{type(problem).__name__}: {problem}"
         return None
+
+    for form in (error, Spared(error, reason)):
+        with contextlib.suppress(Exception):
+            data = dumps(form, definitions)
+            back = loads(data, definitions)
+            if type(back) is type(error) and str(back) == str(error):
+                return data
+    return None

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,9 +31,24 @@ pytest_plugins = [
     "tests.servers.slurm",
 ]
 
+PLATFORMS = ("container", "kubernetes", "slurm", "dask", "lambda", "whisk", "redis", "ceph")
+"""Platforms whose tests share one worker of pytest-xdist, so that each is started once, and gets its processors."""
+
 S3_KEY, S3_SECRET = "fanfold-test-key", "fanfold-test-secret-9d41c7"
 S3_START = 60.0
 PR_SET_PDEATHSIG = 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share tests among workers by platform, or else by file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((platform for platform in PLATFORMS if platform in nodeid), nodeid.partition("::")[0])
+
+    return Scheduling(config, log)
 
 
 @dataclass

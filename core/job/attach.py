@@ -12,6 +12,7 @@ from typing import Any
 from core import serialization
 from core.compute.base import ComputeBackend
 from core.data.objects import process_storage
+from core.definitions import Definitions
 from core.errors import ConfigError, InputError, NotFound, StorageError
 from core.futures import FutureList
 from core.job.durable import DurableJob
@@ -19,9 +20,10 @@ from core.job.job import Options
 from core.settings import default_storage
 from core.storage.probe import check_put_if_absent
 from core.task import keys
-from core.task.commit import LIFETIME, JobRecord, check_versions, read_record, versions, write_record
+from core.task.commit import LIFETIME, JobRecord, read_record, write_record
 from core.task.leases import LEASE, Lease, find_key, forget_key, keep_key, remove_job, this_owner, write_lease
 from core.task.notices import CommitListener
+from core.task.versions import check_versions, versions
 
 WAVES = 8
 """Batches per worker that a durable job is cut into, so that little is lost with a worker."""
@@ -33,7 +35,7 @@ LARGEST_BATCH = 64
 def create(
     job_id: str,
     name: str,
-    call: bytes,
+    definitions: Definitions,
     items: Sequence[Any],
     options: Options,
     futures: FutureList,
@@ -57,7 +59,9 @@ def create(
             'use storage="file:///some/folder"'
         )
     size = options.batch_size or min(max(1, math.ceil(len(items) / (WAVES * backend.workers))), LARGEST_BATCH)
-    packed = [serialization.pack(items[start : start + size]) for start in range(0, len(items), size)]
+    packed = [
+        serialization.pack(items[start : start + size], definitions=definitions) for start in range(0, len(items), size)
+    ]
     key = os.urandom(32)
     now = time.time()
     record = JobRecord(
@@ -65,7 +69,7 @@ def create(
         name,
         now,
         versions(),
-        call,
+        definitions.data,
         len(items),
         size,
         [],
@@ -84,7 +88,9 @@ def create(
             remove_job(storage, job_id)
         forget_key(job_id)
         raise
-    return DurableJob(record, storage.address, key, options, futures, backend.capabilities.reports_completion, notices)
+    return DurableJob(
+        record, definitions, storage.address, key, options, futures, backend.capabilities.reports_completion, notices
+    )
 
 
 def attach(
@@ -120,4 +126,6 @@ def attach(
     options = Options(record.timeout, record.memory, record.retry, record.batch_size)
     futures = FutureList(job_id, mapper)
     reports = backend.capabilities.reports_completion
-    return DurableJob(record, address, key, options, futures, reports, notices, attached=True)
+    return DurableJob(
+        record, Definitions.unread(record.call), address, key, options, futures, reports, notices, attached=True
+    )

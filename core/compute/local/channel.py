@@ -1,6 +1,6 @@
 """Messages between a driver and one of its worker processes, over a socket pair.
 
-A message is a list of byte segments. Small ones travel in the stream; a message above `INLINE` bytes travels in a
+A message is a list of byte segments. Small ones travel in the stream; a message above `INLINE_BYTES` bytes travels in a
 shared-memory file whose descriptor goes with it (memfd and SCM_RIGHTS on Linux), which the receiver maps: no copy
 through the socket, and no name that could be left behind. The receiver says when it no longer uses a file, and the
 sender writes its next large message into it, which saves the kernel from clearing fresh pages.
@@ -23,17 +23,18 @@ from collections.abc import Sequence
 
 from core.serialization import Buffer
 
-INLINE = 64 << 10
+INLINE_BYTES = 64 << 10
 POOL_FILES = 16
 POOL_BYTES = 256 << 20
-MAPPED = 4096
+MAPPED_FILES = 4096
 """Shared files a receiver keeps mapped at most, or a quarter of its descriptors if that is less: each mapping holds
 one. Past that it copies."""
 
 _HEAD = struct.Struct("<IqIQ")  # segments, id of the shared file or -1, released ids that follow, bytes that follow
+_PLAIN = struct.Struct("<IqIQQ")  # the head of a message of one segment, and the segment's length
 _ALIGN = 64
-_READ = 64 << 10
-_GATHER = 16
+_READ_BYTES = 64 << 10
+_GATHERED = 16
 _RIGHTS = socket.CMSG_SPACE(64)
 
 
@@ -52,14 +53,14 @@ class Channel:
     def __init__(self, end: socket.socket, shared: bool | None = None) -> None:
         self.socket = end
         self._shared = has_shared_files() if shared is None else shared
-        self._outbox: deque[tuple[memoryview, int | None]] = deque()
+        self._outbox: deque[tuple[bytes | memoryview, int | None]] = deque()
         self._inbox = bytearray()
-        self._buffer = memoryview(bytearray(_READ))
+        self._buffer = memoryview(bytearray(_READ_BYTES))
         self._descriptors: deque[int] = deque()
         self._files: dict[int, tuple[int, int]] = {}
         self._free: list[int] = []
         self._next = 0
-        self._mappable = min(MAPPED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._mappable = min(MAPPED_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._released: deque[int] = deque()
 
     def fileno(self) -> int:
@@ -71,31 +72,31 @@ class Channel:
         """Whether queued bytes wait for the socket."""
         return bool(self._outbox)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether shared files were released that the sender has not been told of."""
-        return bool(self._released)
-
     def queue(self, segments: Sequence[Buffer]) -> None:
         """Put a message into the outbox."""
-        views = [memoryview(segment).cast("B") for segment in segments]
-        sizes = [view.nbytes for view in views]
-        released = []
-        while self._released:
-            released.append(self._released.popleft())
-        ident, descriptor = -1, None
-        inline: list[memoryview] = views
-        if self._shared and sum(sizes) > INLINE:
-            ident, descriptor = self._share(views)
-            inline = []
+        if (
+            len(segments) == 1
+            and type(segments[0]) is bytes
+            and len(segments[0]) <= INLINE_BYTES
+            and not self._released
+        ):
+            size = len(segments[0])
+            self._outbox.append((_PLAIN.pack(1, -1, 0, 8 + size, size) + segments[0], None))
+            return
+        sizes = [memoryview(segment).nbytes for segment in segments]
+        released = [self._released.popleft() for _ in range(len(self._released))]
+        ident, descriptor, inline = -1, None, sum(sizes)
+        if self._shared and inline > INLINE_BYTES:
+            ident, descriptor = self._share(segments)
+            segments, inline = (), 0
         table = struct.pack(f"<{len(released)}q{len(sizes)}Q", *released, *sizes)
-        total = len(table) + (0 if descriptor is not None else sum(sizes))
-        head = _HEAD.pack(len(sizes), ident, len(released), total)
-        self._outbox.append((memoryview(b"".join([head, table, *inline])), descriptor))
+        head = _HEAD.pack(len(sizes), ident, len(released), len(table) + inline)
+        self._outbox.append((b"".join([head, table, *segments]), descriptor))
 
-    def _share(self, views: list[memoryview]) -> tuple[int, int]:
+    def _share(self, segments: Sequence[Buffer]) -> tuple[int, int]:
+        views = [memoryview(segment).cast("B") for segment in segments]
         total = sum(-(-view.nbytes // _ALIGN) * _ALIGN for view in views)
-        ident = next((i for i in self._free if total <= self._files[i][1] <= 4 * total + INLINE), None)
+        ident = next((i for i in self._free if total <= self._files[i][1] <= 4 * total + INLINE_BYTES), None)
         if ident is None:
             ident = self._next
             self._next += 1
@@ -140,14 +141,19 @@ class Channel:
         """
         try:
             while self._outbox:
-                view, descriptor = self._outbox[0]
-                if descriptor is None:
-                    waiting = itertools.islice(self._outbox, _GATHER)
-                    views = [view for view, _ in itertools.takewhile(lambda entry: entry[1] is None, waiting)]
-                    self._sent(self.socket.sendmsg(views))
-                else:
+                data, descriptor = self._outbox[0]
+                if descriptor is not None:
                     rights = array.array("i", [descriptor])
-                    self._sent(self.socket.sendmsg([view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]))
+                    self._sent(self.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]))
+                elif len(self._outbox) == 1:
+                    self._sent(self.socket.send(data))
+                else:
+                    waiting = itertools.islice(self._outbox, _GATHERED)
+                    self._sent(
+                        self.socket.sendmsg(
+                            [data for data, _ in itertools.takewhile(lambda one: one[1] is None, waiting)]
+                        )
+                    )
         except BlockingIOError:
             return
         except OSError as error:
@@ -155,10 +161,10 @@ class Channel:
 
     def _sent(self, count: int) -> None:
         while count:
-            view, _ = self._outbox.popleft()
-            if count < len(view):
-                self._outbox.appendleft((view[count:], None))
-            count -= min(count, len(view))
+            data, _ = self._outbox.popleft()
+            if count < len(data):
+                self._outbox.appendleft((memoryview(data)[count:], None))
+            count -= min(count, len(data))
 
     def send(self, segments: Sequence[Buffer]) -> None:
         """Send a message, waiting until it is written."""
@@ -192,6 +198,10 @@ class Channel:
         end = _HEAD.size + total
         if len(self._inbox) < end:
             return None
+        if count == 1 and ident < 0 and not releases:
+            segment = self._inbox[_PLAIN.size : end]
+            del self._inbox[:end]
+            return [segment]
         numbers = struct.unpack_from(f"<{releases}q{count}Q", self._inbox, _HEAD.size)
         for released in numbers[:releases]:
             self._recycle(released)
@@ -238,7 +248,7 @@ class Channel:
             The other end is gone; messages that arrived before are returned by a further call of `pending`.
         """
         while self._read():
-            if len(self._inbox) > INLINE and _HEAD.unpack_from(self._inbox)[3] < len(self._inbox):
+            if len(self._inbox) > INLINE_BYTES and _HEAD.unpack_from(self._inbox)[3] < len(self._inbox):
                 break
         return self.pending()
 

@@ -6,15 +6,18 @@ import contextlib
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from core.compute.local.process import default_workers
-from core.compute.remote.base import NotStarted, RemoteBackend, Slot, WorkerEnded
-from core.compute.remote.pipe import PipeSlot
-from core.errors import ConfigError, VersionMismatch
+from core.compute.local.threads import usable_cores
+from core.compute.remote.base import RemoteBackend
+from core.compute.remote.pipe import PipeSlot, check_hello
+from core.compute.remote.slot import NotStarted, Slot, WorkerEnded
+from core.errors import ConfigError
 from core.images.engines import Engine, find_engine
+from core.images.spec import runtime_name
 from core.settings import Address, ExecutorConfig, default_storage, parse_size
-from core.task.commit import check_versions
 
 OPTIONS = ("cpus", "memory", "network", "mount", "env", "engine", "user")
 
@@ -27,7 +30,7 @@ KILLED, ENGINE_FAILED, NOT_EXECUTABLE, NOT_FOUND = 137, 125, 126, 127
 STARTS = 3
 """Starts that fail one after the other before the image is to blame, and not the engine's passing trouble."""
 
-_ENDING = 30.0
+END_TIMEOUT = 30.0
 """Seconds that the engine has to end a container."""
 
 
@@ -63,7 +66,7 @@ class ContainerBackend(RemoteBackend):
             self._memory = parse_size(options["memory"]) if "memory" in options else None
         except ValueError:
             raise ConfigError("container needs cpus= as a number, memory= as a size such as 2GiB") from None
-        super().__init__(address, config, config.workers or default_workers())
+        super().__init__(address, config, config.workers or usable_cores())
         self._engine: Engine | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._failed_starts = 0
@@ -131,12 +134,9 @@ class ContainerBackend(RemoteBackend):
                 mounts[folder.absolute()] = "rw"
         return mounts
 
-    def _check(self, theirs: dict[str, str]) -> None:
+    def _check(self, hello: Mapping[str, Any]) -> None:
         self._failed_starts = 0
-        try:
-            check_versions(theirs)
-        except VersionMismatch as error:
-            raise VersionMismatch(f"image {self.image} cannot run this client's tasks: {error}") from None
+        check_hello(hello, f"image {self.image}", runtime_name(self.image))
 
     def _explain(self, status: int, last: str, began: bool) -> Exception:
         """Say how a container ended."""
@@ -161,4 +161,4 @@ class ContainerBackend(RemoteBackend):
         at_once = ["--time=0"] if self._engine.kind == "podman" else []
         command = [self._engine.command, "rm", "--force", *at_once, name]
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # an engine that hangs ends nothing, now or later
-            subprocess.run(command, capture_output=True, timeout=_ENDING, check=False)
+            subprocess.run(command, capture_output=True, timeout=END_TIMEOUT, check=False)
