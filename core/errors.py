@@ -44,10 +44,10 @@ class FanfoldError(Exception):
     _kept = "\n\t"
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(printable(each, self._kept) if isinstance(each, str) else each for each in args))
+        super().__init__(*(_escaped(each, self._kept) if isinstance(each, str) else each for each in args))
 
 
-def printable(text: str, kept: str = "") -> str:
+def _escaped(text: str, kept: str) -> str:
     """Return a text with all escaped that is not printable, but for the characters that are `kept`."""
     if text.isprintable():
         return text
