@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -17,21 +18,26 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from core.compute.base import open_backend
 from core.data.generator import FailedInput, read_all
 from core.data.items import Chunks, items_of, recorded
+from core.data.objects import process_storage
 from core.data.partition import Listing
 from core.errors import ConfigError
-from core.futures import Future, FutureList, Unfetched, as_list, follow, wait
+from core.futures import Future, FutureList, Unfetched, as_list, fetch, wait
+from core.job.chain import awaits_futures, call_later
 from core.job.direct import DirectJob
 from core.job.history import Account
 from core.job.job import Job, Options
 from core.job.queue import Hearing
 from core.job.reduce import reduce_job
 from core.job.scheduler import Scheduler
-from core.settings import load_config, parse_address, parse_setting
-from core.task.call import dump_call, first_parameter, make_call, working_folder
+from core.settings import default_storage, load_config, parse_address, parse_setting
+from core.task.call import Kind, dump_call, first_parameter, make_call, working_folder
 from core.types import Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
+    from core.data.buckets import StorageHandle
     from core.events.listeners import EventLog
+    from core.pool.pool import Pool
+    from core.pool.view import ExecutorView
     from core.task.notices import CommitListener
 
 Retries = int | RetryPolicy | None
@@ -133,15 +139,59 @@ class FunctionExecutor(Account, Hearing, Executor):
         """Tasks that run at the same time."""
         return self._backend.workers
 
+    _max_workers = workers  # where software that takes any concurrent.futures executor looks for it
+
+    @property
+    def storage(self) -> StorageHandle:
+        """The executor's storage, as functions get it; without one, the default of durable jobs."""
+        from core.data.buckets import StorageHandle
+
+        return StorageHandle(process_storage(self.config.storage or default_storage()))
+
     def call_async(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Run ``fn(*args, **kwargs)`` once; returns its future."""
-        future = self._start(fn, "call", [(args, kwargs)])[0]
-        self._latest.add(future)
-        return future
+        """Run ``fn(*args, **kwargs)`` once; returns its future.
+
+        An argument that is a future, or a list or tuple that begins with one, is replaced by its result: the call waits
+        for it, and fails as it fails. See `options` for a timeout and the like of one call.
+        """
+        return self._call(fn, args, kwargs)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once, as every ``concurrent.futures.Executor`` does."""
         return self.call_async(fn, *args, **kwargs)
+
+    def options(self, **options: Any) -> ExecutorView:
+        """Return this executor with other options for what is called through it; the workers are the same.
+
+        Parameters
+        ----------
+        timeout, memory, retries, durable, extra_env, include_modules, exclude_modules
+            As for `map`.
+
+        Raises
+        ------
+        ConfigError
+            There is no such option, or its value cannot be.
+
+        Examples
+        --------
+        >>> executor.options(timeout="5m", memory="2GB", retries=0).call_async(simulate, seed)
+        """
+        from core.pool.view import ExecutorView
+
+        return ExecutorView(self, options)
+
+    def pool(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> Pool:
+        """Return this executor as other software expects one: see `core.pool.pool.Pool`.
+
+        Parameters
+        ----------
+        initializer : callable, optional
+            Run with `initargs` in each worker before its first task of this pool.
+        """
+        from core.pool.pool import Pool
+
+        return Pool(self, {}, initializer, tuple(initargs))
 
     def map(  # type: ignore[override]
         self,
@@ -151,6 +201,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         extra_args: Sequence[Any] | Mapping[str, Any] = (),
         extra_env: Mapping[str, str] | None = None,
         include_modules: Iterable[ModuleType | str] = (),
+        exclude_modules: Iterable[ModuleType | str] = (),
         batch_size: int | None = None,
         timeout: float | str | None = None,
         memory: int | str | None = None,
@@ -180,6 +231,8 @@ class FunctionExecutor(Account, Hearing, Executor):
             Environment variables of the tasks.
         include_modules : iterable of modules or names
             Modules that travel with the function because workers cannot import them.
+        exclude_modules : iterable of modules or names
+            Modules that do not travel, because workers have their own.
         batch_size : int, optional
             Tasks sent together; by default as many as take about 0.1 s.
         timeout, memory, retries, durable
@@ -195,7 +248,8 @@ class FunctionExecutor(Account, Hearing, Executor):
         cut = Chunks(chunk_bytes, chunk_count, newline, header_lines, partitioner)
         items = items_of(data, cut, first_parameter(fn) == "obj", self._can.inline)
         options = self._options(timeout, memory, retries, batch_size, durable)
-        futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules, durable)
+        modules = (include_modules, exclude_modules)
+        futures = self._start(fn, "item", items, options, extra_args, extra_env, modules, durable)
         self._latest.add(futures)
         return futures
 
@@ -207,6 +261,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         *,
         reduce_by: Literal["object"] | None = None,
         combine: Callable[[Any, Any], Any] | None = None,
+        extra_args_reduce: Sequence[Any] | Mapping[str, Any] = (),
         **options: Any,
     ) -> Future:
         """Map, then reduce the list of results to one value.
@@ -223,6 +278,8 @@ class FunctionExecutor(Account, Hearing, Executor):
         combine : callable, optional
             Associative function of two results. They are merged here in input order as they arrive, so that they
             never all sit in memory; `reduce_fn` then gets a list of the one merged value.
+        extra_args_reduce : tuple, list or dict
+            Further arguments of `reduce_fn`, after the list of results or by name.
         """
         if reduce_by not in (None, "object"):
             raise ConfigError(f"reduce_by must be None or 'object', not {reduce_by!r}")
@@ -236,7 +293,8 @@ class FunctionExecutor(Account, Hearing, Executor):
         futures = self.map(map_fn, data, **options)
         self._latest.drop([futures])
         groups = partitions if reduce_by else None
-        final = reduce_job(self._reduce, self.cancel, futures, reduce_fn, combine, groups, self._can.inline)
+        submit = partial(self._reduce, extra_args_reduce)
+        final = reduce_job(submit, self.cancel, futures, reduce_fn, combine, groups, self._can.inline)
         self._reductions = [known for known in self._reductions if not known.done()] + [final]
         self._latest.add(final)
         return final
@@ -255,12 +313,16 @@ class FunctionExecutor(Account, Hearing, Executor):
         return wait(futures, return_when, timeout)
 
     def get_result(
-        self, futures: Iterable[Future] | FutureList | Future | None = None, timeout: float | None = None
+        self,
+        futures: Iterable[Future] | FutureList | Future | None = None,
+        timeout: float | None = None,
+        throw_except: bool = True,
     ) -> Any:
         """Return results, by default of the latest jobs not yet fetched.
 
         One future gives its result, several a list; results of several jobs follow one another. A result that is a
-        future of a durable job is followed.
+        future of a durable job is followed. Without `throw_except`, a task that failed or was cancelled gives None,
+        and a warning in the log, instead of raising its exception here.
 
         Raises
         ------
@@ -268,10 +330,10 @@ class FunctionExecutor(Account, Hearing, Executor):
             Not all ended within `timeout` seconds; the jobs go on and can be asked again.
         """
         if futures is None:
-            return self._latest.results(timeout)
+            return self._latest.results(timeout, throw_except)
         if isinstance(futures, Future):
-            return follow(futures, timeout)
-        return as_list(futures).results(timeout)
+            return fetch(futures, timeout, throw_except)
+        return as_list(futures).results(timeout, throw_except)
 
     def cancel(self, futures: Iterable[Future] | FutureList | Future | None = None) -> None:
         """Cancel futures, by default all of this executor; running tasks are ended by force."""
@@ -326,7 +388,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         executor = cls(storage=storage, **settings)
         try:
             executor._start_backend()
-            job = attach(job_id, storage, executor._backend, executor.map, executor._notices)
+            job = attach(job_id, storage, executor._backend, executor, executor._notices)
             futures = job.futures
             executor._adopt(job)
         except BaseException:
@@ -384,9 +446,51 @@ class FunctionExecutor(Account, Hearing, Executor):
     def __reduce__(self) -> Any:
         raise TypeError("an executor cannot be sent to workers; make one inside the function")
 
-    def _reduce(self, fn: Callable[..., Any], results: list[Any]) -> Future:
+    def _call(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        **options: Any,
+    ) -> Future:
+        if awaits_futures(args, kwargs):
+            self._check_process()
+
+            def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
+                return self._run(fn, "call", [(args, kwargs)], inside=True, **options)[0]
+
+            future = call_later(start, args, kwargs, self._can.inline)
+            self._reductions = [known for known in self._reductions if not known.done()] + [future]
+        else:
+            future = self._run(fn, "call", [(args, kwargs)], **options)[0]
+        self._latest.add(future)
+        return future
+
+    def _run(
+        self,
+        fn: Callable[..., Any],
+        kind: Kind,
+        data: Iterable[Any],
+        *,
+        extra_args: Sequence[Any] | Mapping[str, Any] = (),
+        extra_env: Mapping[str, str] | None = None,
+        include_modules: Iterable[ModuleType | str] = (),
+        exclude_modules: Iterable[ModuleType | str] = (),
+        batch_size: int | None = None,
+        timeout: float | str | None = None,
+        memory: int | str | None = None,
+        retries: Retries = None,
+        durable: bool | None = None,
+        inside: bool = False,
+    ) -> FutureList:
+        options = self._options(timeout, memory, retries, batch_size, durable)
+        modules = (include_modules, exclude_modules)
+        return self._start(fn, kind, data, options, extra_args, extra_env, modules, durable, inside)
+
+    def _reduce(self, extra: Sequence[Any] | Mapping[str, Any], fn: Callable[..., Any], results: list[Any]) -> Future:
         """Run the last task of a map_reduce, even while the executor closes."""
-        return self._start(fn, "call", [((results,), {})], inside=True)[0]
+        args, kwargs = ((), dict(extra)) if isinstance(extra, Mapping) else (tuple(extra), {})
+        return self._start(fn, "call", [((results, *args), kwargs)], inside=True)[0]
 
     def _check_process(self, inside: bool = False) -> None:
         if self._ended or (self._closed and not inside):
@@ -432,12 +536,12 @@ class FunctionExecutor(Account, Hearing, Executor):
     def _start(
         self,
         fn: Callable[..., Any],
-        kind: Literal["item", "call"],
+        kind: Kind,
         data: Iterable[Any],
         options: Options | None = None,
         extra_args: Sequence[Any] | Mapping[str, Any] = (),
         extra_env: Mapping[str, str] | None = None,
-        include_modules: Iterable[ModuleType | str] = (),
+        modules: tuple[Iterable[ModuleType | str], Iterable[ModuleType | str]] = ((), ()),
         durable: bool | None = None,
         inside: bool = False,
     ) -> FutureList:
@@ -456,11 +560,11 @@ class FunctionExecutor(Account, Hearing, Executor):
             storage=self.config.storage,
             folder=working_folder() if self._can.shares_files else None,
         )
-        modules = list(include_modules)
-        shipped = dump_call(call, modules, self._can.shares_files)
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), modules or "none")
+        include, exclude = map(list, modules)
+        shipped = dump_call(call, include, self._can.shares_files, exclude)
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), include or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
-        futures = FutureList(job_id, self.map)
+        futures = FutureList(job_id, self)
         self._start_backend()
         if durable:
             from core.job.attach import create

@@ -211,7 +211,12 @@ def loads(data: Buffer) -> Any:
     return pickle.loads(data)
 
 
-def dump_function(value: Any, include: Iterable[ModuleType | str] = (), ship_local: bool = False) -> bytes:
+def dump_function(
+    value: Any,
+    include: Iterable[ModuleType | str] = (),
+    ship_local: bool = False,
+    exclude: Iterable[ModuleType | str] = (),
+) -> bytes:
     """Pickle a function and what it refers to.
 
     Parameters
@@ -219,7 +224,7 @@ def dump_function(value: Any, include: Iterable[ModuleType | str] = (), ship_loc
     include : modules or module names
         Pickled by value, for workers that cannot import them.
     ship_local : bool
-        Treat every loaded module outside the Python installation as included.
+        Treat every loaded module outside the Python installation as included, but for those in `exclude`.
 
     Raises
     ------
@@ -228,7 +233,9 @@ def dump_function(value: Any, include: Iterable[ModuleType | str] = (), ship_loc
     """
     modules = [sys.modules[item] if isinstance(item, str) else item for item in include]
     if ship_local:
-        modules += [module for module in list(sys.modules.values()) if _is_local(module)]
+        without = {item if isinstance(item, str) else item.__name__ for item in exclude}
+        loaded = [module for name, module in list(sys.modules.items()) if name not in without]
+        modules += [module for module in loaded if _is_local(module)]
     known = set(cloudpickle.list_registry_pickle_by_value())
     fresh = {module.__name__: module for module in modules if module.__name__ not in known}
     for module in fresh.values():

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from core.data.ranges import BLOCK, PROBE, RangeStream, Source, line_start
-from core.storage.address import bucket_of
+from core.storage.address import bucket_of, join_address
 from core.storage.base import Storage, open_storage
 from core.types import Partition
 
@@ -40,7 +40,9 @@ class ObjectHandle:
     etag : str
         Tag of the content the job was planned on.
     start, end : int
-        The chunk's byte range.
+        The chunk's byte range; `data_byte_range` is both, None for a whole object.
+    url : str
+        Address of the object.
     part, parts : int
         Number of the chunk within its object, from 0, and how many there are.
     partition : Partition
@@ -63,6 +65,16 @@ class ObjectHandle:
         self.part = partition.part
         self.parts = partition.parts
         self._storage = storage
+
+    @property
+    def url(self) -> str:
+        """Address of the object."""
+        return join_address(self.partition.address, self.key)
+
+    @property
+    def data_byte_range(self) -> tuple[int, int] | None:
+        """The chunk's byte range, its end not included; None for a whole object."""
+        return (self.start, self.end) if self.parts > 1 else None
 
     @cached_property
     def data_stream(self) -> BinaryIO:

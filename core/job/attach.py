@@ -6,14 +6,14 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from core import serialization
 from core.compute.base import ComputeBackend
 from core.data.objects import process_storage
 from core.errors import ConfigError, InputError, NotFound, StorageError
-from core.futures import FutureList
+from core.futures import FutureList, Maps
 from core.job.durable import DurableJob
 from core.job.job import Options
 from core.settings import default_storage
@@ -91,7 +91,7 @@ def attach(
     job_id: str,
     address: str | None,
     backend: ComputeBackend,
-    mapper: Callable[..., FutureList],
+    executor: Maps,
     notices: CommitListener | None = None,
 ) -> DurableJob:
     """Take up a job of another process.
@@ -118,6 +118,6 @@ def attach(
             f"job {job_id} is past its deadline and workers refuse it; run it again, and 'fanfold clean' it"
         )
     options = Options(record.timeout, record.memory, record.retry, record.batch_size)
-    futures = FutureList(job_id, mapper)
+    futures = FutureList(job_id, executor)
     reports = backend.capabilities.reports_completion
     return DurableJob(record, address, key, options, futures, reports, notices, attached=True)

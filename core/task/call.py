@@ -17,6 +17,8 @@ from core.types import Partition, RetryPolicy
 FILLED = ("storage", "boto3_client", "task_id", "task_key", "attempt")
 """Parameters that a worker fills when the function declares them and the item does not."""
 
+Kind = Literal["item", "call", "value"]
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -25,8 +27,8 @@ class Call:
     Parameters
     ----------
     function : callable
-    kind : "item" or "call"
-        With "call", items are (args, kwargs) and are passed as they are.
+    kind : "item", "call" or "value"
+        With "call", items are (args, kwargs) and are passed as they are; with "value", each is the one argument.
     fewest, most : int
         How many positional arguments an item may supply; `most` is a large number for ``*args``.
     keywords : frozenset, or None for ``**kwargs``
@@ -46,7 +48,7 @@ class Call:
     """
 
     function: Callable[..., Any]
-    kind: Literal["item", "call"]
+    kind: Kind
     fewest: int = 0
     most: int = 1
     keywords: frozenset[str] | None = frozenset()
@@ -81,7 +83,9 @@ def _extend_path(entries: list[str]) -> None:
     sys.path.extend(entry for entry in entries if entry not in sys.path)
 
 
-def dump_call(call: Call, include: Iterable[ModuleType | str], shares_files: bool) -> bytes:
+def dump_call(
+    call: Call, include: Iterable[ModuleType | str], shares_files: bool, exclude: Iterable[ModuleType | str] = ()
+) -> bytes:
     """Pickle a call for workers, which find the driver's modules if they share its files.
 
     Raises
@@ -90,7 +94,7 @@ def dump_call(call: Call, include: Iterable[ModuleType | str], shares_files: boo
         The function, or something it refers to, cannot be pickled.
     """
     path = _ImportPath() if shares_files else None
-    return serialization.dump_function((path, call), include, ship_local=not shares_files)
+    return serialization.dump_function((path, call), include, not shares_files, exclude)
 
 
 def load_call(data: serialization.Buffer) -> Call:
@@ -120,7 +124,7 @@ def name_of(function: Callable[..., Any]) -> str:
 def make_call(
     function: Any,
     *,
-    kind: Literal["item", "call"],
+    kind: Kind,
     extra_args: Any = (),
     env: Mapping[str, str] | None = None,
     retry: RetryPolicy | None = None,
@@ -207,6 +211,8 @@ def _are_names(item: dict[Any, Any], keywords: frozenset[str] | None) -> bool:
 
 def apply(call: Call, item: Any, task_id: int, task_key: str, attempt: int) -> Any:
     """Run the function on one item."""
+    if call.kind == "value":
+        return call.function(item)
     own = None
     if isinstance(item, Partition):
         from core.data.objects import open_handle
@@ -230,22 +236,23 @@ def _fill(call: Call, name: str, own: str | None, task_id: int, task_key: str, a
                 f"{call.name} asks for storage, but the executor has none; "
                 'name one with FunctionExecutor(storage="file:///some/folder")'
             )
+        from core.data.buckets import StorageHandle
         from core.data.objects import process_storage
 
-        return process_storage(call.storage)
+        return StorageHandle(process_storage(call.storage))
     if name == "boto3_client":
         return _boto3_client(call, own)
     return {"task_id": task_id, "task_key": task_key, "attempt": attempt}[name]
 
 
 def _boto3_client(call: Call, own: str | None) -> Any:
-    """Return this process's client for the storage of the item or else of the executor."""
+    """Return this process's client for the storage of the item, else of the executor, else of the environment."""
     from core.data.objects import process_storage
     from core.storage.s3 import S3Storage
 
     for address in (own, call.storage):
         if address is not None and isinstance(storage := process_storage(address), S3Storage):
             return storage.lent_client()
-    raise InputError(
-        f"{call.name} asks for boto3_client, but neither its data nor the executor's storage is s3:// or cos://"
-    )
+    somewhere = process_storage("s3://any-bucket")  # a client is that of a service; requests name their own buckets
+    assert isinstance(somewhere, S3Storage)
+    return somewhere.lent_client()
