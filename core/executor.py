@@ -139,6 +139,11 @@ class FunctionExecutor(Account, Hearing, Executor):
         """Tasks that run at the same time."""
         return self._backend.workers
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes further calls."""
+        return not (self._closed or self._scheduler.broken)
+
     _max_workers = workers  # where software that takes any concurrent.futures executor looks for it
 
     @property

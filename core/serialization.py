@@ -10,7 +10,8 @@ import pickle
 import struct
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -209,6 +210,53 @@ def dumps(value: Any) -> bytes:
 def loads(data: Buffer) -> Any:
     """Unpickle what `dumps` made. Only for bytes this job's own driver or workers wrote."""
     return pickle.loads(data)
+
+
+_parts = threading.local()
+
+
+def _part(index: int) -> Any:
+    return _parts.found[index]
+
+
+class _Parting(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, stream: io.BytesIO, kinds: frozenset[type], is_apart: Callable[[Any], bool]) -> None:
+        super().__init__(stream, protocol=5)
+        self.parts: list[Any] = []
+        self._kinds, self._is_apart = kinds, is_apart
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) not in self._kinds:
+            return super().reducer_override(value)
+        if not self._is_apart(value):
+            return NotImplemented
+        self.parts.append(value)
+        return _part, (len(self.parts) - 1,)
+
+
+def dumps_apart(value: Any, kinds: Iterable[type], is_apart: Callable[[Any], bool]) -> tuple[bytes, list[Any]]:
+    """Pickle one value but for parts of it that travel otherwise; returns the pickle, and the parts.
+
+    Parameters
+    ----------
+    kinds : types
+        Of what may be a part.
+    is_apart : callable
+        Says of a value of these types whether it is one.
+    """
+    stream = io.BytesIO()
+    pickler = _Parting(stream, frozenset(kinds), is_apart)
+    pickler.dump(value)
+    return stream.getvalue(), pickler.parts
+
+
+def loads_apart(data: Buffer, parts: Sequence[Any]) -> Any:
+    """Inverse of `dumps_apart`."""
+    _parts.found = parts
+    try:
+        return pickle.loads(data)
+    finally:
+        del _parts.found
 
 
 def dump_function(
