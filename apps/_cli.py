@@ -32,15 +32,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_USE, f"{self.prog}: {sentence} (--help lists the flags)\n")
 
 
-class _Version(argparse.Action):
-    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, **options)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"{parser.prog}, fanfold {__version__}")
-        parser.exit()
-
-
 def add_common_flags(parser: argparse.ArgumentParser, *, resumable: bool = True) -> None:
     """Add the flags every app has: where it runs and what it says.
 
@@ -74,7 +65,7 @@ def add_common_flags(parser: argparse.ArgumentParser, *, resumable: bool = True)
     loud = says.add_mutually_exclusive_group()
     loud.add_argument("--quiet", action="store_true", help="no progress and no table")
     loud.add_argument("--verbose", action="store_true", help="log what happens; show tracebacks")
-    says.add_argument("--version", action=_Version, help="print the version and exit")
+    says.add_argument("--version", action="version", version=f"%(prog)s, fanfold {__version__}")
 
 
 def charge_rows(charged: Mapping[str, Any]) -> list[tuple[str, str]]:

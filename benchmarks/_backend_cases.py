@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._contenders import WORKERS, Contender, Dask, Fanfold, Lithops, Ray, check
-from benchmarks._measure import adopt_orphans, repeated, tree_cpu
+from benchmarks._measure import OWN_PYTHON, adopt_orphans, repeated, tree_cpu
 
 ROOT = Path(__file__).resolve().parents[1]
 TRIED = 200
@@ -125,7 +125,7 @@ CASES = [
 @contextmanager
 def place_of(site: str) -> Iterator[Place]:
     """Start an infrastructure, a descendant of this process, and take over its variables."""
-    command = [sys.executable, "-m", "benchmarks._backend_sites", site]
+    command = [os.environ[OWN_PYTHON], "-m", "benchmarks._backend_sites", site]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True)
     assert server.stdin is not None
     assert server.stdout is not None

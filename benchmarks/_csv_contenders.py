@@ -114,13 +114,14 @@ def merge_results(results: Any) -> Any:
     return merge(results)
 
 
-CONTENDERS: dict[str, Callable[[], Contender]] = {
-    "boto3 loop, one process": Loop,
-    "fanfold": Fanfold,
-    "dask.dataframe": DaskFrame,
-    "dask.bag": DaskBag,
-    "Lithops": Lithops,
+CONTENDERS: dict[str, tuple[Callable[[], Contender], str]] = {
+    "boto3 loop, one process": (Loop, ""),
+    "fanfold": (Fanfold, ""),
+    "dask.dataframe": (DaskFrame, "s3fs"),
+    "dask.bag": (DaskBag, "s3fs"),
+    "Lithops": (Lithops, "lithops"),
 }
+"""Each with the peer whose environment it needs."""
 
 
 def as_answer(frame: Any) -> Answer:
@@ -130,7 +131,7 @@ def as_answer(frame: Any) -> Answer:
 def main(name: str) -> None:
     adopt_orphans()
     try:
-        contender = CONTENDERS[name]()
+        contender = CONTENDERS[name][0]()
         contender.open()
         contender.run(WARM)
         wall, cpu = time.perf_counter(), tree_cpu()

@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks._peers import python_of
+
 ROOT = Path(__file__).resolve().parents[1]
+OWN_PYTHON = "FANFOLD_BENCHMARK_PYTHON"
+"""Variable that names the interpreter with this product, for measurements in the environment of a peer."""
+
 _TICK = os.sysconf("SC_CLK_TCK")
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -67,22 +72,27 @@ def repeated(work: Callable[[], None], seconds: float = 2.0, least: int = 1, mos
     return Sample(statistics.median(walls), (tree_cpu() - cpu) / len(walls))
 
 
-def isolated(module: str, arguments: Sequence[str], timeout: float) -> dict[str, Any]:
+def isolated(module: str, arguments: Sequence[str], timeout: float, peer: str = "") -> dict[str, Any]:
     """Run a module in a fresh interpreter; returns the JSON object on its last line, or what went wrong.
 
-    Nothing that the module started outlives it.
+    The interpreter is the one that has `peer`. Nothing that the module started outlives it.
     """
+    try:
+        python = python_of(peer)
+    except (OSError, RuntimeError) as error:
+        return {"error": str(error)}
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
-        # Lithops starts its workers as "python", which must be this one.
-        "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)]),
+        OWN_PYTHON: sys.executable,
+        # Lithops starts its workers as "python", which must be its own.
+        "PATH": os.pathsep.join([os.path.dirname(python), os.environ.get("PATH", os.defpath)]),
     }
     # Files, not pipes: workers that outlive the measurement would hold a pipe open.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [python, "-m", module, *arguments],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,

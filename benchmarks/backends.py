@@ -48,7 +48,7 @@ def main() -> int:
         if case.site not in arguments.sites or (arguments.ours and not case.ours):
             continue
         print(f"{case.title}: {case.name}", file=sys.stderr, flush=True)
-        answers[case] = isolated("benchmarks._backend_cases", [str(number)], arguments.timeout)
+        answers[case] = isolated("benchmarks._backend_cases", [str(number)], arguments.timeout, case.needs)
         end_descendants()
     report(answers)
     return 0

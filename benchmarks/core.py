@@ -1,8 +1,8 @@
 """The core beside its peers, measured in one run: ``python -m benchmarks.core``.
 
 Prints Markdown tables of wall and CPU time; in brackets, how many times what fanfold takes. Every figure comes from a
-fresh process; CPU time counts all processes of a contender. Peers are those of ``pip install '.[bench]'``; one that is
-missing or breaks says so in its row.
+fresh process; CPU time counts all processes of a contender. Peers are those of ``pip install '.[bench]'``, and Lithops
+and ray, whose environments are made when they are first measured; one that is missing or breaks says so in its row.
 
 - cold: from the constructor to the first result, imports done; median of five interpreters.
 - no-op: microseconds a task, warm, batches sized by the contender or of one task.
@@ -64,7 +64,7 @@ def measured(name: str, row: str, data: str, timeout: float) -> dict[str, Any]:
     runs = COLD_REPETITIONS if row == "cold" else 1
     found = []
     for _ in range(runs):
-        answer = isolated("benchmarks._contenders", [name, row, data], timeout)
+        answer = isolated("benchmarks._contenders", [name, row, data], timeout, peer=CONTENDERS[name][1])
         if "wall" not in answer:
             return answer
         found.append(answer)

@@ -4,7 +4,8 @@ Eight objects of a table, 1 GB in all, lie in a SeaweedFS server of this run. Ea
 column for each of 100 stations, in chunks of 32 MiB of whole lines parsed by pandas, with two workers; its answer is
 compared with the exact one. Every figure comes from a fresh process whose workers have done the same to a small
 table before; CPU time counts all processes of a contender, not the server's. Figures are medians; in brackets, how
-many times what fanfold takes. Peers are those of ``pip install '.[bench]'``; one that is missing or fails says why.
+many times what fanfold takes. Peers have environments of their own, made when they are first measured; one that
+fails says why.
 
 - boto3 loop: one process, one object after the other, each read whole.
 - dask.dataframe: read_csv and groupby, over s3fs. dask.bag: read_text, over s3fs, and the function of the others.
@@ -48,7 +49,7 @@ def main() -> int:
                 if answers and "error" in answers[-1]:
                     continue
                 print(name, file=sys.stderr, flush=True)
-                answers.append(isolated("benchmarks._csv_contenders", [name], arguments.timeout))
+                answers.append(isolated("benchmarks._csv_contenders", [name], arguments.timeout, CONTENDERS[name][1]))
                 if "wall" in answers[-1] and answers[-1]["answer"] != exact:
                     answers[-1] = {"error": "wrong answer"}
     report(written, turns)

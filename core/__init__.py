@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from core.data.chunks import Chunks
 from core.errors import ConfigError, FanfoldError, InputError, TaskError
 from core.executor import FunctionExecutor
 from core.futures import Future, FutureList
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from core.events.listeners import EventLog, ProgressBar
 
 __all__ = [
+    "Chunks",
     "ConfigError",
     "EventLog",
     "FanfoldError",

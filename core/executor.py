@@ -16,8 +16,9 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
+from core.data.chunks import Chunks, chunks_of
 from core.data.generator import FailedInput, read_all
-from core.data.items import Chunks, items_of, recorded
+from core.data.items import items_of, recorded
 from core.data.objects import process_storage
 from core.data.partition import Listing
 from core.errors import ConfigError
@@ -30,7 +31,8 @@ from core.job.queue import Hearing
 from core.job.reduce import reduce_job
 from core.job.scheduler import Scheduler
 from core.settings import default_storage, load_config, parse_address, parse_setting
-from core.task.call import Kind, dump_call, first_parameter, make_call, working_folder
+from core.task.call import Kind, check_items, dump_call, make_call, working_folder
+from core.task.signature import takes_objects
 from core.types import Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
@@ -213,23 +215,22 @@ class FunctionExecutor(Account, Hearing, Executor):
         retries: Retries = None,
         durable: bool | None = None,
         chunk_bytes: int | None = None,
-        chunk_count: int | None = None,
-        newline: bytes | None = b"\n",
-        header_lines: int = 0,
-        partitioner: Callable[..., Iterable[Partition]] | None = None,
+        chunks: Chunks | None = None,
     ) -> FutureList:
-        r"""Run a function on every item, or on every object or chunk of objects.
+        """Run a function on every item, or on every object or chunk of objects.
 
         Parameters
         ----------
         fn : callable
             Gets the item; a tuple is spread over its positional parameters when it takes that many, a dict over its
-            keywords when they are its own. Parameters named ``storage``, ``task_id``, ``task_key`` and ``attempt``
-            are filled when it declares them. Over objects it gets a handle (``obj.key``, ``obj.read()``,
-            ``obj.lines()``, ``obj.data_stream`` ...).
+            keywords when they are its own. Parameters named ``storage``, ``boto3_client``, ``task_id``, ``task_key``
+            and ``attempt`` that have no default and that the item does not give are filled. Over objects its
+            parameter ``obj``, or else its first, gets a handle (``obj.key``, ``obj.read()``, ``obj.lines()``,
+            ``obj.data_stream`` ...).
         data : iterable, or address
             Any iterable; a generator is read as workers need items. A string or path is an object, folder, prefix
-            or pattern of objects; so is each element when `fn` names its first parameter ``obj``.
+            or pattern of objects; so is each element when `fn`, if it is no builtin, has a parameter ``obj`` without
+            default.
         extra_args : tuple, list or dict
             Further arguments of every call, after the item's or by name.
         extra_env : mapping
@@ -242,16 +243,18 @@ class FunctionExecutor(Account, Hearing, Executor):
             Tasks sent together; by default as many as take about 0.1 s.
         timeout, memory, retries, durable
             As for the executor, for this job.
-        chunk_bytes, chunk_count, newline, header_lines, partitioner
-            How objects are cut into chunks of whole lines; by default each object is one task. See ``Partition``.
+        chunks : Chunks, optional
+            How objects are cut into chunks of whole lines or records; by default each object is one task.
+        chunk_bytes : int, optional
+            Short for ``chunks=Chunks(bytes=...)``.
 
         Raises
         ------
         ConfigError, InputError, SerializationError
             The call cannot work. Nothing has been run.
         """
-        cut = Chunks(chunk_bytes, chunk_count, newline, header_lines, partitioner)
-        items = items_of(data, cut, first_parameter(fn) == "obj", self._can.inline)
+        cut = chunks_of(chunks, chunk_bytes)
+        items = items_of(data, cut, takes_objects(fn, extra_args), self._can.inline)
         options = self._options(timeout, memory, retries, batch_size, durable)
         modules = (include_modules, exclude_modules)
         futures = self._start(fn, "item", items, options, extra_args, extra_env, modules, durable)
@@ -293,8 +296,9 @@ class FunctionExecutor(Account, Hearing, Executor):
                 raise ConfigError(f"reduce_fn and combine must be functions, not {type(function).__name__}")
         partitions: list[Partition] = []
         if reduce_by == "object":
-            cut = Chunks(**{name: options.pop(name) for name in Chunks.__slots__ if name in options})
-            data = recorded(items_of(data, cut, first_parameter(map_fn) == "obj", self._can.inline), partitions)
+            cut = chunks_of(options.pop("chunks", None), options.pop("chunk_bytes", None))
+            over_objects = takes_objects(map_fn, options.get("extra_args", ()))
+            data = recorded(items_of(data, cut, over_objects, self._can.inline), partitions)
         futures = self.map(map_fn, data, **options)
         self._latest.drop([futures])
         groups = partitions if reduce_by else None
@@ -565,6 +569,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             storage=self.config.storage,
             folder=working_folder() if self._can.shares_files else None,
         )
+        check_items(call, data)
         include, exclude = map(list, modules)
         shipped = dump_call(call, include, self._can.shares_files, exclude)
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), include or "none")

@@ -18,6 +18,7 @@ from typing import Any
 
 import cloudpickle
 
+from core.definitions import Pickler, Sources
 from core.errors import IntegrityError, SerializationError
 
 Buffer = bytes | bytearray | memoryview
@@ -104,7 +105,7 @@ def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
         buffers.append(view)
         return False
 
-    pickler = cloudpickle.Pickler(stream, protocol=5, buffer_callback=keep)
+    pickler = Pickler(stream, keep)
     ends: list[int] = []
     counts: list[int] = []
     for value in values:
@@ -117,7 +118,7 @@ def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
             out_of_band -= sum(memoryview(buffer).nbytes for buffer in buffers[held:])
             del buffers[held:]
             pickle.dump(Unpackable(f"{type(error).__name__}: {error}"), stream, protocol=5)
-            pickler = cloudpickle.Pickler(stream, protocol=5, buffer_callback=keep)
+            pickler = Pickler(stream, keep)
         pickler.clear_memo()
         ends.append(stream.tell())
         counts.append(len(buffers) - held)
@@ -201,10 +202,11 @@ EMPTY = pack([])
 """No values."""
 
 
-def dumps(value: Any) -> bytes:
-    """Pickle one value in band, functions and classes of ``__main__`` by value."""
-    data: bytes = cloudpickle.dumps(value, protocol=5)
-    return data
+def dumps(value: Any, sources: Sources | None = None) -> bytes:
+    """Pickle one value in band, functions and classes of ``__main__`` by value, with lines of source if wanted."""
+    stream = io.BytesIO()
+    Pickler(stream, sources=sources).dump(value)
+    return stream.getvalue()
 
 
 def loads(data: Buffer) -> Any:
@@ -289,7 +291,7 @@ def dump_function(
     for module in fresh.values():
         cloudpickle.register_pickle_by_value(module)
     try:
-        return dumps(value)
+        return dumps(value, "all" if ship_local else "absent")
     except Exception as error:
         raise SerializationError(
             f"the function cannot be sent to workers: {type(error).__name__}: {error}; "

@@ -9,15 +9,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from core.errors import ConfigError
+from core.fields import number, parse_field, read_settings, row_of, rows, setting, switch, whole
 from core.types import RetryPolicy
-
-T = TypeVar("T")
 
 ENVIRONMENT_PREFIX = "FANFOLD_"
 STATE_VARIABLE = "FANFOLD_STATE_DIR"
@@ -102,41 +101,8 @@ def _positive(value: object) -> float:
     return value
 
 
-def _count(value: object, least: int) -> int:
-    if isinstance(value, str):
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError
-    return value
-
-
-def _workers(value: object) -> int:
-    return _count(value, 1)
-
-
 def _retries(value: object) -> RetryPolicy:
-    return value if isinstance(value, RetryPolicy) else RetryPolicy(retries=_count(value, 0))
-
-
-def _switch(value: object) -> bool:
-    if isinstance(value, str):
-        value = {
-            "1": True,
-            "true": True,
-            "yes": True,
-            "on": True,
-            "0": False,
-            "false": False,
-            "no": False,
-            "off": False,
-        }[value.strip().lower()]
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _price(value: object) -> float:
-    return _positive(float(value) if isinstance(value, str) else value)
+    return value if isinstance(value, RetryPolicy) else RetryPolicy(retries=whole(0)(value))
 
 
 def _text(value: object) -> str:
@@ -163,11 +129,6 @@ def _path(value: object) -> Path:
     return value if isinstance(value, Path) else Path(_text(value)).expanduser()
 
 
-def _setting(default: T, parse: Callable[[object], object], expects: str, doc: str) -> T:
-    setting: Any = field(default=default, metadata={"parse": parse, "expects": expects, "doc": doc})
-    return setting  # type: ignore[no-any-return]
-
-
 @dataclass(frozen=True, slots=True)
 class ExecutorConfig:
     """Every setting of an executor: its type, default, parser and meaning, in one table.
@@ -175,31 +136,34 @@ class ExecutorConfig:
     Flags, environment, files and ``fanfold doctor`` all read this table; see ``describe``.
     """
 
-    compute: str = _setting("process", _compute, "an address such as process or serial", "where tasks run")
-    storage: str | None = _setting(
+    compute: str = setting("process", _compute, "an address such as process or serial", "where tasks run")
+    storage: str | None = setting(
         None, _text, "an address such as file:///data", "where durable jobs and large objects are kept"
     )
-    runtime: str | None = _setting(
+    runtime: str | None = setting(
         None, _text, "the name of an image, such as fanfold-montecarlo", "image that remote workers run"
     )
-    workers: int | None = _setting(None, _workers, "a whole number of at least 1", "tasks that run at the same time")
-    memory: int | None = _setting(None, parse_size, "a size such as 512MB or 2GiB", "memory a task may use")
-    timeout: float | None = _setting(None, parse_duration, "a time such as 30s, 5m or 2h", "time a task may take")
-    retries: RetryPolicy = _setting(RetryPolicy(), _retries, "a whole number of at least 0", "attempts after the first")
-    durable: bool = _setting(False, _switch, "true or false", "keep jobs in storage, to outlive their driver")
-    speculation: bool | None = _setting(
-        None, _switch, "true or false", "run backup copies of slow tasks (by default for durable jobs)"
+    workers: int | None = setting(None, whole(1), "a whole number of at least 1", "tasks that run at the same time")
+    memory: int | None = setting(None, parse_size, "a size such as 512MB or 2GiB", "memory a task may use")
+    timeout: float | None = setting(None, parse_duration, "a time such as 30s, 5m or 2h", "time a task may take")
+    retries: RetryPolicy = setting(RetryPolicy(), _retries, "a whole number of at least 0", "attempts after the first")
+    durable: bool = setting(False, switch, "true or false", "keep jobs in storage, to outlive their driver")
+    speculation: bool | None = setting(
+        None, switch, "true or false", "run backup copies of slow tasks (by default for durable jobs)"
     )
-    notify: str | None = _setting(
+    notify: str | None = setting(
         None,
         _notify,
         "redis://HOST:PORT/DB or rediss://HOST:PORT/DB",
         "Redis over which workers tell of results in storage, and send what tasks put into queues",
     )
-    machine_price: float | None = _setting(
-        None, _price, "US dollars an hour", "price of one worker of your own machines, for bills and estimates"
+    machine_price: float | None = setting(
+        None,
+        number(0.0, open_ends=True),
+        "US dollars an hour",
+        "price of one worker of your own machines, for bills and estimates",
     )
-    log: Path | None = _setting(None, _path, "a file path", "JSON Lines file that every event is appended to")
+    log: Path | None = setting(None, _path, "a file path", "JSON Lines file that every event is appended to")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +186,8 @@ class Resolved:
 
 def describe() -> list[Setting]:
     """Return the settings table."""
-    return [
-        Setting(row.name, row.metadata["expects"], row.metadata["doc"], row.default) for row in fields(ExecutorConfig)
-    ]
+    found = rows(ExecutorConfig).values()
+    return [Setting(row.name, row.metadata["expects"], row.metadata["doc"], row.default) for row in found]
 
 
 def parse_setting(name: str, value: object, origin: str) -> Any:
@@ -235,17 +198,7 @@ def parse_setting(name: str, value: object, origin: str) -> Any:
     ConfigError
         There is no such setting, or the value does not fit; the message names `origin` and what is valid.
     """
-    table = {row.name: row for row in fields(ExecutorConfig)}
-    if name not in table:
-        raise ConfigError(f"{origin} has no setting {name!r}; known: {', '.join(table)}")
-    try:
-        return table[name].metadata["parse"](value)
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {name}: {error}") from None
-    except (ValueError, KeyError, OverflowError):
-        raise ConfigError(
-            f"{origin}: {name} = {value!r} is not valid; expected {table[name].metadata['expects']}"
-        ) from None
+    return parse_field(row_of(ExecutorConfig, name, origin), value, f"{origin}: {name} =")
 
 
 def resolve(path: str | Path | None = None, **explicit: object) -> Resolved:
@@ -264,19 +217,17 @@ def resolve(path: str | Path | None = None, **explicit: object) -> Resolved:
         A file is missing, unreadable or malformed, a setting is unknown or its value does not fit.
     """
     values: dict[str, Any] = {}
-    origins = {row.name: "default" for row in fields(ExecutorConfig)}
+    origins = dict.fromkeys(rows(ExecutorConfig), "default")
     files = [Path(path)] if path is not None else [file for file in search_path() if file.is_file()]
-    layers = [(str(file), _read(file)) for file in reversed(files)]
-    for origin, layer in layers:
-        for name, value in layer.items():
-            values[name], origins[name] = parse_setting(name, value, origin), origin
-    for name in origins:
-        variable = ENVIRONMENT_PREFIX + name.upper()
-        if os.environ.get(variable):
-            values[name], origins[name] = parse_setting(name, os.environ[variable], variable), variable
-    for name, value in explicit.items():
+    for file in reversed(files):
+        layer = read_settings(ExecutorConfig, file)
+        values |= layer
+        origins |= dict.fromkeys(layer, str(file))
+    variables = {name: ENVIRONMENT_PREFIX + name.upper() for name in origins}
+    given = [(name, os.environ.get(variable) or None, variable) for name, variable in variables.items()]
+    for name, value, origin in [*given, *((name, value, "argument") for name, value in explicit.items())]:
         if value is not None:
-            values[name], origins[name] = parse_setting(name, value, "argument"), "argument"
+            values[name], origins[name] = parse_setting(name, value, origin), origin
     return Resolved(ExecutorConfig(**values), origins)
 
 
@@ -294,7 +245,7 @@ def search_path() -> list[Path]:
 
 def unknown_variables() -> list[str]:
     """Return environment variables that look like settings and are none, for a warning about misspelling."""
-    known = {ENVIRONMENT_PREFIX + row.name.upper() for row in fields(ExecutorConfig)} | set(_OTHER_VARIABLES)
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in rows(ExecutorConfig)} | set(_OTHER_VARIABLES)
     return sorted(
         name
         for name in os.environ
@@ -315,16 +266,3 @@ def state_dir() -> Path:
 def default_storage() -> str:
     """Return the address of the storage used when none is configured; it is not created here."""
     return f"file://{state_dir() / 'storage'}"
-
-
-def _read(file: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration file {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"configuration file {file} is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"configuration file {file} is not valid TOML: {error}") from None

@@ -30,9 +30,26 @@ pytest_plugins = [
     "tests.servers.slurm",
 ]
 
+PLATFORMS = ("container", "kubernetes", "slurm", "dask", "lambda", "whisk", "redis", "ceph")
+"""Platforms whose tests share one worker of pytest-xdist, so that each is started once, and gets its processors."""
+
 S3_KEY, S3_SECRET = "fanfold-test-key", "fanfold-test-secret-9d41c7"
 S3_START = 60.0
 PR_SET_PDEATHSIG = 1
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say which tests belong together where several workers share them: those of a platform, or else of a file."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    file = str(item.path.relative_to(item.config.rootpath))
+    words = f"{file} {item.name} {getattr(item, 'fixturenames', ())}"
+    return next((platform for platform in PLATFORMS if platform in words), file)
 
 
 @dataclass

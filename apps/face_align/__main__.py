@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from apps import _cli, _params
+from apps import _cli
 from apps.face_align.params import Params
+from core.fields import add_flags, build
 
 PROGRAM = "apps.face_align"
 RUNS = "face-align-runs"
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         prog=f"python -m {PROGRAM}", usage="%(prog)s [SOURCE] [flags]", description=DESCRIPTION, epilog=EXAMPLES
     )
     parser.add_argument("source", metavar="SOURCE", nargs="?", help="the images; a demonstration batch unless given")
-    _params.add_flags(parser.add_argument_group("how to align"), Params)
+    add_flags(parser.add_argument_group("how to align"), Params)
     group = parser.add_argument_group("where results go")
     group.add_argument("--output", metavar="ADDRESS", help=f"folder or bucket prefix [{RUNS}/<time>-<id>]")
     group.add_argument("--overwrite", action="store_true", help="align again what an earlier run has done")
@@ -60,7 +61,7 @@ def body(session: _cli.Session, argv: Sequence[str]) -> int:
     """Run the command."""
     started = time.perf_counter()
     flags = parser().parse_args(argv)
-    params = _params.build(Params, vars(flags), flags.config)
+    params = build(Params, vars(flags), flags.config)
     session.after_interrupt = "the batches that were finished are kept; the same command goes on from there"
 
     from apps._output import new_run_path

@@ -80,7 +80,7 @@ def output_keys(name: str, params: Params, faces: int) -> list[str]:
     return [f"{stem}.face{number}{extension}" for number in range(1, faces + 1)]
 
 
-def align_batch(batch: Batch, job: Job, attempt: int = 0) -> Done:
+def align_batch(batch: Batch, job: Job, attempt: int) -> Done:
     """Map function: align the images of a batch.
 
     Whatever is wrong with one image is written in its row. A storage that does not answer fails the whole batch, so

@@ -6,8 +6,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from apps._params import check_fields, choice, optional, setting, switch, text, whole
 from core import ConfigError
+from core.fields import check_fields, choice, optional, setting, switch, text, whole
 
 LANDMARKS = ("inner-eyes", "outer-eyes", "five-points")
 SELECT = ("largest", "center", "all")

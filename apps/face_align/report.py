@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 
 from apps._cli import charge_rows
-from apps._params import as_flags
 from apps._report import Card, Picture, Section, Table, Text, page
 from apps.face_align.batches import COMMITS, storage_at
 from apps.face_align.geometry import Image
@@ -24,6 +23,7 @@ from apps.face_align.images import BadImage, decode
 from apps.face_align.job import MANIFEST, Plan, Result
 from apps.face_align.manifest import OK, Row, to_csv, to_parquet
 from core import FanfoldError, FunctionExecutor, __version__
+from core.fields import as_flags
 
 SHEET_CROPS = 143
 """Crops on the contact sheet at most, spread evenly over the keys."""

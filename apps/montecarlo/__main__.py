@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from apps import _cli, _params
+from apps import _cli
 from apps.montecarlo.params import Params
+from core.fields import add_flags, build
 
 PROGRAM = "apps.montecarlo"
 RUNS = "montecarlo-runs"
@@ -40,7 +41,7 @@ def forecast_parser() -> argparse.ArgumentParser:
     parser = _cli.Parser(
         prog=f"python -m {PROGRAM}", usage="%(prog)s [flags]", description=DESCRIPTION, epilog=EXAMPLES
     )
-    _params.add_flags(parser.add_argument_group("what to forecast"), Params)
+    add_flags(parser.add_argument_group("what to forecast"), Params)
     _cli.add_output_flags(parser, f"{RUNS}/<time>-<id>")
     _cli.add_common_flags(parser)
     return parser
@@ -50,7 +51,7 @@ def forecast(session: _cli.Session, argv: Sequence[str]) -> int:
     """Run the forecast command."""
     started = time.perf_counter()
     flags = forecast_parser().parse_args(argv)
-    params = _params.build(Params, vars(flags), flags.config)
+    params = build(Params, vars(flags), flags.config)
 
     from apps._output import RunFolder, new_run_path
     from apps.montecarlo import job, planning, report
@@ -96,10 +97,10 @@ def option(session: _cli.Session, argv: Sequence[str]) -> int:
 def _small_command(name: str, command: Any, kind: type[Any], session: _cli.Session, argv: Sequence[str]) -> int:
     """Run a command that prints its figures and writes no folder."""
     parser = _cli.Parser(prog=f"python -m {PROGRAM} {name}", usage="%(prog)s [flags]", description=command.DESCRIPTION)
-    _params.add_flags(parser.add_argument_group("parameters"), kind)
+    add_flags(parser.add_argument_group("parameters"), kind)
     _cli.add_common_flags(parser, resumable=False)
     flags = parser.parse_args(argv)
-    params = _params.build(kind, vars(flags), flags.config)
+    params = build(kind, vars(flags), flags.config)
     with session.executor(flags) as executor:
         figures = command.run(params, executor)
     _show(figures, command.as_text, flags)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from apps._params import check_fields, choice, optional, setting, text, whole
 from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED, MODELS
 from core import ConfigError, FunctionExecutor, InputError
+from core.fields import check_fields, choice, optional, setting, text, whole
 
 DESCRIPTION = """\
 Backtest: cut the price history into disjoint windows, forecast each from what was known before it, and count how often

@@ -1,8 +1,8 @@
 """numpy kernels of the single-asset models.
 
 Each model has two halves: `draw` takes everything random from one generator, `evolve` is the plain arithmetic that
-turns draws into paths. Only `evolve` is worth making fast or writing twice (:mod:`apps.montecarlo.reference` is its
-scalar form), and one block of draws never depends on how many others there are.
+turns draws into paths. Only `evolve` is worth making fast or writing twice (its scalar form stands with
+the tests), and one block of draws never depends on how many others there are.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from apps._params import check_fields, choice, number, setting, whole
 from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED
 from core import ConfigError, FunctionExecutor
+from core.fields import check_fields, choice, number, setting, whole
 
 DESCRIPTION = """\
 Option: price a European, Asian (arithmetic mean) or barrier option under geometric Brownian motion by simulation, with

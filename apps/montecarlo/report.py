@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from apps._params import as_flags
 from apps._report import Card, Picture, Section, Table, Text, page
 from apps.montecarlo import tables
 from apps.montecarlo.job import Result
 from apps.montecarlo.params import Params
 from apps.montecarlo.tables import error, name_of, percent, price, rounded
+from core.fields import as_flags
 
 NOTE_WIDTH = 100
 

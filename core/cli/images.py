@@ -96,7 +96,8 @@ def _engine(arguments: argparse.Namespace) -> Engine:
 
 def _build(arguments: argparse.Namespace) -> int:
     from core.images.build import build, check_runtime, runtime_versions
-    from core.images.spec import DEFAULT_PYTHON, RuntimeSpec, find_source, split_name
+    from core.images.spec import RuntimeSpec, default_base, find_source, split_name
+    from core.task.versions import versions as own_versions
 
     registry, name, tag = split_name(arguments.name)
     if tag:
@@ -105,7 +106,7 @@ def _build(arguments: argparse.Namespace) -> int:
         name,
         find_source(arguments.source),
         registry,
-        arguments.base or DEFAULT_PYTHON,
+        arguments.base or default_base(own_versions()["python"]),
         arguments.requirements,
         arguments=dict(arguments.build_arg),
     )

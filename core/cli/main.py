@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from core.cli.images import add_runtime_commands
 from core.cli.text import Row, readable_age, readable_size, table
 from core.errors import ConfigError, FanfoldError, InputError, NotFound
 from core.settings import default_storage, load_config, parse_duration
+from core.version import __version__
 
 if TYPE_CHECKING:
     from core.cli.doctor import Report
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="fanfold",
         description="Fan out, fold: look after map-reduce jobs, and the images they run in.",
     )
-    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    parser.add_argument("--version", action="version", version=f"fanfold {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     doctor = commands.add_parser(
@@ -98,20 +99,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--json", action="store_true", help="print one JSON object")
     add_runtime_commands(commands)
     return parser
-
-
-class _Version(argparse.Action):
-    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, **options)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"fanfold {version('fanfold')}")
-        except PackageNotFoundError:
-            print("fanfold, not installed: running from a checkout")
-        parser.exit()
 
 
 def _duration(text: str) -> float:

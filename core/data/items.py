@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from core.data.chunks import Chunks
 from core.data.generator import result_of
 from core.data.partition import Listing, find_objects, partition
 from core.errors import ConfigError, InputError
@@ -17,22 +17,6 @@ from core.types import Partition
 
 _LONG = 1 << 20
 """Items of a computed sequence, such as a range, past which it is read like a generator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Chunks:
-    """How objects are cut into partitions; see `FunctionExecutor.map`."""
-
-    chunk_bytes: int | None = None
-    chunk_count: int | None = None
-    newline: bytes | None = b"\n"
-    header_lines: int = 0
-    partitioner: Callable[..., Iterable[Partition]] | None = None
-
-    @property
-    def asked(self) -> bool:
-        """Whether the user wants chunks."""
-        return not (self.chunk_bytes is None and self.chunk_count is None and self.partitioner is None)
 
 
 def items_of(data: Any, cut: Chunks, over_objects: bool, inline: bool) -> Iterable[Any]:
@@ -66,7 +50,7 @@ def items_of(data: Any, cut: Chunks, over_objects: bool, inline: bool) -> Iterab
             return _partitions(data, cut)
     if cut.asked:
         raise ConfigError(
-            "chunks are made of objects: give data as an address, or name the function's first parameter obj"
+            "chunks are made of objects: give data as an address, or name a parameter of the function obj"
         )
     if isinstance(data, list | tuple | FutureList):
         return _copied(data, inline)
@@ -94,14 +78,7 @@ def _copied(data: Sequence[Any], inline: bool) -> Iterable[Any]:
 def _partitions(addresses: Iterable[str | os.PathLike[str]], cut: Chunks) -> Listing:
     """Partition objects lazily, but find the first before returning, so that a wrong address is an error at once."""
     storages: dict[str, Storage] = {}
-    stream = partition(
-        find_objects(addresses, storages),
-        cut.chunk_bytes,
-        cut.chunk_count,
-        cut.newline,
-        cut.header_lines,
-        cut.partitioner,
-    )
+    stream = partition(find_objects(addresses, storages), cut)
     first = next(stream, None)
     if first is None:
         raise InputError("the partitioner returned no partitions")

@@ -6,15 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from core.data.chunks import Chunks
 from core.data.objects import ObjectHandle, open_handle
-from core.errors import ConfigError, InputError, NotFound
+from core.errors import InputError, NotFound
 from core.storage.address import compile_pattern, is_pattern, literal_prefix, split_address
 from core.storage.base import Storage, open_storage
 from core.types import ObjectInfo, Partition
 
 Address = str | os.PathLike[str]
-Partitioner = Callable[[Iterator[ObjectHandle]], Iterable[Partition]]
-"""Takes handles on whole objects, returns partitions: ``replace(handle.partition, start=..., end=...)``."""
+_WHOLE = Chunks()
 
 
 class Listing(Iterator[Partition]):
@@ -65,56 +65,26 @@ def find_objects(
             )
 
 
-def partition(
-    objects: Iterable[tuple[Storage, ObjectInfo]],
-    chunk_bytes: int | None = None,
-    chunk_count: int | None = None,
-    newline: bytes | None = b"\n",
-    header_lines: int = 0,
-    partitioner: Partitioner | None = None,
-) -> Iterator[Partition]:
-    r"""Yield the partitions of objects, lazily; by default each object is one.
-
-    Parameters
-    ----------
-    objects : iterable of (Storage, ObjectInfo)
-        As `find_objects` yields them.
-    chunk_bytes : int, optional
-        Length of a chunk's byte range. A chunk has the lines that start in its range.
-    chunk_count : int, optional
-        Number of chunks of each object of at least so many bytes; smaller objects have one chunk a byte.
-    newline : bytes or None
-        What ends a line, such as ``b"\n"`` or ``b"\r\n"``; None cuts at the exact byte.
-    header_lines : int
-        Lines at an object's start that each of its chunks begins with.
-    partitioner : callable, optional
-        Makes the partitions instead, from an iterator of handles on whole objects.
+def partition(objects: Iterable[tuple[Storage, ObjectInfo]], chunks: Chunks = _WHOLE) -> Iterator[Partition]:
+    """Yield the partitions of objects, as `find_objects` yields them, lazily.
 
     Raises
     ------
-    ConfigError
-        Options exclude each other.
     InputError
-        An option's value cannot be used, or `partitioner` returned something that is no partition.
+        The user's partitioner returned something that is no partition.
     """
-    if sum(option is not None for option in (chunk_bytes, chunk_count, partitioner)) > 1:
-        raise ConfigError("chunk_bytes, chunk_count and partitioner exclude each other; give one of them")
-    for name, value in (("chunk_bytes", chunk_bytes), ("chunk_count", chunk_count)):
-        if value is not None and not _is_whole(value, 1):
-            raise InputError(f"{name} must be a whole number of at least 1, not {value!r}")
-    if not _is_whole(header_lines, 0):
-        raise InputError(f"header_lines must be a whole number of at least 0, not {header_lines!r}")
-    if newline is not None and not _is_text(newline):
-        raise InputError(f"newline must be bytes such as b'\\n', or None for raw bytes, not {newline!r}")
-    if newline is None and header_lines:
-        raise ConfigError("header_lines needs lines, but newline=None cuts at bytes; give newline=b'\\n' or the like")
     whole = (
-        (storage, Partition(storage.address, info.key, 0, info.size, info.size, info.etag, 0, 1, newline, header_lines))
+        (
+            storage,
+            Partition(
+                storage.address, info.key, 0, info.size, info.size, info.etag, 0, 1, chunks.newline, chunks.header_lines
+            ),
+        )
         for storage, info in objects
     )
-    if partitioner is not None:
-        return _by_user(whole, partitioner)
-    return _in_chunks(whole, chunk_bytes, chunk_count)
+    if chunks.partitioner is not None:
+        return _by_user(whole, chunks.partitioner)
+    return _in_chunks(whole, chunks.bytes, chunks.count)
 
 
 def _in_chunks(
@@ -135,7 +105,9 @@ def _in_chunks(
             yield _reachable(replace(item, start=start, end=end, part=part, parts=parts), storage)
 
 
-def _by_user(whole: Iterable[tuple[Storage, Partition]], partitioner: Partitioner) -> Iterator[Partition]:
+def _by_user(
+    whole: Iterable[tuple[Storage, Partition]], partitioner: Callable[..., Iterable[Partition]]
+) -> Iterator[Partition]:
     storages: dict[str, Storage] = {}
 
     def handles() -> Iterator[ObjectHandle]:
@@ -180,11 +152,3 @@ def _find(address: Address, storages: dict[str, Storage]) -> Iterator[tuple[Stor
     else:
         # Some tools mark a folder by an empty object whose key ends in '/'.
         yield from ((storage, info) for info in storage.list(key) if not info.key.endswith("/"))
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, bytes) and bool(value)

@@ -1,60 +1,60 @@
-"""What computing costs: published prices by platform, the bill of what has run, the estimate of what would.
-
-Prices are list prices in US dollars before taxes, discounts and free tiers, in the cheapest common region; traffic to
-other networks is not counted. `Price.date` is when the source was last seen to say so.
-"""
+"""What computing costs: the bill of what has run, the estimate of what would, by the prices of ``prices.toml``."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from core.settings import Address, ExecutorConfig, parse_address
+from core.errors import ConfigError
+from core.fields import number, parse_field, read_toml, row_of, setting, several, text
+from core.settings import Address, ExecutorConfig, parse_address, parse_size
 from core.types import Bill, TaskStats
+
+TABLE = Path(__file__).with_name("prices.toml")
 
 _GB = 1 << 30
 _HOUR = 3600.0
+_SINCE = re.compile(r"20\d\d(-(0[1-9]|1[0-2]))?")
+
+
+def _page(value: object) -> str:
+    if not text(value).startswith("https://"):
+        raise ValueError
+    return text(value)
+
+
+def _date(value: object) -> str:
+    if _SINCE.fullmatch(text(value)) is None:
+        raise ValueError
+    return text(value)
+
+
+def _dollars(doc: str) -> Any:
+    return setting(0.0, number(0.0), "US dollars", doc)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a platform charges, in US dollars.
+    """What a platform charges, in US dollars; `source` and `date` are empty where nothing is charged."""
 
-    Attributes
-    ----------
-    name : str
-        Product and region.
-    gb_second, vcpu_second : float
-        A second of 2**30 bytes of granted memory, of one virtual processor.
-    invocation : float
-        One call.
-    put, get : float
-        One storage request that writes or lists; that reads.
-    worker_hour : float
-        One worker of a machine that is rented or owned.
-    quantum : float
-        Seconds that the time of an invocation is rounded up to.
-    memory : int
-        Bytes that a worker is granted where nothing else is said.
-    source, date : str
-        Page that publishes the price, and when it was last seen to; empty where nothing is charged.
-    known : bool
-        False where a price is charged that this table does not have.
-    """
-
-    name: str
-    gb_second: float = 0.0
-    vcpu_second: float = 0.0
-    invocation: float = 0.0
-    put: float = 0.0
-    get: float = 0.0
-    worker_hour: float = 0.0
-    quantum: float = 0.0
-    memory: int = 0
-    source: str = ""
-    date: str = ""
+    name: str = setting(MISSING, text, "text", "product and region")
+    gb_second: float = _dollars("a second of 2**30 bytes of granted memory")
+    vcpu_second: float = _dollars("a second of one virtual processor")
+    invocation: float = _dollars("one call")
+    put: float = _dollars("one storage request that writes or lists")
+    get: float = _dollars("one storage request that reads")
+    worker_hour: float = _dollars("one worker of a machine that is rented or owned")
+    quantum: float = setting(0.0, number(0.0), "seconds", "time that the time of an invocation is rounded up to")
+    memory: int = setting(0, parse_size, "a size such as 512MiB", "what a worker is granted where nothing else is said")
+    hosts: tuple[str, ...] = setting((), several(text), "a list of endings", "hosts whose addresses mean the product")
+    source: str = setting("", _page, "an https:// address", "page that publishes the price")
+    date: str = setting("", _date, "a year, or a year and month such as 2026-05", "when the page was last seen")
     known: bool = True
 
     def charge(self, seconds: float, gb_seconds: float, invocations: int, puts: int, gets: int) -> float:
@@ -89,55 +89,32 @@ class Estimate:
 
 
 OWN = Price("your own machines")
-
-LAMBDA = Price(
-    "AWS Lambda, x86, us-east-1",
-    gb_second=0.0000166667,
-    invocation=0.20e-6,
-    quantum=0.001,
-    memory=1769 << 20,  # one virtual processor: "Configure Lambda function memory", docs.aws.amazon.com
-    source="https://aws.amazon.com/lambda/pricing/",
-    date="2026-05",
-)
-PRICES: Mapping[str, Price] = {
-    "lambda": LAMBDA,
-    "lambda-arm64": replace(LAMBDA, name="AWS Lambda, arm64, us-east-1", gb_second=0.0000133334),
-    "cloud-run": Price(
-        "Google Cloud Run, request-based, tier 1",
-        gb_second=0.0000025,
-        vcpu_second=0.000024,
-        invocation=0.40e-6,
-        quantum=0.1,
-        memory=512 << 20,
-        source="https://cloud.google.com/run/pricing",
-        date="2025",
-    ),
-    "ibm-functions": Price(
-        "IBM Cloud Functions, closed in October 2024: its last price",
-        gb_second=0.000017,
-        quantum=0.1,
-        memory=256 << 20,
-        source="https://cloud.ibm.com/functions/learn/pricing",
-        date="2024-10",
-    ),
-}
-"""Computing, by product."""
-
-S3 = Price(
-    "Amazon S3 Standard, us-east-1",
-    put=0.005e-3,
-    get=0.0004e-3,
-    source="https://aws.amazon.com/s3/pricing/",
-    date="2025",
-)
-
-_HOSTS = {
-    ".run.app": "cloud-run",
-    ".functions.cloud.ibm.com": "ibm-functions",
-    ".functions.appdomain.cloud": "ibm-functions",
-}
 _UNKNOWN = Price("no price is known", known=False)
 _HOSTED = ("http", "https")
+
+
+@cache
+def prices() -> Mapping[str, Price]:
+    """Return the published prices, by product."""
+    return read_prices(TABLE)
+
+
+def read_prices(path: Path) -> Mapping[str, Price]:
+    """Return the prices of a file.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, a value does not fit, or a price has no name, page or date.
+    """
+    return {product: _read_price(given, f"{path}: {product}") for product, given in read_toml(path).items()}
+
+
+def _read_price(given: object, origin: str) -> Price:
+    if not isinstance(given, dict) or not {"name", "source", "date"} <= given.keys():
+        raise ConfigError(f"{origin} is no price; a price has at least a name, a source and a date")
+    rows = ((name, row_of(Price, name, origin)) for name in given)
+    return Price(**{row.name: parse_field(row, given[name], f"{origin}: {name} =") for name, row in rows})
 
 
 def price_at(compute: Address, storage: Address | None = None, machine_price: float | None = None) -> Price:
@@ -155,19 +132,20 @@ def price_at(compute: Address, storage: Address | None = None, machine_price: fl
         price = replace(OWN, worker_hour=machine_price)
     if storage is None or not _is_amazon(storage):
         return price
-    if price.source:
-        return replace(price, put=S3.put, get=S3.get, name=f"{price.name}; {S3.name}")
-    return replace(price, put=S3.put, get=S3.get, name=f"{price.name}; {S3.name}", source=S3.source, date=S3.date)
+    requests = prices()["s3"]
+    said_by = price if price.source else requests
+    name = f"{price.name}; {requests.name}"
+    return replace(price, put=requests.put, get=requests.get, name=name, source=said_by.source, date=said_by.date)
 
 
 def _compute_price(compute: Address) -> Price:
     if compute.scheme == "lambda":
         is_arm = compute.options.get("architecture", "") == "arm64"
-        return PRICES["lambda-arm64" if is_arm else "lambda"]
+        return prices()["lambda-arm64" if is_arm else "lambda"]
     host = compute.where.partition("/")[0].partition(":")[0]
-    for ending, product in _HOSTS.items():
-        if host.endswith(ending):
-            return PRICES[product]
+    for price in prices().values():
+        if price.hosts and host.endswith(price.hosts):
+            return price
     if compute.scheme in _HOSTED and "." in host and not host.replace(".", "").isdecimal():
         return _UNKNOWN
     return OWN

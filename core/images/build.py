@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.errors import ComputeError, ConfigError, InputError, VersionMismatch
+from core.errors import ComputeError, ConfigError, InputError
 from core.images.engines import Engine, Image, build_image, list_images, push_image, remove_image, run_entry, tag_image
 from core.images.spec import (
     BASE,
@@ -22,10 +22,11 @@ from core.images.spec import (
     build_arguments,
     content,
     content_tag,
+    runtime_name,
     split_name,
     write_files,
 )
-from core.task.commit import check_versions, versions
+from core.task.versions import check_versions
 
 LABEL = "fanfold.runtime"
 """Label that every runtime's image carries, with its name."""
@@ -204,22 +205,4 @@ def check_runtime(runtime: Runtime, theirs: Mapping[str, str]) -> None:
     VersionMismatch
         The message says what differs, and the command that mends it.
     """
-    try:
-        check_versions(dict(theirs))
-    except VersionMismatch:
-        ours = versions()
-        different = [name for name in ours if ours[name] != theirs.get(name)]
-        both = ", ".join(f"{name} {theirs.get(name, 'missing')} there and {ours[name]} here" for name in different)
-        raise VersionMismatch(f"{runtime.reference} has other software: {both}; {_remedy(runtime, theirs)}") from None
-
-
-def _remedy(runtime: Runtime, theirs: Mapping[str, str]) -> str:
-    ours = versions()
-    name = runtime.repository.rpartition(PREFIX)[2]
-    registry = runtime.repository.rpartition("/")[0]
-    command = f"fanfold runtime build {registry and registry + '/'}{name}"
-    if ours["python"] != theirs.get("python"):
-        return f"run: {command} --base python:{ours['python']}-slim-bookworm"
-    if ours["fanfold"] != theirs.get("fanfold"):
-        return f"run: {command}"
-    return "run: pip install " + " ".join(f"{package}=={theirs.get(package)}" for package in ("cloudpickle", "numpy"))
+    check_versions(theirs, f"{runtime.reference} has other software than this client", runtime_name(runtime.reference))

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.errors import ConfigError
+from core.task.versions import major, versions
 
 BASE = "base"
 PREFIX = "fanfold-"
-DEFAULT_PYTHON = "python:3.11.11-slim-bookworm"
+PINNED_PYTHON = "python:3.11.11-slim-bookworm"
+PINS = f"runtimes/{BASE}/requirements.txt"
 
 _TAG_DIGITS = 12
 _SINGLE_FILES = ("LICENSE", "README.md", "pyproject.toml")
@@ -46,7 +48,7 @@ class RuntimeSpec:
     registry : str
         What comes before the image's name, such as ``registry.example.org/team``; empty for this machine alone.
     base : str
-        Image that brings Python.
+        Image that brings Python; by default one with the Python of this process.
     requirements : Path, optional
         Further packages to install, a line each as pip reads them.
     constraints : Path, optional
@@ -54,20 +56,36 @@ class RuntimeSpec:
     arguments : mapping
         Further build arguments of the runtime's Dockerfile. A value ``@FILE`` puts a file into the build, and names it
         there.
+    client : mapping
+        Versions of the software that must be able to exchange pickles with the runtime; this process's unless given.
     """
 
     name: str
     source: Path
     registry: str = ""
-    base: str = DEFAULT_PYTHON
+    base: str = field(default_factory=lambda: default_base(versions()["python"]))
     requirements: Path | None = None
     constraints: Path | None = None
     arguments: Mapping[str, str] = field(default_factory=dict)
+    client: Mapping[str, str] = field(default_factory=versions)
 
     @property
     def repository(self) -> str:
         """The image's name without tag."""
         return f"{self.registry}/{PREFIX}{self.name}" if self.registry else PREFIX + self.name
+
+
+def default_base(python: str) -> str:
+    """Return the image that brings a minor version of Python: the Dockerfiles' own where that is the one."""
+    return PINNED_PYTHON if PINNED_PYTHON.startswith(f"python:{python}.") else f"python:{python}-slim-bookworm"
+
+
+def runtime_name(reference: str) -> str | None:
+    """Return the name by which ``fanfold runtime`` knows an image, None if it was built in another way."""
+    registry, _, last = reference.removeprefix("localhost/").rpartition("/")
+    if not last.startswith(PREFIX):
+        return None
+    return f"{registry}/{split_name(last)[1]}" if registry else split_name(last)[1]
 
 
 def split_name(text: str) -> tuple[str, str, str]:
@@ -88,7 +106,7 @@ def find_source(start: str | Path | None = None) -> Path:
     ConfigError
         None of them has Dockerfiles.
     """
-    candidates = [Path(start)] if start is not None else [Path(__file__).resolve().parents[1], Path.cwd()]
+    candidates = [Path(start)] if start is not None else [Path(__file__).resolve().parents[2], Path.cwd()]
     for folder in candidates:
         if (folder / "runtimes" / BASE / "Dockerfile").is_file():
             return folder.resolve()
@@ -117,9 +135,21 @@ def content(spec: RuntimeSpec) -> dict[str, BuildFile]:
         files = {str(path.relative_to(spec.source)): BuildFile(path.read_bytes()) for path in sorted(paths)}
         files |= {_place(name): _given(name, value[1:]) for name, value in spec.arguments.items() if value[:1] == "@"}
         files |= {OPTIONAL_FILES[name]: BuildFile(path.read_bytes()) for name, path in packages.items() if path}
+        files[PINS] = BuildFile(fit_pins((spec.source / PINS).read_text(), spec.client).encode())
     except OSError as error:
         raise ConfigError(f"cannot read {error.filename}: {error.strerror}") from None
     return files
+
+
+def fit_pins(pins: str, client: Mapping[str, str]) -> str:
+    """Return requirements in which what a handshake compares has the version of the client, all else its pin."""
+
+    def fitted(line: str) -> str:
+        name, _, pinned = line.partition("==")
+        is_other = {"cloudpickle": client.get(name) != pinned, "numpy": major(client.get(name, "")) != major(pinned)}
+        return f"{name}=={client[name]}" if name in client and is_other.get(name) else line
+
+    return "".join(f"{fitted(line)}\n" for line in pins.splitlines())
 
 
 def _given(argument: str, file: str) -> BuildFile:

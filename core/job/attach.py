@@ -19,9 +19,10 @@ from core.job.job import Options
 from core.settings import default_storage
 from core.storage.probe import check_put_if_absent
 from core.task import keys
-from core.task.commit import LIFETIME, JobRecord, check_versions, read_record, versions, write_record
+from core.task.commit import LIFETIME, JobRecord, read_record, write_record
 from core.task.leases import LEASE, Lease, find_key, forget_key, keep_key, remove_job, this_owner, write_lease
 from core.task.notices import CommitListener
+from core.task.versions import check_versions, versions
 
 WAVES = 8
 """Batches per worker that a durable job is cut into, so that little is lost with a worker."""

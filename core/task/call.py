@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -11,11 +10,12 @@ from types import ModuleType
 from typing import Any, Literal
 
 from core import serialization
+from core.data.buckets import StorageHandle
+from core.data.objects import open_handle, process_storage
+from core.data.partition import Listing
 from core.errors import ConfigError, InputError
+from core.task.signature import OBJECT, Signature, read_signature, refuse_missing
 from core.types import Partition, RetryPolicy
-
-FILLED = ("storage", "boto3_client", "task_id", "task_key", "attempt")
-"""Parameters that a worker fills when the function declares them and the item does not."""
 
 Kind = Literal["item", "call", "value"]
 
@@ -29,16 +29,8 @@ class Call:
     function : callable
     kind : "item", "call" or "value"
         With "call", items are (args, kwargs) and are passed as they are; with "value", each is the one argument.
-    fewest, most : int
-        How many positional arguments an item may supply; `most` is a large number for ``*args``.
-    keywords : frozenset, or None for ``**kwargs``
-        Names that a dict item may supply.
-    required : frozenset
-        Names that it must supply.
-    positional : tuple of str
-        Parameters that take positional arguments, in order.
-    filled : tuple of str
-        Parameters of `FILLED` that the function declares.
+    takes : Signature
+        What items may supply, and what the worker fills.
     keyword_extras : tuple of (str, value)
         Added to every call by name.
     positional_extras : tuple
@@ -49,12 +41,7 @@ class Call:
 
     function: Callable[..., Any]
     kind: Kind
-    fewest: int = 0
-    most: int = 1
-    keywords: frozenset[str] | None = frozenset()
-    required: frozenset[str] = frozenset()
-    positional: tuple[str, ...] = ()
-    filled: tuple[str, ...] = ()
+    takes: Signature = Signature()
     positional_extras: tuple[Any, ...] = ()
     keyword_extras: tuple[tuple[str, Any], ...] = ()
     env: tuple[tuple[str, str], ...] = ()
@@ -62,6 +49,11 @@ class Call:
     storage: str | None = None
     name: str = ""
     folder: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the function is called with the item alone."""
+        return self.kind == "item" and not (self.takes.filled or self.keyword_extras or self.positional_extras)
 
 
 def working_folder() -> str | None:
@@ -103,18 +95,6 @@ def load_call(data: serialization.Buffer) -> Call:
     return call
 
 
-_UNLIMITED = 1 << 30
-
-
-def first_parameter(function: Callable[..., Any]) -> str | None:
-    """Return the name of the parameter that an item goes to, or None if the signature cannot be read."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return None
-    return next((p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)), None)
-
-
 def name_of(function: Callable[..., Any]) -> str:
     """Return a function's name for people."""
     inner = getattr(function, "func", function)
@@ -140,49 +120,33 @@ def make_call(
     """
     if not callable(function):
         raise ConfigError(f"map and call_async need a function, not {type(function).__name__} {function!r:.60}")
-    if isinstance(extra_args, Mapping):
-        positional_extras: tuple[Any, ...] = ()
-        keyword_extras = dict(extra_args)
-    elif isinstance(extra_args, tuple | list):
-        positional_extras, keyword_extras = tuple(extra_args), {}
-    else:
+    if not isinstance(extra_args, Mapping | tuple | list):
         raise ConfigError(f"extra_args must be a tuple or a dict of arguments, not {type(extra_args).__name__}")
-    common = {
-        "positional_extras": positional_extras,
-        "keyword_extras": tuple(keyword_extras.items()),
-        "env": tuple((str(name), str(value)) for name, value in (env or {}).items()),
-        "retry": retry or RetryPolicy(),
-        "storage": storage,
-        "name": name_of(function),
-        "folder": folder,
-    }
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # some builtins have no signature: they get the item as it is
-        return Call(function, kind, **common)  # type: ignore[arg-type]
-    filled = tuple(p.name for p in parameters if p.name in FILLED and p.kind is not p.VAR_KEYWORD)
-    taken = {*filled, *keyword_extras}
-    positional = [
-        p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in taken
-    ]
-    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    keywords = named - taken
-    spread = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    most = _UNLIMITED if spread else len(positional) - len(positional_extras)
-    fewest = max(0, sum(p.default is p.empty for p in positional) - len(positional_extras))
-    by_name = open_ended or len(keywords) > len(positional_extras)
-    if kind == "item" and most < 1 and (most < 0 or not by_name):
-        raise ConfigError(
-            f"{common['name']} takes no parameter for an item"
-            + (f" beside {len(positional_extras)} extra arguments" if positional_extras else "")
-        )
-    if not open_ended and (strange := sorted(keyword_extras.keys() - named)):
-        raise ConfigError(f"extra_args names {', '.join(strange)}, which {common['name']} does not take")
-    required = {p.name for p in parameters if p.default is p.empty and p.name in keywords}
-    names = tuple(p.name for p in positional)
-    accepted = None if open_ended else frozenset(keywords)
-    return Call(function, kind, fewest, most, accepted, frozenset(required), names, filled, **common)  # type: ignore[arg-type]
+    named = dict(extra_args) if isinstance(extra_args, Mapping) else {}
+    placed = () if named else tuple(extra_args)
+    name = name_of(function)
+    return Call(
+        function,
+        kind,
+        read_signature(function, name, len(placed), named) if kind == "item" else Signature(),
+        placed,
+        tuple(named.items()),
+        tuple((str(variable), str(value)) for variable, value in (env or {}).items()),
+        retry or RetryPolicy(),
+        storage,
+        name,
+        folder,
+    )
+
+
+def check_items(call: Call, items: Any) -> None:
+    """Refuse, as ``ConfigError``, a function of more parameters than any of its items could give it."""
+    is_object = isinstance(items, Listing)
+    missing = call.takes.missing(len(call.positional_extras), is_object) if call.kind == "item" else []
+    if not missing or not (is_object or isinstance(items, list | range)):
+        return
+    if is_object or not any(type(item) in (tuple, dict) for item in items):
+        raise refuse_missing(call.name, missing)
 
 
 def arguments(call: Call, item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -191,16 +155,16 @@ def arguments(call: Call, item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     A tuple is spread when the function takes that many positional parameters, a dict when its keys are the
     function's keywords (the convention of PyWren); anything else is the one argument.
     """
-    extras = dict(call.keyword_extras)
+    extras, takes = dict(call.keyword_extras), call.takes
     if call.kind == "call":
         args, kwargs = item
-        return args, {**extras, **kwargs}
-    if type(item) is tuple and item and call.fewest <= len(item) <= call.most:
+        return args, kwargs
+    if type(item) is tuple and item and takes.fewest <= len(item) <= takes.most:
         return item + call.positional_extras, extras
-    if type(item) is dict and item and _are_names(item, call.keywords):
-        rest = [name for name in call.positional if name not in item]
+    if type(item) is dict and item and _are_names(item, takes.keywords):
+        rest = [name for name in takes.own if name not in item]
         supplied = {**extras, **item, **dict(zip(rest, call.positional_extras, strict=False))}
-        if call.required <= supplied.keys() and len(rest) >= len(call.positional_extras):
+        if takes.required <= supplied.keys() and len(rest) >= len(call.positional_extras):
             return (), supplied
     return (item, *call.positional_extras), extras
 
@@ -213,41 +177,50 @@ def apply(call: Call, item: Any, task_id: int, task_key: str, attempt: int) -> A
     """Run the function on one item."""
     if call.kind == "value":
         return call.function(item)
-    own = None
     if isinstance(item, Partition):
-        from core.data.objects import open_handle
-
-        own, item = item.address, open_handle(item)
-    if call.kind == "item" and not call.filled and not call.keyword_extras and not call.positional_extras:
-        kind = type(item)
-        if kind is not tuple and kind is not dict:
-            return call.function(item)
-    args, kwargs = arguments(call, item)
-    for name in call.filled:
-        if name not in kwargs:
-            kwargs[name] = _fill(call, name, own, task_id, task_key, attempt)
+        own, handle = item.address, open_handle(item)
+        if call.takes.object_by_name:
+            args, kwargs = call.positional_extras, {OBJECT: handle, **dict(call.keyword_extras)}
+        else:
+            args, kwargs = arguments(call, handle)
+    elif call.is_plain and type(item) is not tuple and type(item) is not dict:
+        return call.function(item)
+    else:
+        own = None
+        args, kwargs = arguments(call, item)
+    if call.takes.filled or call.takes.leading:
+        known = {"task_id": task_id, "task_key": task_key, "attempt": attempt}
+        args = _complete(call, args, kwargs, lambda name: known[name] if name in known else _fill(call, name, own))
     return call.function(*args, **kwargs)
 
 
-def _fill(call: Call, name: str, own: str | None, task_id: int, task_key: str, attempt: int) -> Any:
-    if name == "storage":
-        if call.storage is None:
-            raise InputError(
-                f"{call.name} asks for storage, but the executor has none; "
-                'name one with FunctionExecutor(storage="file:///some/folder")'
-            )
-        from core.data.buckets import StorageHandle
-        from core.data.objects import process_storage
+def _complete(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], fill: Callable[[str], Any]) -> tuple[Any, ...]:
+    """Return positional arguments, with values put where their parameters stand; the others are added to `kwargs`."""
+    takes = call.takes
+    spread = len(args) > len(takes.own)  # more than the function's own parameters: in the order of all
+    placed = list(args)
+    for at, name in takes.leading if args else ():
+        if at <= len(placed) and (name in kwargs or not spread):
+            placed.insert(at, kwargs.pop(name) if name in kwargs else fill(name))
+    bound = takes.positional[: len(placed)]
+    kwargs |= {name: fill(name) for name in takes.filled if name not in kwargs and name not in bound}
+    return tuple(placed)
 
-        return StorageHandle(process_storage(call.storage))
+
+def _fill(call: Call, name: str, own: str | None) -> Any:
+    """Return the client that a function asks for; `own` is the address of its object."""
     if name == "boto3_client":
         return _boto3_client(call, own)
-    return {"task_id": task_id, "task_key": task_key, "attempt": attempt}[name]
+    if call.storage is None:
+        raise InputError(
+            f"{call.name} asks for storage, but the executor has none; "
+            'name one with FunctionExecutor(storage="file:///some/folder")'
+        )
+    return StorageHandle(process_storage(call.storage))
 
 
 def _boto3_client(call: Call, own: str | None) -> Any:
     """Return this process's client for the storage of the item, else of the executor, else of the environment."""
-    from core.data.objects import process_storage
     from core.storage.s3 import S3Storage
 
     for address in (own, call.storage):

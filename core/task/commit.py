@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from core import serialization
 from core.data.objects import process_storage, spent
-from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed, VersionMismatch
+from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed
 from core.serialization import MARKER, Packed
 from core.storage.base import Storage
 from core.task import keys
@@ -26,8 +25,8 @@ from core.task.call import Call, load_call
 from core.task.notices import announce
 from core.task.protocol import BatchResult, DurableRef
 from core.task.run import Mark, failed, run
+from core.task.versions import check_versions
 from core.types import RetryPolicy
-from core.version import __version__
 
 INLINE_INPUT = 64 << 10
 """Packed inputs of a batch up to this many bytes are in the record."""
@@ -91,42 +90,6 @@ class Commit:
     outcome: BatchResult
     values: bytes | list[bytes | tuple[str, str]]
     fetched: Packed | None = field(default=None, compare=False)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that decide whether two processes can exchange pickles."""
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return {"python": python, "fanfold": __version__, **{name: _version(name) for name in ("cloudpickle", "numpy")}}
-
-
-@functools.cache
-def _version(name: str) -> str:
-    """Return the version of a package; kept, since to read it costs more than to run a small batch."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def check_versions(theirs: dict[str, str]) -> None:
-    """Refuse to exchange pickles with different software.
-
-    Raises
-    ------
-    VersionMismatch
-        Python's minor version, fanfold, cloudpickle or numpy's major version differs.
-    """
-    ours = versions()
-
-    def significant(name: str, text: str) -> str:
-        return text.partition(".")[0] if name == "numpy" else text
-
-    different = [name for name in ours if significant(name, ours[name]) != significant(name, theirs.get(name, ""))]
-    if different:
-        both = ", ".join(f"{name} {theirs.get(name)} there and {ours[name]} here" for name in different)
-        raise VersionMismatch(f"the job was made by other software than this worker's: {both}; install the same")
 
 
 def write_record(storage: Storage, key: bytes, record: JobRecord, packed: Sequence[Packed]) -> JobRecord:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import linecache
 import os
-import re
 import sys
 import time
 import traceback
@@ -175,7 +173,7 @@ def run(
     attempts: dict[int, int] = {}
     logs: dict[int, str] = {}
     function = call.function
-    direct = call.kind == "item" and not call.filled and not call.keyword_extras and not call.positional_extras
+    direct = call.is_plain
     clock = time.monotonic
     epoch, cpu = time.time(), time.process_time()
     spent_before = spent()
@@ -280,7 +278,7 @@ def revive(failure: TaskFailure, job_id: str, task_id: int, name: str, log: str 
     if failure.attempts > 1:
         where = f"{where} (after {failure.attempts} attempts)"
     remote = TaskError(
-        f"{where}\n\n{_with_source(failure.traceback)}",
+        f"{where}\n\n{failure.traceback}",
         job_id=job_id,
         task_id=task_id,
         attempts=failure.attempts,
@@ -295,22 +293,6 @@ def revive(failure: TaskFailure, job_id: str, task_id: int, name: str, log: str 
             error.__cause__ = remote
             return error
     return remote
-
-
-_FRAME = re.compile(r'  File "(.+)", line (\d+), in ')
-
-
-def _with_source(trace: str) -> str:
-    """Add the lines of source that a worker without the user's files could not show."""
-    lines = trace.split("\n")
-    shown = []
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        shown.append(line)
-        frame = _FRAME.match(line)
-        if frame is not None and not following.startswith("    "):
-            source = linecache.getline(frame[1], int(frame[2])).strip()
-            shown += [f"    {source}"] if source else []
-    return "\n".join(shown)
 
 
 def peak_rss() -> int:

@@ -18,11 +18,11 @@ from core.errors import FanfoldError, NotFound, StorageError
 from core.serialization import Buffer
 from core.settings import Address, ExecutorConfig
 from core.task import keys, messages
-from core.task.commit import check_versions
 from core.task.messages import NeedsCall, PayloadRef, TooLarge
 from core.task.notices import announce
 from core.task.protocol import BatchLost, Invocation, LossReason, Reply
 from core.task.run import describe
+from core.task.versions import check_versions
 
 KEPT = 256 << 20
 """Bytes of functions that an agent remembers; the one used longest ago goes first."""

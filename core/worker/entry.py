@@ -20,8 +20,8 @@ from core.compute.cluster.base import note, take_notes
 from core.data.objects import process_storage
 from core.errors import ConfigError, FanfoldError, IntegrityError
 from core.task import keys, messages
-from core.task.commit import check_versions, versions
 from core.task.protocol import BatchLost, Invocation
+from core.task.versions import RUNTIME, check_versions, versions
 from core.worker.agent import Agent, answer_silently, write_loss_report
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
@@ -71,7 +71,8 @@ def worker() -> int:
     agent = Agent()
     line = select.poll()
     line.register(0, 0)  # a hang-up is always told: the driver is gone
-    messages.write_frame(replies, messages.encode({"kind": "hello", "versions": versions()}))
+    hello = {"kind": "hello", "versions": versions(), "runtime": os.environ.get(RUNTIME)}
+    messages.write_frame(replies, messages.encode(hello))
     try:
         while (message := messages.read_frame(requests)) is not None:
             messages.write_frame(replies, agent.answer(message, lambda: not line.poll(0)))

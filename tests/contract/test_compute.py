@@ -6,6 +6,7 @@ running task. A platform is started by a fixture ``<name>_site`` of session scop
 `FunctionExecutor` (in tests/servers, one file a platform); a new backend adds its name to `SITES`.
 """
 
+import linecache
 import os
 import re
 import signal
@@ -197,6 +198,22 @@ def test_an_exception_keeps_its_type_and_shows_the_users_failing_line(executor):
     assert futures[2].result(60) == 0.5
     with pytest.raises(ZeroDivisionError):
         futures.results(60)
+
+
+def test_the_lines_of_a_notebook_show_in_tracebacks_and_to_the_function_itself(executor, separate):
+    lines = ["def halve(x):\n", "    import inspect, traceback  # of this cell\n", "    try:\n"]
+    lines += ["        return 1 / x, inspect.getsource(halve)\n", "    except ZeroDivisionError:\n"]
+    lines += ["        traceback.print_exc()\n", "        raise\n"]
+    scope = {"__name__": "__main__"}
+    linecache.cache["<cell 7>"] = (sum(map(len, lines)), None, lines, "<cell 7>")
+    exec(compile("".join(lines), "<cell 7>", "exec"), scope)
+
+    futures = executor.map(scope["halve"], [1, 0])
+
+    assert futures[0].result(60) == (1.0, "".join(lines))
+    error = failure_of(futures, 1)
+    assert 'File "<cell 7>", line 4, in halve\n    return 1 / x, inspect' in str(error.__cause__)
+    assert "return 1 / x, inspect" in futures[1].log
 
 
 def test_an_exception_that_cannot_be_pickled_becomes_a_task_error_with_its_traceback(executor):

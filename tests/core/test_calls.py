@@ -1,13 +1,16 @@
 import functools
+import pickle
 from collections import namedtuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.data.partition import Listing
 from core.errors import ConfigError, InputError
-from core.task.call import apply, first_parameter, make_call, name_of
-from core.types import RetryPolicy
+from core.task.call import apply, check_items, make_call, name_of
+from core.task.signature import takes_objects
+from core.types import Partition, RetryPolicy
 
 
 def call(function, item, **options):
@@ -113,8 +116,20 @@ def test_extra_arguments_follow_the_items_own(function, item, extras, expected):
 def test_parameters_the_worker_knows_are_filled_where_the_item_does_not_supply_them():
     assert call(lambda x, task_id, task_key, attempt: (x, task_id, task_key, attempt), "i") == ("i", 7, "job/7", 2)
     assert call(lambda x, *, task_id: (x, task_id), "i") == ("i", 7)
-    assert call(lambda x, task_id=None: (x, task_id), (1,)) == (1, 7)
-    assert call(lambda x, attempt=0: (x, attempt), "i", extra_args={"attempt": 9}) == ("i", 9)
+    assert call(lambda x, attempt: (x, attempt), "i", extra_args={"attempt": 9}) == ("i", 9)
+    assert call(lambda task_id, x: (task_id, x), "i") == (7, "i")
+    assert call(lambda task_id, x, attempt, y: (task_id, x, attempt, y), ("i", "j")) == (7, "i", 2, "j")
+    assert call(lambda task_id, x, attempt, y: (task_id, x, attempt, y), {"x": 1, "y": 3}) == (7, 1, 2, 3)
+
+
+def test_a_parameter_with_a_default_or_a_value_is_not_filled_whatever_its_name():
+    assert call(lambda x, attempt=5: (x, attempt), 1) == (1, 5)
+    assert call(lambda x, task_id=None: (x, task_id), (1,)) == (1, None)
+    assert call(lambda x, task_id: (x, task_id), (5, 100)) == (5, 100)
+    assert call(lambda x, task_id: (x, task_id), {"x": 5, "task_id": 100}) == (5, 100)
+    assert call(lambda x, *, task_id: (x, task_id), {"x": 5, "task_id": 100}) == (5, 100)
+    assert call(lambda x, task_id: (x, task_id), 5, extra_args=(100,)) == (5, 100)
+    assert call(lambda x, storage, /: (x, storage), (5, 100)) == (5, 100)
 
 
 def test_asking_for_storage_without_one_says_what_to_do():
@@ -128,13 +143,22 @@ def test_one_call_passes_its_arguments_as_they_are():
     assert apply(one, (((1, 2), {"a": 1}), {"b": {}}), 0, "", 0) == (((1, 2), {"a": 1}), {"b": {}})
 
 
+def test_one_call_fills_no_parameter():
+    def f(x, task_id=None, attempt=5, storage=None):
+        return x, task_id, attempt, storage
+
+    assert apply(make_call(f, kind="call"), ((1,), {}), 7, "job/7", 2) == (1, None, 5, None)
+    with pytest.raises(TypeError, match="task_id"):
+        apply(make_call(lambda x, task_id: x, kind="call"), ((1,), {}), 7, "job/7", 2)
+
+
 @pytest.mark.parametrize(
     ("function", "extras", "words"),
     [
         (3, (), "int"),
         (None, (), "NoneType"),
         (lambda: 1, (), "no parameter"),
-        (lambda task_id: 1, (), "no parameter"),
+        (lambda task_id: 1, (), "no parameter for an item.*fills storage, boto3_client, task_id, task_key, attempt"),
         (lambda x: 1, (1,), "1 extra"),
         (lambda x: 1, 5, "extra_args"),
         (lambda x: 1, "text", "extra_args"),
@@ -173,10 +197,47 @@ def test_a_function_has_a_name_for_people(function, name):
     assert name_of(function) == name
 
 
-def test_the_first_parameter_is_found_where_there_is_a_signature():
-    assert first_parameter(lambda obj, x: 1) == "obj"
-    assert first_parameter(lambda *obj: 1) is None
-    assert first_parameter(Scaler().method) == "x"
+def test_a_function_asks_for_objects_by_a_parameter_obj_that_nothing_else_gives():
+    class Reader:
+        def __call__(self, prefix, obj):
+            return prefix
+
+    for asks in (lambda obj: 1, lambda x, obj: 1, lambda *, obj: 1, Reader(), functools.partial(Reader(), 1)):
+        assert takes_objects(asks)
+    for does_not in (lambda *obj: 1, lambda obj=None: 1, lambda obj, /: 1, lambda x: 1, len, id, pickle.dumps, "text"):
+        assert not takes_objects(does_not)
+    assert not takes_objects(lambda x, obj: 1, {"obj": 1})
+    assert not takes_objects(functools.partial(pickle.dumps, protocol=5))
+
+
+@pytest.mark.parametrize(
+    ("function", "extras"),
+    [
+        (lambda obj, threshold: (obj.read(), threshold), (5,)),
+        (lambda threshold, obj: (obj.read(), threshold), (5,)),
+        (lambda threshold, *, obj: (obj.read(), threshold), (5,)),
+        (lambda threshold, obj: (obj.read(), threshold), {"threshold": 5}),
+        (lambda threshold=5, *, obj: (obj.read(), threshold), ()),
+        (lambda task_id, obj: (obj.read(), task_id - 2), ()),
+        (lambda other, threshold: (other.read(), threshold), (5,)),
+    ],
+)
+def test_an_object_goes_to_the_parameter_obj_wherever_it_stands(function, extras):
+    item = Partition("memory://calls", "key", 0, 3, 3, "", data=b"abc")
+
+    assert call(function, item, extra_args=extras) == (b"abc", 5)
+
+
+@pytest.mark.parametrize("items", [[1, 2], range(3), Listing([], {})])
+@pytest.mark.parametrize(
+    "function", [lambda obj, client: 1, lambda obj, *, client: 1, lambda obj, storage, client, attempt: 1]
+)
+def test_a_function_of_more_parameters_than_its_items_can_give_is_refused_in_the_driver(function, items):
+    with pytest.raises(ConfigError, match="nothing gives client; fanfold itself fills storage, .*, and obj"):
+        check_items(make_call(function, kind="item"), items)
+    check_items(make_call(function, kind="item", extra_args={"client": 1}), items)
+    if not isinstance(items, Listing):
+        check_items(make_call(function, kind="item"), [*items, {"obj": 1, "client": 2}])
 
 
 @given(st.tuples() | st.lists(st.integers(), max_size=4).map(tuple))

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from core.compute.local import channel
-from core.compute.local.channel import INLINE, Channel, ConnectionLost
+from core.compute.local.channel import INLINE_BYTES, Channel, ConnectionLost
 
 
 @pytest.fixture(params=[True, False], ids=["shared", "stream"])
@@ -32,7 +32,9 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.mark.parametrize("sizes", [[], [0], [1], [5, 0, 7], [INLINE - 1], [INLINE + 1], [3, 1 << 20, 0, 70_001]])
+@pytest.mark.parametrize(
+    "sizes", [[], [0], [1], [5, 0, 7], [INLINE_BYTES - 1], [INLINE_BYTES + 1], [3, 1 << 20, 0, 70_001]]
+)
 def test_messages_arrive_as_they_were_sent(ends, sizes):
     segments = [os.urandom(size) for size in sizes]
 
@@ -75,7 +77,7 @@ def test_shared_files_are_used_again_when_the_receiver_has_let_go_of_them():
 
 
 def test_a_receiver_that_keeps_everything_does_not_run_out_of_descriptors(monkeypatch):
-    monkeypatch.setattr(channel, "MAPPED", 10)
+    monkeypatch.setattr(channel, "MAPPED_FILES", 10)
     left, right = (Channel(end, True) for end in socket.socketpair())
     before = descriptors()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import core
 from core.cli import doctor
 from core.cli import main as cli
 from core.cli.doctor import Check
@@ -343,7 +344,7 @@ class TestDoctor:
 
         text = capsys.readouterr().out
         assert status == 1
-        assert "FAILED  configuration  fanfold.toml: workers = 0 is not valid" in text
+        assert "FAILED  configuration  fanfold.toml: workers = 0: expected a whole number of at least 1" in text
         assert "python" in text
 
     def test_an_event_log_that_cannot_be_written_fails(
@@ -393,6 +394,12 @@ def test_version_and_help_are_status_0(flag: str, capsys: pytest.CaptureFixture[
 
     assert caught.value.code == 0
     assert "fanfold" in capsys.readouterr().out
+
+
+def test_the_package_runs_as_the_command_does() -> None:
+    done = subprocess.run([sys.executable, "-m", "core.cli", "--version"], capture_output=True, text=True, cwd=ROOT)
+
+    assert (done.returncode, done.stdout) == (0, f"fanfold {core.__version__}\n")
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_wrong_token_is_told_with_the_remedy_and_never_shown(
 def test_other_software_on_the_workers_is_told_with_both_versions(
     http_site: dict[str, object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.task.commit import versions
+    from core.task.versions import versions
 
     monkeypatch.setattr("core.compute.remote.base.versions", lambda: versions() | {"cloudpickle": "0.1"})
     address = str(http_site["compute"])

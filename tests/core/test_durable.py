@@ -213,7 +213,7 @@ def test_attaching_with_other_software_is_refused_before_anything_runs(start, tm
     job_id = half_done(start, tmp_path)
     before = runs(tmp_path)
     monkeypatch.setattr(
-        "core.task.commit.versions", lambda: {"python": "2.7", "fanfold": "0", "cloudpickle": "0", "numpy": "0"}
+        "core.task.versions.versions", lambda: {"python": "2.7", "fanfold": "0", "cloudpickle": "0", "numpy": "0"}
     )
 
     with pytest.raises(VersionMismatch, match=r"python 3\.\d+ there and 2\.7 here"):

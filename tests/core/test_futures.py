@@ -132,7 +132,7 @@ def test_the_state_changes_only_under_the_condition_that_waiters_enlist_under():
             return entered
 
     future._condition  # noqa: B018
-    future._bell = Witness()
+    future._changed = Witness()
     future.settle(1)
 
     assert states[0] == "PENDING"

@@ -103,7 +103,7 @@ def test_a_generator_does_not_keep_the_first_workers_from_being_forked():
 from core import FunctionExecutor
 with FunctionExecutor("process", workers=1) as executor:
     executor.map(abs, iter([-1])).results(60)
-    print(open(f"/proc/{executor._backend._zygote}/cmdline").read())
+    print(open(f"/proc/{executor._backend._table.forkserver.pid}/cmdline").read())
 """
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 

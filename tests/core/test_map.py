@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from core import ConfigError, FunctionExecutor, InputError
+from core import Chunks, ConfigError, FunctionExecutor, InputError
 
 
 @pytest.fixture(scope="module", params=["serial", "process"])
@@ -146,13 +146,49 @@ def test_a_missing_path_among_good_ones_is_named(executor, folder):
 def test_header_lines_begin_every_chunk(executor, folder):
     path, _ = folder
 
-    read = executor.map(lambda obj: obj.read(), str(path / "a.csv"), chunk_bytes=5, header_lines=1).results(60)
+    read = executor.map(lambda obj: obj.read(), str(path / "a.csv"), chunks=Chunks(bytes=5, header_lines=1)).results(60)
 
     assert all(part.startswith(b"1,2\r\n") for part in read)
 
 
 def test_paths_are_plain_items_where_the_function_does_not_ask_for_objects(executor):
     assert executor.map(lambda path: path.name, [pathlib.Path("/a/b")]).results(60) == ["b"]
+
+
+def test_a_builtin_gets_texts_as_they_are_though_its_parameter_is_called_obj(executor):
+    assert executor.map(len, ["ab"]).results(60) == [2]
+
+
+def test_submit_is_that_of_concurrent_futures_and_fills_nothing(executor):
+    def f(x, task_id):
+        return x, task_id
+
+    assert executor.submit(lambda x, attempt=5: attempt, 1).result(60) == 5
+    assert executor.submit(f, 5, 100).result(60) == (5, 100)
+    assert executor.call_async(lambda obj: obj, "/no/such/file").result(60) == "/no/such/file"
+
+
+def test_objects_reach_a_function_whose_parameter_obj_comes_last(executor, folder):
+    path, files = folder
+
+    read = executor.map(lambda prefix, obj: prefix + obj.read(), [path / "b.csv"], extra_args=[b"> "]).results(60)
+
+    assert read == [b"> " + files["b.csv"]]
+
+
+def test_a_function_of_objects_that_lacks_an_argument_is_refused_before_anything_runs(executor, folder):
+    with pytest.raises(ConfigError, match="nothing gives threshold"):
+        executor.map(lambda obj, threshold: obj.read(), str(folder[0]))
+
+
+def test_chunks_are_given_in_one_way(executor, folder):
+    address = str(folder[0] / "a.csv")
+
+    assert executor.map(lambda obj: obj.read(), address, chunks=Chunks(count=2)).results(60) == [b"1,2\r\n", b"3,4\r\n"]
+    with pytest.raises(ConfigError, match="short form"):
+        executor.map(lambda obj: obj.read(), address, chunk_bytes=1, chunks=Chunks(count=2))
+    with pytest.raises(ConfigError, match="Chunks"):
+        executor.map(lambda obj: obj.read(), address, chunks=5)
 
 
 def test_ten_thousand_small_tasks_travel_in_few_invocations():

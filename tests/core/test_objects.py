@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from core.data import ranges
+from core.data.chunks import Chunks
 from core.data.objects import open_handle, process_storage
 from core.data.partition import find_objects, partition
 from core.errors import NotFound, ObjectChanged
@@ -40,20 +41,20 @@ def storage(tmp_path):
 
 
 def handles(storage, **options):
-    return [open_handle(part) for part in partition(((storage, info) for info in storage.list()), **options)]
+    return [open_handle(part) for part in partition(((storage, info) for info in storage.list()), Chunks(**options))]
 
 
 def recorded(content, **options):
     """Handles on chunks of a recorded object."""
     recorder = Recorder(content)
     info = open_storage("memory://recorder").put("object", content)
-    return recorder, [open_handle(part, recorder) for part in partition([(recorder, info)], **options)]
+    return recorder, [open_handle(part, recorder) for part in partition([(recorder, info)], Chunks(**options))]
 
 
 def test_handle_names_its_object_and_chunk(storage):
     info = storage.put("folder/table.csv", TABLE)
 
-    handle = handles(storage, chunk_count=3)[1]
+    handle = handles(storage, count=3)[1]
 
     assert (handle.key, handle.size, handle.etag) == ("folder/table.csv", len(TABLE), info.etag)
     assert (handle.part, handle.parts, handle.start, handle.end) == (1, 3, len(TABLE) // 3, len(TABLE) * 2 // 3)
@@ -64,7 +65,7 @@ def test_handle_names_its_object_and_chunk(storage):
 
 def test_pandas_csv_and_numpy_read_chunks_with_header(storage):
     storage.put("table.csv", TABLE)
-    chunks = [handles(storage, chunk_bytes=700, header_lines=1) for _ in range(3)]
+    chunks = [handles(storage, bytes=700, header_lines=1) for _ in range(3)]
 
     frames = [pd.read_csv(handle.data_stream) for handle in chunks[0]]
     rows = [row for handle in chunks[1] for row in csv.DictReader(handle.text())]
@@ -98,7 +99,7 @@ def test_stream_is_one_file_and_read_is_always_the_whole_chunk(storage):
 
 def test_stream_seeks_within_its_chunk_across_header_and_body(storage):
     storage.put("object", b"head\none\ntwo\nthree\n")
-    handle = handles(storage, chunk_bytes=9, header_lines=1)[1]
+    handle = handles(storage, bytes=9, header_lines=1)[1]
     reference = io.BytesIO(b"head\ntwo\nthree\n")
 
     for offset, whence, length in [(3, 0, 4), (-2, 1, 3), (-4, 2, 9), (0, 0, -1), (99, 0, 2), (6, 0, -1), (2, 0, -1)]:
@@ -113,7 +114,7 @@ def test_a_line_of_many_megabytes_belongs_to_the_chunk_it_starts_in(storage, new
     long = b"x" * (20 << 20)
     storage.put("object", b"short" + newline + long + newline + b"last without newline")
 
-    chunks = [list(handle.lines()) for handle in handles(storage, chunk_bytes=1 << 20, newline=newline)]
+    chunks = [list(handle.lines()) for handle in handles(storage, bytes=1 << 20, newline=newline)]
 
     assert chunks[0] == [b"short" + newline, long + newline]
     assert chunks[-1] == [b"last without newline"]
@@ -124,7 +125,7 @@ def test_a_newline_across_a_chunk_boundary_ends_its_line_once(storage):
     storage.put("object", b"ab\r\ncd\r\nef")
 
     for size in range(1, 12):
-        chunks = [handle.read() for handle in handles(storage, chunk_bytes=size, newline=b"\r\n")]
+        chunks = [handle.read() for handle in handles(storage, bytes=size, newline=b"\r\n")]
         assert b"".join(chunks) == b"ab\r\ncd\r\nef"
         assert all(chunk == b"" or chunk.endswith((b"\r\n", b"ef")) for chunk in chunks)
 
@@ -132,7 +133,7 @@ def test_a_newline_across_a_chunk_boundary_ends_its_line_once(storage):
 def test_crlf_files_cut_at_line_feeds_keep_every_byte(storage):
     storage.put("object", b"a\r\nb\r\n\r\nc")
 
-    lines = [line for handle in handles(storage, chunk_bytes=2) for line in handle.lines()]
+    lines = [line for handle in handles(storage, bytes=2) for line in handle.lines()]
 
     assert lines == [b"a\r\n", b"b\r\n", b"\r\n", b"c"]
 
@@ -150,8 +151,8 @@ def test_large_objects_stream_by_blocks_without_gap_or_repeat(monkeypatch):
 
 
 def test_a_small_chunk_of_lines_is_one_request():
-    plain, chunks = recorded(TABLE, chunk_count=4)
-    with_header, chunks_with_header = recorded(TABLE, chunk_count=4, header_lines=1)
+    plain, chunks = recorded(TABLE, count=4)
+    with_header, chunks_with_header = recorded(TABLE, count=4, header_lines=1)
 
     chunks[1].read()
     chunks_with_header[1].read()
@@ -160,7 +161,7 @@ def test_a_small_chunk_of_lines_is_one_request():
 
 
 def test_nothing_is_read_before_it_is_asked_for():
-    recorder, chunks = recorded(TABLE, chunk_count=4)
+    recorder, chunks = recorded(TABLE, count=4)
 
     assert len(chunks) == 4
     assert recorder.ranges == []
@@ -168,7 +169,7 @@ def test_nothing_is_read_before_it_is_asked_for():
 
 def test_a_handle_travels_as_its_partition(storage):
     storage.put("object", b"1\n2\n")
-    handle = handles(storage, chunk_count=2)[1]
+    handle = handles(storage, count=2)[1]
     handle.data_stream.read()
 
     for travelled in (pickle.loads(pickle.dumps(handle)), copy.copy(handle)):
@@ -179,7 +180,7 @@ def test_a_handle_travels_as_its_partition(storage):
 @pytest.mark.parametrize("content", [b"changed!", b"", b"12345678 and more", b"1"])
 def test_an_object_replaced_after_planning_is_an_error(storage, content):
     storage.put("object", b"1\n345678")
-    chunks = handles(storage, chunk_count=2)
+    chunks = handles(storage, count=2)
     storage.put("object", content)
 
     for handle in chunks:

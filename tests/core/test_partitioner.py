@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from core.data import objects, ranges
+from core.data.chunks import Chunks
 from core.data.objects import open_handle
 from core.data.partition import find_objects, partition
 from core.errors import ConfigError, InputError
@@ -73,7 +74,7 @@ def test_chunks_hold_every_line_exactly_once(address, request, reads, content, n
     chunk_bytes = data.draw(st.integers(1, len(content) + 3))
     found = put(address, content)
 
-    parts = list(partition([found], chunk_bytes=chunk_bytes, newline=newline, header_lines=header_lines))
+    parts = list(partition([found], Chunks(bytes=chunk_bytes, newline=newline, header_lines=header_lines)))
 
     assert [part.part for part in parts] == list(range(len(parts)))
     assert {part.parts for part in parts} == {len(parts)}
@@ -93,7 +94,7 @@ def test_chunks_hold_every_line_exactly_once(address, request, reads, content, n
 def test_chunk_count_covers_every_byte_once_in_even_parts(size, count):
     found = put("memory://partitioner-count", b"x" * size)
 
-    parts = list(partition([found], chunk_count=count))
+    parts = list(partition([found], Chunks(count=count)))
 
     assert len(parts) == max(1, min(count, size))
     assert [part.start for part in parts] == [0, *[part.end for part in parts[:-1]]]
@@ -120,15 +121,15 @@ def test_without_options_each_object_is_one_partition_and_an_empty_one_is_not_lo
 def test_an_empty_object_in_chunks_is_one_empty_partition(address):
     found = put(address, b"")
 
-    (by_bytes,) = partition([found], chunk_bytes=10, header_lines=1)
-    (by_count,) = partition([found], chunk_count=10)
+    (by_bytes,) = partition([found], Chunks(bytes=10, header_lines=1))
+    (by_count,) = partition([found], Chunks(count=10))
 
     assert open_handle(by_bytes).read() == open_handle(by_count).read() == b""
 
 
 def test_partitions_of_memory_are_readable_in_another_process():
     found = put("memory://partitioner-elsewhere", b"name\n1\n2\n3\n")
-    parts = list(partition([found], chunk_bytes=6, header_lines=1))
+    parts = list(partition([found], Chunks(bytes=6, header_lines=1)))
     code = """if True:
         import pickle, sys
         from core.data.objects import open_handle
@@ -147,7 +148,7 @@ def test_partitioning_is_lazy(address):
         while True:
             yield found
 
-    parts = partition(endless(), chunk_bytes=30)
+    parts = partition(endless(), Chunks(bytes=30))
 
     assert [part.part for part in itertools.islice(parts, 6)] == [0, 1, 2, 3, 0, 1]
 
@@ -164,7 +165,7 @@ def test_a_users_partitioner_gets_handles_and_makes_partitions(address):
             yield replace(handle.partition, start=0, end=cut, part=0, parts=2)
             yield replace(handle.partition, start=cut, end=handle.size, part=1, parts=2)
 
-    parts = list(partition(find_objects(address), partitioner=halves))
+    parts = list(partition(find_objects(address), Chunks(partitioner=halves)))
 
     assert [open_handle(part).read() for part in parts] == [b"1\n2\n", b"3\n", b"4\n", b""]
 
@@ -180,28 +181,31 @@ def test_a_users_partitioner_that_returns_nonsense_is_told(address, made, messag
     found = put(address, b"123")
 
     with pytest.raises(InputError, match=message):
-        list(partition([found], partitioner=lambda handles: [made(handle) for handle in handles]))
+        list(partition([found], Chunks(partitioner=lambda handles: [made(handle) for handle in handles])))
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"chunk_bytes": 1, "chunk_count": 1}, ConfigError, "exclude each other"),
-        ({"chunk_bytes": 1, "partitioner": list}, ConfigError, "exclude each other"),
-        ({"chunk_bytes": 0}, InputError, "chunk_bytes must be a whole number of at least 1, not 0"),
-        ({"chunk_bytes": 1e6}, InputError, "chunk_bytes must be a whole number"),
-        ({"chunk_count": -1}, InputError, "chunk_count"),
-        ({"chunk_count": True}, InputError, "chunk_count"),
+        ({"bytes": 1, "count": 1}, ConfigError, "exclude each other"),
+        ({"bytes": 1, "partitioner": list}, ConfigError, "exclude each other"),
+        ({"bytes": 0}, InputError, "bytes of Chunks must be a whole number of at least 1, not 0"),
+        ({"bytes": 1e6}, InputError, "bytes of Chunks must be a whole number"),
+        ({"count": -1}, InputError, "count of Chunks"),
+        ({"count": True}, InputError, "count of Chunks"),
         ({"header_lines": -1}, InputError, "header_lines"),
+        ({"header_lines": None}, InputError, "header_lines"),
         ({"newline": b""}, InputError, "newline"),
         ({"newline": "\n"}, InputError, "newline"),
-        ({"newline": None, "header_lines": 1}, ConfigError, "header_lines needs lines"),
+        ({"newline": None, "header_lines": 1}, ConfigError, "header_lines and records need lines"),
+        ({"newline": None, "records": "csv"}, ConfigError, "header_lines and records need lines"),
+        ({"newline": b"|", "records": "csv"}, ConfigError, "leave newline out"),
+        ({"records": "tsv"}, InputError, "records"),
+        ({"delimiter": '"'}, InputError, "delimiter"),
+        ({"delimiter": "::"}, InputError, "delimiter"),
+        ({"delimiter": 5}, InputError, "delimiter"),
     ],
 )
-def test_bad_options_are_refused_before_anything_is_listed(options, error, message):
-    def unread():
-        raise AssertionError("listed")
-        yield
-
+def test_bad_ways_of_cutting_are_refused_when_they_are_written(options, error, message):
     with pytest.raises(error, match=message):
-        partition(unread(), **options)
+        Chunks(**options)

@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 from core import FunctionExecutor
-from core.events.prices import OWN, PRICES, S3, Price, bill, billed_seconds, estimate, price_at, price_of
+from core.errors import ConfigError
+from core.events.prices import (
+    OWN,
+    TABLE,
+    Price,
+    bill,
+    billed_seconds,
+    estimate,
+    price_at,
+    price_of,
+    prices,
+    read_prices,
+)
 from core.settings import ExecutorConfig, parse_address
 from core.types import TaskStats
 
@@ -72,7 +84,7 @@ class TestPriceAt:
         ],
     )
     def test_an_address_tells_the_product(self, compute: str, product: str) -> None:
-        assert price_at(parse_address(compute), machine_price=1.0) is PRICES[product]
+        assert price_at(parse_address(compute), machine_price=1.0) is prices()[product]
 
     @pytest.mark.parametrize(
         "compute", ["kubernetes://team", "openwhisk://10.0.0.4/guest", "http://localhost:8080/", "http://10.0.0.1:80/"]
@@ -93,7 +105,8 @@ class TestPriceAt:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
         here = price_at(process, parse_address("s3://bucket/jobs"))
 
-        assert (amazon.put, amazon.get, amazon.date) == (S3.put, S3.get, S3.date)
+        s3 = prices()["s3"]
+        assert (amazon.put, amazon.get, amazon.date) == (s3.put, s3.get, s3.date)
         assert (ceph, here) == (OWN, OWN)
 
     def test_a_configuration_names_both_places(self) -> None:
@@ -103,14 +116,56 @@ class TestPriceAt:
             )
         )
 
-        assert (price.gb_second, price.put) == (PRICES["lambda"].gb_second, S3.put)
+        assert (price.gb_second, price.put) == (prices()["lambda"].gb_second, prices()["s3"].put)
 
-    @pytest.mark.parametrize("product", [*PRICES, "s3"])
-    def test_every_price_has_a_page_and_a_date(self, product: str) -> None:
-        price = S3 if product == "s3" else PRICES[product]
+    def test_every_price_has_a_page_and_a_date(self) -> None:
+        assert set(prices()) == {"lambda", "lambda-arm64", "cloud-run", "ibm-functions", "s3"}
+        for price in prices().values():
+            assert price.source.startswith("https://")
+            assert price.date[:2] == "20"
 
-        assert price.source.startswith("https://")
-        assert price.date[:2] == "20"
+
+class TestTable:
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("gb_secnd = 1.0", "lambda has no setting 'gb_secnd'; known: name, gb_second"),
+            ("gb_second = -1.0", "lambda: gb_second = -1.0: expected US dollars"),
+            ("gb_second = nan", "lambda: gb_second = nan: expected US dollars"),
+            ("gb_second = true", "lambda: gb_second = True: expected US dollars"),
+            ('memory = "much"', "lambda: memory = much: expected a size"),
+            ("known = false", "lambda has no setting 'known'"),
+        ],
+    )
+    def test_a_line_that_does_not_fit_is_named(self, tmp_path: Path, line: str, message: str) -> None:
+        file = tmp_path / "prices.toml"
+        file.write_text(f'[lambda]\n{line}\nname = "x"\nsource = "https://x"\ndate = "2026"\n')
+
+        with pytest.raises(ConfigError, match=message):
+            read_prices(file)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("source", '"http://x"'), ("source", "3"), ("date", '"May 2026"'), ("date", '"2026-13"'), ("date", "2026")],
+    )
+    def test_a_page_and_a_date_are_that(self, tmp_path: Path, name: str, value: str) -> None:
+        given = {"name": '"x"', "source": '"https://x"', "date": '"2026"', name: value}
+        file = tmp_path / "prices.toml"
+        file.write_text("[lambda]\n" + "".join(f"{key} = {text}\n" for key, text in given.items()))
+
+        with pytest.raises(ConfigError, match=f"lambda: {name} = "):
+            read_prices(file)
+
+    @pytest.mark.parametrize("text", ["lambda = 3", '[lambda]\nname = "x"\ndate = "2026"'])
+    def test_a_price_without_its_page_is_none(self, tmp_path: Path, text: str) -> None:
+        file = tmp_path / "prices.toml"
+        file.write_text(text)
+
+        with pytest.raises(ConfigError, match="lambda is no price; a price has at least a name, a source and a date"):
+            read_prices(file)
+
+    def test_the_table_lies_beside_the_code_that_reads_it(self) -> None:
+        assert TABLE.is_file()
 
 
 class TestEstimate:

@@ -99,7 +99,8 @@ stop = threading.Event()
 threading.Thread(target=stop.wait).start()
 with FunctionExecutor("process", workers=1) as executor:
     print(executor.submit(threading.active_count).result(60))
-    print(b"core.compute.local.forkserver" in open(f"/proc/{executor._backend._zygote}/cmdline", "rb").read())
+    parent = executor._backend._table.forkserver.pid
+    print(b"core.compute.local.forkserver" in open(f"/proc/{parent}/cmdline", "rb").read())
 stop.set()
 """
     shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

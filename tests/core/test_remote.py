@@ -14,8 +14,8 @@ from core.data.objects import process_storage
 from core.errors import ComputeUnavailable, StorageUnavailable, WorkerDied
 from core.task import messages
 from core.task.call import dump_call, make_call
-from core.task.commit import versions
 from core.task.protocol import BatchLost, DurableRef, Invocation
+from core.task.versions import versions
 from core.types import RetryPolicy
 from core.worker.agent import Agent, answer_silently
 

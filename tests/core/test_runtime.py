@@ -3,8 +3,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+import subprocess
 import sys
 import types
+import venv
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +19,20 @@ from core.compute import base
 from core.errors import ConfigError, VersionMismatch
 from core.images.build import Runtime, check_runtime
 from core.images.engines import Engine, Image, find_engine
-from core.images.spec import RuntimeSpec, build_arguments, content, content_tag, find_source, split_name, write_files
+from core.images.spec import (
+    PINNED_PYTHON,
+    RuntimeSpec,
+    build_arguments,
+    content,
+    content_tag,
+    default_base,
+    find_source,
+    runtime_name,
+    split_name,
+    write_files,
+)
 from core.settings import parse_address
-from core.task.commit import versions
+from core.task.versions import check_versions, versions
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = Runtime("registry.example/team/fanfold-montecarlo", "abc", True, Image("1", (), 1, 0.0))
@@ -27,6 +40,7 @@ TREE = {
     **{name: name for name in ("LICENSE", "README.md", "pyproject.toml", "core/a.py", "apps/b.py")},
     **{f"runtimes/{name}/Dockerfile": name for name in ("base", "mine", "other")},
     "runtimes/mine/requirements.txt": "numpy==2.0\n",
+    "runtimes/base/requirements.txt": "cloudpickle==3.1.0\nnumpy==2.0\nsix==1.17.0\n",
 }
 
 
@@ -230,26 +244,114 @@ def test_the_same_software_passes():
 
 
 @pytest.mark.parametrize(
-    ("different", "remedy"),
-    [
-        (
-            {"python": "2.7"},
-            "fanfold runtime build registry.example/team/montecarlo "
-            f"--base python:{sys.version_info.major}.{sys.version_info.minor}-slim-bookworm",
-        ),
-        ({"fanfold": "0.0.1"}, "fanfold runtime build registry.example/team/montecarlo"),
-        ({"cloudpickle": "1.0"}, f"pip install cloudpickle==1.0 numpy=={versions()['numpy']}"),
-        ({"numpy": "1.9"}, f"pip install cloudpickle=={versions()['cloudpickle']} numpy==1.9"),
-    ],
+    "different", [{"python": "2.7"}, {"fanfold": "0.0.1"}, {"cloudpickle": "1.0"}, {"numpy": "1.9"}]
 )
-def test_other_software_is_refused_with_the_command_that_mends_it(different, remedy):
+def test_other_software_is_refused_with_the_command_that_mends_it(different):
     [(name, version)] = different.items()
 
     with pytest.raises(VersionMismatch) as caught:
         check_runtime(RUNTIME, {**versions(), **different})
 
     assert f"{name} {version} there and {versions()[name]} here" in str(caught.value)
-    assert str(caught.value).endswith(f"; run: {remedy}")
+    assert str(caught.value).endswith("; run: fanfold runtime build registry.example/team/montecarlo")
+
+
+def test_an_image_is_built_for_the_client_that_builds_it(spec):
+    client = {"python": "3.12", "fanfold": "0.1", "cloudpickle": "3.0.9", "numpy": "1.26.4"}
+
+    fitted = content(replace(spec, client=client))["runtimes/base/requirements.txt"].data
+
+    assert fitted == b"cloudpickle==3.0.9\nnumpy==1.26.4\nsix==1.17.0\n"
+
+
+def test_a_pin_that_a_handshake_takes_stays(spec):
+    client = {"python": "3.12", "fanfold": "0.1", "cloudpickle": "3.1.0", "numpy": "2.9.1"}
+
+    fitted = content(replace(spec, client=client))["runtimes/base/requirements.txt"].data
+
+    assert fitted.decode() == TREE["runtimes/base/requirements.txt"]
+
+
+def test_the_tag_changes_with_what_a_handshake_compares_and_with_nothing_else_of_the_client(spec):
+    client = {"cloudpickle": "3.1.0", "numpy": "2.9.1"}
+    same = [client, {**client, "numpy": "2.0.1"}]
+    other = [{**client, "cloudpickle": "3.1.1"}, {**client, "numpy": "1.26.4"}]
+
+    tags = [tag(replace(spec, client=one)) for one in same + other]
+
+    assert tags[0] == tags[1]
+    assert len(set(tags)) == 3
+
+
+def environment(folder: Path, packages: dict[str, str]) -> Path:
+    """Make an environment without pip that has packages by name and version, and what they need."""
+    venv.create(folder)
+    for package, needs in packages.items():
+        info = folder / f"lib/python3.{sys.version_info.minor}/site-packages/{package}.dist-info"
+        info.mkdir()
+        name, version = package.split("-")
+        needed = f"Requires-Dist: {needs}\n" if needs else ""
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}")
+    return folder
+
+
+def checked(filled: Path, below: Path) -> subprocess.CompletedProcess[str]:
+    command = ["sh", ROOT / "runtimes/base/check_pins.sh", f"{sys.prefix}/bin/pip", filled, below / "lib"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_pins_that_clash_with_the_clients_numpy_are_said_in_one_sentence(tmp_path):
+    below = environment(tmp_path / "below", {"numpy-1.26.4": "", "fanfold-0.1.0": "absent"})
+    filled = environment(tmp_path / "filled", {"cv-4.14": "numpy>=2", "skimage-0.26": "numpy>=1.24"})
+
+    done = checked(filled, below)
+
+    assert done.returncode == 1
+    [sentence] = done.stderr.splitlines()
+    assert re.match(r"fanfold: .* clashes with pinned packages: cv 4\.14 .* numpy>=2.*1\.26\.4", sentence)
+
+
+def test_pins_that_fit_end_no_build(tmp_path):
+    below = environment(tmp_path / "below", {"numpy-2.4.6": "", "fanfold-0.1.0": "absent"})
+    filled = environment(tmp_path / "filled", {"cv-4.14": "numpy>=2"})
+
+    assert checked(filled, below).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("python", "base"),
+    [("3.11", PINNED_PYTHON), ("3.1", "python:3.1-slim-bookworm"), ("3.13", "python:3.13-slim-bookworm")],
+)
+def test_the_base_brings_the_python_of_the_client(python, base):
+    assert default_base(python) == base
+
+
+def test_the_dockerfiles_begin_with_the_pinned_python():
+    for path in ROOT.glob("runtimes/*/Dockerfile"):
+        assert f"ARG BASE={PINNED_PYTHON}\n" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        ("fanfold-base:abc", "base"),
+        ("localhost/fanfold-base", "base"),
+        ("registry.example:5000/team/fanfold-montecarlo:abc", "registry.example:5000/team/montecarlo"),
+        ("registry.example/team/own:1", None),
+    ],
+)
+def test_an_image_tells_the_name_by_which_it_is_built_again(image, name):
+    assert runtime_name(image) == name
+
+
+def test_a_worker_outside_of_images_asks_for_the_same_software_and_one_in_an_image_for_its_runtime(monkeypatch):
+    other = {**versions(), "cloudpickle": "1.0"}
+    with pytest.raises(VersionMismatch, match=r"cloudpickle 1\.0 there and .* here; install the same$"):
+        check_versions(other)
+    monkeypatch.setenv("FANFOLD_WORKER_RUNTIME", "montecarlo")
+
+    with pytest.raises(VersionMismatch, match=r"; run: fanfold runtime build montecarlo$"):
+        check_versions(other)
 
 
 def test_a_backend_that_deploys_nothing_says_so():

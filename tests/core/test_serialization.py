@@ -1,7 +1,9 @@
+import linecache
 import pickle
 import sys
 import threading
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import serialization
+from core.definitions import show_source
 from core.errors import IntegrityError, SerializationError
 from core.serialization import OUT_OF_BAND, Unpackable
 
@@ -143,6 +146,42 @@ def test_the_error_for_a_function_that_cannot_be_pickled_says_what_to_do():
 
     with pytest.raises(SerializationError, match="inside the function"):
         serialization.dump_function(lambda: lock)
+
+
+def test_code_travels_with_every_field_it_has():
+    def outer(a, /, b, *args, c=3, **kwargs):
+        kept = {"x": 1.5, b"y": frozenset({a})}
+        return lambda: [(a, b, kept, args, c, kwargs) for _ in range(3)]
+
+    code = outer.__code__
+    back = serialization.loads(serialization.dumps(outer)).__code__
+
+    fields = [name for name in dir(code) if name.startswith("co_") and not callable(getattr(code, name))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert back.co_consts == code.co_consts
+        assert [getattr(back, name) for name in fields] == [getattr(code, name) for name in fields]
+    assert list(back.co_positions()) == list(code.co_positions())
+
+
+def test_lines_of_source_join_what_is_known_of_their_file_and_stay(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("a = 1\nb = 2\n")
+
+    show_source(str(path), 2, "b = 3\n")
+    show_source(str(path), 5, "e = 5\nf = 6\n")
+    linecache.checkcache()
+
+    assert linecache.getlines(str(path)) == ["a = 1\n", "b = 3\n", "\n", "\n", "e = 5\n", "f = 6\n"]
+
+
+def test_lines_of_source_travel_only_where_they_are_asked_for():
+    def known(x):
+        return x  # a remark
+
+    assert b"a remark" not in serialization.dumps(known)
+    assert b"a remark" not in serialization.dumps(known, "absent")
+    assert b"a remark" in serialization.dumps(known, "all")
 
 
 def test_a_signature_covers_every_byte():

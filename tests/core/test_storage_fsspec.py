@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("fsspec", reason="needs fsspec: pip install '.[fsspec]'")
 
-from core import FunctionExecutor
+from core import Chunks, FunctionExecutor
 from core.errors import AccessDenied, ConfigError, InputError, NotFound, ObjectChanged
 from core.storage.address import split_address
 from core.storage.base import open_storage
@@ -51,7 +51,7 @@ def test_a_map_runs_over_members_and_chunks_of_them(archive):
     with FunctionExecutor(workers=2) as executor:
         assert executor.map(total, f"{archive}/*.csv").results(60) == [3, 3]
         assert executor.map(total, f"{archive}/deep/").results(60) == [4]
-        assert executor.map(total, f"{archive}/a.csv", chunk_bytes=2, header_lines=1).results(60) == [0, 1, 2]
+        assert executor.map(total, f"{archive}/a.csv", chunks=Chunks(bytes=2, header_lines=1)).results(60) == [0, 1, 2]
 
 
 def test_an_archive_that_is_packed_again_is_read_anew(archive):

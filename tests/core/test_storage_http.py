@@ -8,6 +8,7 @@ import threading
 import pandas as pd
 import pytest
 
+from core.data.chunks import Chunks
 from core.data.objects import open_handle
 from core.data.partition import find_objects, partition
 from core.errors import AccessDenied, ConfigError, InputError, NotFound, ObjectChanged, StorageUnavailable
@@ -88,7 +89,7 @@ def server(monkeypatch):
 
 
 def chunks(server, **options):
-    return [open_handle(part) for part in partition(find_objects(f"{server.url}/data/table.csv"), **options)]
+    return [open_handle(part) for part in partition(find_objects(f"{server.url}/data/table.csv"), Chunks(**options))]
 
 
 @pytest.mark.parametrize("has_ranges", [True, False])
@@ -105,7 +106,7 @@ def test_chunks_of_a_web_object_are_complete_whatever_the_server_can(
         tag,
     )
 
-    frames = [pd.read_csv(io.BytesIO(handle.read())) for handle in chunks(server, chunk_bytes=500, header_lines=1)]
+    frames = [pd.read_csv(io.BytesIO(handle.read())) for handle in chunks(server, bytes=500, header_lines=1)]
 
     assert len(frames) > 2
     assert pd.concat(frames)["value"].tolist() == list(range(200))
@@ -126,7 +127,7 @@ def test_a_server_with_ranges_sends_only_what_is_asked_for(server):
 def test_a_server_without_ranges_sends_an_object_once(server):
     server.has_ranges = False
 
-    read = b"".join(handle.read() for handle in chunks(server, chunk_count=5))
+    read = b"".join(handle.read() for handle in chunks(server, count=5))
 
     assert read == TABLE
     assert [method for method, _ in server.seen].count("GET") == 1

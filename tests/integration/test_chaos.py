@@ -41,7 +41,7 @@ def test_killing_a_worker_every_tenth_of_a_second_loses_and_repeats_no_result(du
     def kill(backend):
         chance = random.Random(1)
         while len(killed) < MOST_KILLS and not stop.wait(KILLS_EVERY):
-            pids = [worker.pid for worker in list(backend._workers.values()) if worker.pid]
+            pids = [worker.pid for worker in list(backend._table.workers.values()) if worker.pid]
             with contextlib.suppress(IndexError, ProcessLookupError):
                 os.kill(chance.choice(pids), signal.SIGKILL)
                 killed.append(1)
@@ -76,7 +76,7 @@ def test_the_parent_of_the_workers_may_be_killed(start, tmp_path):
     with FunctionExecutor(start, workers=2) as executor:
         futures = executor.map(run, range(6), batch_size=1)
         futures[1].result(60)
-        os.kill(executor._backend._forkserver, signal.SIGKILL)
+        os.kill(executor._backend._table.forkserver.pid, signal.SIGKILL)
         (tmp_path / "gate").touch()
 
         assert futures.results(60) == list(range(6))
@@ -87,14 +87,17 @@ def test_parent_and_workers_may_all_be_killed(tmp_path):
     with FunctionExecutor("process", workers=2) as executor:
         executor.submit(int).result(60)
         backend = executor._backend
-        for pid in [backend._forkserver, *(worker.pid for worker in list(backend._workers.values()) if worker.pid)]:
+        for pid in [
+            backend._table.forkserver.pid,
+            *(worker.pid for worker in list(backend._table.workers.values()) if worker.pid),
+        ]:
             os.kill(pid, signal.SIGKILL)
 
         assert executor.map(lambda x: x + 1, range(10)).results(60) == list(range(1, 11))
 
 
 def test_workers_that_die_before_they_have_run_anything_are_an_error_and_no_endless_loop(monkeypatch):
-    monkeypatch.setattr("core.compute.local.forkserver.Channel", lambda end: os._exit(7))
+    monkeypatch.setattr("core.compute.local.worker.Channel", lambda end: os._exit(7))
 
     with FunctionExecutor("process?start=fork", workers=1) as executor:
         futures = executor.map(lambda x: x, range(3))

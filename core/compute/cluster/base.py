@@ -20,8 +20,8 @@ from core.compute.base import Capabilities
 from core.errors import ComputeUnavailable
 from core.settings import Address, ExecutorConfig
 from core.task import messages
-from core.task.commit import versions
 from core.task.protocol import BatchLost, Invocation, LossReason, Reply
+from core.task.versions import versions
 
 SOONEST, LATEST = 0.1, 5.0
 """Seconds between two looks at the units, growing while nothing ends."""

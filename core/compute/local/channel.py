@@ -1,6 +1,6 @@
 """Messages between a driver and one of its worker processes, over a socket pair.
 
-A message is a list of byte segments. Small ones travel in the stream; a message above `INLINE` bytes travels in a
+A message is a list of byte segments. Small ones travel in the stream; a message above `INLINE_BYTES` bytes travels in a
 shared-memory file whose descriptor goes with it (memfd and SCM_RIGHTS on Linux), which the receiver maps: no copy
 through the socket, and no name that could be left behind. The receiver says when it no longer uses a file, and the
 sender writes its next large message into it, which saves the kernel from clearing fresh pages.
@@ -23,17 +23,17 @@ from collections.abc import Sequence
 
 from core.serialization import Buffer
 
-INLINE = 64 << 10
+INLINE_BYTES = 64 << 10
 POOL_FILES = 16
 POOL_BYTES = 256 << 20
-MAPPED = 4096
+MAPPED_FILES = 4096
 """Shared files a receiver keeps mapped at most, or a quarter of its descriptors if that is less: each mapping holds
 one. Past that it copies."""
 
 _HEAD = struct.Struct("<IqIQ")  # segments, id of the shared file or -1, released ids that follow, bytes that follow
 _ALIGN = 64
-_READ = 64 << 10
-_GATHER = 16
+_READ_BYTES = 64 << 10
+_GATHERED = 16
 _RIGHTS = socket.CMSG_SPACE(64)
 
 
@@ -54,12 +54,12 @@ class Channel:
         self._shared = has_shared_files() if shared is None else shared
         self._outbox: deque[tuple[memoryview, int | None]] = deque()
         self._inbox = bytearray()
-        self._buffer = memoryview(bytearray(_READ))
+        self._buffer = memoryview(bytearray(_READ_BYTES))
         self._descriptors: deque[int] = deque()
         self._files: dict[int, tuple[int, int]] = {}
         self._free: list[int] = []
         self._next = 0
-        self._mappable = min(MAPPED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._mappable = min(MAPPED_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
         self._released: deque[int] = deque()
 
     def fileno(self) -> int:
@@ -71,11 +71,6 @@ class Channel:
         """Whether queued bytes wait for the socket."""
         return bool(self._outbox)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether shared files were released that the sender has not been told of."""
-        return bool(self._released)
-
     def queue(self, segments: Sequence[Buffer]) -> None:
         """Put a message into the outbox."""
         views = [memoryview(segment).cast("B") for segment in segments]
@@ -85,7 +80,7 @@ class Channel:
             released.append(self._released.popleft())
         ident, descriptor = -1, None
         inline: list[memoryview] = views
-        if self._shared and sum(sizes) > INLINE:
+        if self._shared and sum(sizes) > INLINE_BYTES:
             ident, descriptor = self._share(views)
             inline = []
         table = struct.pack(f"<{len(released)}q{len(sizes)}Q", *released, *sizes)
@@ -95,7 +90,7 @@ class Channel:
 
     def _share(self, views: list[memoryview]) -> tuple[int, int]:
         total = sum(-(-view.nbytes // _ALIGN) * _ALIGN for view in views)
-        ident = next((i for i in self._free if total <= self._files[i][1] <= 4 * total + INLINE), None)
+        ident = next((i for i in self._free if total <= self._files[i][1] <= 4 * total + INLINE_BYTES), None)
         if ident is None:
             ident = self._next
             self._next += 1
@@ -142,7 +137,7 @@ class Channel:
             while self._outbox:
                 view, descriptor = self._outbox[0]
                 if descriptor is None:
-                    waiting = itertools.islice(self._outbox, _GATHER)
+                    waiting = itertools.islice(self._outbox, _GATHERED)
                     views = [view for view, _ in itertools.takewhile(lambda entry: entry[1] is None, waiting)]
                     self._sent(self.socket.sendmsg(views))
                 else:
@@ -238,7 +233,7 @@ class Channel:
             The other end is gone; messages that arrived before are returned by a further call of `pending`.
         """
         while self._read():
-            if len(self._inbox) > INLINE and _HEAD.unpack_from(self._inbox)[3] < len(self._inbox):
+            if len(self._inbox) > INLINE_BYTES and _HEAD.unpack_from(self._inbox)[3] < len(self._inbox):
                 break
         return self.pending()
 

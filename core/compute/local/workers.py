@@ -1,69 +1,245 @@
-"""A worker process as its driver knows it: what it holds, what it does, what it uses, how it ended."""
+"""Worker processes as their driver knows them: how they start, what each holds, how one ended."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import os
+import selectors
 import signal
-import tempfile
+import socket
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from core.compute.local.channel import Channel
-from core.compute.local.forkserver import TASK_STATUS
+from core.compute.local.launch import ForkServer
+from core.compute.local.wire import Doing, TaskStatus
+from core.errors import FanfoldError
 from core.task.protocol import Invocation, LossReason
+
+KILL_TIMEOUT = 1.0
+"""Seconds between SIGTERM and SIGKILL for a task that is over its time."""
+
+STATUS_TIMEOUT = 0.25
+"""Seconds to wait for the fork server's word on how a worker ended."""
+
+FAILED_STARTS_MAX = 5
+"""Workers that may die one after the other before any has run a batch; then the backend gives up."""
 
 
 @dataclass(slots=True, eq=False)
 class WorkerProcess:
-    """One worker: its channel, tokens and slot, the batches it holds, and what is known of its end."""
+    """One worker.
+
+    Attributes
+    ----------
+    held : OrderedDict
+        Its batches by number, in the order it will run them; it has not been sent those in `unsent` yet.
+    known : set
+        Hashes of the functions it has.
+    baseline : int
+        Bytes of memory it inherited.
+    status : int or None
+        Its wait status, once that is known.
+    lost_at : float
+        When its channel broke; infinite while it lives.
+    """
 
     ident: int
     channel: Channel
     claim_read: int
     claim_write: int
-    task_status: mmap.mmap
-    forkserver: int
+    task_status: TaskStatus
+    forkserver: ForkServer
     pid: int = 0
     held: OrderedDict[int, Invocation] = field(default_factory=OrderedDict)
+    unsent: dict[int, None] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
+    is_blocked: bool = False
     baseline: int = 0
     status: int | None = None
     lost_at: float = math.inf
     end_reason: tuple[LossReason, str] | None = None
     kill_at: float = math.inf
-    suspect: tuple[int, int, float] | None = None
-    claims: bytes = b""
+    suspect: Doing | None = None
 
     @property
     def name(self) -> str:
         """Return the name that statistics show."""
         return f"process-{self.ident}"
 
-    def doing(self) -> tuple[int, int, float]:
-        """Return (batch, position or -1, monotonic start) of what the worker says it does."""
-        number, position, started = TASK_STATUS.unpack_from(self.task_status, 0)
-        return number, position, started
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not been found lost."""
+        return self.lost_at == math.inf
+
+    def release(self) -> None:
+        """Close what the driver holds of it."""
+        self.channel.close()
+        os.close(self.claim_read)
+        os.close(self.claim_write)
+        self.task_status.close()
 
 
-def release(worker: WorkerProcess) -> None:
-    """Close what the driver holds of a worker."""
-    worker.channel.close()
-    os.close(worker.claim_read)
-    os.close(worker.claim_write)
-    worker.task_status.close()
+class WorkerTable:
+    """Starts workers through a fork server, hears how they end, and replaces them.
 
+    Parameters
+    ----------
+    count : int
+        Workers to keep.
+    fresh : bool, optional
+        Whether the fork server is a new interpreter; by default it is forked where that is safe.
+    serve : callable
+        Called with a worker and the events of its channel when the selector finds some.
 
-def anonymous_file(size: int) -> int:
-    """Return a descriptor of a file without a name, of `size` bytes."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("fanfold-slot", os.MFD_CLOEXEC)
-    else:
-        descriptor, path = tempfile.mkstemp()
-        os.unlink(path)
-    os.ftruncate(descriptor, size)
-    return descriptor
+    Attributes
+    ----------
+    failed_starts : int
+        Workers that ended before they had run anything, since the last reply of any.
+    """
+
+    def __init__(self, count: int, fresh: bool | None, serve: Callable[[WorkerProcess, int], None]) -> None:
+        self.workers: dict[int, WorkerProcess] = {}
+        self._count, self._serve = count, serve
+        self.forkserver: ForkServer | None = ForkServer(fresh)  # first: nothing may exist that a fork would share
+        self.selector = selectors.DefaultSelector()
+        self._next_ident = self.failed_starts = 0
+        self._register()
+        while len(self.workers) < count:
+            self._spawn()
+
+    def living(self) -> list[WorkerProcess]:
+        """Return the workers that were not found lost."""
+        return [worker for worker in self.workers.values() if worker.lost_at == math.inf]
+
+    def _register(self) -> None:
+        assert self.forkserver is not None
+        self.selector.register(self.forkserver, selectors.EVENT_READ, self._hear)
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        claim_read, claim_write = os.pipe()
+        os.set_blocking(claim_read, False)
+        status_file = TaskStatus.file()
+        status = TaskStatus(status_file)
+        status.begin(-1)
+        ident, self._next_ident = self._next_ident, self._next_ident + 1
+        forkserver = self._request(ident, [theirs.fileno(), claim_read, status_file])
+        os.close(status_file)
+        theirs.close()
+        worker = WorkerProcess(ident, Channel(ours), claim_read, claim_write, status, forkserver)
+        self.workers[ident] = worker
+        self.selector.register(worker.channel, selectors.EVENT_READ, lambda events: self._serve(worker, events))
+
+    def _request(self, ident: int, descriptors: list[int]) -> ForkServer:
+        """Have a worker made, if need be by a new fork server."""
+        if self.forkserver is not None:
+            try:
+                self.forkserver.spawn(ident, descriptors)
+                return self.forkserver
+            except OSError:
+                self._lose_forkserver()
+        self.forkserver = ForkServer(fresh=True)
+        self._register()
+        self.forkserver.spawn(ident, descriptors)
+        return self.forkserver
+
+    def _lose_forkserver(self) -> None:
+        if self.forkserver is not None:
+            self.selector.unregister(self.forkserver)
+            self.forkserver.close()
+            self.forkserver = None
+
+    def _hear(self, _events: int) -> None:
+        assert self.forkserver is not None
+        message = self.forkserver.hear()
+        if message is None:
+            self._lose_forkserver()
+            return
+        kind, ident, number = message
+        worker = self.workers.get(ident)
+        if worker is None:
+            return
+        if kind == b"S":
+            worker.pid, worker.baseline = number, resident_bytes(number)
+            return
+        worker.status = number
+        if worker.is_alive:  # a process that its task left behind may hold the socket open
+            self._serve(worker, selectors.EVENT_READ)
+        self.lose(worker)
+
+    def watch(self, worker: WorkerProcess) -> None:
+        """Have the selector look for room in a worker's channel as long as that is full."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.is_blocked else 0)
+        self.selector.modify(worker.channel, events, self.selector.get_key(worker.channel).data)
+
+    def lose(self, worker: WorkerProcess) -> None:
+        """Take note that a worker is gone."""
+        if worker.is_alive:
+            self.selector.unregister(worker.channel)
+            worker.lost_at = time.monotonic()
+
+    def terminate(self, worker: WorkerProcess, reason: LossReason, message: str) -> None:
+        """End a worker by force; its task may clean up if it only ran out of time."""
+        worker.end_reason = (reason, message)
+        if reason == "timeout":
+            self._signal(worker, signal.SIGTERM)
+            worker.kill_at = time.monotonic() + KILL_TIMEOUT
+        else:
+            self._signal(worker, signal.SIGKILL)
+
+    def _signal(self, worker: WorkerProcess, number: int) -> None:
+        if worker.forkserver is self.forkserver:
+            worker.forkserver.signal(worker.ident, number)
+        elif worker.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid, number)
+
+    def kill_overdue(self, now: float) -> None:
+        """End the workers whose task did not heed SIGTERM."""
+        for worker in self.workers.values():
+            if now >= worker.kill_at and worker.is_alive:
+                self._signal(worker, signal.SIGKILL)
+                worker.kill_at = math.inf
+
+    def ended(self, now: float) -> list[WorkerProcess]:
+        """Return the lost workers of which no more will be heard."""
+        lost = (worker for worker in self.workers.values() if not worker.is_alive)
+        return [worker for worker in lost if worker.status is not None or now >= worker.lost_at + STATUS_TIMEOUT]
+
+    def replace(self, worker: WorkerProcess) -> None:
+        """Let go of a worker that has ended, and start its successor.
+
+        Raises
+        ------
+        FanfoldError
+            Workers end one after the other before they have run anything.
+        """
+        del self.workers[worker.ident]
+        self.failed_starts += worker.task_status.read().number < 0
+        worker.release()
+        if self.failed_starts >= FAILED_STARTS_MAX:
+            raise FanfoldError(
+                f"{self.failed_starts} worker processes ended before they had run anything "
+                f"({how_it_ended(worker.status)}); see what they wrote to standard error"
+            )
+        self._spawn()
+
+    def close(self, force: bool) -> None:
+        """End the workers, with `force` the busy ones too, and the fork server."""
+        for worker in self.workers.values():
+            if force:
+                self._signal(worker, signal.SIGKILL)
+            worker.release()
+        self.workers.clear()
+        if self.forkserver is not None:
+            self.forkserver.close()
+        self.selector.close()
 
 
 def resident_bytes(pid: int) -> int:
@@ -75,6 +251,13 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
+_HINTS = {
+    signal.SIGKILL: "; the system does that when memory runs out",
+    signal.SIGSEGV: "; that is a fault in native code",
+    signal.SIGABRT: "; native code gave up",
+}
+
+
 def how_it_ended(status: int | None) -> str:
     """Say in words what a wait status means, None being unknown."""
     if status is None:
@@ -82,10 +265,8 @@ def how_it_ended(status: int | None) -> str:
     if os.WIFEXITED(status):
         return f"its worker process exited with status {os.WEXITSTATUS(status)}"
     number = os.WTERMSIG(status)
-    name = signal.Signals(number).name if number in signal.Signals.__members__.values() else f"signal {number}"
-    hint = {
-        signal.SIGKILL: "; the system does that when memory runs out",
-        signal.SIGSEGV: "; that is a fault in native code",
-        signal.SIGABRT: "; native code gave up",
-    }.get(signal.Signals(number) if name != f"signal {number}" else signal.SIGTERM, "")
+    try:
+        name, hint = signal.Signals(number).name, _HINTS.get(signal.Signals(number), "")
+    except ValueError:  # one of the real-time signals
+        name, hint = f"signal {number}", ""
     return f"its worker process was ended by {name}{hint}"

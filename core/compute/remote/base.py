@@ -19,10 +19,10 @@ from core.data.objects import process_storage
 from core.errors import ComputeUnavailable, FanfoldError, InputError, IntegrityError, StorageError
 from core.settings import Address, ExecutorConfig
 from core.task import keys, messages
-from core.task.commit import versions
 from core.task.messages import NeedsCall, PayloadRef, TooLarge
 from core.task.protocol import BatchDone, BatchLost, Invocation, LossReason, Reply
 from core.task.run import describe
+from core.task.versions import versions
 
 T = TypeVar("T")
 

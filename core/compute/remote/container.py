@@ -6,15 +6,17 @@ import contextlib
 import os
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from core.compute.local.process import default_workers
 from core.compute.remote.base import NotStarted, RemoteBackend, Slot, WorkerEnded
-from core.compute.remote.pipe import PipeSlot
-from core.errors import ConfigError, VersionMismatch
+from core.compute.remote.pipe import PipeSlot, check_hello
+from core.errors import ConfigError
 from core.images.engines import Engine, find_engine
+from core.images.spec import runtime_name
 from core.settings import Address, ExecutorConfig, default_storage, parse_size
-from core.task.commit import check_versions
 
 OPTIONS = ("cpus", "memory", "network", "mount", "env", "engine", "user")
 
@@ -131,12 +133,9 @@ class ContainerBackend(RemoteBackend):
                 mounts[folder.absolute()] = "rw"
         return mounts
 
-    def _check(self, theirs: dict[str, str]) -> None:
+    def _check(self, hello: Mapping[str, Any]) -> None:
         self._failed_starts = 0
-        try:
-            check_versions(theirs)
-        except VersionMismatch as error:
-            raise VersionMismatch(f"image {self.image} cannot run this client's tasks: {error}") from None
+        check_hello(hello, f"image {self.image}", runtime_name(self.image))
 
     def _explain(self, status: int, last: str, began: bool) -> Exception:
         """Say how a container ended."""

@@ -18,8 +18,8 @@ from core.compute.remote.base import ALWAYS_SENT, FIRST_WAIT, LONGEST_WAIT, LOOK
 from core.errors import ComputeUnavailable, ConfigError, FanfoldError, IntegrityError, MissingExtra
 from core.settings import Address, ExecutorConfig
 from core.task import messages
-from core.task.commit import versions
 from core.task.protocol import BatchDone, BatchLost, Invocation, Reply
+from core.task.versions import versions
 
 LOCAL = "local"
 """Place that stands for a cluster of this process, ended with it."""

@@ -6,19 +6,26 @@ import contextlib
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from core.compute.remote.base import NotStarted, Slot, WorkerEnded
 from core.errors import FanfoldError
 from core.task import messages
-from core.task.commit import check_versions
 from core.task.protocol import Invocation
+from core.task.versions import check_versions
 
 _LAST_LINES = 20
 """Lines of a worker's standard error that are kept for the message of its end."""
 
 _RESPITE = 5.0
 """Seconds that a worker has to end by itself when its input ends."""
+
+
+def check_hello(hello: Mapping[str, Any], subject: str = "the worker", runtime: str | None = None) -> None:
+    """Refuse a worker by its first message; see `check_versions`."""
+    told = runtime or hello.get("runtime")
+    check_versions(hello.get("versions", {}), f"{subject} has other software than this client", told)
 
 
 class PipeSlot(Slot):
@@ -34,7 +41,7 @@ class PipeSlot(Slot):
     end : callable, optional
         Ends a worker by force where killing the command's process is not enough, and removes what is left of it.
     check : callable
-        Gets the versions of the worker's software, and raises `VersionMismatch` if they will not do.
+        Gets the worker's first message, and raises `VersionMismatch` if its software will not do.
     folder : str, optional
         Working folder of the command; this process's unless given.
     """
@@ -44,7 +51,7 @@ class PipeSlot(Slot):
         command: Sequence[str],
         explain: Callable[[int, str, bool], Exception],
         end: Callable[[], None] | None = None,
-        check: Callable[[dict[str, str]], None] = check_versions,
+        check: Callable[[Mapping[str, Any]], None] = check_hello,
         folder: str | None = None,
     ) -> None:
         self._command = list(command)
@@ -81,7 +88,7 @@ class PipeSlot(Slot):
         self._reader.start()
         hello = self._receive(process, began=False)
         try:
-            self._check(messages.decode(hello)[0].get("versions", {}))
+            self._check(messages.decode(hello)[0])
         except BaseException:
             self._stop(process)
             raise

@@ -128,7 +128,7 @@ def test_a_storage_that_does_not_answer_fails_the_batch_to_be_tried_again(
     monkeypatch.setattr(batches, "read", refuse)
 
     with pytest.raises(ConnectionError):
-        align_batch(planned.batches[0], planned.job)
+        align_batch(planned.batches[0], planned.job, attempt=0)
     assert not (tmp_path / "faces").exists()
     assert isinstance(ConnectionError(), job.RETRIES.retry_on)
 
@@ -172,7 +172,7 @@ def test_a_run_that_was_stopped_goes_on_after_its_last_commit(
     whole = align(source, tmp_path / "whole", executor=serial)
     planned = job.plan(str(source), str(tmp_path / "faces"), Params(), serial)
     for one in planned.batches[:2]:
-        align_batch(one, planned.job)
+        align_batch(one, planned.job, attempt=0)
     stopped = crops_in(tmp_path / "faces")
 
     result = align(source, tmp_path / "faces", executor=serial)
@@ -214,7 +214,7 @@ def test_a_further_attempt_begins_after_what_the_last_one_committed(
 
     monkeypatch.setattr(batches, "read", fail_third)
     with pytest.raises(ConnectionError):
-        align_batch(planned.batches[0], planned.job)
+        align_batch(planned.batches[0], planned.job, attempt=0)
     begun_first, begun[:] = set(begun), ["a/02.png"]
 
     done = align_batch(planned.batches[0], planned.job, attempt=1)

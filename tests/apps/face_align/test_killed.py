@@ -90,7 +90,7 @@ def test_workers_killed_at_random_change_nothing(
     def kill(executor: FunctionExecutor) -> None:
         nonlocal killed
         while not stop.wait(0.3) and killed < 8:
-            pids = [worker.pid for worker in list(executor._backend._workers.values()) if worker.pid]  # type: ignore[attr-defined]
+            pids = [worker.pid for worker in list(executor._backend._table.workers.values()) if worker.pid]  # type: ignore[attr-defined]
             if pids and commits(tmp_path / "faces"):
                 os.kill(chance.choice(pids), signal.SIGKILL)
                 killed += 1

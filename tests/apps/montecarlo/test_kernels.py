@@ -18,7 +18,7 @@ from apps.montecarlo.models import (
     StudentT,
 )
 from apps.montecarlo.observing import max_drawdown, observe
-from apps.montecarlo.reference import evolve_reference, max_drawdown_reference
+from tests.apps.montecarlo.reference import evolve_reference, max_drawdown_reference
 
 PAST = np.random.default_rng(3).standard_t(4, (300, 3)) * 0.01
 COVARIANCE = np.array([[1.0, 0.5, 0.2], [0.5, 2.0, -0.3], [0.2, -0.3, 1.5]]) * 1e-4

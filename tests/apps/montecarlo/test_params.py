@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps._params import add_flags, as_flags, build
 from apps.montecarlo import calibration, simulation
 from apps.montecarlo import params as module
 from apps.montecarlo.backtest_job import BacktestParams
 from apps.montecarlo.option_job import BARRIERS, KINDS, METHODS, RIGHTS, OptionParams
 from apps.montecarlo.params import Params, touch_price
 from core import ConfigError
+from core.fields import add_flags, as_flags, build
 
 
 def parse(argv: list[str]) -> Params:
@@ -102,8 +102,8 @@ def test_a_toml_file_is_checked_like_flags_and_flags_win(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("forecast = 5\n", "there is no setting 'forecast'; known: forecasts"),
-        ("days = -1\n", r"run\.toml: days -1: expected a whole number"),
+        ("forecast = 5\n", "has no setting 'forecast'; known: forecasts"),
+        ("days = -1\n", r"run\.toml: days = -1: expected a whole number"),
         ("days = \n", "not valid TOML"),
         (b"\xff\xfe", "not UTF-8 text"),
     ],
@@ -117,7 +117,7 @@ def test_a_bad_toml_file_is_named_with_its_fault(tmp_path: Path, content: str | 
 
 
 def test_a_missing_toml_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--config .*none\.toml: cannot read it: no such file"):
+    with pytest.raises(ConfigError, match=r"cannot read configuration file .*none\.toml: No such file"):
         build(Params, {}, str(tmp_path / "none.toml"))
 
 

@@ -128,7 +128,7 @@ def test_an_image_without_the_worker_is_named(containers):
 
 
 def test_an_image_with_other_software_is_refused_with_both_versions(image, monkeypatch):
-    from core.task import commit as durable
+    from core.task import versions as durable
 
     ours = {**durable.versions(), "cloudpickle": "0.0.1"}
     monkeypatch.setattr(durable, "versions", lambda: ours)
@@ -138,7 +138,7 @@ def test_an_image_with_other_software_is_refused_with_both_versions(image, monke
 
 
 def test_an_image_that_is_refused_leaves_no_container_running(containers, image, monkeypatch):
-    from core.task import commit as durable
+    from core.task import versions as durable
 
     before = running(containers)
     ours = {**durable.versions(), "cloudpickle": "0.0.1"}

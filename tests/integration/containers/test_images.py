@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from core.task import messages
-from core.task.commit import check_versions, versions
+from core.task.versions import check_versions, versions
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFINED = (

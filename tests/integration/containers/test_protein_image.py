@@ -91,17 +91,26 @@ def test_protomol_comes_from_an_image(containers, build, donor):
 
 
 def test_what_cannot_be_protomol_ends_the_build_with_the_reason(build, donor, tmp_path):
-    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("no program")
     (tmp_path / "script").write_text(PROTOMOL)
 
     elsewhere = build(f"PROTOMOL_IMAGE={donor}")
-    empty = build(f"PROTOMOL_FILE=@{tmp_path / 'empty'}")
+    text = build(f"PROTOMOL_FILE=@{tmp_path / 'text'}")
     both = build(f"PROTOMOL_IMAGE={donor}", f"PROTOMOL_FILE=@{tmp_path / 'script'}")
 
     assert f"the image {donor} has no file /usr/local/bin/ProtoMol" in elsewhere.stderr
-    assert "the file that was given as ProtoMol is empty" in empty.stderr
+    assert "what was given as ProtoMol is no Linux program" in text.stderr
     assert "are both given; give one of them" in both.stderr
-    assert [done.returncode for done in (elsewhere, empty, both)] == [1, 1, 1]
+    assert [done.returncode for done in (elsewhere, text, both)] == [1, 1, 1]
+
+
+def test_an_empty_file_is_refused_as_protomol_before_anything_is_built(build, tmp_path):
+    (tmp_path / "empty").touch()
+
+    refused = build(f"PROTOMOL_FILE=@{tmp_path / 'empty'}")
+
+    assert refused.returncode == 2
+    assert f"PROTOMOL_FILE: {tmp_path / 'empty'} is empty" in refused.stderr
 
 
 def test_a_protomol_whose_libraries_are_missing_ends_the_build(build, tmp_path):

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core import FunctionExecutor, open_storage
+from core.data.chunks import Chunks
 from core.data.objects import open_handle
 from core.data.partition import find_objects, partition
 from core.errors import AccessDenied, ConfigError, InputError, NotFound, ObjectChanged, StorageUnavailable
@@ -48,7 +49,7 @@ def total(obj):
 
 
 def test_a_function_of_one_table_runs_over_chunks_of_every_match(executor, years):
-    futures = executor.map(total, f"{years}/year=2019/*.csv", chunk_bytes=700, header_lines=1)
+    futures = executor.map(total, f"{years}/year=2019/*.csv", chunks=Chunks(bytes=700, header_lines=1))
 
     assert len(futures) > 10
     assert sum(futures.results(60)) == sum(range(500)) + sum(range(300)) + 7
@@ -56,7 +57,7 @@ def test_a_function_of_one_table_runs_over_chunks_of_every_match(executor, years
 
 def test_results_are_reduced_object_by_object(executor, years):
     reduced = executor.map_reduce(
-        total, f"{years}/year=2019/*.csv", sum, reduce_by="object", chunk_bytes=700, header_lines=1
+        total, f"{years}/year=2019/*.csv", sum, reduce_by="object", chunks=Chunks(bytes=700, header_lines=1)
     ).result(60)
 
     assert list(reduced.values()) == [sum(range(500)), sum(range(300)) + 7]
@@ -94,7 +95,7 @@ def test_every_worker_has_a_client_of_its_own(executor, years):
 def test_the_address_may_say_where_the_service_is(executor, proxy, years):
     address = f"{years}/year=2019/a.csv?endpoint={proxy.endpoint}"
 
-    assert executor.map(total, address, chunk_bytes=1000, header_lines=1).results(60)
+    assert executor.map(total, address, chunks=Chunks(bytes=1000, header_lines=1)).results(60)
     assert proxy.count("GET", "a.csv") >= 5
 
 
@@ -110,7 +111,7 @@ def test_chunks_of_any_object_have_every_byte_and_line_once(s3_server, content, 
     place = f"s3://fanfold/chunks-{next(numbers)}"
     open_storage(place).put("key", content)
 
-    parts = list(partition(find_objects(f"{place}/key"), chunk_bytes=chunk, newline=newline))
+    parts = list(partition(find_objects(f"{place}/key"), Chunks(bytes=chunk, newline=newline)))
     read = [open_handle(part).read() for part in parts]
 
     assert b"".join(read) == content
@@ -134,7 +135,7 @@ def test_ten_thousand_small_objects_are_listed_as_they_are_needed(executor, s3_s
 
 def test_an_object_that_changes_during_the_job_is_an_error(executor, years):
     (storage, info), *_ = find_objects(f"{years}/year=2019/a.csv")
-    planned = list(partition([(storage, info)], chunk_bytes=1000))
+    planned = list(partition([(storage, info)], Chunks(bytes=1000)))
     open_storage(years).put("year=2019/a.csv", b"x" * info.size)
 
     for part in planned:

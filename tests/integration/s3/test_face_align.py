@@ -75,7 +75,7 @@ def test_twenty_workers_killed_change_no_crop(source: str, undisturbed: dict[str
         seen = 0
         while not stop.wait(0.05) and len(killed) < 20:
             now = commits(target)
-            workers = [worker.pid for worker in list(executor._backend._workers.values()) if worker.pid]
+            workers = [worker.pid for worker in list(executor._backend._table.workers.values()) if worker.pid]
             if workers and now > seen:
                 seen = now
                 os.kill(chance.choice(workers), signal.SIGKILL)

@@ -1,38 +1,82 @@
-"""One table per app: the fields of a frozen dataclass are its flags, its TOML keys and its API, checked alike."""
+"""Settings as the fields of a frozen dataclass: flag, TOML key, variable and Python value of each, checked alike.
+
+One table a dataclass: ``core.settings.ExecutorConfig`` is that of an executor, every application has its own.
+"""
 
 from __future__ import annotations
 
-import argparse
 import math
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import ConfigError
+from core.errors import ConfigError
 
 T = TypeVar("T")
 Parse = Callable[[Any], Any]
 
+_LONGEST_SHOWN = 60
+_SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
 
 def setting(default: Any, parse: Parse, expects: str, doc: str, metavar: str = "") -> Any:
-    """Declare a field of a parameter set.
+    """Declare a field of a table of settings.
 
     Parameters
     ----------
     default : object
-        Value when neither flag nor file gives one.
+        Value when it is given nowhere.
     parse : callable
-        Turns flag text, a TOML value or a Python value into the checked value; raises ValueError when it does not fit.
+        Turns text, a TOML value or a Python value into the checked value; raises ValueError when it does not fit.
     expects : str
         What fits, for the error message: "a whole number of at least 1".
     doc : str
-        One line for ``--help``, with the unit.
+        One line for ``--help`` and ``fanfold doctor``, with the unit.
     metavar : str
         How the value is shown in ``--help``.
     """
     return field(default=default, metadata={"parse": parse, "expects": expects, "doc": doc, "metavar": metavar})
+
+
+def rows(table: Any) -> dict[str, Field[Any]]:
+    """Return the settings of a table, a dataclass or an instance of one, by name; other fields are none."""
+    return {row.name: row for row in fields(table) if "parse" in row.metadata}
+
+
+def row_of(table: Any, name: str, origin: str) -> Field[Any]:
+    """Return the setting that `origin` calls `name`.
+
+    Raises
+    ------
+    ConfigError
+        There is no such setting; the message names `origin` and those that there are.
+    """
+    known = rows(table)
+    if name.replace("-", "_") not in known:
+        raise ConfigError(f"{origin} has no setting {name!r}; known: {', '.join(known)}")
+    return known[name.replace("-", "_")]
+
+
+def parse_field(row: Field[Any], value: object, where: str) -> Any:
+    """Return the checked value of a setting.
+
+    Raises
+    ------
+    ConfigError
+        The value does not fit; the message begins with `where`, such as ``--days``, and says what fits.
+    """
+    try:
+        return row.metadata["parse"](value)
+    except ConfigError as error:
+        raise ConfigError(f"{where.removesuffix(' =')}: {error}") from None
+    except (ValueError, TypeError, KeyError, OverflowError):
+        raise ConfigError(f"{where} {_shown(value)}: expected {row.metadata['expects']}") from None
+
+
+def _shown(value: object) -> str:
+    shown = value if isinstance(value, str) and value.strip() else repr(value)
+    return shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 3] + "..."
 
 
 def check_fields(params: Any) -> None:
@@ -43,9 +87,8 @@ def check_fields(params: Any) -> None:
     ConfigError
         A value does not fit; the message names the flag, the value and what fits.
     """
-    for row in fields(params):
-        value = _parsed(row, getattr(params, row.name), flag_name(row.name))
-        object.__setattr__(params, row.name, value)
+    for name, row in rows(params).items():
+        object.__setattr__(params, name, parse_field(row, getattr(params, name), flag_name(name)))
 
 
 def flag_name(name: str) -> str:
@@ -53,24 +96,22 @@ def flag_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_flags(parser: Any, kind: type[Any]) -> None:
-    """Add a flag for every field of a parameter set; a flag not given leaves no trace in the namespace."""
-    for row in fields(kind):
+def add_flags(parser: Any, table: Any) -> None:
+    """Add a flag for every setting to a parser of argparse; a flag not given leaves no trace in the namespace."""
+    from argparse import SUPPRESS
+
+    for name, row in rows(table).items():
         meta, default = row.metadata, row.default
         if default is False:
-            parser.add_argument(flag_name(row.name), action="store_true", default=argparse.SUPPRESS, help=meta["doc"])
+            parser.add_argument(flag_name(name), action="store_true", default=SUPPRESS, help=meta["doc"])
             continue
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         suffix = "" if shown in (None, "") else f" [{shown}]"
-        parser.add_argument(
-            flag_name(row.name),
-            metavar=meta["metavar"] or row.name.upper(),
-            default=argparse.SUPPRESS,
-            help=(meta["doc"] + suffix).replace("%", "%%"),
-        )
+        about = (meta["doc"] + suffix).replace("%", "%%")
+        parser.add_argument(flag_name(name), metavar=meta["metavar"] or name.upper(), default=SUPPRESS, help=about)
 
 
-def build(kind: type[T], given: Mapping[str, object], config: str | None = None) -> T:
+def build(table: type[T], given: Mapping[str, object], config: str | None = None) -> T:
     """Build a parameter set from flags over a TOML file over defaults.
 
     Raises
@@ -78,38 +119,46 @@ def build(kind: type[T], given: Mapping[str, object], config: str | None = None)
     ConfigError
         The file cannot be read or has an unknown key, or a value does not fit.
     """
-    known = {row.name: row for row in fields(kind)}  # type: ignore[arg-type]
-    values: dict[str, object] = {}
-    for key, value in (read_toml(config) if config else {}).items():
-        name = key.replace("-", "_")
-        if name not in known:
-            raise ConfigError(f"{config}: there is no setting {key!r}; known: {', '.join(known)}")
-        values[name] = _parsed(known[name], value, f"{config}: {key}")
-    values.update((name, value) for name, value in given.items() if name in known)
-    return kind(**values)
+    values = read_settings(table, config) if config else {}
+    known = rows(table)
+    return table(**values | {name: value for name, value in given.items() if name in known})
 
 
-def read_toml(path: str) -> dict[str, Any]:
-    """Read a TOML file of settings.
+def read_settings(table: Any, path: str | Path) -> dict[str, Any]:
+    """Return the checked settings that a TOML file gives.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, unreadable or not TOML, a key is unknown or its value does not fit.
+    """
+    given = [(row_of(table, key, str(path)), key, value) for key, value in read_toml(path).items()]
+    return {row.name: parse_field(row, value, f"{path}: {key} =") for row, key, value in given}
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return what a TOML file says.
 
     Raises
     ------
     ConfigError
         The file is missing, unreadable or not TOML.
     """
+    import tomllib
+
     try:
         return tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"--config {path}: cannot read it: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigError(f"cannot read configuration file {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ConfigError(f"--config {path}: not UTF-8 text; write the settings as TOML, as in days = 250") from None
+        raise ConfigError(f"configuration file {path} is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"--config {path}: not valid TOML: {error}") from None
+        raise ConfigError(f"configuration file {path} is not valid TOML: {error}") from None
 
 
 def changed(params: Any) -> dict[str, object]:
     """Return the fields that differ from their defaults, in order."""
-    pairs = ((row, getattr(params, row.name)) for row in fields(params))
+    pairs = ((row, getattr(params, name)) for name, row in rows(params).items())
     return {row.name: value for row, value in pairs if row.default is MISSING or value != row.default}
 
 
@@ -126,19 +175,7 @@ def as_flags(params: Any) -> list[str]:
     return flags
 
 
-def _parsed(row: Any, value: object, origin: str) -> Any:
-    try:
-        return row.metadata["parse"](value)
-    except (ValueError, TypeError, OverflowError):
-        raise ConfigError(f"{origin} {_show(value)}: expected {row.metadata['expects']}") from None
-
-
-def _show(value: object, most: int = 60) -> str:
-    text = value if isinstance(value, str) and value else repr(value)
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def whole(least: int, most: int) -> Parse:
+def whole(least: int, most: float = math.inf) -> Parse:
     """Parse whole numbers within bounds; ``100_000`` and ``1e6`` are whole numbers too."""
 
     def parse(value: Any) -> int:
@@ -209,7 +246,9 @@ def text(value: Any) -> str:
 
 
 def switch(value: Any) -> bool:
-    """Accept true or false."""
+    """Accept true or false, and the words for them in text, such as ``yes`` and ``off``."""
+    if isinstance(value, str):
+        value = _SWITCHES[value.strip().lower()]
     if not isinstance(value, bool):
         raise ValueError
     return value
