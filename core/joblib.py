@@ -7,7 +7,9 @@ call; an array that changed between two calls is noticed.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
+import operator
 import os
 import queue
 import tempfile
@@ -41,9 +43,10 @@ class FanfoldBackend(ParallelBackendBase):  # type: ignore[misc]
     Parameters
     ----------
     executor : FunctionExecutor, optional
-        The one to use; by default one is made, with `n_jobs` workers, and kept for further calls.
+        The one to use; by default one is made, and kept for further calls with the same settings. ``n_jobs`` says how
+        many of its workers are used, -1 all.
     **settings
-        Of the executor to be made: ``compute="lambda://..."``, ``storage=``, ``memory=`` ...
+        Of the executor to be made: ``compute="lambda://..."``, ``workers=``, ``storage=``, ``memory=`` ...
     """
 
     supports_retrieve_callback = True
@@ -63,11 +66,9 @@ class FanfoldBackend(ParallelBackendBase):  # type: ignore[misc]
         self._given, self._settings = executor, settings
         self._calls: _Calls | None = None
 
-    def _executor(self, n_jobs: int) -> FunctionExecutor:
-        if self._given is not None:
-            return self._given
-        workers = {"workers": n_jobs} if n_jobs > 0 else {}
-        return _kept_executor({**workers, **self._settings})
+    @property
+    def _executor(self) -> FunctionExecutor:
+        return self._given or _kept_executor(self._settings)
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many calls run at the same time: -1 means all workers, -2 all but one."""
@@ -75,7 +76,7 @@ class FanfoldBackend(ParallelBackendBase):  # type: ignore[misc]
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None or n_jobs == 1:
             return 1
-        workers = self._executor(n_jobs).workers
+        workers = self._executor.workers
         return min(n_jobs, workers) if n_jobs > 0 else max(1, workers + 1 + n_jobs)
 
     def configure(
@@ -93,7 +94,7 @@ class FanfoldBackend(ParallelBackendBase):  # type: ignore[misc]
         at_once = self.effective_n_jobs(n_jobs)
         if at_once > 1:
             largest = None if mmap_mode is None else max_nbytes
-            self._calls = _Calls(self._executor(n_jobs), at_once, largest, mmap_mode != "r")
+            self._calls = _Calls(self._executor, at_once, largest, mmap_mode != "r")
         return at_once
 
     def start_call(self) -> None:
@@ -190,8 +191,9 @@ class _Calls:
         self._executor.cancel(running)
 
     def close(self) -> None:
-        """End the thread, once it has told of all that ended."""
+        """End the thread, once it has told of all that ended, and let go of copies."""
         self._ended.put(None)
+        self.arrays.clear()
 
 
 class _SharedArrays:
@@ -218,6 +220,11 @@ class _SharedArrays:
 
         Within one they cannot, to any effect that joblib promises: it reads calls ahead of sending them.
         """
+        self._current.clear()
+
+    def clear(self) -> None:
+        """Let go of every copy that no batch under way needs."""
+        self._seen.clear()
         self._current.clear()
 
     def is_apart(self, value: Array) -> bool:
@@ -315,16 +322,20 @@ def _in_order(array: Array) -> Array:
 
 def _strides(array: Array) -> tuple[int, ...]:
     """Return the strides of a contiguous copy: those of the array itself where it is contiguous."""
-    return array.strides if array.flags.forc else np.ascontiguousarray(array[:0]).strides
+    if array.flags.forc:
+        return array.strides
+    steps = itertools.accumulate(reversed(array.shape[1:]), operator.mul, initial=array.itemsize)
+    return tuple(steps)[::-1]
 
 
 def _mapped_file(array: Array) -> np.memmap[Any, Any] | None:
     """Return the mapping of a file that an array is a view of, if another process sees the same bytes there."""
     root: Any = array
     while isinstance(root, np.ndarray):
-        if isinstance(root, np.memmap) and isinstance(root.base, mmap.mmap):
+        base: Any = root.base
+        if isinstance(root, np.memmap) and isinstance(base, mmap.mmap):
             return root if root.filename is not None and root.mode in ("r", "r+", "w+") else None
-        root = root.base
+        root = base
     return None
 
 

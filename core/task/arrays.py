@@ -75,6 +75,7 @@ class BatchRunner:
 
     def __init__(self, carried: Sequence[np.ndarray[Any, Any]] = ()) -> None:
         self._carried = carried
+        self.__qualname__ = "joblib's calls"
 
     def __call__(self, batch: bytes, arrays: Sequence[Any], writable: bool) -> tuple[Any, float]:
         """Put the arrays into the batch and call it; returns what it returns, and the seconds that took."""
