@@ -1,105 +1,450 @@
-"""How functions and classes travel by value: with the file names and source lines that tracebacks show."""
+"""Classes and functions that travel by value travel once for each call; values refer to them.
+
+Each has a token, by which a process knows it again. A call's pickle defines what the call refers to, and what its
+items turn out to need is added behind it; items and results then name tokens. So an arriving value changes nothing
+that is here already: a driver gets instances of its own classes back, whatever their state is by now. What a worker
+made itself it defines within the value. A worker that has a class from an earlier call keeps it, since what it holds
+may be instances of it, and gives it the state that the call it runs was sent with.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import linecache
-import operator
+import hashlib
+import io
 import os
+import pickle
+import struct
+import sys
+import sysconfig
+import threading
+import weakref
 from collections import ChainMap
-from collections.abc import Callable
-from types import CodeType, FunctionType
-from typing import IO, Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import IO, Any, TypeVar
 
 import cloudpickle
 
-Sources = Literal["all", "absent"]
-"""Whose lines of source travel: of every function that goes by value, or of those whose file is not on this machine."""
+from core import by_value
+from core.errors import SerializationError
+from core.failures import reduce_exception
 
-# What `CodeType.replace` takes, in a fixed order, so that a code object is pickled without the names of its fields.
-_FIELDS = (
-    *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount", "co_nlocals", "co_stacksize", "co_flags"),
-    *("co_code", "co_consts", "co_names", "co_varnames", "co_filename", "co_name", "co_qualname"),
-    *("co_firstlineno", "co_linetable", "co_exceptiontable", "co_freevars", "co_cellvars"),
-)
-_read_fields = operator.attrgetter(*_FIELDS)
-_TEMPLATE = (lambda: None).__code__
+Buffer = bytes | bytearray | memoryview
 
+REMEDY = "open files, locks and connections must be made inside the function"
+"""What helps where something cannot be pickled."""
 
-def _reduce_code(code: CodeType) -> tuple[Callable[..., CodeType], tuple[Any, ...]]:
-    return _make_code, _read_fields(code)
-
-
-def _make_code(*fields: Any) -> CodeType:
-    return _TEMPLATE.replace(**dict(zip(_FIELDS, fields, strict=True)))
+_LENGTH = struct.Struct("<Q")
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: classes that are not structures of the interpreter
+_MAIN = ("__main__", "__mp_main__")
+_SENTINELS = ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY")
+"""Of `dataclasses`, which tells them by identity."""
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles functions and classes of ``__main__`` and of modules that are shipped by value, all else as usual.
+class _Registry:
+    """What this process knows by a token."""
+
+    def __init__(self) -> None:
+        self.process = os.urandom(8)
+        self.calls: weakref.WeakValueDictionary[str, Definitions] = weakref.WeakValueDictionary()
+        self.lock = threading.RLock()
+        self.objects: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+        self.made_here: set[str] = set()
+        self.states: dict[str, Any] = {}
+        """What each class that another process made was given last."""
+        self._tokens: dict[int, tuple[weakref.ref[Any], str]] = {}
+
+    def token(self, thing: Any) -> str:
+        """Return the token of an object; one that has none was made by this process."""
+        known = self._tokens.get(id(thing))
+        if known is not None:
+            return known[1]
+        token = os.urandom(8).hex()
+        with self.lock:
+            self.add(thing, token)
+            self.made_here.add(token)
+        return token
+
+    def add(self, thing: Any, token: str) -> None:
+        """Know an object by a token; of several with the same, the one that this process made is the one meant."""
+        self._tokens[id(thing)] = weakref.ref(thing, functools.partial(self._forget, id(thing), token)), token
+        if token not in self.made_here:
+            self.objects[token] = thing
+
+    def _forget(self, ident: int, token: str, reference: weakref.ref[Any]) -> None:
+        known = self._tokens.get(ident)
+        if known is not None and known[0] is reference:
+            del self._tokens[ident]
+        if token not in self.objects:
+            self.made_here.discard(token)
+            self.states.pop(token, None)
+
+    def disown(self) -> None:
+        """Be a process that has made nothing yet, such as the child of one that has."""
+        self.process = os.urandom(8)
+        self.made_here.clear()
+        self.calls.clear()
+
+
+_registry = _Registry()
+disown = _registry.disown
+
+
+def _names(modules: Iterable[ModuleType | str]) -> set[str]:
+    return {item if isinstance(item, str) else item.__name__ for item in modules}
+
+
+class Definitions:
+    """The classes and functions of one call, as one of its two ends knows them.
 
     Parameters
     ----------
-    sources : "all" or "absent", optional
-        Send lines of source along; by default none.
+    include : modules or module names
+        Taken apart as ``__main__`` is, for workers that cannot import them.
+    ship_local : bool
+        Treat every module outside the Python installation as included, but for those in `exclude`.
+
+    Attributes
+    ----------
+    replace : callable, optional
+        Says what a value is pickled as, as ``reducer_override`` does: large arrays may travel otherwise.
     """
 
-    dispatch_table = ChainMap({CodeType: _reduce_code}, cloudpickle.Pickler.dispatch_table)
+    def __init__(
+        self,
+        include: Iterable[ModuleType | str] = (),
+        ship_local: bool = False,
+        exclude: Iterable[ModuleType | str] = (),
+    ) -> None:
+        self._included = _names(include) | cloudpickle.list_registry_pickle_by_value()
+        self._excluded = _names(exclude)
+        self.ship_local = ship_local
+        self.replace: Callable[[Any], Any] | None = None
+        self.grows = True
+        self.objects: dict[str, Any] = {}
+        self.spaces: dict[int, Any] = {}
+        self.held: list[dict[str, Any]] = []
+        self.hashes: list[str] = []
+        self._pickles: list[bytes] = []
+        self._data: bytes | None = None
+        self._is_hashed = False
+        self._unread: bytes | None = None
+        self._states: list[tuple[str, type, Any]] = []
+        self._lock = threading.RLock()
+
+    @property
+    def data(self) -> bytes:
+        """Everything that was defined, as the other end reads it."""
+        with self._lock:
+            if self._data is None:
+                parts = [part for pickled in self._pickles for part in (_LENGTH.pack(len(pickled)), pickled)]
+                self._data = b"".join([_registry.process, *parts])
+            return self._data
+
+    @property
+    def hash(self) -> str:
+        """Name of `data` as it is now; `hashes` are all that were asked for."""
+        with self._lock:
+            if not self._is_hashed:
+                self.hashes.append(hashlib.sha256(self.data).hexdigest())
+                self._is_hashed = True
+                if self.grows:
+                    _registry.calls[self.hashes[-1]] = self
+            return self.hashes[-1]
+
+    def define(self, value: Any) -> None:
+        """Pickle a value together with every definition that it needs and that has not been sent yet."""
+        with self._lock:
+            stream = io.BytesIO()
+            pickler = Pickler(stream, definitions=self, defining=True)
+            pickler.dump(value)
+            self.objects.update(pickler.defined)
+            self._pickles.append(stream.getvalue())
+            self._data, self._is_hashed = None, False
+
+    def space(self, held: dict[str, Any]) -> by_value.Space:
+        """Return what stands for the globals of functions in every pickle of this call."""
+        space = self.spaces.get(id(held))
+        if space is None:
+            space = self.spaces[id(held)] = by_value.Space(held, len(self.held))
+            self.held.append(held)
+        return space
+
+    def includes(self, module: str) -> bool:
+        """Whether what a module defines is taken apart."""
+        if self._included and any(module == name or module.startswith(f"{name}.") for name in self._included):
+            return True
+        return self.ship_local and module not in self._excluded and is_local(sys.modules[module])
+
+    @classmethod
+    def unread(cls, data: bytes) -> Definitions:
+        """Return the definitions of a call of another process, which are made when one is needed."""
+        made = cls()
+        made.grows, made._data, made._unread = False, data, data
+        return made
+
+    @classmethod
+    def read(cls, data: Buffer) -> tuple[Any, Definitions]:
+        """Make everything that was defined; returns the first value, and the definitions."""
+        made = cls()
+        made.grows = False
+        return made._read(data), made
+
+    def _read(self, data: Buffer) -> Any:
+        view, start, values = memoryview(data), len(_registry.process), []
+        is_own = view[:start] == _registry.process
+        loading = _Loading(self, True, _registry.calls.get(hashlib.sha256(view).hexdigest()) if is_own else None)
+        while start < len(view):
+            (length,) = _LENGTH.unpack_from(view, start)
+            start += _LENGTH.size
+            values.append(loading.read(view[start : start + length]))
+            start += length
+        return values[0]
+
+    def find(self, token: str) -> Any:
+        """Return what a token stands for in this call, None if nothing does."""
+        if self._unread is not None and token not in _registry.objects:
+            data, self._unread = self._unread, None
+            self._read(data)
+        return self.objects.get(token)
+
+    def give_state(self, token: str, cls: type, state: Any) -> None:
+        """Give a class the state that this call was sent with, now and whenever the call is run after another."""
+        self._states.append((token, cls, state))
+        _registry.states[token] = state
+        by_value.fill_class(cls, state)
+
+    def activate(self) -> None:
+        """See to it that classes are in the state that this call was sent with."""
+        for token, cls, state in self._states:
+            if _registry.states.get(token) is not state:
+                _registry.states[token] = state
+                by_value.fill_class(cls, state)
+
+
+class _Loading:
+    """What is known while a pickle is read; `origin` is what this very process defined for the call that it runs."""
+
+    __slots__ = ("definitions", "is_call", "made", "origin", "untouched")
+
+    def __init__(
+        self, definitions: Definitions | None, is_call: bool = False, origin: Definitions | None = None
+    ) -> None:
+        self.definitions, self.is_call, self.origin = definitions, is_call, origin
+        self.made: dict[str, Any] = {}
+        self.untouched: set[str] = set()
+
+    def read(self, data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+        before, _current.loading = _current.loading, self
+        try:
+            return pickle.loads(data, buffers=buffers)
+        finally:
+            _current.loading = before
+
+
+class _Current(threading.local):
+    loading: _Loading | None = None
+
+
+_current = _Current()
+
+
+def loads(data: Buffer, definitions: Definitions | None = None, buffers: Sequence[Buffer] = ()) -> Any:
+    """Unpickle a value, which changes nothing that is here; `definitions` are those of the call it belongs to."""
+    return _Loading(definitions).read(data, buffers)
+
+
+def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    """Make a class, function or module unless this process has it; a call has functions and modules of its own.
+
+    A process that runs a call of its own uses what it has: methods and functions must read the same globals.
+    """
+    loading = _current.loading or _Loading(None)
+    thing = loading.made.get(token)
+    if thing is not None:
+        return thing
+    with _registry.lock:
+        if loading.origin is not None:
+            thing = loading.origin.objects.get(token)
+        elif not loading.is_call or make is by_value.make_class or make is by_value.make_type_variable:
+            thing = _registry.objects.get(token)
+        if thing is None:
+            thing = make(*args)
+            _registry.add(thing, token)
+        elif not loading.is_call or loading.origin is not None or token in _registry.made_here:
+            loading.untouched.add(token)
+    loading.made[token] = thing
+    if loading.is_call and loading.definitions is not None:
+        loading.definitions.objects[token] = thing
+    return thing
+
+
+def _fill(thing: Any, state: tuple[str, Callable[[Any, Any], None], Any]) -> None:
+    token, fill, held = state
+    loading = _current.loading or _Loading(None)
+    if token in loading.untouched:
+        return
+    if loading.is_call and loading.definitions is not None and fill is by_value.fill_class:
+        loading.definitions.give_state(token, thing, held)
+    else:
+        fill(thing, held)
+
+
+def _resolve(token: str) -> Any:
+    """Return what a token stands for."""
+    definitions = _current.loading.definitions if _current.loading is not None else None
+    thing = definitions.find(token) if definitions is not None else None
+    if thing is None:
+        thing = _registry.objects.get(token)
+    if thing is None:
+        raise SerializationError("it refers to a class or function that its process does not hold any more")
+    return thing
+
+
+def _space(number: int | None, base: dict[str, Any]) -> dict[str, Any]:
+    origin = None if _current.loading is None else _current.loading.origin
+    if origin is not None and number is not None:
+        return origin.held[number]
+    return vars(_module(number, base))
+
+
+def _module(number: int | None, base: dict[str, Any]) -> ModuleType:
+    """Return the module whose dictionary is the globals of some functions."""
+    loading = _current.loading
+    if number is None or loading is None or not loading.is_call or loading.definitions is None:
+        return by_value.make_space(base)
+    spaces = loading.definitions.spaces
+    if number not in spaces:
+        spaces[number] = by_value.make_space(base)
+    return spaces[number]  # type: ignore[no-any-return]
+
+
+def _by_name(name: str) -> Callable[[Any], str]:
+    return lambda _: name
+
+
+_REDUCERS: dict[type, Callable[[Any], Any]] = {
+    CodeType: by_value.reduce_code,
+    CellType: by_value.reduce_cell,
+    MethodType: by_value.reduce_method,
+    functools.cached_property: by_value.reduce_cached_property,
+    **{type(getattr(dataclasses, name)): _by_name(name) for name in _SENTINELS if hasattr(dataclasses, name)},
+}
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles classes and functions that can be imported by name, others by token, or defines them.
+
+    Parameters
+    ----------
+    definitions : Definitions, optional
+        Those of the call that the values belong to.
+    defining : bool
+        Define what is not known to `definitions` here; otherwise those grow, where they can.
+    """
+
+    dispatch_table = ChainMap(_REDUCERS, cloudpickle.Pickler.dispatch_table)
 
     def __init__(
         self,
         file: IO[bytes],
         buffer_callback: Callable[[Any], object] | None = None,
-        sources: Sources | None = None,
+        definitions: Definitions | None = None,
+        defining: bool = False,
     ) -> None:
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
-        self._sources = sources
+        self.defined: dict[str, Any] = {}
+        self._definitions, self._defining = definitions, defining
+        self._verdicts: dict[int, tuple[Any, Any]] = {}
+        self._spaces: dict[int, by_value.Space] = {}
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce as cloudpickle does, and put a function's source beside its code."""
-        reduced = super().reducer_override(obj)
-        if self._sources is None or type(obj) is not FunctionType or reduced is NotImplemented:
-            return reduced
-        source = source_of(obj, self._sources)
-        if source is None:
-            return reduced
-        make, args, *rest = reduced
-        return _make_with_source, (source, make, args), *rest
+        """Return what stands for a class, function, module or exception; all else is pickled as usual."""
+        kind = type(obj)
+        if issubclass(kind, type) or any(kind is known for known in _DEFINED):
+            verdict = self._verdicts.get(id(obj))
+            return self._reduce(obj) if verdict is None else verdict[1]
+        if issubclass(kind, BaseException):
+            return reduce_exception(obj)
+        if kind is by_value.Space:
+            return _space, obj.args
+        replace = None if self._definitions is None else self._definitions.replace
+        return NotImplemented if replace is None else replace(obj)
+
+    def _reduce(self, obj: Any) -> Any:
+        if self._is_importable(obj):
+            self._verdicts[id(obj)] = obj, NotImplemented
+            return NotImplemented
+        if isinstance(obj, type) and not obj.__flags__ & _HEAP_TYPE:
+            return super().reducer_override(obj)
+        if type(obj) in (FunctionType, by_value.CACHED) and "<locals>" in obj.__qualname__:
+            make, args, state, fill = self._take_apart(obj)
+            return make, args, state, None, None, fill
+        token, definitions = _registry.token(obj), self._definitions
+        if definitions is not None and not self._defining and definitions.grows and token not in definitions.objects:
+            definitions.define(obj)
+        if definitions is not None and token in definitions.objects:
+            verdict = _resolve, (token,)
+            self._verdicts[id(obj)] = obj, verdict
+            return verdict
+        self.defined[token] = obj
+        make, args, state, fill = self._take_apart(obj)
+        return _define, (token, make, args), (token, fill, state), None, None, _fill
+
+    def _is_importable(self, obj: Any) -> bool:
+        if type(obj) is ModuleType:
+            return obj.__name__ in sys.modules and not self._includes(obj.__name__)
+        module = getattr(obj, "__module__", None)
+        found: Any = sys.modules.get(module) if isinstance(module, str) else None
+        if found is None or module is None or module in _MAIN:
+            return False
+        name = obj.__name__ if type(obj) is TypeVar else obj.__qualname__
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return found is obj and not self._includes(module)
+
+    def _includes(self, module: str) -> bool:
+        return self._definitions is not None and self._definitions.includes(module)
+
+    def _space(self, held: dict[str, Any]) -> by_value.Space:
+        if self._defining and self._definitions is not None:
+            return self._definitions.space(held)
+        space = self._spaces.get(id(held))
+        if space is None:
+            space = self._spaces[id(held)] = by_value.Space(held)
+        return space
+
+    def _take_apart(self, obj: Any) -> by_value.Reduced:
+        kind = type(obj)
+        if kind is FunctionType and by_value.is_dispatch(obj):
+            return by_value.reduce_dispatch(obj)
+        if kind is FunctionType:
+            call = self._definitions if self._defining else None
+            source = None if call is None else by_value.source_of(obj, call.ship_local)
+            return by_value.reduce_function(obj, self._space(obj.__globals__), source)
+        if kind is ModuleType:
+            return _module, self._space(vars(obj)).args, by_value.module_state(obj), by_value.fill_module
+        if kind is by_value.CACHED:
+            return by_value.reduce_cached(obj)
+        if kind is TypeVar:
+            return by_value.reduce_type_variable(obj)
+        return by_value.reduce_class(obj, self._is_importable)
 
 
-def _make_with_source(source: tuple[str, int, str], make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    show_source(*source)
-    return make(*args)
+_DEFINED = (FunctionType, ModuleType, by_value.CACHED, TypeVar)
 
 
-def source_of(function: FunctionType, which: Sources = "all") -> tuple[str, int, str] | None:
-    """Return (file name, first line, text) of a function, None where there is no text or it need not travel."""
-    code = function.__code__
-    name = code.co_filename
-    if which == "absent" and _is_on_disk(name):
-        return None
-    first = code.co_firstlineno
-    lines = linecache.getlines(name, function.__globals__)[first - 1 : _last_line(code)]
-    return (name, first, "".join(lines)) if lines else None
+def is_local(module: ModuleType) -> bool:
+    """Whether a module is the user's own: outside the Python installation, and not of this distribution."""
+    path = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "__main__")
+    if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
+        return False
+    return "site-packages" not in path and not path.startswith(_installed_folders())
 
 
-@functools.lru_cache(maxsize=1024)  # asked for each function of each call
-def _is_on_disk(name: str) -> bool:
-    return os.path.isfile(name)
-
-
-@functools.lru_cache(maxsize=1024)
-def _last_line(code: CodeType) -> int:
-    own = [end for _, end, _, _ in code.co_positions() if end is not None]
-    return max([code.co_firstlineno, *own, *(_last_line(const) for const in code.co_consts if type(const) is CodeType)])
-
-
-def show_source(name: str, first: int, text: str) -> None:
-    """Have tracebacks and `inspect.getsource` find some lines of a file, whatever of it is on this machine."""
-    lines, given = list(linecache.getlines(name)), text.splitlines(keepends=True)
-    last = first - 1 + len(given)
-    if lines[first - 1 : last] == given:
-        return
-    lines += ["\n"] * (last - len(lines))
-    lines[first - 1 : last] = given
-    # Without a time of modification, linecache never compares the entry with a file.
-    linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
+@functools.cache
+def _installed_folders() -> tuple[str, ...]:
+    return tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})

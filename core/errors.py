@@ -29,6 +29,12 @@
 from __future__ import annotations
 
 
+def printable(text: str, most: int = 300) -> str:
+    """Return the beginning of what a service says, on one line and without what a terminal would obey."""
+    words = " ".join(text.split())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words[:most])
+
+
 class FanfoldError(Exception):
     """Base class of every exception raised by the product."""
 

@@ -117,6 +117,9 @@ class FunctionExecutor(Account, Hearing, Executor):
             notify=notify,
         )
         self._backend = open_backend(parse_address(self.config.compute), self.config)
+        if workers is not None and self._backend.workers != self.config.workers:
+            has = f"compute backend {self._backend.name!r} has {self._backend.workers} worker(s), not {workers}"
+            raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
         self._can = self._backend.capabilities
         heard = list(listeners)
         self._log: EventLog | None = None
@@ -491,10 +494,11 @@ class FunctionExecutor(Account, Hearing, Executor):
         retries: Retries = None,
         durable: bool | None = None,
         inside: bool = False,
+        replacing: Callable[[Any], Any] | None = None,
     ) -> FutureList:
         options = self._options(timeout, memory, retries, batch_size, durable)
         modules = (include_modules, exclude_modules)
-        return self._start(fn, kind, data, options, extra_args, extra_env, modules, durable, inside)
+        return self._start(fn, kind, data, options, extra_args, extra_env, modules, durable, inside, replacing)
 
     def _reduce(self, extra: Sequence[Any] | Mapping[str, Any], fn: Callable[..., Any], results: list[Any]) -> Future:
         """Run the last task of a map_reduce, even while the executor closes."""
@@ -539,7 +543,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
         speculate = self.config.speculation
         if speculate is None:
-            speculate = self._can.speculates
+            speculate = self._can.speculates and not self._queues  # a copy would put its values again
         return Options(settled["timeout"], settled["memory"], settled["retries"], batch_size, speculate)
 
     def _start(
@@ -553,6 +557,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         modules: tuple[Iterable[ModuleType | str], Iterable[ModuleType | str]] = ((), ()),
         durable: bool | None = None,
         inside: bool = False,
+        replacing: Callable[[Any], Any] | None = None,
     ) -> FutureList:
         self._check_process(inside)
         options = options or self._options()
@@ -572,7 +577,8 @@ class FunctionExecutor(Account, Hearing, Executor):
         check_items(call, data)
         include, exclude = map(list, modules)
         shipped = dump_call(call, include, self._can.shares_files, exclude)
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped), include or "none")
+        shipped.replace = replacing
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), include or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self)
         self._start_backend()

@@ -16,8 +16,10 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import joblib
 import numpy as np
@@ -28,12 +30,11 @@ from core.errors import ConfigError
 from core.executor import FunctionExecutor
 from core.futures import Future
 from core.job.direct import GROWTH, TARGET
-from core.task.arrays import HEAD, BatchRunner, CarriedArray, FileArray
+from core.task.arrays import HEAD, BatchRunner, FileArray, carried_array, open_array, rebuild
 
 Callback = Callable[[Future], object]
 Array = np.ndarray[Any, Any]
 
-_KINDS = (np.ndarray, np.memmap)
 _RUNNER = BatchRunner()
 
 
@@ -132,7 +133,7 @@ class _Calls:
 
     def __init__(self, executor: FunctionExecutor, at_once: int, largest: int | None, writable: bool) -> None:
         self.batch_size = 1
-        self._executor, self._writable = executor, writable
+        self._executor = executor
         self._at_once = at_once if at_once < executor.workers else None
         self.arrays = _SharedArrays(executor._can.shares_files, largest, writable)
         self._waiting: deque[tuple[Any, Callback | None]] = deque()
@@ -147,20 +148,21 @@ class _Calls:
             if self._at_once is not None and len(self._running) >= self._at_once:
                 self._waiting.append((batch, callback))
                 return
-            future, held = self._started(batch)
-            self._running[future] = batch, held
+            held: list[object] = [batch]
+            future = self._started(batch, held)
+            self._running[future] = held
         future.add_done_callback(lambda _: self._ended.put((future, callback)))
 
-    def _started(self, batch: Any) -> tuple[Future, object]:
+    def _started(self, batch: Any, held: list[object]) -> Future:
         try:
-            pickled, found = serialization.dumps_apart(batch, _KINDS, self.arrays.is_apart)
-            places, carried, held = self.arrays.place(found)
+            carried = dict(self.arrays.carried)
             run = BatchRunner(carried) if carried else _RUNNER
-            return self._executor._run(run, "call", [((pickled, places, self._writable), {})])[0], held
+            replacing = partial(self.arrays.reduce, carried, held)
+            return self._executor._run(run, "call", [((batch,), {})], replacing=replacing)[0]
         except Exception as error:
             failed = Future()
             failed.settle(None, error)
-            return failed, None
+            return failed
 
     def _hear(self) -> None:
         """Tell of ends on a thread of its own: who is told reads the user's generator, which may wait for anything."""
@@ -197,7 +199,9 @@ class _Calls:
 
 
 class _SharedArrays:
-    """Decides how each large array travels: with its batch, or once and for all when it is seen again.
+    """Decides how each large array travels.
+
+    On this machine as a mapping of a copy in shared memory; elsewhere with the function from its second batch on.
 
     Parameters
     ----------
@@ -210,67 +214,75 @@ class _SharedArrays:
     """
 
     def __init__(self, local: bool, largest: int | None, writable: bool) -> None:
-        self._local, self._largest = local, largest
-        self._writes: Literal["no", "copy"] = "copy" if writable else "no"
-        self._seen: dict[int, tuple[weakref.ref[Any], _Copy | None]] = {}
-        self._current: set[int] = set()
+        self._local, self._largest, self._writable = local, largest, writable
+        self._seen: dict[int, _Known] = {}
+        self.carried: dict[str, Array] = {}
 
     def start_call(self) -> None:
         """Trust no copy any more: between two calls arrays may have been written to.
 
         Within one they cannot, to any effect that joblib promises: it reads calls ahead of sending them.
         """
-        self._current.clear()
+        for known in list(self._seen.values()):
+            known.is_current = False
+        self.carried.clear()
 
     def clear(self) -> None:
         """Let go of every copy that no batch under way needs."""
         self._seen.clear()
-        self._current.clear()
+        self.carried.clear()
 
-    def is_apart(self, value: Array) -> bool:
-        """Whether a value is a large array, or a mapped file."""
-        if value.dtype.hasobject or not value.size:
-            return False
-        if type(value) is np.ndarray and self._largest is not None and value.nbytes >= self._largest:
-            return True
-        return self._local and _mapped_file(value) is not None
+    def reduce(self, carried: Mapping[str, Array], held: list[object], value: Any) -> Any:
+        """Return what a value of a batch is pickled as.
 
-    def place(self, arrays: Sequence[Array]) -> tuple[list[Any], list[Array], list[Any]]:
-        """Return what stands for each array in its batch, what travels with the function, and what must live on."""
-        if self._local:
-            places = [self._mapped(array) for array in arrays]
-            return [place for place, _ in places], [], places
-        again = [self._known(array) is not None for array in arrays]
-        for array in arrays:
-            self._remember(array, None)
-        carried = [array for array, twice in zip(arrays, again, strict=True) if twice]
-        numbers = {id(array): CarriedArray(number) for number, array in enumerate(carried)}
-        return [numbers.get(id(array), array) for array in arrays], carried, carried
-
-    def _mapped(self, array: Array) -> tuple[FileArray, object]:
-        """Return where a worker of this machine finds an array, and what must live on for it."""
-        root = _mapped_file(array)
+        Parameters
+        ----------
+        carried : mapping
+            What travels with the function of this batch.
+        held : list
+            Takes what must live until the batch has ended.
+        """
+        kind = type(value)
+        if kind is not np.ndarray and kind is not np.memmap:
+            return NotImplemented
+        root = _mapped_file(value) if self._local and value.size else None
         if root is not None:
-            return _in_file(array, root, "no" if root.mode == "r" else "file"), root
-        known = self._known(array)
-        copy = known[1] if known is not None else None
-        if copy is None or not (id(array) in self._current or copy.equals(array)):
-            copy = _Copy(array)
-            self._remember(array, copy)
-        self._current.add(id(array))
-        return copy.where(self._writes), copy
+            return open_array, (_in_file(value, root),)
+        if kind is np.memmap or value.dtype.hasobject or self._largest is None or value.nbytes < self._largest:
+            return NotImplemented
+        known = self._known(value)
+        if known.copy is not None:
+            held.append(known.copy)
+            return open_array, (known.copy.where(self._writable),)
+        if known.name in carried:
+            return carried_array, (known.name, self._writable)
+        if known.sent:
+            self.carried[known.name] = value
+        known.sent = True
+        return rebuild, (self._writable, *value.__reduce_ex__(5)[:3])
 
-    def _known(self, array: Array) -> tuple[weakref.ref[Any], _Copy | None] | None:
-        known = self._seen.get(id(array))
-        return known if known is not None and known[0]() is array else None
-
-    def _remember(self, array: Array, copy: _Copy | None) -> None:
+    def _known(self, array: Array) -> _Known:
         ident = id(array)
-        self._seen[ident] = weakref.ref(array, lambda _: self._forget(ident)), copy
+        known = self._seen.get(ident)
+        if known is None or known.reference() is not array:
+            known = self._seen[ident] = _Known(weakref.ref(array, lambda _: self._seen.pop(ident, None)))
+        if not known.is_current and self._local and not (known.copy is not None and known.copy.equals(array)):
+            known.copy = _Copy(array)
+        if not known.is_current and not self._local:
+            known.name = serialization.content_hash(_in_order(array).data.cast("B"))
+        known.is_current = True
+        return known
 
-    def _forget(self, ident: int) -> None:
-        self._seen.pop(ident, None)
-        self._current.discard(ident)
+
+@dataclass(slots=True, eq=False)
+class _Known:
+    """A large array that was seen: its copy here, or what it is called elsewhere, as of the current call."""
+
+    reference: weakref.ref[Any]
+    copy: _Copy | None = None
+    name: str = ""
+    is_current: bool = False
+    sent: bool = False
 
 
 class _Copy:
@@ -300,9 +312,9 @@ class _Copy:
             return False
         return not _memcmp(flat.ctypes.data, self._data.ctypes.data, flat.nbytes)
 
-    def where(self, writes: Literal["no", "copy"]) -> FileArray:
+    def where(self, writable: bool) -> FileArray:
         """Return what a worker opens."""
-        data = self._data
+        data, writes = self._data, "copy" if writable else "no"
         return FileArray(self._path, HEAD, data.nbytes, 0, data.dtype, self._shape, self._strides, self._name, writes)
 
 
@@ -339,13 +351,14 @@ def _mapped_file(array: Array) -> np.memmap[Any, Any] | None:
     return None
 
 
-def _in_file(array: Array, root: np.memmap[Any, Any], writes: Literal["no", "file"]) -> FileArray:
+def _in_file(array: Array, root: np.memmap[Any, Any]) -> FileArray:
     reach = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
     before = -sum(min(0, step) for step in reach)
     length = before + sum(max(0, step) for step in reach) + array.itemsize
     offset = root.offset + array.ctypes.data - root.ctypes.data - before
     path = os.path.abspath(str(root.filename))
-    return FileArray(path, offset, length, before, array.dtype, array.shape, array.strides, writes=writes)
+    writes = "no" if root.mode == "r" else "file"
+    return FileArray(path, offset, length, before, array.dtype, array.shape, array.strides, b"", writes)
 
 
 _kept: dict[str, FunctionExecutor] = {}

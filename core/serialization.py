@@ -1,27 +1,22 @@
-"""Pickling with out-of-band buffers, content hashes and signatures. Nothing else in the product pickles."""
+"""Pickling with out-of-band buffers, content hashes and signatures."""
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
 import hmac
 import io
 import pickle
 import struct
-import sys
-import sysconfig
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
-import cloudpickle
-
-from core.definitions import Pickler, Sources
-from core.errors import IntegrityError, SerializationError
-
-Buffer = bytes | bytearray | memoryview
+from core.definitions import REMEDY, Definitions, Pickler
+from core.definitions import Buffer as Buffer
+from core.definitions import loads as loads
+from core.errors import IntegrityError
+from core.failures import Spared
 
 OUT_OF_BAND = 16 << 10
 """Buffers of at least this many bytes stay outside the pickle; below it the bookkeeping costs more than the copy."""
@@ -80,7 +75,7 @@ def _is_plain(values: Sequence[Any]) -> bool:
     return True
 
 
-def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
+def pack(values: Sequence[Any], limit: int | None = None, definitions: Definitions | None = None) -> Packed:
     """Pickle values one by one.
 
     Parameters
@@ -89,6 +84,8 @@ def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
         A value that cannot be pickled becomes an `Unpackable`.
     limit : int, optional
         Stop after the value that brings the total to this many bytes; `Packed.count` says how many are in.
+    definitions : Definitions, optional
+        Those of the call that the values belong to.
     """
     if _is_plain(values):
         return Packed(len(values), pickle.dumps(list(values), 5))
@@ -105,7 +102,7 @@ def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
         buffers.append(view)
         return False
 
-    pickler = Pickler(stream, keep)
+    pickler = Pickler(stream, keep, definitions)
     ends: list[int] = []
     counts: list[int] = []
     for value in values:
@@ -117,8 +114,8 @@ def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
             stream.truncate()
             out_of_band -= sum(memoryview(buffer).nbytes for buffer in buffers[held:])
             del buffers[held:]
-            pickle.dump(Unpackable(f"{type(error).__name__}: {error}"), stream, protocol=5)
-            pickler = Pickler(stream, keep)
+            pickle.dump(Unpackable(f"{type(error).__name__}: {error}; {REMEDY}"), stream, protocol=5)
+            pickler = Pickler(stream, keep, definitions)
         pickler.clear_memo()
         ends.append(stream.tell())
         counts.append(len(buffers) - held)
@@ -127,7 +124,7 @@ def pack(values: Sequence[Any], limit: int | None = None) -> Packed:
     return Packed(len(ends), stream.getbuffer(), ends, counts if buffers else None, buffers)
 
 
-def unpack(packed: Packed) -> Iterator[Any]:
+def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[Any]:
     """Yield the values of a `Packed`; one that cannot be read comes as an `Unpackable`."""
     if packed.ends is None:
         yield from pickle.loads(packed.data)
@@ -138,7 +135,7 @@ def unpack(packed: Packed) -> Iterator[Any]:
     for i, end in enumerate(packed.ends):
         held = counts[i] if counts else 0
         try:
-            value = pickle.loads(view[start:end], buffers=packed.buffers[used : used + held])
+            value = loads(view[start:end], definitions, packed.buffers[used : used + held])
         except Exception as error:
             value = Unpackable(f"{type(error).__name__}: {error}")
         yield value
@@ -202,117 +199,11 @@ EMPTY = pack([])
 """No values."""
 
 
-def dumps(value: Any, sources: Sources | None = None) -> bytes:
-    """Pickle one value in band, functions and classes of ``__main__`` by value, with lines of source if wanted."""
+def dumps(value: Any, definitions: Definitions | None = None) -> bytes:
+    """Pickle one value in band; classes and functions that cannot be imported are defined in it, or by its call."""
     stream = io.BytesIO()
-    Pickler(stream, sources=sources).dump(value)
+    Pickler(stream, definitions=definitions).dump(value)
     return stream.getvalue()
-
-
-def loads(data: Buffer) -> Any:
-    """Unpickle what `dumps` made. Only for bytes this job's own driver or workers wrote."""
-    return pickle.loads(data)
-
-
-_parts = threading.local()
-
-
-def _part(index: int) -> Any:
-    return _parts.found[index]
-
-
-class _Parting(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, stream: io.BytesIO, kinds: frozenset[type], is_apart: Callable[[Any], bool]) -> None:
-        super().__init__(stream, protocol=5)
-        self.parts: list[Any] = []
-        self._kinds, self._is_apart = kinds, is_apart
-
-    def reducer_override(self, value: Any) -> Any:
-        if type(value) not in self._kinds:
-            return super().reducer_override(value)
-        if not self._is_apart(value):
-            return NotImplemented
-        self.parts.append(value)
-        return _part, (len(self.parts) - 1,)
-
-
-def dumps_apart(value: Any, kinds: Iterable[type], is_apart: Callable[[Any], bool]) -> tuple[bytes, list[Any]]:
-    """Pickle one value but for parts of it that travel otherwise; returns the pickle, and the parts.
-
-    Parameters
-    ----------
-    kinds : types
-        Of what may be a part.
-    is_apart : callable
-        Says of a value of these types whether it is one.
-    """
-    stream = io.BytesIO()
-    pickler = _Parting(stream, frozenset(kinds), is_apart)
-    pickler.dump(value)
-    return stream.getvalue(), pickler.parts
-
-
-def loads_apart(data: Buffer, parts: Sequence[Any]) -> Any:
-    """Inverse of `dumps_apart`."""
-    _parts.found = parts
-    try:
-        return pickle.loads(data)
-    finally:
-        del _parts.found
-
-
-def dump_function(
-    value: Any,
-    include: Iterable[ModuleType | str] = (),
-    ship_local: bool = False,
-    exclude: Iterable[ModuleType | str] = (),
-) -> bytes:
-    """Pickle a function and what it refers to.
-
-    Parameters
-    ----------
-    include : modules or module names
-        Pickled by value, for workers that cannot import them.
-    ship_local : bool
-        Treat every loaded module outside the Python installation as included, but for those in `exclude`.
-
-    Raises
-    ------
-    SerializationError
-        The function, or something it refers to, cannot be pickled.
-    """
-    modules = [sys.modules[item] if isinstance(item, str) else item for item in include]
-    if ship_local:
-        without = {item if isinstance(item, str) else item.__name__ for item in exclude}
-        loaded = [module for name, module in list(sys.modules.items()) if name not in without]
-        modules += [module for module in loaded if _is_local(module)]
-    known = set(cloudpickle.list_registry_pickle_by_value())
-    fresh = {module.__name__: module for module in modules if module.__name__ not in known}
-    for module in fresh.values():
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        return dumps(value, "all" if ship_local else "absent")
-    except Exception as error:
-        raise SerializationError(
-            f"the function cannot be sent to workers: {type(error).__name__}: {error}; "
-            "open files, locks and connections must be made inside the function"
-        ) from error
-    finally:
-        for module in fresh.values():
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def _is_local(module: ModuleType) -> bool:
-    path = getattr(module, "__file__", None)
-    name = getattr(module, "__name__", "__main__")
-    if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
-        return False
-    return "site-packages" not in path and not path.startswith(_installed_folders())
-
-
-@functools.cache  # a large program has thousands of modules, and asks for each of them at every call
-def _installed_folders() -> tuple[str, ...]:
-    return tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 
 def content_hash(data: Buffer) -> str:
@@ -352,11 +243,20 @@ def verify(key: bytes, place: str, signed: Buffer) -> memoryview:
     return data
 
 
-def dump_exception(error: BaseException) -> bytes | None:
-    """Pickle an exception if it survives the round trip with its type and message, else None."""
-    try:
-        data = dumps(error)
-        back = loads(data)
-        return data if type(back) is type(error) and str(back) == str(error) else None
-    except Exception:
+def dump_exception(error: BaseException, definitions: Definitions | None = None) -> bytes | None:
+    """Pickle an exception, if need be without what cannot be; None if it would not come back with type and message."""
+
+    def reason(value: Any) -> str | None:
+        try:
+            dumps(value, definitions)
+        except Exception as problem:
+            return f"{type(problem).__name__}: {problem}"
         return None
+
+    for form in (error, Spared(error, reason)):
+        with contextlib.suppress(Exception):
+            data = dumps(form, definitions)
+            back = loads(data, definitions)
+            if type(back) is type(error) and str(back) == str(error):
+                return data
+    return None

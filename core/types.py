@@ -63,9 +63,11 @@ class Partition:
     newline : bytes, optional
         Line terminator that ranges are aligned to; None means raw bytes.
     header_lines : int
-        Lines at the start of the object that every part begins with.
+        Lines, or records, at the start of the object that every part begins with.
     data : bytes, optional
         The content itself, for storage that other processes cannot reach.
+    records, delimiter
+        As for ``Chunks``; with "csv", `start` and `end` are where records begin.
     """
 
     address: str
@@ -79,6 +81,13 @@ class Partition:
     newline: bytes | None = b"\n"
     header_lines: int = 0
     data: bytes | None = None
+    records: Literal["csv", "lines"] | None = None
+    delimiter: str | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether this is not the whole object."""
+        return self.start > 0 or self.end < self.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,18 +39,16 @@ S3_START = 60.0
 PR_SET_PDEATHSIG = 1
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests belong together where several workers share them: those of a platform, or else of a file."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share tests among workers by platform, or else by file."""
+    from xdist.scheduler import LoadScopeScheduling
 
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((platform for platform in PLATFORMS if platform in nodeid), nodeid.partition("::")[0])
 
-def _group(item: pytest.Item) -> str:
-    file = str(item.path.relative_to(item.config.rootpath))
-    words = f"{file} {item.name} {getattr(item, 'fixturenames', ())}"
-    return next((platform for platform in PLATFORMS if platform in words), file)
+    return Scheduling(config, log)
 
 
 @dataclass

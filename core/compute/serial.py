@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
 from core import serialization
 from core.compute.base import Capabilities
 from core.errors import ConfigError
+from core.serialization import Buffer, Packed
 from core.settings import Address, ExecutorConfig
-from core.task.call import Call, load_call
-from core.task.protocol import BatchDone, BatchLost, Invocation, Reply
+from core.task.call import Call, load_call, working_folder
+from core.task.protocol import BatchDone, BatchLost, BatchResult, Invocation, Reply
 from core.task.run import describe, failed, run
 
 
 class SerialBackend:
     """Runs each batch inside `invoke`.
 
-    Function, items and results are pickled and unpickled as for any other backend, so that what works here
-    works there. Nothing can end a running task: its timeout is judged when it returns, and `memory` is not enforced.
+    Function, items and results are pickled and unpickled as for any other backend, so that what works here works there.
+    What must differ, since tasks share the driver's process: a task over its timeout is found when it returns, and is
+    then lost and tried again as elsewhere; ``memory`` is not enforced; a task that ends its process ends the driver;
+    Ctrl-C and standard input reach tasks; a generator is read to its end first; and of what a task leaves behind in its
+    process, such as environment variables or the state of a random generator, the driver keeps all but the working
+    folder.
     """
 
     name = "serial"
@@ -25,8 +34,6 @@ class SerialBackend:
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         if address.options or address.where:
             raise ConfigError("compute backend 'serial' takes no place and no options")
-        if config.workers not in (None, 1):
-            raise ConfigError(f"compute backend 'serial' has one worker, not {config.workers}; use 'process' for more")
         self._replies: list[Reply] = []
         self._calls: dict[str, Call] = {}
 
@@ -39,30 +46,39 @@ class SerialBackend:
 
     def invoke(self, invocation: Invocation) -> None:
         """Run a batch here and now."""
-        number = invocation.batch_id
-        if invocation.durable is not None:
-            from core.task.commit import run_committed
-
+        number, watch = invocation.batch_id, _Watch(invocation.timeout)
+        reply: Reply
+        with _same_folder():
             try:
-                run_committed(invocation.durable, invocation.attempt)
+                reply = BatchDone(number, self.name, self._outcome(invocation, watch))
+            except _OverTime as late:
+                why = f"it ran longer than its timeout of {invocation.timeout:g} s"
+                reply = BatchLost(number, self.name, "timeout", why, late.position, True)
             except Exception as error:
                 failure = describe(error)
                 why = f"{failure.kind}: {failure.message}"
-                self._replies.append(BatchLost(number, "serial", "unavailable", why, None, True, failure))
-            else:
-                self._replies.append(BatchDone(number, "serial", None))
-            return
-        assert invocation.packed is not None
+                reply = BatchLost(number, self.name, "unavailable", why, None, True, failure)
+        self._replies.append(reply)
+
+    def _outcome(self, invocation: Invocation, watch: _Watch) -> BatchResult | None:
+        if invocation.durable is not None:
+            from core.task.commit import run_committed
+
+            run_committed(invocation.durable, invocation.attempt, watch)
+            return None
+        packed = invocation.packed
+        assert packed is not None
+        ids = invocation.task_ids
         try:
             call = self._calls.get(invocation.call_hash)
             if call is None:
                 call = self._calls[invocation.call_hash] = load_call(invocation.call)
+            items = serialization.unpack(_copied(packed), call.definitions)
+            outcome = run(call, items, ids, invocation.job_id, invocation.attempt, watch)
         except Exception as error:
-            self._replies.append(BatchDone(number, "serial", failed(len(invocation.task_ids), error)))
-            return
-        items = serialization.unpack(invocation.packed)
-        outcome = run(call, items, invocation.task_ids, invocation.job_id, invocation.attempt)
-        self._replies.append(BatchDone(number, "serial", outcome))
+            return failed(len(ids), error)
+        outcome.values = _copied(outcome.values)
+        return outcome
 
     def poll(self, timeout: float | None) -> list[Reply]:
         """Return the replies of what was invoked."""
@@ -90,3 +106,49 @@ class SerialBackend:
     def close(self, force: bool = False) -> None:
         """Drop everything."""
         self._calls.clear()
+
+
+class _OverTime(BaseException):
+    """The task at a position of its batch took longer than it may; no error of the batch itself."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+class _Watch:
+    """Hears when each task of a batch starts, and so how long the one before it took."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self._timeout = timeout
+        self._position, self._started = -1, 0.0
+
+    def __call__(self, position: int, now: float) -> None:
+        """Note the start of a task.
+
+        Raises
+        ------
+        _OverTime
+            The one before it is over its time.
+        """
+        late = self._timeout is not None and now - self._started > self._timeout
+        if late and self._position not in (-1, position):
+            raise _OverTime(self._position)
+        self._position, self._started = position, now
+
+
+def _copied(packed: Packed) -> Packed:
+    """Return values that share no memory with those that were packed."""
+    buffers: Iterable[Buffer] = map(bytearray, packed.buffers)
+    return Packed(packed.count, packed.data, packed.ends, packed.buffer_counts, list(buffers))
+
+
+@contextlib.contextmanager
+def _same_folder() -> Iterator[None]:
+    folder = working_folder()
+    try:
+        yield
+    finally:
+        if folder is not None:
+            with contextlib.suppress(OSError):  # a task deleted it
+                os.chdir(folder)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
-from collections.abc import Iterator
-from functools import cached_property
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any, BinaryIO, cast
 
-from core.data.ranges import BLOCK, PROBE, RangeStream, Source, line_start
+from core.data.encoded import LONGEST_MARK, check_cut, check_returns, encoding_of, unpacked
+from core.data.ranges import BLOCK, PROBE, LineSearch, RangeStream, Source, line_start
+from core.data.records import Records, guard_of
+from core.errors import InputError
 from core.storage.address import bucket_of, join_address
 from core.storage.base import Storage, open_storage
-from core.types import Partition
+from core.types import MiB, Partition
+
+LONGEST_HEADER = 8 * MiB
+"""Bytes that are repeated with each chunk at most; no table's header is as long, but a file without newlines is."""
 
 _OPEN_STORAGES = 8
 
@@ -86,14 +93,31 @@ class ObjectHandle:
         return self._new_stream().read()
 
     def lines(self) -> Iterator[bytes]:
-        r"""Yield the chunk's lines from its first, each with its newline; of raw chunks, what lies between ``\n``."""
-        newline = self.partition.newline or b"\n"
-        stream = self._new_stream()
-        return iter(stream) if newline == b"\n" else _split(stream, newline)
+        r"""Yield the chunk's lines from its first, each with its newline; of raw chunks, what lies between ``\n``.
 
-    def text(self, encoding: str = "utf-8") -> io.TextIOWrapper:
-        """Return the chunk as a text stream that keeps line ends as they are, as the csv module wants it."""
-        return io.TextIOWrapper(self._new_stream(), encoding=encoding, newline="")
+        An object that is compressed (gzip, bzip2, xz, zstd) is unpacked on the way.
+        """
+        newline = self.partition.newline or b"\n"
+        stream = self._unpacked()
+        if encoding_of(stream.peek(LONGEST_MARK)).startswith(("utf-16", "utf-32")) and self.start == 0:
+            raise InputError(f"{self.key!r} is text of wide characters, which lines() would cut; iterate over text()")
+        return self._lines(stream) if newline == b"\n" else _split(stream, newline)
+
+    def text(self, encoding: str | None = None) -> io.TextIOWrapper:
+        """Return the chunk as a text stream that keeps line ends as they are, as the csv module wants it.
+
+        An object that is compressed (gzip, bzip2, xz, zstd) is unpacked on the way.
+
+        Parameters
+        ----------
+        encoding : str, optional
+            By default what the mark at the object's beginning tells, which is left out, or else UTF-8.
+        """
+        stream = self._unpacked()
+        if encoding is None:
+            begins = self.start == 0 or self.partition.header_lines > 0
+            encoding = (encoding_of(stream.peek(LONGEST_MARK)) if begins else "") or "utf-8"
+        return io.TextIOWrapper(stream, encoding=encoding, newline="")
 
     def __repr__(self) -> str:
         chunk = f", part {self.part} of {self.parts}" if self.parts > 1 else ""
@@ -102,13 +126,25 @@ class ObjectHandle:
     def __reduce__(self) -> tuple[object, ...]:
         return open_handle, (self.partition,)
 
-    def _new_stream(self) -> BinaryIO:
+    def _lines(self, stream: io.BufferedReader) -> Iterator[bytes]:
+        first = stream.readline()
+        if self.start == 0:
+            check_returns(self.key, first)
+        return itertools.chain((first,), stream) if first else iter(())
+
+    def _unpacked(self) -> io.BufferedReader:
+        if self.partition.is_cut:
+            check_cut(self.key)
+            return self._new_stream()
+        return unpacked(self.key, self._new_stream())
+
+    def _new_stream(self) -> io.BufferedReader:
         partition = self.partition
         if partition.data is not None:
-            return io.BytesIO(partition.data)
+            return io.BufferedReader(cast(Any, io.BytesIO(partition.data)))
         storage = self._storage or process_storage(partition.address)
         source = Source(storage, partition.key, partition.size, partition.etag)
-        return io.BufferedReader(RangeStream(source, *_locate(source, partition)))
+        return io.BufferedReader(_stream(source, partition))
 
 
 def open_handle(partition: Partition, storage: Storage | None = None) -> ObjectHandle:
@@ -149,27 +185,43 @@ def _retire(name: tuple[str, int]) -> None:
         _retired = requests + storage.requests, read + storage.bytes_in, written + storage.bytes_out
 
 
-def _locate(source: Source, partition: Partition) -> tuple[bytes, int, int]:
-    """Return the header to repeat, and where the chunk's own bytes begin and end."""
+def _stream(source: Source, partition: Partition) -> RangeStream:
+    """Return what a chunk holds: the object's header if asked for, then the lines or records that are its own."""
     start, end, newline = partition.start, min(partition.end, partition.size), partition.newline
     if source.size == 0:
         source.check_empty()
-        return b"", 0, 0
-    if newline is None or (start == 0 and end == source.size):
-        return b"", start, max(start, end)
-    header_end = 0
-    for _ in range(partition.header_lines):
-        header_end = line_start(source, header_end + 1, newline)
-    header = source.read(0, header_end) if header_end else b""
-    if end - start > BLOCK:
-        stop = line_start(source, end, newline)
-        source.prefetch(max(0, start - len(newline)), start + BLOCK)
-        first = line_start(source, start, newline)
-    else:
+    if newline is None or not partition.is_cut:
+        return RangeStream(source, b"", start, LineSearch(source, max(start, end), None))
+    if partition.records == "csv":  # the driver has cut between records
+        header = _header(source, partition, Records(source, partition.delimiter).start)
+        start = max(start, len(header))
+        return RangeStream(source, header, start, LineSearch(source, max(start, end), None))
+    header = b""
+    if partition.header_lines:
+        check_cut(partition.key, bytes(source.view(0, PROBE, LONGEST_MARK)[:LONGEST_MARK]))
+        header = _header(source, partition, partial(line_start, source, newline=newline))
+    if end - start <= BLOCK:
         source.prefetch(max(0, start - len(newline)), end + PROBE)
-        first = line_start(source, start, newline)
-        stop = line_start(source, end, newline)
-    return header, max(first, header_end), max(stop, header_end)
+    if start == 0:
+        check_cut(partition.key, bytes(source.view(0, PROBE, LONGEST_MARK)[:LONGEST_MARK]))
+    start = line_start(source, max(start, len(header)), newline, end)
+    stop = LineSearch(source, max(start, end), newline if start < end else None)
+    return RangeStream(source, header, start, stop, guard_of(partition))
+
+
+def _header(source: Source, partition: Partition, start_from: Callable[..., int]) -> bytes:
+    end = 0
+    for _ in range(partition.header_lines):
+        end = start_from(end + 1, limit=LONGEST_HEADER + 1)
+    if end > LONGEST_HEADER:
+        raise InputError(
+            f"the first {partition.header_lines} lines of {partition.key!r}, with which each chunk begins, have more "
+            f"than {LONGEST_HEADER} bytes; check newline= and header_lines= of Chunks"
+        )
+    header = source.read(0, end) if end else b""
+    if end == source.size and partition.newline == b"\n" and partition.records != "csv":
+        check_returns(partition.key, header)
+    return header
 
 
 def _split(stream: BinaryIO, newline: bytes) -> Iterator[bytes]:

@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from core.data.chunks import Chunks
+from core.data.encoded import check_cut
 from core.data.objects import ObjectHandle, open_handle
+from core.data.ranges import Source
+from core.data.records import Records
 from core.errors import InputError, NotFound
 from core.storage.address import compile_pattern, is_pattern, literal_prefix, split_address
 from core.storage.base import Storage, open_storage
 from core.types import ObjectInfo, Partition
 
 Address = str | os.PathLike[str]
+_Found = tuple[Storage, Partition]
 _WHOLE = Chunks()
 
 
@@ -73,41 +77,27 @@ def partition(objects: Iterable[tuple[Storage, ObjectInfo]], chunks: Chunks = _W
     InputError
         The user's partitioner returned something that is no partition.
     """
+    fixed = {name: getattr(chunks, name) for name in ("newline", "header_lines", "records", "delimiter")}
     whole = (
-        (
-            storage,
-            Partition(
-                storage.address, info.key, 0, info.size, info.size, info.etag, 0, 1, chunks.newline, chunks.header_lines
-            ),
-        )
+        (storage, Partition(storage.address, info.key, 0, info.size, info.size, info.etag, **fixed))
         for storage, info in objects
     )
-    if chunks.partitioner is not None:
-        return _by_user(whole, chunks.partitioner)
-    return _in_chunks(whole, chunks.bytes, chunks.count)
+    ranges = _in_chunks(whole, chunks) if chunks.partitioner is None else _by_user(whole, chunks.partitioner)
+    records: dict[tuple[str, str, str], Records] = {}
+    return (_settled(item, storage, records) for storage, item in ranges)
 
 
-def _in_chunks(
-    whole: Iterable[tuple[Storage, Partition]], chunk_bytes: int | None, chunk_count: int | None
-) -> Iterator[Partition]:
+def _in_chunks(whole: Iterable[_Found], chunks: Chunks) -> Iterator[_Found]:
     for storage, item in whole:
-        size = item.size
-        parts = 1
-        if chunk_bytes is not None:
-            parts = max(1, -(-size // chunk_bytes))
-        elif chunk_count is not None:
-            parts = max(1, min(chunk_count, size))
+        size, length = item.size, chunks.bytes
+        parts = max(1, -(-size // length)) if length else max(1, min(chunks.count or 1, size))
         for part in range(parts):
-            if chunk_bytes is not None:
-                start, end = part * chunk_bytes, min(size, (part + 1) * chunk_bytes)
-            else:
-                start, end = part * size // parts, (part + 1) * size // parts
-            yield _reachable(replace(item, start=start, end=end, part=part, parts=parts), storage)
+            start = part * length if length else part * size // parts
+            end = min(size, start + length) if length else (part + 1) * size // parts
+            yield storage, replace(item, start=start, end=end, part=part, parts=parts)
 
 
-def _by_user(
-    whole: Iterable[tuple[Storage, Partition]], partitioner: Callable[..., Iterable[Partition]]
-) -> Iterator[Partition]:
+def _by_user(whole: Iterable[_Found], partitioner: Callable[..., Iterable[Partition]]) -> Iterator[_Found]:
     storages: dict[str, Storage] = {}
 
     def handles() -> Iterator[ObjectHandle]:
@@ -121,8 +111,20 @@ def _by_user(
             raise InputError(
                 f"the partitioner returned bytes [{item.start}, {item.end}) of {item.key!r}, which has {item.size}"
             )
-        storage = storages.get(item.address) or storages.setdefault(item.address, open_storage(item.address))
-        yield _reachable(item, storage)
+        yield storages.get(item.address) or storages.setdefault(item.address, open_storage(item.address)), item
+
+
+def _settled(item: Partition, storage: Storage, records: dict[tuple[str, str, str], Records]) -> Partition:
+    """Move a range's ends to where records begin, and keep what other processes cannot reach."""
+    if item.is_cut and item.newline is not None:
+        check_cut(item.key)
+    if item.records == "csv" and item.is_cut:
+        name = item.address, item.key, item.etag
+        if name not in records:
+            records.clear()
+            records[name] = Records(Source(storage, item.key, item.size, item.etag), item.delimiter)
+        item = replace(item, start=records[name].start(item.start), end=records[name].start(item.end))
+    return _reachable(item, storage)
 
 
 def _reachable(item: Partition, storage: Storage) -> Partition:

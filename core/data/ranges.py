@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from core.storage.base import Storage, object_changed
@@ -13,6 +14,8 @@ BLOCK = 8 * MiB
 
 PROBE = MiB // 16
 """Bytes first read past the end of a range to find the newline there; doubled up to `BLOCK` until it is found."""
+
+Check = Callable[[bytes | memoryview, bool], None]
 
 
 @dataclass(slots=True)
@@ -35,6 +38,11 @@ class Source:
         if len(data) != end - start:
             raise object_changed(self.storage.address, self.key)
         return data
+
+    @property
+    def held(self) -> int:
+        """Where the remembered block ends."""
+        return self._at + len(self._block)
 
     def prefetch(self, start: int, end: int) -> None:
         """Remember bytes ``[start, end)``, cut at the object's end."""
@@ -63,26 +71,62 @@ class Source:
             raise object_changed(self.storage.address, self.key)
 
 
-def line_start(source: Source, position: int, newline: bytes) -> int:
-    """Return where the first line begins that begins at `position` or later; the object's size if none does.
+class LineSearch:
+    """Searches for the first line that begins at `position` or later, window by window; bytes are lines of their own.
 
     Newlines are matched from the left without overlap, as ``bytes.split`` does, whatever `position` is asked for.
+
+    Attributes
+    ----------
+    found : int or None
+        Where the line begins, the object's size if none does; None until that is known.
+    clear : int
+        No line begins from `position` up to here.
     """
-    if position <= 0 or position >= source.size:
-        return max(0, min(position, source.size))
-    width = len(newline)
-    at = _resynchronise(source, position, newline)
-    step = max(PROBE, 2 * width)
-    while at + width <= source.size:
-        window = bytes(source.view(at, step, width))
+
+    def __init__(self, source: Source, position: int, newline: bytes | None) -> None:
+        self.found: int | None = None
+        self.clear = position
+        if position <= 0 or position >= source.size or newline is None:
+            self.found = self.clear = max(0, min(position, source.size))
+            return
+        self._source, self._position, self._newline = source, position, newline
+        self._at = _resynchronise(source, position, newline)
+        self._step = max(PROBE, 2 * len(newline))
+
+    def finish(self, limit: int) -> None:
+        """Search at least one window, and on while the next one ends before `limit`."""
+        self.advance(limit)
+        while self.found is None and self._at + 2 * len(self._newline) < limit:
+            self.advance(limit)
+
+    def advance(self, limit: int) -> None:
+        """Search one window more, which does not reach over `limit` for its first half."""
+        width = len(self._newline)
+        length = max(2 * width, min(self._step, limit - self._at))
+        window = bytes(self._source.view(self._at, length, width))
         offset = 0
-        while (found := window.find(newline, offset)) >= 0:
+        while (found := window.find(self._newline, offset)) >= 0:
             offset = found + width
-            if at + offset >= position:
-                return at + offset
-        at += max(offset, len(window) - width + 1)
-        step = min(2 * step, max(BLOCK, 2 * width))
-    return source.size
+            if self._at + offset >= self._position:
+                self.found = self._at + offset
+                return
+        self._at += max(offset, len(window) - width + 1)
+        self._step = min(2 * self._step, max(BLOCK, 2 * width))
+        self.clear = max(self.clear, self._at)
+        if self._at + width > self._source.size:
+            self.found = self.clear = self._source.size
+
+
+def line_start(source: Source, position: int, newline: bytes, limit: int | None = None) -> int:
+    """Return where the first line begins that begins at `position` or later; the object's size if none does.
+
+    With a `limit` the search ends there, and the answer for none before it is `limit`, or the object's size if less.
+    """
+    search, limit = LineSearch(source, position, newline), source.size if limit is None else limit
+    while search.found is None and search.clear < limit:
+        search.advance(limit)
+    return min(limit, source.size) if search.found is None else min(search.found, limit)
 
 
 def _resynchronise(source: Source, position: int, newline: bytes) -> int:
@@ -109,14 +153,21 @@ def _resynchronise(source: Source, position: int, newline: bytes) -> int:
 
 
 class RangeStream(io.RawIOBase):
-    """A seekable stream over `header`, then bytes ``[start, stop)`` of an object, read block by block."""
+    """A seekable stream over `header`, then an object's bytes from `start` to where a line ends, read block by block.
 
-    def __init__(self, source: Source, header: bytes, start: int, stop: int) -> None:
-        self._source = source
-        self._header = header
+    Parameters
+    ----------
+    end : LineSearch
+        For the first line that does not belong to the stream. It is searched for where it is needed, on the way.
+    check : callable, optional
+        Gets each piece, and whether it is the last, where the stream is read from its beginning without a gap.
+    """
+
+    def __init__(self, source: Source, header: bytes, start: int, end: LineSearch, check: Check | None = None) -> None:
+        self._source, self._header, self._end, self._check = source, header, end, check
         self._offset = start - len(header)
-        self._size = len(header) + stop - start
         self._position = 0
+        self._checked = start
 
     def readable(self) -> bool:
         """Return True."""
@@ -128,7 +179,9 @@ class RangeStream(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move within the chunk; its first byte has position 0."""
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}.get(whence)
+        if origin is None:
+            origin = self._stop() - self._offset
         if origin + offset < 0:
             raise ValueError(f"cannot seek to {origin + offset}, before the start of the data")
         self._position = origin + offset
@@ -141,23 +194,45 @@ class RangeStream(io.RawIOBase):
         return len(piece)
 
     def readall(self) -> bytes:
-        """Read what is left, by at most one request."""
-        header = self._header[self._position :]
-        start = max(self._position, len(self._header))
-        if start >= self._size:
-            self._position = max(self._position, self._size)
-            return header
-        body = self._source.read(start + self._offset, self._size + self._offset)
-        self._position = self._size
-        return header + body if header else body
+        """Read what is left: by at most one request, if the last line ends soon after the chunk's range."""
+        pieces = [self._header[self._position :]]
+        self._position = max(self._position, len(self._header))
+        while True:
+            at, end = self._position + self._offset, self._end
+            if end.found is None:
+                self._source.prefetch(at, end.clear + (PROBE if at < end.clear else BLOCK))
+                end.finish(self._source.held)
+            stop = end.clear if end.found is None else end.found
+            if at < stop:
+                pieces.append(self._source.read(at, stop))
+                self._position += len(pieces[-1])
+                self._note(at, pieces[-1])
+            if end.found is not None:
+                return b"".join(pieces)
 
     def _piece(self, most: int) -> memoryview:
         if self._position < len(self._header):
             piece = memoryview(self._header)[self._position :][:most]
-        else:
-            left = max(0, self._size - self._position)
-            piece = (
-                self._source.view(self._position + self._offset, min(BLOCK, left))[:most] if left else memoryview(b"")
-            )
+            self._position += len(piece)
+            return piece
+        at, end = self._position + self._offset, self._end
+        while end.found is None and at >= end.clear:
+            end.advance(self._source.size)
+        left = (end.clear if end.found is None else end.found) - at
+        if left <= 0:
+            return memoryview(b"")
+        piece = self._source.view(at, min(BLOCK, left))[:most]
         self._position += len(piece)
+        self._note(at, piece)
         return piece
+
+    def _note(self, at: int, piece: bytes | memoryview) -> None:
+        if self._check is not None and at <= self._checked < at + len(piece):
+            fresh = memoryview(piece)[self._checked - at :]
+            self._checked += len(fresh)
+            self._check(fresh, self._checked == self._end.found)
+
+    def _stop(self) -> int:
+        while self._end.found is None:
+            self._end.advance(self._source.size)
+        return self._end.found

@@ -12,6 +12,7 @@ from typing import Any
 from core import serialization
 from core.compute.base import ComputeBackend
 from core.data.objects import process_storage
+from core.definitions import Definitions
 from core.errors import ConfigError, InputError, NotFound, StorageError
 from core.futures import FutureList, Maps
 from core.job.durable import DurableJob
@@ -34,7 +35,7 @@ LARGEST_BATCH = 64
 def create(
     job_id: str,
     name: str,
-    call: bytes,
+    definitions: Definitions,
     items: Sequence[Any],
     options: Options,
     futures: FutureList,
@@ -58,7 +59,9 @@ def create(
             'use storage="file:///some/folder"'
         )
     size = options.batch_size or min(max(1, math.ceil(len(items) / (WAVES * backend.workers))), LARGEST_BATCH)
-    packed = [serialization.pack(items[start : start + size]) for start in range(0, len(items), size)]
+    packed = [
+        serialization.pack(items[start : start + size], definitions=definitions) for start in range(0, len(items), size)
+    ]
     key = os.urandom(32)
     now = time.time()
     record = JobRecord(
@@ -66,7 +69,7 @@ def create(
         name,
         now,
         versions(),
-        call,
+        definitions.data,
         len(items),
         size,
         [],
@@ -85,7 +88,9 @@ def create(
             remove_job(storage, job_id)
         forget_key(job_id)
         raise
-    return DurableJob(record, storage.address, key, options, futures, backend.capabilities.reports_completion, notices)
+    return DurableJob(
+        record, definitions, storage.address, key, options, futures, backend.capabilities.reports_completion, notices
+    )
 
 
 def attach(
@@ -121,4 +126,6 @@ def attach(
     options = Options(record.timeout, record.memory, record.retry, record.batch_size)
     futures = FutureList(job_id, executor)
     reports = backend.capabilities.reports_completion
-    return DurableJob(record, address, key, options, futures, reports, notices, attached=True)
+    return DurableJob(
+        record, Definitions.unread(record.call), address, key, options, futures, reports, notices, attached=True
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 from core import serialization
 from core.data.generator import FailedInput, GeneratorReader, read_all
+from core.definitions import Definitions
 from core.futures import Future, FutureList, start_all
 from core.job.job import Batch, Job, Options
 from core.task.protocol import BatchLost, BatchResult, Invocation
@@ -61,14 +62,14 @@ class DirectJob(Job):
         self,
         job_id: str,
         name: str,
-        call: bytes,
+        definitions: Definitions,
         data: Iterable[Any],
         options: Options,
         futures: FutureList,
         wake: Callable[[], None],
         inline: bool,
     ) -> None:
-        super().__init__(job_id, name, call, options, futures)
+        super().__init__(job_id, name, definitions, options, futures)
         self.wake = wake
         self._redo: deque[_Tasks] = deque()
         self._mean: float | None = None
@@ -155,15 +156,15 @@ class DirectJob(Job):
             tasks = self._living(tasks)
             if not tasks.items:
                 continue
-            packed = serialization.pack(tasks.items, BATCH_BYTES)
+            packed = serialization.pack(tasks.items, BATCH_BYTES, self.definitions)
             if packed.count < len(tasks.items):
                 self._redo.appendleft(tasks.part(packed.count, None))
                 tasks = tasks.part(0, packed.count)
             invocation = Invocation(
                 batch_id,
                 self.job_id,
-                self.call,
-                self.call_hash,
+                self.definitions.data,
+                self.definitions.hash,
                 tasks.task_ids,
                 tasks.attempts,
                 self.options.timeout,

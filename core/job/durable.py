@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core import serialization
+from core.definitions import Definitions
 from core.errors import InputError, NotFound, StorageError, StorageUnavailable
 from core.futures import Future, FutureList, start_all
 from core.job.job import Batch, Job, Options
@@ -64,6 +65,7 @@ class DurableJob(Job):
     def __init__(
         self,
         record: JobRecord,
+        definitions: Definitions,
         address: str,
         key: bytes,
         options: Options,
@@ -72,7 +74,7 @@ class DurableJob(Job):
         notices: CommitListener | None = None,
         attached: bool = False,
     ) -> None:
-        super().__init__(record.job_id, record.name, record.call, options, futures)
+        super().__init__(record.job_id, record.name, definitions, options, futures)
         self.record = record
         self._address, self._key = address, key
         self._storage = open_storage(address)  # its own, so that its requests are this job's
@@ -149,7 +151,7 @@ class DurableJob(Job):
                 batch_id,
                 self.job_id,
                 b"",
-                self.call_hash,
+                self.definitions.hash,
                 task_ids,
                 part.attempts,
                 self.options.timeout,

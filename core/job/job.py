@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core import serialization
+from core.definitions import Definitions
 from core.errors import (
     FanfoldError,
     InputError,
@@ -89,11 +90,10 @@ class Job(ABC):
     total: int | None
     idle: bool
 
-    def __init__(self, job_id: str, name: str, call: bytes, options: Options, futures: FutureList) -> None:
+    def __init__(self, job_id: str, name: str, definitions: Definitions, options: Options, futures: FutureList) -> None:
         self.job_id = job_id
         self.name = name
-        self.call = call
-        self.call_hash = serialization.content_hash(call)
+        self.definitions = definitions
         self.options = options
         self.futures = futures
         self.emit: Callable[[Event], None] | None = None
@@ -142,7 +142,7 @@ class Job(ABC):
     def close(self) -> None:
         """Let go of inputs and results once every task has ended: whoever wants results has the futures."""
         self.futures = FutureList(self.job_id)
-        self.call = b""
+        self.definitions = Definitions()
 
     def stop_input(self, error: BaseException) -> None:
         """Read no more input."""
@@ -174,11 +174,13 @@ class Job(ABC):
         futures = self.futures.made
         failures = outcome.failures
         ended = 0
-        for position, value in enumerate(serialization.unpack(outcome.values)):
+        for position, value in enumerate(serialization.unpack(outcome.values, self.definitions)):
             task_id = task_ids[position]
             if position in failures:
                 failure = failures[position]
-                error = revive(failure, self.job_id, task_id, self.name, outcome.logs.get(position, ""))
+                error = revive(
+                    failure, self.job_id, task_id, self.name, outcome.logs.get(position, ""), self.definitions
+                )
                 self.fail(task_id, error, failure.attempts)
             elif type(value) is Unpackable:
                 reason = f"the result of task {task_id} of {self.name} cannot be sent back: {value.reason}"

@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from core.job.job import Job
 from core.job.scheduler import Scheduler
 from core.settings import ExecutorConfig, parse_size
 from core.task import notices as notify
-from core.task.run import running_task
+from core.task.run import running_definitions, running_task
 
 SIZE = 64 << 20
 """Bytes of values that a queue holds, unless it is made otherwise."""
@@ -58,8 +59,9 @@ class Queue:
 
     At most `size` bytes wait for the driver: beyond that the oldest are dropped, and counted in `dropped`, so that
     neither tasks nor results ever wait for whoever reads. A task that is run again, because its worker died, puts its
-    values again: see `entries` for the attempt. Over Redis, values put while the connection is away are lost, and
-    counted; results never are.
+    values again: see `entries` for the attempt. While an executor has a queue, its new jobs get no backup copies of
+    slow tasks, which would put theirs too, unless it was made with ``speculation=True``. Over Redis, values put while
+    the connection is away are lost, and counted; results never are.
 
     Examples
     --------
@@ -107,7 +109,7 @@ class Queue:
         if task is None:
             raise RuntimeError("a queue takes values only from a running task, in the process that runs it")
         try:
-            data = serialization.dumps(value)
+            data = serialization.dumps(value, running_definitions())
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise SerializationError(f"a value for a queue cannot be pickled: {reason}") from error
@@ -230,10 +232,13 @@ class Hearing:
             reducing = any(not known.done() for known in self._reductions)
             return not self._scheduler.broken and (reducing or any(not job.finished for job in jobs))
 
-        return Queue(limit, busy, self._changed, None if self._notices is None else self._notices.catch_up)
+        queue = Queue(limit, busy, self._changed, None if self._notices is None else self._notices.catch_up)
+        self._queues.add(queue)
+        return queue
 
     def _hear_workers(self) -> None:
         self._changed = threading.Condition()
+        self._queues: weakref.WeakSet[Queue] = weakref.WeakSet()
         self._notices: notify.CommitListener | None = None
         if self.config.notify is not None and not self._backend.capabilities.carries_queues:
             self._notices = notify.CommitListener(self.config.notify, self._scheduler.wake)

@@ -12,6 +12,7 @@ from typing import Any
 
 from core import serialization
 from core.data.objects import process_storage
+from core.definitions import Definitions
 from core.errors import NotFound, SerializationError, WorkerDied
 from core.futures import Future
 from core.task.commit import LATEST, SOONEST, read_commit, read_record
@@ -28,6 +29,7 @@ class _Stored:
         self._address, self._key = address, key
         self._storage = process_storage(address)
         self._record = read_record(self._storage, key, job_id)
+        self.definitions = Definitions.unread(self._record.call)
         self.pending: set[int] = set()
 
     def read(self, index: int) -> BatchResult | None:
@@ -71,7 +73,7 @@ class _Stored:
 
     def revive(self, outcome: BatchResult, index: int) -> BaseException | None:
         failure = outcome.failures.get(0)
-        return revive(failure, self.job_id, index, self._record.name) if failure else None
+        return revive(failure, self.job_id, index, self._record.name, "", self.definitions) if failure else None
 
     def log(self, index: int) -> str:
         return ""
@@ -98,7 +100,7 @@ class StoredFuture(Future):
                 raise TimeoutError(f"task {self.index} of job {owner.job_id} has not ended after {timeout} s")
             time.sleep(delay)
             delay = min(delay * 1.5, LATEST)
-        value, error = next(serialization.unpack(outcome.values)), owner.revive(outcome, self.index)
+        value, error = next(serialization.unpack(outcome.values, owner.definitions)), owner.revive(outcome, self.index)
         if type(value) is serialization.Unpackable:
             error = SerializationError(f"the result of task {self.index} cannot be sent back: {value.reason}")
         self.settle(value, error)

@@ -11,10 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from core.compute.base import ComputeBackend
-from core.errors import FanfoldError, TaskTimeout
+from core.errors import FanfoldError
 from core.job.job import Batch, Job
 from core.task.protocol import BatchDone, BatchLost, NotifyCredentials, Reply
-from core.task.run import describe
 from core.types import BatchInvoked, Event, JobCreated, JobDone, Listener, TaskSpeculated
 
 BACKUP_AFTER = 0.5
@@ -274,7 +273,6 @@ class Scheduler:
             else:
                 batch.backup.backup = None  # the other copy is now the only one
             return
-        self._check_time(batch, reply)
         job.done(batch, reply.worker, reply.outcome)
         if batch.backup is not None:
             self._withdraw(batch.backup)
@@ -284,18 +282,6 @@ class Scheduler:
         for index in range(len(job.futures.made)):
             job.fail(index, error, 1)
         job.stop()
-
-    def _check_time(self, batch: Batch, reply: BatchDone) -> None:
-        """Judge timeouts after the fact where the backend could not end the task."""
-        limit = batch.invocation.timeout
-        if limit is None or reply.outcome is None or "timeout" in self.backend.capabilities.enforces:
-            return
-        for position, duration in enumerate(reply.outcome.durations):
-            if duration > limit:
-                task_id = batch.task_ids[position]
-                message = f"task {task_id} of {batch.job.name} ran longer than its timeout of {limit:g} s"
-                error = TaskTimeout(message, job_id=batch.job.job_id, task_id=task_id)
-                reply.outcome.failures[position] = describe(error, batch.attempts + 1)
 
     def _withdraw(self, batch: Batch) -> None:
         """Make sure a batch that nobody needs does not keep a worker."""
@@ -340,8 +326,9 @@ class Scheduler:
             self._jobs.remove(job)
             for batch in list(job.inflight.values()):
                 self._withdraw(batch)
-            if not any(other.call_hash == job.call_hash for other in self._jobs):
-                self.backend.forget(job.call_hash)
+            for call_hash in job.definitions.hashes:
+                if not any(call_hash in other.definitions.hashes for other in self._jobs):
+                    self.backend.forget(call_hash)
             self._emit(JobDone(job.job_id, time.time(), job.ended, job.failed, job.cancelled))
             job.close()
             self.job_ended()

@@ -6,9 +6,9 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from core.errors import AccessDenied, ConfigError, FanfoldError, InputError, StorageError, StorageUnavailable
 from core.storage.base import (
@@ -27,17 +27,20 @@ from core.types import ObjectInfo
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 # A directory can be removed by a racing delete between its creation and its first file; each loss needs another racer.
 _ATTEMPTS = 100
+
+T = TypeVar("T")
 
 
 class LocalStorage:
     """Files below a directory, which is created by the first ``put``.
 
-    Keys are paths below the directory with ``/`` between names. Writes are atomic: a file under a reserved name,
-    then a rename (or a hard link, of which only the first succeeds). No descriptor stays open and no lock is held
-    between calls, so an instance may be used by any thread and after fork.
+    Keys are paths below the directory with ``/`` between names. Writes are atomic: a file without name, or where a
+    file system has none under a reserved one, then a hard link (of which only the first succeeds) or a rename. No
+    descriptor stays open and no lock is held between calls, so an instance may be used by any thread and after fork.
 
     Parameters
     ----------
@@ -89,23 +92,24 @@ class LocalStorage:
         """Write an object whole or not at all."""
         path = self._path(key)
         self.requests += 1
-        info, temporary = self._write(key, os.path.dirname(path), data)
         try:
-            if if_absent:
-                os.link(temporary, path)
-            else:
-                os.replace(temporary, path)
+            file, name = _create(os.path.dirname(path))
+        except NotADirectoryError as error:
+            raise _conflict(os.path.dirname(path)) from error
         except OSError as error:
-            if os.path.isdir(path):
-                raise _conflict(path) from error
-            if isinstance(error, FileExistsError):
-                raise exists_already(self.address, key) from None
-            raise self._unwritten(error, key, linking=if_absent) from error
+            raise self._unwritten(error, key) from error
+        try:
+            with file:
+                for piece in pieces(data):
+                    self._write_piece(file, piece, key)
+                status = os.fstat(file.fileno())
+                self._publish(file, name, key, if_absent)
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-        self.bytes_out += info.size
-        return info
+            if name:
+                with suppress(FileNotFoundError):
+                    os.unlink(name)
+        self.bytes_out += status.st_size
+        return ObjectInfo(key, status.st_size, _etag(status))
 
     def head(self, key: str) -> ObjectInfo:
         """Return an object's size and tag."""
@@ -165,32 +169,20 @@ class LocalStorage:
             raise not_found(self.address, key)
         return file
 
-    def _write(self, key: str, folder: str, data: Chunk | Iterable[Chunk]) -> tuple[ObjectInfo, str]:
-        temporary = f"{folder}/{RESERVED_PREFIX}{os.uname().nodename}-{os.getpid()}-{os.urandom(6).hex()}"
+    def _publish(self, file: io.FileIO, name: str, key: str, if_absent: bool) -> None:
+        """Give a written file, which has a temporary `name` or none, its object's name."""
+        path = self._path(key)
         try:
-            file = self._create(temporary, folder)
-        except NotADirectoryError as error:
-            raise _conflict(folder) from error
+            if name and not if_absent:
+                os.replace(name, path)
+            else:
+                _link(file, name, path, if_absent)
         except OSError as error:
-            raise self._unwritten(error, key) from error
-        try:
-            with file:
-                for piece in pieces(data):
-                    self._write_piece(file, piece, key)
-                status = os.fstat(file.fileno())
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        return ObjectInfo(key, status.st_size, _etag(status)), temporary
-
-    def _create(self, path: str, folder: str) -> io.FileIO:
-        for _ in range(_ATTEMPTS):
-            with suppress(FileNotFoundError):
-                return io.FileIO(path, "x")
-            with suppress(FileNotFoundError, FileExistsError):
-                os.makedirs(folder, exist_ok=True)
-        return io.FileIO(path, "x")
+            if os.path.isdir(path):
+                raise _conflict(path) from error
+            if isinstance(error, FileExistsError):
+                raise exists_already(self.address, key) from None
+            raise self._unwritten(error, key, linking=if_absent) from error
 
     def _write_piece(self, file: io.FileIO, piece: Chunk, key: str) -> None:
         # Apart from reading `data`: an error of the caller's iterable must not pass for one of this storage.
@@ -295,6 +287,60 @@ class _Range(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+def _create(folder: str) -> tuple[io.FileIO, str]:
+    """Return a new file in a folder, and its reserved name; the name is empty where a file system can do without."""
+
+    def make() -> tuple[io.FileIO, str]:
+        if hasattr(os, "O_TMPFILE"):
+            try:
+                # What was written is gone with its writer, whenever that is killed.
+                return io.FileIO(os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666), "w"), ""
+            except OSError as error:
+                if error.errno not in _NO_NAMELESS:
+                    raise
+        name = _temporary(folder)
+        return io.FileIO(name, "x"), name
+
+    return _in_folder(folder, make)
+
+
+def _link(file: io.FileIO, name: str, path: str, if_absent: bool) -> None:
+    """Give a file a further name; one that is taken goes over to it unless it is to be absent."""
+    number = file.fileno()
+    source, folder = name or f"/proc/self/fd/{number}", os.path.dirname(path)
+
+    def link(target: str) -> None:
+        # Only with a descriptor of a folder, here of no meaning, does Python follow the link in /proc.
+        _in_folder(folder, lambda: os.link(source, target, src_dir_fd=number, follow_symlinks=True))
+
+    try:
+        return link(path)
+    except FileExistsError:
+        if if_absent or os.path.isdir(path):
+            raise
+    between = _temporary(folder)
+    link(between)
+    try:
+        os.replace(between, path)
+    except BaseException:
+        os.unlink(between)
+        raise
+
+
+def _in_folder(folder: str, use: Callable[[], T]) -> T:
+    """Do something in a folder, which is made when it is not there."""
+    for _ in range(_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            return use()
+        with suppress(FileNotFoundError, FileExistsError):
+            os.makedirs(folder, exist_ok=True)
+    return use()
+
+
+def _temporary(folder: str) -> str:
+    return f"{folder}/{RESERVED_PREFIX}{os.uname().nodename}-{os.getpid()}-{os.urandom(6).hex()}"
 
 
 def _etag(status: os.stat_result) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
-
-from core import serialization
 
 HEAD = 64
 """Bytes before the data of a shared array, for its name: an aligned cache line."""
@@ -44,7 +44,7 @@ class FileArray:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     name: bytes = b""
-    writes: Literal["no", "file", "copy"] = "no"
+    writes: str = "no"
 
     def open(self) -> np.ndarray[Any, Any]:
         """Return the array, mapped: pages that another task has touched are there already."""
@@ -57,41 +57,52 @@ class FileArray:
         return np.ndarray(self.shape, self.dtype, mapped, self.offset - page + self.start, self.strides)
 
 
-@dataclass(frozen=True, slots=True)
-class CarriedArray:
-    """An array that travels with the function, which a worker gets once."""
+def open_array(where: FileArray) -> np.ndarray[Any, Any]:
+    """Return the array that is there."""
+    return where.open()
 
-    index: int
+
+def rebuild(writable: bool, make: Callable[..., Any], args: tuple[Any, ...], state: Any = None) -> Any:
+    """Return an array that came with its batch; it may be written to only where one that is shared may."""
+    array = make(*args)
+    if state is not None:
+        array.__setstate__(state)
+    array.flags.writeable = writable
+    return array
 
 
 class BatchRunner:
-    """Runs a batch of calls whose large arrays are elsewhere.
+    """Runs a batch of calls, and carries arrays that many batches share to workers that have them nowhere else.
 
     Parameters
     ----------
-    carried : sequence of arrays
-        What `CarriedArray` means.
+    carried : dict
+        Arrays by their content's hash.
     """
 
-    def __init__(self, carried: Sequence[np.ndarray[Any, Any]] = ()) -> None:
+    def __init__(self, carried: Mapping[str, np.ndarray[Any, Any]] = MappingProxyType({})) -> None:
         self._carried = carried
         self.__qualname__ = "joblib's calls"
 
-    def __call__(self, batch: bytes, arrays: Sequence[Any], writable: bool) -> tuple[Any, float]:
-        """Put the arrays into the batch and call it; returns what it returns, and the seconds that took."""
-        found = [self._find(array, writable) for array in arrays]
-        run: Callable[[], Any] = serialization.loads_apart(batch, found)
+    def __call__(self, batch: Callable[[], Any]) -> tuple[Any, float]:
+        """Run the calls; returns what they return, and the seconds that took."""
         began = time.perf_counter()
-        return run(), time.perf_counter() - began
-
-    def _find(self, array: Any, writable: bool) -> np.ndarray[Any, Any]:
-        if isinstance(array, FileArray):
-            return array.open()
-        found: np.ndarray[Any, Any] = self._carried[array.index] if isinstance(array, CarriedArray) else array
-        if writable:
-            return found if found is array else found.copy()
-        found.flags.writeable = False  # the same whether an array is shared already or not
-        return found
+        return batch(), time.perf_counter() - began
 
     def __reduce__(self) -> tuple[object, ...]:
-        return BatchRunner, (self._carried,)
+        return _runner, (dict(self._carried),)
+
+
+_carried: weakref.WeakValueDictionary[str, np.ndarray[Any, Any]] = weakref.WeakValueDictionary()
+
+
+def _runner(carried: dict[str, np.ndarray[Any, Any]]) -> BatchRunner:
+    for array in carried.values():
+        array.flags.writeable = False
+    _carried.update(carried)
+    return BatchRunner(carried)
+
+
+def carried_array(name: str, writable: bool) -> np.ndarray[Any, Any]:
+    """Return an array that came with the function: itself, or a copy to write to."""
+    return _carried[name].copy() if writable else _carried[name]

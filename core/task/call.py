@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal
 
-from core import serialization
 from core.data.buckets import StorageHandle
 from core.data.objects import open_handle, process_storage
 from core.data.partition import Listing
-from core.errors import ConfigError, InputError
+from core.definitions import REMEDY, Buffer, Definitions
+from core.errors import ConfigError, InputError, SerializationError
 from core.task.signature import OBJECT, Signature, read_signature, refuse_missing
 from core.types import Partition, RetryPolicy
 
@@ -37,6 +37,8 @@ class Call:
         Added to every call after the item's own arguments.
     folder : str, optional
         Working folder of the tasks, where driver and workers share files.
+    definitions : Definitions, optional
+        Classes and functions that came with it, once it has come.
     """
 
     function: Callable[..., Any]
@@ -49,6 +51,7 @@ class Call:
     storage: str | None = None
     name: str = ""
     folder: str | None = None
+    definitions: Definitions | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_plain(self) -> bool:
@@ -77,7 +80,7 @@ def _extend_path(entries: list[str]) -> None:
 
 def dump_call(
     call: Call, include: Iterable[ModuleType | str], shares_files: bool, exclude: Iterable[ModuleType | str] = ()
-) -> bytes:
+) -> Definitions:
     """Pickle a call for workers, which find the driver's modules if they share its files.
 
     Raises
@@ -85,14 +88,21 @@ def dump_call(
     SerializationError
         The function, or something it refers to, cannot be pickled.
     """
-    path = _ImportPath() if shares_files else None
-    return serialization.dump_function((path, call), include, not shares_files, exclude)
+    made = Definitions(include, not shares_files, exclude)
+    try:
+        made.define((_ImportPath() if shares_files else None, call))
+    except Exception as error:
+        raise SerializationError(
+            f"the function cannot be sent to workers: {type(error).__name__}: {error}; {REMEDY}"
+        ) from error
+    return made
 
 
-def load_call(data: serialization.Buffer) -> Call:
-    """Inverse of `dump_call`."""
-    call: Call = serialization.loads(data)[1]
-    return call
+def load_call(data: Buffer) -> Call:
+    """Inverse of `dump_call`; the call knows what it defined."""
+    call: Call
+    (_, call), made = Definitions.read(data)
+    return replace(call, definitions=made)
 
 
 def name_of(function: Callable[..., Any]) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from core import serialization
 from core.data.objects import process_storage, spent
 from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed
-from core.serialization import MARKER, Packed
+from core.serialization import MARKER, Buffer, Packed
 from core.storage.base import Storage
 from core.task import keys
 from core.task.call import Call, load_call
@@ -161,7 +161,7 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
         raise FanfoldError(f"job {ref.job_id} is older than its deadline; its batches are not run any more")
     where = record.inputs[ref.batch]
     if isinstance(where, bytes):
-        data: serialization.Buffer = where
+        data: Buffer = where
     else:
         signed = storage.get(keys.inputs(ref.job_id), *where)
         data = serialization.verify(ref.key, _input_place(ref.job_id, ref.batch), signed)
@@ -174,7 +174,7 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
     except Exception as error:
         outcome = failed(len(task_ids), error)
     else:
-        outcome = run(call, serialization.unpack(packed), task_ids, ref.job_id, attempt, mark)
+        outcome = run(call, serialization.unpack(packed, call.definitions), task_ids, ref.job_id, attempt, mark)
     outcome.bytes_in += packed.nbytes
     outcome.requests = spent()[0] - before + 1
     commit(storage, ref, outcome, attempt, f"process-{os.getpid()}")

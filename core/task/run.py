@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from core import serialization
 from core.data.objects import spent
+from core.definitions import Definitions, disown
 from core.errors import SerializationError, TaskError
 from core.serialization import Unpackable
 from core.task.call import Call, apply
@@ -36,6 +37,7 @@ def become_worker() -> None:
     """Declare this process a worker, once, before it runs anything."""
     global _worker_process
     _worker_process = os.getpid()
+    disown()
 
 
 def in_worker() -> bool:
@@ -52,6 +54,7 @@ class _Running:
     task_ids: Sequence[int]
     durations: Sequence[float]
     attempt: int
+    definitions: Definitions | None
 
 
 _running: _Running | None = None
@@ -63,6 +66,12 @@ def running_task() -> tuple[str, int, int] | None:
     if batch is None or batch.process != os.getpid() or len(batch.durations) >= len(batch.task_ids):
         return None
     return batch.job_id, batch.task_ids[len(batch.durations)], batch.attempt
+
+
+def running_definitions() -> Definitions | None:
+    """Return what the call that runs in this process defined, for values that leave it."""
+    batch = _running
+    return None if batch is None or batch.process != os.getpid() else batch.definitions
 
 
 class _Log:
@@ -178,7 +187,9 @@ def run(
     epoch, cpu = time.time(), time.process_time()
     spent_before = spent()
     plain = (int, float, str, bytes, type(None))
-    batch = _Running(os.getpid(), job_id, task_ids, durations, attempt)
+    batch = _Running(os.getpid(), job_id, task_ids, durations, attempt, call.definitions)
+    if call.definitions is not None:
+        call.definitions.activate()
     with _surroundings(call, batch) as output:
         before = clock()
         for position in range(len(task_ids)):
@@ -193,7 +204,7 @@ def run(
                         raise SerializationError(f"the item cannot be read by the worker: {item.reason}")
                     value = apply(call, item, task_ids[position], f"{job_id}/{task_ids[position]}", attempt)
             except BaseException as error:
-                if mark is None and isinstance(error, KeyboardInterrupt):
+                if isinstance(error, KeyboardInterrupt) and not in_worker():
                     raise  # a person at the keyboard of an in-process backend
                 value = None
                 failure = _retried(call, item, task_ids[position], job_id, attempt, error, mark, position)
@@ -211,7 +222,7 @@ def run(
                 logs[position] = output.take()
         if mark is not None:
             mark(-1, before)
-    packed = serialization.pack(values)
+    packed = serialization.pack(values, definitions=call.definitions)
     cpu = time.process_time() - cpu
     costs = (now - before for now, before in zip(spent(), spent_before, strict=True))
     return BatchResult(packed, durations, failures, attempts, logs, epoch, cpu, peak_rss(), *costs)
@@ -225,7 +236,7 @@ def _retried(
     tries = attempt + 1
     while True:
         if tries > policy.retries or not isinstance(error, policy.retry_on):
-            return describe(error, tries)
+            return describe(error, tries, call.definitions)
         delay = min(policy.backoff * 2.0 ** (tries - 1), policy.max_backoff)
         delay *= (1 + os.urandom(1)[0] / 255) / 2  # tasks that failed together return apart
         if mark is not None:
@@ -236,6 +247,8 @@ def _retried(
         try:
             return apply(call, item, task_id, f"{job_id}/{task_id}", tries), tries + 1
         except BaseException as repeated:
+            if isinstance(repeated, KeyboardInterrupt) and not in_worker():
+                raise
             error = repeated
             tries += 1
 
@@ -247,11 +260,13 @@ def failed(count: int, error: BaseException) -> BatchResult:
     return BatchResult(values, [0.0] * count, dict.fromkeys(range(count), failure), started=time.time())
 
 
-def describe(error: BaseException, attempts: int = 1) -> TaskFailure:
+def describe(error: BaseException, attempts: int = 1, definitions: Definitions | None = None) -> TaskFailure:
     """Turn an exception into what a driver can show, whatever the exception is."""
     frames = error.__traceback__
     while frames is not None and os.path.dirname(os.path.abspath(frames.tb_frame.f_code.co_filename)) == _HERE:
         frames = frames.tb_next
+    if isinstance(error, StopIteration):  # no future can raise it, nor a generator (PEP 479)
+        error, frames = _ended_early(error.with_traceback(frames)), None
     try:
         shown = traceback.TracebackException(type(error), error, frames)
         text = "".join(shown.format()).rstrip()
@@ -264,32 +279,43 @@ def describe(error: BaseException, attempts: int = 1) -> TaskFailure:
     if isinstance(error, SystemExit):
         message = f"the function called sys.exit({error.code!r})"
     # Raised as their own type, SystemExit and KeyboardInterrupt would end the driver.
-    pickled = serialization.dump_exception(error) if isinstance(error, Exception) else None
+    pickled = serialization.dump_exception(error, definitions) if isinstance(error, Exception) else None
     return TaskFailure(type(error).__name__, message, text, pickled, attempts)
 
 
-def revive(failure: TaskFailure, job_id: str, task_id: int, name: str, log: str = "") -> BaseException:
+def _ended_early(cause: StopIteration) -> RuntimeError:
+    error = RuntimeError("the function raised StopIteration")
+    error.__cause__ = cause
+    return error
+
+
+def revive(
+    failure: TaskFailure,
+    job_id: str,
+    task_id: int,
+    name: str,
+    log: str = "",
+    definitions: Definitions | None = None,
+) -> BaseException:
     """Make the exception that a failed task's future raises.
 
     An exception that could be pickled comes back as its own type, caused by a `TaskError` whose message is the
-    remote traceback; any other comes as that `TaskError`.
+    remote traceback, and which was caused by what the exception was; any other comes as that `TaskError`.
     """
     where = f"task {task_id} of {name} failed with {failure.kind}: {failure.message}"
     if failure.attempts > 1:
         where = f"{where} (after {failure.attempts} attempts)"
     remote = TaskError(
-        f"{where}\n\n{failure.traceback}",
-        job_id=job_id,
-        task_id=task_id,
-        attempts=failure.attempts,
-        log=log,
+        f"{where}\n\n{failure.traceback}", job_id=job_id, task_id=task_id, attempts=failure.attempts, log=log
     )
     if failure.pickled is not None:
         try:
-            error = serialization.loads(failure.pickled)
+            error = serialization.loads(failure.pickled, definitions)
         except Exception:
             return remote
         if isinstance(error, BaseException):
+            remote.__cause__, remote.__context__ = error.__cause__, error.__context__
+            remote.__suppress_context__ = error.__suppress_context__
             error.__cause__ = remote
             return error
     return remote

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from core import serialization
 from core.compute.local.process import ProcessBackend
+from core.compute.local.threads import usable_cores
 from core.data.objects import process_storage
 from core.errors import FanfoldError, NotFound, StorageError
 from core.serialization import Buffer
@@ -54,18 +55,23 @@ class Agent:
         Bytes that a reply may have on its way back.
     workers : int
         Batches that run at the same time, for `run_all`.
+    agents : int
+        Agents of this process, which share its processors.
     """
 
-    def __init__(self, name: str | None = None, largest: int | None = None, workers: int = 1) -> None:
+    def __init__(self, name: str | None = None, largest: int | None = None, workers: int = 1, agents: int = 1) -> None:
         self.name = name or f"{os.uname().nodename}-{os.getpid()}"
         self._largest = largest
         self._workers = workers
+        self._threads = max(1, usable_cores() // (workers * agents))
         self._calls: OrderedDict[str, bytes] = OrderedDict()
         self._backend = self._started()
         self._oom_kills = oom_kills()
 
     def _started(self) -> ProcessBackend:
-        backend = ProcessBackend(Address("process"), ExecutorConfig(workers=self._workers))
+        backend = ProcessBackend(
+            Address("process", options={"threads": str(self._threads)}), ExecutorConfig(workers=self._workers)
+        )
         backend.start()
         return backend
 

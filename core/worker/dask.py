@@ -22,7 +22,7 @@ def answer(requests: list[bytes], keys: list[str], function: bytes | None = None
 
     worker = get_worker()
     if not hasattr(_thread, "agent"):
-        _thread.agent = Agent(f"{worker.name}-{threading.get_ident()}")
+        _thread.agent = Agent(f"{worker.name}-{threading.get_ident()}", agents=worker.state.nthreads)
 
     def is_heard() -> bool:
         task = worker.state.tasks.get(keys[0])

@@ -11,10 +11,9 @@ import queue
 import select
 import signal
 import socket
+import socketserver
 import sys
 import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from core.errors import ConfigError
 from core.settings import parse_size
 from core.task.messages import HTTP_LARGEST, WHISK_LARGEST, WORKER_TOKEN
 from core.worker.agent import Agent
+from core.worker.wire import Head, Refused, Wire
 
 TOKEN_FILE, AUTH = "FANFOLD_WORKER_TOKEN_FILE", "FANFOLD_WORKER_AUTH"
 """Variables of the worker: a file that holds its secret, and ``platform`` where the platform checks callers."""
@@ -32,20 +32,19 @@ SLOTS, LARGEST = "FANFOLD_WORKER_SLOTS", "FANFOLD_WORKER_LARGEST"
 MOST_SLOTS = 1024
 """Batches at the same time that one worker can be asked to run: more are a slip of the pen."""
 
-IDLE = 620.0
-"""Seconds that a connection may be quiet: longer than the balancers in front keep theirs, so that they close first."""
-
-FAREWELL = 2.0
-"""Seconds for which a caller that was refused may go on to send."""
-
-PATIENCE = 0.05
+FREE_TIMEOUT = 0.05
 """Seconds that a request waits for a worker to be free before it is sent elsewhere."""
+
+LEAST_CONNECTIONS = 256
+"""Connections that are held open at the same time, at least; further callers are turned away unheard."""
+
+PLAIN = {"Content-Type": "text/plain; charset=utf-8"}
 
 WHISK_END = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 """Line that ends the log of an activation (OpenWhisk, "Creating and invoking Docker actions")."""
 
 
-class Server(ThreadingHTTPServer):
+class Server(socketserver.ThreadingTCPServer):
     """Hands requests to agents, one at a time each.
 
     Parameters
@@ -60,19 +59,22 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = False
     block_on_close = True
+    allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(
-        self, port: int, handler: type[BaseHTTPRequestHandler], token: str, slots: int, largest: int, body: int
-    ) -> None:
-        super().__init__(("0.0.0.0", port), handler)
+    def __init__(self, port: int, handler: type[Handler], token: str, slots: int, largest: int, body: int) -> None:
+        try:
+            super().__init__(("0.0.0.0", port), handler)
+        except OSError as error:
+            raise ConfigError(f"port {port} cannot be served: {error.strerror}; choose another with PORT") from None
         self.token, self.largest = token, body
         self.ending = False
         self.quiet: set[socket.socket] = set()
+        self.room = threading.Semaphore(max(LEAST_CONNECTIONS, 2 * slots))
         self.lock = threading.Lock()
         self.agents: queue.Queue[Agent] = queue.Queue()
         for index in range(slots):
-            self.agents.put(Agent(f"{socket.gethostname()}-{index}", largest))
+            self.agents.put(Agent(f"{socket.gethostname()}-{index}", largest, agents=slots))
 
     def run(self) -> int:
         """Serve until the platform asks the worker to end; what runs may finish."""
@@ -84,13 +86,16 @@ class Server(ThreadingHTTPServer):
             self.agents.get_nowait().close()
         return 0
 
-    def server_bind(self) -> None:
-        """Take the port, or say why it cannot be had."""
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Turn a caller away when there are too many."""
+        return self.room.acquire(blocking=False)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection, and make room for the next."""
         try:
-            super().server_bind()
-        except OSError as error:
-            port = self.server_address[1]
-            raise ConfigError(f"port {port} cannot be served: {error.strerror}; choose another with PORT") from None
+            super().finish_request(request, client_address)
+        finally:
+            self.room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of callers that are gone: balancers look in and leave without a word."""
@@ -107,68 +112,93 @@ class Server(ThreadingHTTPServer):
                     connection.shutdown(socket.SHUT_RD)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(socketserver.BaseRequestHandler):
     """Answers ``GET /health``, and ``POST`` with a request of the driver as its body."""
 
     server: Server
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    timeout = IDLE
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of requests that went well."""
+    def handle(self) -> None:
+        """Answer the requests of one connection, one after the other."""
+        self.wire = Wire(self.request)
+        while self.take_turn():
+            pass
 
-    def handle_one_request(self) -> None:
-        """Wait for a request, unless the worker is about to end."""
+    def take_turn(self) -> bool:
+        """Wait for a request, unless the worker is about to end, and answer it; returns whether another may follow."""
         with self.server.lock:
             if self.server.ending:
-                self.close_connection = True
-                return
-            self.server.quiet.add(self.connection)
+                return False
+            self.server.quiet.add(self.request)
         try:
-            super().handle_one_request()
+            head = self.wire.read_head()
+            self._begin()
+            return head is not None and self.serve(head) and not head.is_last
+        except Refused as refused:
+            self.say(refused.status, str(refused), {"Connection": "close"})
+            self.wire.part()
+            return False
         finally:
-            self.server.quiet.discard(self.connection)
+            self._begin()
 
-    def do_GET(self) -> None:
-        """Say that the worker is there."""
-        self.say(200, "ok") if self.path.split("?")[0] == "/health" else self.say(404, "GET /health, or POST /run")
+    def _begin(self) -> None:
+        with self.server.lock:
+            self.server.quiet.discard(self.request)
 
-    def do_POST(self) -> None:
+    def serve(self, head: Head) -> bool:
+        """Answer a request; returns False if its caller is gone.
+
+        Raises
+        ------
+        Refused
+            It is not taken.
+        """
+        if head.method == "POST":
+            body = self.body(head)
+            if body is not None:
+                self.run(head, body)
+            return body is not None
+        if head.length:
+            raise Refused(400, f"{head.method} takes no body here")
+        if head.method not in ("GET", "HEAD"):
+            raise Refused(405, "GET /health, or POST /run")
+        found = head.target.partition("?")[0] == "/health"
+        text = b"ok\n" if found else b"GET /health, or POST /run\n"
+        self.wire.send(200 if found else 404, text, PLAIN, silent=head.method == "HEAD")
+        return True
+
+    def body(self, head: Head) -> bytes | None:
+        """Return the body of a request that may be read, None if its caller breaks off.
+
+        Raises
+        ------
+        Refused
+            The caller may not send it, or it does not fit.
+        """
+        offered = head.headers.get("authorization", "").encode("latin-1")
+        if self.server.token and not hmac.compare_digest(offered, f"Bearer {self.server.token}".encode()):
+            raise Refused(401, "the bearer token is missing or is not this worker's")
+        length = head.length
+        if length is None:
+            raise Refused(411, "Content-Length is missing")
+        if length > self.server.largest:
+            raise Refused(413, f"{length} bytes are more than the {self.server.largest} that this worker takes")
+        expected = head.headers.get("expect", "").lower()
+        if expected not in ("", "100-continue"):
+            raise Refused(417, "no such expectation is met here")
+        if expected and length:
+            self.wire.invite()
+        return self.wire.read_body(length)
+
+    def run(self, head: Head, body: bytes) -> None:
         """Run a batch."""
-        body = self.body()
-        if body is None:
-            return
         answer = self.answer(body)
         if answer is not None:
-            self.reply(200, answer, "application/octet-stream")
-
-    def body(self) -> bytes | None:
-        """Return the body of a request that may be read; else refuse it and return None."""
-        with self.server.lock:
-            self.server.quiet.discard(self.connection)
-        offered = self.headers.get("Authorization", "").encode()
-        if self.server.token and not hmac.compare_digest(offered, f"Bearer {self.server.token}".encode()):
-            self.refuse(401, "the bearer token is missing or is not this worker's")
-            return None
-        if "Transfer-Encoding" in self.headers:  # beside a length it hides a second request from a proxy
-            self.refuse(411, "a body in chunks is not taken; send its Content-Length")
-            return None
-        try:
-            length = int(self.headers["Content-Length"])
-        except (KeyError, TypeError, ValueError):
-            self.refuse(411, "Content-Length is missing")
-            return None
-        if not 0 <= length <= self.server.largest:
-            self.refuse(413, f"{length} bytes are more than the {self.server.largest} that this worker takes")
-            return None
-        body = self.rfile.read(length)
-        return body if len(body) == length else None
+            self.wire.send(200, answer, {"Content-Type": "application/octet-stream"})
 
     def answer(self, body: bytes) -> bytes | None:
-        """Have an agent answer; None if none is free, or nobody listens any more."""
+        """Have an agent answer; None if none is free."""
         try:
-            agent = self.server.agents.get(timeout=PATIENCE)
+            agent = self.server.agents.get(timeout=FREE_TIMEOUT)
         except queue.Empty:
             self.say(503, "every worker is busy", {"Retry-After": "1"})
             return None
@@ -180,54 +210,29 @@ class Handler(BaseHTTPRequestHandler):
     def is_heard(self) -> bool:
         """Whether the caller still waits for the answer."""
         line = select.poll()  # select() refuses descriptors above 1023
-        line.register(self.connection, select.POLLIN)
+        line.register(self.request, select.POLLIN)
         if not line.poll(0):
             return True
         with contextlib.suppress(OSError):
-            return bool(self.connection.recv(1, socket.MSG_PEEK))
+            return bool(self.request.recv(1, socket.MSG_PEEK))
         return False
 
-    def refuse(self, status: int, why: str) -> None:
-        """Answer without having read the body; the connection cannot be used again."""
-        self.close_connection = True
-        self.say(status, why, {"Connection": "close"})
-        # What is unread when a connection closes makes the system withdraw the answer, so it is thrown away first.
-        until = time.monotonic() + FAREWELL
-        with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            while (left := until - time.monotonic()) > 0:
-                self.connection.settimeout(left)
-                if not self.connection.recv(1 << 16):
-                    break
-
-    def say(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+    def say(self, status: int, text: str, headers: dict[str, str]) -> None:
         """Answer with a sentence."""
-        self.reply(status, text.encode() + b"\n", "text/plain; charset=utf-8", headers)
-
-    def reply(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
-        """Send an answer."""
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            self.send_response(status)
-            for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+        self.wire.send(status, text.encode() + b"\n", {**PLAIN, **headers})
 
 
 class WhiskHandler(Handler):
     """The interface of an OpenWhisk action's container: ``POST /init`` once, then ``POST /run`` for each activation."""
 
-    def do_POST(self) -> None:
+    def run(self, head: Head, body: bytes) -> None:
         """Run an activation."""
-        body = self.body()
-        if body is None:
-            return
         try:
-            given = json.loads(body)["value"] if self.path == "/run" else {}
+            given = json.loads(body)["value"] if head.target == "/run" else {}
             message = base64.b64decode(given["body"]) if given else b""
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return self.whisk(400, {"error": "expected JSON with value.body, a request in base64"})
-        if self.path == "/init":
+        if head.target == "/init":
             return self.whisk(200, {"ok": True})
         answer = self.answer(message)
         if answer is not None:
@@ -241,7 +246,7 @@ class WhiskHandler(Handler):
         """Answer with JSON, and end the activation's log."""
         for stream in (sys.stdout, sys.stderr):
             print(WHISK_END, file=stream, flush=True)
-        self.reply(status, json.dumps(answer).encode(), "application/json")
+        self.wire.send(status, json.dumps(answer).encode(), {"Content-Type": "application/json"})
 
 
 def http() -> int:

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import threading
+import time
 import traceback
 
 import numpy as np
@@ -216,35 +217,84 @@ def test_the_lines_of_a_notebook_show_in_tracebacks_and_to_the_function_itself(e
     assert "return 1 / x, inspect" in futures[1].log
 
 
-def test_an_exception_that_cannot_be_pickled_becomes_a_task_error_with_its_traceback(executor):
+def test_what_an_exception_holds_and_cannot_send_stays_behind_and_is_named(executor):
     class Odd(Exception):
         def __init__(self, lock):
-            super().__init__("odd one")
-            self.lock = lock
+            super().__init__("odd one", lock)
+            self.lock, self.number = lock, 5
 
     def fail(x):
         raise Odd(threading.Lock())
 
     error = failure_of(executor.map(fail, [1]))
 
-    assert type(error) is TaskError
-    assert "Odd" in str(error)
-    assert "odd one" in str(error)
-    assert "raise Odd(threading.Lock())" in str(error)
+    assert type(error) is Odd
+    assert error.number == 5
+    assert not hasattr(error, "lock")
+    assert "lock" in str(error)
+    assert "attribute 'lock' stayed in the worker: TypeError" in error.__notes__[0]
+    assert "raise Odd(threading.Lock())" in str(error.__cause__)
 
 
-def test_an_exception_that_cannot_be_rebuilt_becomes_a_task_error_with_its_traceback(executor):
+def test_an_exception_is_rebuilt_without_its_constructor(executor):
     class Demanding(Exception):
-        def __init__(self, a, b):
+        def __init__(self, a, b, *, c):
             super().__init__(f"{a} against {b}")
+            self.c = c
+
+    class Moved(FileNotFoundError):
+        def __init__(self, path):
+            super().__init__(2, "it was moved", path)
 
     def fail(x):
-        raise Demanding("this", "that")
+        raise Demanding("this", "that", c=x) if x else Moved("/there")
 
-    error = failure_of(executor.map(fail, [1]))
+    futures = executor.map(fail, [0, 7])
 
-    assert type(error) is TaskError
-    assert "this against that" in str(error)
+    assert (type(failure_of(futures, 1)), str(failure_of(futures, 1))) == (Demanding, "this against that")
+    assert failure_of(futures, 1).c == 7
+    assert type(failure_of(futures, 0)) is Moved
+    assert (futures[0].exception().errno, futures[0].exception().filename) == (2, "/there")
+
+
+def test_groups_causes_and_notes_of_an_exception_come_along(executor):
+    class Part(Exception):
+        def __init__(self, number, lock=None):
+            super().__init__()
+            self.number, self.lock = number, lock
+
+    def fail(x):
+        try:
+            raise Part(1)
+        except Part as first:
+            error = ExceptionGroup("several", [Part(2, threading.Lock() if x else None), ValueError("v")])
+            error.add_note("by hand")
+            raise error from first
+
+    for error in map(failure_of, [executor.map(fail, [0]), executor.map(fail, [1])]):
+        assert type(error) is ExceptionGroup
+        assert [type(part) for part in error.exceptions] == [Part, ValueError]
+        assert error.exceptions[0].number == 2
+        assert "by hand" in error.__notes__
+        assert isinstance(error.__cause__, TaskError)
+        assert (type(error.__cause__.__cause__), error.__cause__.__cause__.number) == (Part, 1)
+
+
+def test_the_end_of_an_iterator_is_an_error_of_the_task_and_hangs_nobody(executor):
+    import asyncio
+
+    async def main(future):
+        return await asyncio.wait_for(asyncio.wrap_future(future), 60)
+
+    def take(items):
+        return next(iter(items))
+
+    assert asyncio.run(main(executor.submit(take, [3]))) == 3
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        asyncio.run(main(executor.submit(take, [])))
+    assert isinstance(caught.value.__cause__, TaskError)
+    assert isinstance(caught.value.__cause__.__cause__, StopIteration)
+    assert "return next(iter(items))" in str(caught.value.__cause__)
 
 
 def test_an_exception_that_cannot_even_be_printed_still_names_its_type(executor):
@@ -355,10 +405,7 @@ def test_an_interrupt_raised_by_the_function_does_not_end_the_driver(executor, s
     assert "KeyboardInterrupt: from the task" in str(error)
 
 
-def test_waiting_for_another_attempt_takes_none_of_the_tasks_time(executor, enforces):
-    if "timeout" not in enforces:
-        pytest.skip("judged when the task returns")
-
+def test_waiting_for_another_attempt_takes_none_of_the_tasks_time(executor):
     def third_time(x, attempt):
         if attempt < 2:
             raise OSError
@@ -367,6 +414,56 @@ def test_waiting_for_another_attempt_takes_none_of_the_tasks_time(executor, enfo
     policy = RetryPolicy(retries=2, retry_on=(OSError,), backoff=0.2)
 
     assert executor.map(third_time, [1], timeout=0.05, retries=policy).results(60) == [2]
+
+
+def test_a_task_over_its_time_is_tried_again(executor):
+    def slow_at_first(x, attempt):
+        end = time.monotonic() + (1.5 if x == 1 and attempt == 0 else 0)
+        while time.monotonic() < end:
+            pass
+        return x, attempt
+
+    assert executor.map(slow_at_first, range(3), batch_size=3, timeout=0.5).results(60) == [(0, 0), (1, 1), (2, 0)]
+
+
+def test_a_task_that_is_always_over_its_time_fails_after_its_last_attempt_and_the_others_do_not(executor):
+    def slow(x):
+        end = time.monotonic() + (1.0 if x == 1 else 0)
+        while time.monotonic() < end:
+            pass
+        return x
+
+    futures = executor.map(slow, range(3), batch_size=3, timeout=0.3, retries=1)
+    error = failure_of(futures, 1)
+
+    assert isinstance(error, TaskTimeout)
+    assert "task 1 of" in str(error)
+    assert "0.3 s (tried 2 times)" in str(error)
+    assert error.attempts == 2
+    assert [futures[0].result(60), futures[2].result(60)] == [0, 2]
+
+
+def test_an_array_given_to_a_task_is_the_tasks_own(executor):
+    given = np.zeros(30_000)
+
+    def change(array):
+        array[:] = 7
+        return float(array[0])
+
+    assert executor.map(change, [given, given]).results(60) == [7.0, 7.0]
+    assert not given.any()
+
+
+def test_a_result_is_as_the_task_returned_it_whatever_later_tasks_do(executor):
+    kept = np.zeros(30_000)
+
+    def fill(x):
+        kept[:] = x
+        return kept
+
+    results = executor.map(fill, range(1, 5), batch_size=1).results(60)
+
+    assert [(result[0], result[-1]) for result in results] == [(x, x) for x in range(1, 5)]
 
 
 def test_an_exception_named_by_the_policy_is_tried_again_until_it_succeeds(executor):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core import serialization
+from core.definitions import Definitions
 from core.futures import FutureList
 from core.job.direct import AMORTISED, TARGET, DirectJob
 from core.job.job import Batch, Options
@@ -14,7 +15,7 @@ WORKERS = 2
 
 
 def run_of(tasks: int) -> DirectJob:
-    return DirectJob("job", "f", b"", range(tasks), Options(), FutureList("job"), lambda: None, False)
+    return DirectJob("job", "f", Definitions(), range(tasks), Options(), FutureList("job"), lambda: None, False)
 
 
 def sizes(run: DirectJob, seconds: float, overhead: float) -> list[int]:

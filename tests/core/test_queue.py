@@ -362,6 +362,17 @@ def test_a_queue_that_nobody_reads_any_more_stops_nothing():
         assert futures.results(60) == [0, 1, 2]
 
 
+def test_tasks_that_put_into_a_queue_get_no_backup_copies_unless_asked_for():
+    with FunctionExecutor("pipe", notify="redis://127.0.0.1:1/0") as executor:
+        queue = executor.queue()
+        assert not executor._options().speculate
+        del queue
+        assert executor._options().speculate
+    with FunctionExecutor("pipe", notify="redis://127.0.0.1:1/0", speculation=True) as executor:
+        queue = executor.queue()
+        assert executor._options().speculate, queue
+
+
 def test_the_public_class_is_what_the_executor_makes():
     with FunctionExecutor("serial") as executor:
         assert isinstance(executor.queue(), Queue)

@@ -303,7 +303,7 @@ def test_a_request_whose_caller_is_gone_before_it_begins_is_not_run(tmp_path):
             signal.pause()
 
     call = make_call(never, kind="item", extra_args=(), env=None, retry=RetryPolicy(), storage=None, folder=None)
-    shipped = dump_call(call, [], False)
+    shipped = dump_call(call, [], False).data
     packed = serialization.pack([str(mark)])
     invocation = Invocation(0, "job", shipped, serialization.content_hash(shipped), [0], 0, packed=packed)
     agent = Agent()

@@ -1,8 +1,6 @@
 import linecache
 import pickle
-import sys
 import threading
-import types
 import warnings
 
 import numpy as np
@@ -11,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import serialization
-from core.definitions import show_source
-from core.errors import IntegrityError, SerializationError
+from core.by_value import show_source
+from core.errors import IntegrityError
 from core.serialization import OUT_OF_BAND, Unpackable
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
@@ -116,38 +114,6 @@ def test_a_failed_value_does_not_count_towards_the_limit():
     assert serialization.pack([heavy, [1], [2]], limit=1 << 20).count == 3
 
 
-def test_functions_travel_with_the_modules_named_by_the_user(monkeypatch):
-    module = types.ModuleType("made_here")
-    exec("def double(x): return 2 * x", module.__dict__)
-    monkeypatch.setitem(sys.modules, "made_here", module)
-    by_name = serialization.dump_function(module.double)
-    by_value = [serialization.dump_function(module.double, [m]) for m in (module, "made_here")]
-    monkeypatch.delitem(sys.modules, "made_here")
-
-    with pytest.raises(ModuleNotFoundError):
-        serialization.loads(by_name)
-    assert [serialization.loads(data)(4) for data in by_value] == [8, 8]
-
-
-def test_local_modules_travel_where_workers_cannot_import_them(monkeypatch, tmp_path):
-    (tmp_path / "of_the_user.py").write_text("def triple(x): return 3 * x")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import of_the_user
-
-    data = serialization.dump_function(of_the_user.triple, ship_local=True)
-    monkeypatch.delitem(sys.modules, "of_the_user")
-    monkeypatch.undo()
-
-    assert serialization.loads(data)(4) == 12
-
-
-def test_the_error_for_a_function_that_cannot_be_pickled_says_what_to_do():
-    lock = threading.Lock()
-
-    with pytest.raises(SerializationError, match="inside the function"):
-        serialization.dump_function(lambda: lock)
-
-
 def test_code_travels_with_every_field_it_has():
     def outer(a, /, b, *args, c=3, **kwargs):
         kept = {"x": 1.5, b"y": frozenset({a})}
@@ -173,15 +139,6 @@ def test_lines_of_source_join_what_is_known_of_their_file_and_stay(tmp_path):
     linecache.checkcache()
 
     assert linecache.getlines(str(path)) == ["a = 1\n", "b = 3\n", "\n", "\n", "e = 5\n", "f = 6\n"]
-
-
-def test_lines_of_source_travel_only_where_they_are_asked_for():
-    def known(x):
-        return x  # a remark
-
-    assert b"a remark" not in serialization.dumps(known)
-    assert b"a remark" not in serialization.dumps(known, "absent")
-    assert b"a remark" in serialization.dumps(known, "all")
 
 
 def test_a_signature_covers_every_byte():
@@ -212,7 +169,6 @@ def test_an_exception_is_pickled_only_if_it_comes_back_as_it_was():
             return f"{self.args} {id(self)}"
 
     assert isinstance(pickle.loads(serialization.dump_exception(KeyError("k"))), KeyError)
-    assert serialization.dump_exception(ValueError(threading.Lock())) is None
     assert serialization.dump_exception(Forgetful()) is None
 
 

@@ -4,6 +4,7 @@ import errno
 import itertools
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -133,12 +134,14 @@ def test_a_full_disk_leaves_nothing_half_written_and_keeps_what_was_there(tiny_d
 def test_a_rename_that_fails_is_a_typed_error_and_leaves_nothing(
     tmp_path, storage, monkeypatch, error_number, error, message
 ):
+    storage.put("key", b"old")
     monkeypatch.setattr(local.os, "replace", fail(error_number))
 
     with pytest.raises(error, match=rf"{tmp_path}/store/key: .*{message}"):
         storage.put("key", b"content")
 
-    assert files(tmp_path / "store") == []
+    assert files(tmp_path / "store") == ["key"]
+    assert storage.get("key") == b"old"
 
 
 def test_a_file_system_without_hard_links_is_named_as_the_cause(storage, monkeypatch):
@@ -220,6 +223,54 @@ def test_half_written_files_are_not_listed(tmp_path, storage):
     assert [info.key for info in storage.list()] == ["key"]
 
 
+@pytest.mark.parametrize("if_absent", [True, False])
+def test_a_killed_writer_leaves_nothing(tmp_path, storage, if_absent):
+    storage.put("job/key", b"")
+    if (child := os.fork()) == 0:
+        content = (b"half" if number == 0 else os.kill(os.getpid(), signal.SIGKILL) for number in range(2))
+        storage.put("job/other" if if_absent else "job/key", content, if_absent=if_absent)
+    os.waitpid(child, 0)
+
+    assert files(tmp_path / "store") == ["job", "job/key"]
+    assert storage.get("job/key") == b""
+
+
+def test_writers_killed_at_any_moment_leave_objects_alone(tmp_path, storage):
+    storage.put("folder/key", bytes(1000))
+    for turn in range(60):
+        if (child := os.fork()) == 0:
+            for number in itertools.count():
+                storage.put("folder/key", bytes([number % 256]) * 1000)
+                storage.put(f"folder/{turn}-{number}", bytes(10), if_absent=True)
+        last = tmp_path / "store" / "folder" / f"{turn}-{random.randrange(8)}"
+        while not last.exists():
+            pass
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    assert len({*storage.get("folder/key")}) == 1
+    left = [path for path in files(tmp_path / "store") if RESERVED_PREFIX in path]
+    assert len(left) <= 3  # the instant between a name and the rename over the old one
+
+
+@pytest.fixture
+def _no_nameless_files(monkeypatch):
+    """What a kernel without nameless files makes of the request: a folder opened for writing."""
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)
+
+
+@pytest.mark.usefixtures("_no_nameless_files")
+def test_without_nameless_files_writes_are_as_atomic(tmp_path, storage):
+    storage.put("a/key", b"1", if_absent=True)
+    storage.put("a/key", iter([b"2", b"2"]))
+
+    with pytest.raises(PreconditionFailed):
+        storage.put("a/key", b"3", if_absent=True)
+    assert storage.get("a/key") == b"22"
+    assert files(tmp_path / "store") == ["a", "a/key"]
+
+
+@pytest.mark.usefixtures("_no_nameless_files")
 def test_what_a_killed_writer_left_goes_with_the_last_object_of_its_folder(tmp_path, storage):
     storage.put("job/key", b"")
     if (child := os.fork()) == 0:

@@ -202,7 +202,7 @@ def test_a_driver_with_more_than_a_thousand_open_files_sees_what_was_closed(pair
 def test_a_worker_with_more_than_a_thousand_callers_sees_who_is_gone(pair):
     high, far = pair
     handler = Handler.__new__(Handler)
-    handler.connection = high
+    handler.request = high
 
     assert handler.is_heard()
     far.close()

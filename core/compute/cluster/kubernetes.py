@@ -11,27 +11,40 @@ import json
 import math
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 from uuid import uuid4
 
 from core.compute.cluster.base import ClusterBackend, WorkerJob, WorkerJobEnd
 from core.compute.cluster.kubernetes_manifest import DRIVER, OWNER, job, pod_settings, rights, secret
 from core.compute.cluster.kubernetes_pods import Pending, check_refusal, check_start, end_of_pod, has_begun
-from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, ConfigError, FanfoldError, MissingExtra
+from core.errors import (
+    ComputeDenied,
+    ComputeError,
+    ComputeUnavailable,
+    ConfigError,
+    FanfoldError,
+    MissingExtra,
+    printable,
+)
 from core.settings import Address, ExecutorConfig
 from core.task.leases import Lease, this_owner
 
 DEFAULT_WORKERS = 32
 """Tasks that run at the same time unless ``workers`` says."""
 
-PATIENCE = (5.0, 20.0)
+REQUEST_TIMEOUT = (5.0, 20.0)
 """Seconds to connect to the API server, and to wait for its answer."""
 
 LARGEST = 1 << 20
 """Bytes that a Secret may hold (Kubernetes documentation, "Secrets", restriction on data size)."""
+
+MESSAGE_LARGEST = 2000
+"""Characters of a refusal that are looked at."""
 
 _TOGETHER = 8
 """Units that are launched or ended at the same time."""
@@ -67,6 +80,7 @@ class KubernetesBackend(ClusterBackend):
         self._pending = Pending(self._settings.wait)
         self._pods: dict[int, str] = {}
         self._image_works = False
+        self._renewing = threading.Lock()
 
     def prepare(self) -> None:
         """Connect, and end what drivers of this machine left that were killed.
@@ -254,14 +268,26 @@ class KubernetesBackend(ClusterBackend):
         from kubernetes.client import ApiException
         from urllib3.exceptions import HTTPError
 
+        client = self._batch.api_client
         try:
-            answer = method(*arguments, _request_timeout=PATIENCE, _preload_content=False, **options)
-            found: dict[str, Any] = json.loads(answer.data)
-            return found
+            try:
+                return _answer(method, *arguments, **options)
+            except ApiException as error:
+                if error.status != HTTPStatus.UNAUTHORIZED:
+                    raise
+                # The configuration's token may have been renewed since: what it says now is tried once.
+                self._renew(client)
+                return _answer(method, *arguments, **options)
         except ApiException as error:
             return self._refused(error.status, _message(error))
-        except (HTTPError, OSError, ValueError) as error:
-            raise ComputeUnavailable(f"kubernetes: the API server does not answer: {error}") from None
+        except (HTTPError, OSError, ValueError, RecursionError) as error:
+            raise ComputeUnavailable(f"kubernetes: the API server does not answer: {printable(str(error))}") from None
+
+    def _renew(self, refused: Any) -> None:
+        """Read the configuration of the cluster again, unless another thread has since `refused` was in use."""
+        with self._renewing:
+            if self._batch.api_client is refused:
+                self._batch.api_client = self._core.api_client = self._connect()
 
     def _refused(self, status: int, message: str) -> dict[str, Any]:
         if status == 404 and "namespaces" not in message:
@@ -285,11 +311,19 @@ class KubernetesBackend(ClusterBackend):
         raise ComputeError(f"kubernetes: status {status}: {message}")
 
 
+def _answer(method: Callable[..., Any], *arguments: object, **options: str) -> dict[str, Any]:
+    answer = method(*arguments, _request_timeout=REQUEST_TIMEOUT, _preload_content=False, **options)
+    found = json.loads(answer.data)
+    if not isinstance(found, dict):
+        raise ValueError("what it says is no object of its API")
+    return found
+
+
 def _message(error: Any) -> str:
     try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(error.body or error.reason)
+        return printable(str(json.loads(error.body)["message"]), MESSAGE_LARGEST)
+    except (TypeError, ValueError, KeyError, RecursionError):
+        return printable(str(error.body or error.reason))
 
 
 def manifest(address: Address, image: str, options: Mapping[str, str]) -> str:

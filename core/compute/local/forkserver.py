@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import functools
 import gc
 import os
 import select
@@ -18,30 +19,29 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterable
 
 from core.compute.local.channel import ConnectionLost
+from core.compute.local.threads import limit_modules, set_variables
 from core.compute.local.wire import CONTROL
 from core.compute.local.worker import live
 
 EXIT_TIMEOUT = 0.2
 """Seconds that workers have to end by themselves once the driver is gone."""
 
-_SINGLE_THREADED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-
 
 def main() -> None:
     """Entry point of a fork server that is a new interpreter."""
-    control = socket.socket(fileno=int(sys.argv[1]))
+    control, threads = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[3])
     sys.argv[:] = [""]
-    serve(control)
+    serve(control, threads)
 
 
-def serve(control: socket.socket) -> None:
-    """Make workers until the driver is gone."""
+def serve(control: socket.socket, threads: int) -> None:
+    """Make workers with so many numerical threads each, until the driver is gone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
-    for name in _SINGLE_THREADED:
-        os.environ.setdefault(name, "1")
+    limit = functools.partial(limit_modules, threads, set_variables(threads))
     _let_go(control.fileno())
     gc.collect()
     gc.freeze()
@@ -59,7 +59,7 @@ def serve(control: socket.socket) -> None:
             if ends[0] in descriptors:
                 os.read(ends[0], 4096)
                 _reap(control, children)
-            if control.fileno() in descriptors and not _obey(control, children, ends):
+            if control.fileno() in descriptors and not _obey(control, children, ends, limit):
                 return
     except OSError:
         return  # the driver is gone
@@ -103,7 +103,7 @@ def _reap(control: socket.socket, children: dict[int, int]) -> None:
             control.sendall(CONTROL.pack(b"D", worker, status))
 
 
-def _obey(control: socket.socket, children: dict[int, int], wakeup: tuple[int, int]) -> bool:
+def _obey(control: socket.socket, children: dict[int, int], wakeup: tuple[int, int], limit: Callable[[], None]) -> bool:
     """Carry out one command of the driver; returns False if it is gone."""
     data, ancillary, _, _ = control.recvmsg(CONTROL.size, socket.CMSG_SPACE(64))
     if data and len(data) < CONTROL.size:
@@ -120,7 +120,7 @@ def _obey(control: socket.socket, children: dict[int, int], wakeup: tuple[int, i
         descriptors.frombytes(payload)
     pid = os.fork()
     if pid == 0:
-        _become_worker(control, wakeup, descriptors)
+        _become_worker(control, wakeup, limit, descriptors)
     for descriptor in descriptors:
         os.close(descriptor)
     children[worker] = pid
@@ -128,7 +128,9 @@ def _obey(control: socket.socket, children: dict[int, int], wakeup: tuple[int, i
     return True
 
 
-def _become_worker(control: socket.socket, wakeup: tuple[int, int], descriptors: array.array[int]) -> None:
+def _become_worker(
+    control: socket.socket, wakeup: tuple[int, int], limit: Callable[[], None], descriptors: Iterable[int]
+) -> None:
     """Live and end as a worker, in a child of the fork server."""
     status = 1
     try:
@@ -137,6 +139,7 @@ def _become_worker(control: socket.socket, wakeup: tuple[int, int], descriptors:
         control.close()
         for descriptor in wakeup:
             os.close(descriptor)
+        limit()
         live(*descriptors)
     except (ConnectionLost, KeyboardInterrupt):
         status = 0

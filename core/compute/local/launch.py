@@ -14,8 +14,10 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable
+from typing import NoReturn
 
 from core.compute.local import forkserver
+from core.compute.local.threads import limited_libraries
 from core.compute.local.wire import CONTROL
 from core.task.call import working_folder
 from core.task.run import in_worker
@@ -23,14 +25,13 @@ from core.task.run import in_worker
 CLOSE_TIMEOUT = 2.0
 """Seconds that a fork server may take to end before it is killed."""
 
-_FORK_UNSAFE = ("torch", "tensorflow", "jax", "cupy", "grpc", "ray", "pyspark")
+_VANISH_TIMEOUT = 0.01
+"""Seconds that a thread which has ended may take to leave the list of the process's threads."""
 
 
-def is_clean() -> bool:
-    """Whether forking this process can neither deadlock on another thread's lock nor share a connection."""
+def may_fork() -> bool:
+    """Whether forking this process shares no connection and no lock that another Python thread may hold."""
     if not sys.platform.startswith("linux") or in_worker() or threading.active_count() > 1:
-        return False
-    if any(name in sys.modules for name in _FORK_UNSAFE):
         return False
     for descriptor in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
@@ -39,20 +40,50 @@ def is_clean() -> bool:
     return True
 
 
+_FORKABLE = "jemalloc_bg_thd"
+"""The thread in which jemalloc (of Arrow, and so of pandas) gives memory back: its handlers see to forks (jemalloc,
+``background_thread.c``)."""
+
+
+def is_alone(timeout: float = 0.0) -> bool:
+    """Whether no thread that a fork could harm runs beside the caller, native or not, after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while any(_is_harmed(thread) for thread in os.listdir("/proc/self/task")):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.0005)
+    return True
+
+
+def _is_harmed(thread: str) -> bool:
+    if int(thread) == threading.get_native_id():
+        return False
+    try:
+        with open(f"/proc/self/task/{thread}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip() != _FORKABLE
+    except OSError:  # it has ended meanwhile
+        return False
+
+
 class ForkServer:
     """A fork server, as its driver holds it.
 
     Parameters
     ----------
+    threads : int
+        Numerical threads of each worker.
     fresh : bool, optional
         Start a new interpreter (True) or fork (False); by default fork if that is safe.
     """
 
-    def __init__(self, fresh: bool | None) -> None:
-        start = _start_fresh if (not is_clean() if fresh is None else fresh) else _fork
+    def __init__(self, threads: int, fresh: bool | None = None) -> None:
+        forks = not fresh if fresh is not None else may_fork()
         self._control, theirs = socket.socketpair()
         with theirs:
-            self.pid = start(self._control, theirs)
+            pid = None
+            if forks:
+                pid = _fork(self._control, theirs, threads, unless_threads_stay=fresh is None)
+            self.pid = pid or _start_fresh(theirs, threads)
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when there is something to `hear`."""
@@ -95,12 +126,12 @@ class ForkServer:
                 time.sleep(0.001)
 
 
-def _start_fresh(ours: socket.socket, theirs: socket.socket) -> int:
+def _start_fresh(theirs: socket.socket, threads: int) -> int:
     module = forkserver.__name__
     code = f"import sys, json; sys.path[:] = json.loads(sys.argv[2]); from {module} import main; main()"
     paths = [path for entry in sys.path if (path := entry or working_folder())]
     child = subprocess.Popen(
-        [sys.executable, "-c", code, str(theirs.fileno()), json.dumps(paths)],
+        [sys.executable, "-c", code, str(theirs.fileno()), json.dumps(paths), str(threads)],
         stdin=subprocess.DEVNULL,
         pass_fds=(theirs.fileno(),),
     )
@@ -108,17 +139,35 @@ def _start_fresh(ours: socket.socket, theirs: socket.socket) -> int:
     return child.pid
 
 
-def _fork(ours: socket.socket, theirs: socket.socket) -> int:
+def _fork(ours: socket.socket, theirs: socket.socket, threads: int, unless_threads_stay: bool) -> int | None:
+    """Fork a fork server; returns None if a thread stays that may hold a lock, or be waited for, in the child.
+
+    Threads of libraries that are made for it (OpenBLAS) end when a fork begins, and start again when they are needed.
+    Whatever still runs in this process after the fork belongs to a library that is not: then the child, which has
+    waited for the word to go on, is ended.
+    """
+    is_safe = not unless_threads_stay or is_alone()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # threads of numeric libraries end cleanly at a fork
+    with limited_libraries(threads), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads is known
         pid = os.fork()
-    if pid:
-        return pid
+        if not pid:
+            _become_forkserver(ours, theirs, threads)
+        is_safe = is_safe or is_alone(_VANISH_TIMEOUT)
+    if not is_safe:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return None
+    ours.send(b"!")
+    return pid
+
+
+def _become_forkserver(ours: socket.socket, theirs: socket.socket, threads: int) -> NoReturn:
     try:
         ours.close()
-        forkserver.serve(theirs)
+        if theirs.recv(1):
+            forkserver.serve(theirs, threads)
     finally:
         os._exit(0)

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import pickle
+import re
 import resource
 import selectors
 import socket
@@ -17,6 +18,7 @@ from core.compute.base import Capabilities
 from core.compute.local.channel import ConnectionLost
 from core.compute.local.dispatch import Dispatcher
 from core.compute.local.limits import limit_passed, next_look
+from core.compute.local.threads import usable_cores
 from core.compute.local.wire import VALUE
 from core.compute.local.worker import read_reply
 from core.compute.local.workers import WorkerProcess, WorkerTable, how_it_ended
@@ -30,15 +32,16 @@ FILES_PER_WORKER = 16
 """Open files to reckon with for each worker: its channel, claims, status, and shared memory under way."""
 
 
-def default_workers() -> int:
-    """Return the number of processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_OPTIONS = {"start": re.compile("fork|fresh"), "threads": re.compile("[1-9][0-9]*")}
 
 
 class ProcessBackend:
     """Runs batches in worker processes that are started once and kept warm.
 
-    Address: ``process`` or ``process?start=fork|fresh``; by default workers are forked where that is safe.
+    Address: ``process``, with the options ``start=fork|fresh`` (by default workers are forked where that is safe) and
+    ``threads=N``: numerical threads of each worker, by default its share of the processors, that is as many as make
+    workers times threads the number of processors. Environment variables of the user's own (``OMP_NUM_THREADS``,
+    ``OPENBLAS_NUM_THREADS`` ...) win over both.
 
     One socket pair per worker, so that a dead worker poisons nothing; a batch that waits behind a long one is
     given to the first worker that idles. A worker that dies is replaced, and what it held is either handed on
@@ -48,20 +51,24 @@ class ProcessBackend:
     name = "process"
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
-        start = address.options.get("start")
-        unknown = sorted(set(address.options) - {"start"})
-        if address.where or unknown or start not in (None, "fork", "fresh"):
+        wrong = [
+            f"{name}={value}"
+            for name, value in address.options.items()
+            if name not in _OPTIONS or not _OPTIONS[name].fullmatch(value)
+        ]
+        if address.where or wrong:
             raise ConfigError(
-                f"compute backend 'process' takes no place and only the option start=fork|fresh, not "
-                f"{address.where or ', '.join(unknown) or f'start={start}'}"
+                "compute backend 'process' takes no place and only the options start=fork|fresh and threads=N, "
+                f"not {address.where or ', '.join(wrong)}"
             )
         if sys.platform == "win32":
             raise ConfigError("compute backend 'process' needs Linux or macOS; on Windows use WSL, or 'serial'")
-        self.workers = config.workers or default_workers()
+        self.workers = config.workers or usable_cores()
         self._watches_memory = os.path.exists("/proc/self/statm")
         enforces = frozenset({"timeout", "memory"} if self._watches_memory else {"timeout"})
         self.capabilities = Capabilities(shares_files=True, carries_queues=True, enforces=enforces)
-        self._fresh = None if start is None else start == "fresh"
+        self._fresh = {"fork": False, "fresh": True}.get(address.options.get("start", ""))
+        self._threads = int(address.options.get("threads", max(1, usable_cores() // self.workers)))
         self._replies: list[Reply] = []
         self._closed = False
 
@@ -80,7 +87,7 @@ class ProcessBackend:
                 f"{self.workers} workers need about {wanted} open files and this process may have {allowed}; "
                 "raise the limit with 'ulimit -n', or use fewer workers"
             )
-        self._table = WorkerTable(self.workers, self._fresh, self._serve)
+        self._table = WorkerTable(self.workers, self._threads, self._fresh, self._serve)
         self._dispatcher = Dispatcher(self._table)
         self._wakeup_read, self._wakeup_write = socket.socketpair()
         for end in (self._wakeup_read, self._wakeup_write):

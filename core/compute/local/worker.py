@@ -124,9 +124,9 @@ class Worker:
             assert durable is not None
             return [pickle.dumps((number, self._commit(durable, attempt)), 5)]
         try:
-            outcome = run(
-                self._call(call_hash), serialization.unpack(packed), task_ids, job_id, attempt, self._status.mark
-            )
+            call = self._call(call_hash)
+            items = serialization.unpack(packed, call.definitions)
+            outcome = run(call, items, task_ids, job_id, attempt, self._status.mark)
         except Exception as error:
             outcome = failed(len(task_ids), error)
         return reply(number, outcome)

@@ -91,6 +91,8 @@ class WorkerTable:
     ----------
     count : int
         Workers to keep.
+    threads : int
+        Numerical threads of each.
     fresh : bool, optional
         Whether the fork server is a new interpreter; by default it is forked where that is safe.
     serve : callable
@@ -102,10 +104,13 @@ class WorkerTable:
         Workers that ended before they had run anything, since the last reply of any.
     """
 
-    def __init__(self, count: int, fresh: bool | None, serve: Callable[[WorkerProcess, int], None]) -> None:
+    def __init__(
+        self, count: int, threads: int, fresh: bool | None, serve: Callable[[WorkerProcess, int], None]
+    ) -> None:
         self.workers: dict[int, WorkerProcess] = {}
-        self._count, self._serve = count, serve
-        self.forkserver: ForkServer | None = ForkServer(fresh)  # first: nothing may exist that a fork would share
+        self._threads, self._serve = threads, serve
+        # First: nothing may exist that a fork would share.
+        self.forkserver: ForkServer | None = ForkServer(threads, fresh)
         self.selector = selectors.DefaultSelector()
         self._next_ident = self.failed_starts = 0
         self._register()
@@ -144,7 +149,7 @@ class WorkerTable:
                 return self.forkserver
             except OSError:
                 self._lose_forkserver()
-        self.forkserver = ForkServer(fresh=True)
+        self.forkserver = ForkServer(self._threads, fresh=True)
         self._register()
         self.forkserver.spawn(ident, descriptors)
         return self.forkserver

@@ -19,8 +19,8 @@ from core.compute.remote.aws_lambda_client import (
     target_of,
 )
 from core.compute.remote.aws_lambda_deploy import EVENT_AGE, delete, deploy, manifest, wait_active
-from core.compute.remote.base import NotStarted, RemoteBackend, Slot, WorkerEnded
-from core.errors import ComputeError, ConfigError
+from core.compute.remote.base import NotStarted, Oversized, RemoteBackend, Slot, WorkerEnded
+from core.errors import ComputeDenied, ComputeError, ConfigError, printable
 from core.settings import Address, ExecutorConfig, parse_duration
 from core.task import messages
 from core.task.protocol import BatchDone, Invocation
@@ -32,6 +32,9 @@ DEFAULT_WORKERS = 100
 
 LARGEST = 6 * 1024 * 1024 * 3 // 4 - 4096
 """Bytes of a request: base64 and the event around it fill the 6 MiB that a call carries."""
+
+ANSWER_LARGEST = 8 << 20
+"""Bytes of an answer that are read: a function's have 6 MiB at most, and what stands in between may say more."""
 
 _CALLS = ("sync", "async")
 _BROKEN = (
@@ -71,6 +74,8 @@ class LambdaBackend(RemoteBackend):
             except ValueError:
                 raise ConfigError("lambda needs silence= as a time such as 20m") from None
         self._client: Any = None
+        self._longest = LONGEST_RUN
+        self._renewing = threading.Lock()
 
     def prepare(self) -> None:
         """Find out what function and account allow, as far as the credentials may know it.
@@ -96,9 +101,9 @@ class LambdaBackend(RemoteBackend):
         if limit == 0:
             raise ConfigError(f"{self.target.place} has a reserved concurrency of 0; raise or remove it")
         self.workers = min(self.workers, limit or _unreserved(client) or self.workers)
-        longest = float(state.get("Timeout", LONGEST_RUN))
-        self.silence = self.silence or longest + EVENT_AGE + MARGIN
-        self._client = open_client(self.target, self.workers, longest, attempts=1)
+        self._longest = float(state.get("Timeout", LONGEST_RUN))
+        self.silence = self.silence or self._longest + EVENT_AGE + MARGIN
+        self._client = open_client(self.target, self.workers, self._longest, attempts=1)
 
     def _function(self, client: Any) -> dict[str, Any]:
         """Return what Lambda tells of the function, nothing if the credentials may only invoke it."""
@@ -120,16 +125,37 @@ class LambdaBackend(RemoteBackend):
         Throttled, NotStarted, Oversized, WorkerEnded, FanfoldError
             As ``Slot.exchange``.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        client = self._client
         try:
-            answer = self._client.invoke(FunctionName=self.target.function, InvocationType=kind, Payload=payload)
-            body: bytes = answer["Payload"].read()
-        except (BotoCoreError, ClientError, OSError) as error:
-            raise outcome(error, self.target) from None
+            answer, body = self._invoke(client, payload, kind)
+        except ComputeDenied:
+            # What the environment, a file or a role gave may have been renewed since: a new client asks them again.
+            answer, body = self._invoke(self._renewed(client), payload, kind)
         if "FunctionError" in answer:
             raise _function_error(body, self.target.place)
         return body
+
+    def _invoke(self, client: Any, payload: bytes, kind: str) -> tuple[dict[str, Any], bytes]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = client.invoke(FunctionName=self.target.function, InvocationType=kind, Payload=payload)
+            body = bytearray()
+            while (piece := answer["Payload"].read(ANSWER_LARGEST)) and len(body) <= ANSWER_LARGEST:
+                body += piece
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise outcome(error, self.target) from None
+        if len(body) > ANSWER_LARGEST:
+            answer["Payload"].close()
+            raise Oversized(f"the answer of {self.target.place} has more than {ANSWER_LARGEST / 1e6:.1f} MB")
+        return answer, bytes(body)
+
+    def _renewed(self, refused: Any) -> Any:
+        """Return a client with the credentials of now, in place of one whose own were refused."""
+        with self._renewing:
+            if self._client is refused:
+                self._client = open_client(self.target, self.workers, self._longest, attempts=1)
+            return self._client
 
     def open_slot(self, index: int) -> Slot:
         """Return a slot; what connections there are is the client's to know."""
@@ -167,7 +193,7 @@ class CallSlot(Slot):
             raise answer
         try:
             return base64.b64decode(json.loads(answer)["body"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ComputeError(f"{self._backend.target.place} is not made from a fanfold runtime") from None
 
     def _ask(self, payload: bytes, answers: queue.SimpleQueue[bytes | Exception | None]) -> None:
@@ -236,9 +262,9 @@ def _function_error(body: bytes, place: str) -> Exception:
     """Return what an answer means that the platform made in place of the function."""
     try:
         told = json.loads(body)
-        kind, message = str(told.get("errorType", "")), " ".join(str(told.get("errorMessage", "")).split())
-    except (ValueError, AttributeError):
-        kind, message = "", body[:300].decode(errors="replace")
+        kind, message = printable(str(told.get("errorType", ""))), printable(str(told.get("errorMessage", "")))
+    except (ValueError, AttributeError, RecursionError):
+        kind, message = "", printable(body[:1000].decode(errors="replace"))
     what = f"{place} ended with {kind}: {message}" if kind else f"{place}: {message}"
     if "Task timed out" in message or kind == "Sandbox.Timedout":
         return WorkerEnded(f"{what}; raise the function's timeout, or give it less to do", "timeout")

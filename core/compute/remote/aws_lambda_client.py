@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.compute.remote.base import NotStarted, Oversized, Throttled, WorkerEnded, retry_after
-from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, ConfigError, FanfoldError, MissingExtra
+from core.errors import (
+    ComputeDenied,
+    ComputeError,
+    ComputeUnavailable,
+    ConfigError,
+    FanfoldError,
+    MissingExtra,
+    printable,
+)
 from core.settings import Address
 
 OPTIONS = ("region", "profile", "endpoint", "call", "silence", "architecture")
@@ -110,7 +118,7 @@ def open_client(target: Target, connections: int = 10, wait: float = LONGEST_RUN
 def code_of(error: Exception) -> str:
     """Return the service's name for a refusal, empty if it did not answer."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
-    return str(response.get("Error", {}).get("Code", ""))
+    return printable(str(response.get("Error", {}).get("Code", "")))
 
 
 def status_of(error: Exception) -> int:
@@ -187,7 +195,7 @@ def fatal(error: Exception, target: Target) -> FanfoldError:
     if isinstance(error, ConnectionError | HTTPClientError):
         return ComputeUnavailable(f"{target.place} cannot be reached: {type(error).__name__}; check network and region")
     if not isinstance(error, ClientError):
-        return ComputeError(f"{target.place} cannot be used: {type(error).__name__}: {' '.join(str(error).split())}")
+        return ComputeError(f"{target.place} cannot be used: {type(error).__name__}: {printable(str(error))}")
     code, status = code_of(error), status_of(error)
     if is_denied(error):
         return ComputeDenied(f"{target.place} refuses: {_message(error)}; docs/lambda.md has the policy to attach")
@@ -211,4 +219,4 @@ def _is_untrusted(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     response: dict[str, Any] = getattr(error, "response", None) or {}
-    return " ".join(str(response.get("Error", {}).get("Message", "")).split()).rstrip(".")
+    return printable(str(response.get("Error", {}).get("Message", ""))).rstrip(".")

@@ -9,21 +9,30 @@ import re
 import select
 import socket
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import SplitResult
 
-from core.compute.remote.base import NotStarted, WorkerEnded
-from core.errors import ComputeDenied, ConfigError
+from core.compute.remote.base import NotStarted, Oversized, WorkerEnded
+from core.errors import ComputeDenied, ConfigError, printable
 from core.settings import Address
+from core.task.messages import HTTP_LARGEST
 
 CONNECT = 10.0
 """Seconds to connect."""
 
-PAGE, WORDS = 1 << 16, 300
-"""Bytes of an answer that are looked at for people, and characters of them that are shown."""
+PAGE = 1 << 16
+"""Bytes of an answer that are looked at for people."""
+
+PIECE = 1 << 20
+"""Bytes of an answer that are asked for at a time."""
+
+REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+"""Answers to credentials that do not do, or do no more."""
 
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
@@ -54,7 +63,7 @@ class Answer:
         if text.lstrip().startswith("<"):
             title = _TITLE.search(text)
             text = title[1] if title else ""
-        return " ".join(text.split())[:WORDS]
+        return printable(text)
 
 
 class Connection:
@@ -65,13 +74,17 @@ class Connection:
     url : SplitResult
         Scheme, host and port.
     wait : float
-        Seconds for an answer.
+        Seconds for an answer, the whole of it.
+    largest : int
+        Bytes of an answer that are read.
     context : SSLContext, optional
         Which certificates to trust, for ``https``.
     """
 
-    def __init__(self, url: SplitResult, wait: float, context: ssl.SSLContext | None) -> None:
-        self._url, self._wait, self._context = url, wait, context
+    def __init__(
+        self, url: SplitResult, wait: float, context: ssl.SSLContext | None, largest: int = HTTP_LARGEST
+    ) -> None:
+        self._url, self._wait, self._context, self._largest = url, wait, context, largest
         self._http: http.client.HTTPConnection | None = None
 
     @property
@@ -88,24 +101,55 @@ class Connection:
             The service cannot be reached.
         WorkerEnded
             The request was sent, and no whole answer came.
+        Oversized
+            The answer has more bytes than are read.
         ComputeDenied
             The service's certificate is not trusted.
         """
         connection = self._connected()
+        is_whole = False
         try:
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
-            content = response.read()
+            content = self._read(response, time.monotonic() + self._wait)
+            is_whole = not response.will_close
         except TimeoutError:
-            self.close()
             raise WorkerEnded(f"{self.where} did not answer within {self._wait:g} s", "timeout") from None
         except (OSError, http.client.HTTPException) as error:
-            self.close()
             raise WorkerEnded(f"the connection to {self.where} broke: {_words(error)}") from None
-        if response.will_close:
-            self.close()
+        finally:
+            if not is_whole:
+                self.close()
         secrets = [value.rpartition(" ")[2] for name, value in headers.items() if name.endswith("Authorization")]
         return Answer(response.status, dict(response.headers), content, secrets)
+
+    def _read(self, response: http.client.HTTPResponse, until: float) -> bytes:
+        """Return the body of an answer; of one that is only shown, the beginning.
+
+        Raises
+        ------
+        HTTPException
+            It breaks off, or where it ends is in doubt.
+        """
+        lengths = response.headers.get_all("Content-Length", [])
+        coded = response.headers.get_all("Transfer-Encoding", [])
+        in_doubt = len(lengths) + len(coded) > 1 or not all(re.fullmatch(r"[0-9]{1,19}", each) for each in lengths)
+        if in_doubt or [each.lower() for each in coded] not in ([], ["chunked"]):
+            raise http.client.HTTPException("its answer does not say plainly where it ends")
+        most = self._largest if response.status == HTTPStatus.OK else PAGE
+        body = bytearray()
+        while len(body) <= most and (piece := response.read1(PIECE)):
+            body += piece
+            if time.monotonic() > until:
+                raise TimeoutError
+        if len(body) > most:
+            response.will_close = True
+            if response.status == HTTPStatus.OK:
+                raise Oversized(f"the answer of {self.where} has more than {most / 1e6:.1f} MB")
+        elif response.length:
+            raise http.client.IncompleteRead(bytes(body), response.length)
+        response.close()  # without it the connection takes no further request
+        return bytes(body[:most])
 
     def _connected(self) -> http.client.HTTPConnection:
         # What is readable although nothing is due has been closed from the other side.
@@ -232,4 +276,4 @@ def _one_line(text: str, where: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return printable(str(error)) or type(error).__name__

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.compute.local.process import default_workers
+from core.compute.local.threads import usable_cores
 from core.compute.remote.base import NotStarted, RemoteBackend, Slot, WorkerEnded
 from core.compute.remote.pipe import PipeSlot, check_hello
 from core.errors import ConfigError
@@ -65,7 +65,7 @@ class ContainerBackend(RemoteBackend):
             self._memory = parse_size(options["memory"]) if "memory" in options else None
         except ValueError:
             raise ConfigError("container needs cpus= as a number, memory= as a size such as 2GiB") from None
-        super().__init__(address, config, config.workers or default_workers())
+        super().__init__(address, config, config.workers or usable_cores())
         self._engine: Engine | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._failed_starts = 0

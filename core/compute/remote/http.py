@@ -7,8 +7,8 @@ from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
 from core.compute.remote.base import NotStarted, RemoteBackend, Slot, Throttled, WorkerEnded, retry_after
-from core.compute.remote.connection import Answer, Connection, check_host, secret, trusted
-from core.errors import ComputeDenied, ConfigError
+from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
+from core.errors import ComputeDenied, ConfigError, printable
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import HTTP_LARGEST, WORKER_TOKEN
 from core.task.protocol import Invocation
@@ -54,7 +54,7 @@ class HttpBackend(RemoteBackend):
         super().__init__(address, config, config.workers or DEFAULT_WORKERS)
         try:
             self.wait = parse_duration(options.get("wait", str(DEFAULT_WAIT)))
-            self.largest = parse_size(options.get("largest", HTTP_LARGEST))
+            self.largest = self.limit = parse_size(options.get("largest", HTTP_LARGEST))
         except ValueError:
             raise ConfigError(
                 f"{self.name} needs wait= as a time such as 15m, largest= as a size such as 32MB"
@@ -92,27 +92,30 @@ class HttpSlot(Slot):
 
     def __init__(self, backend: HttpBackend) -> None:
         self._backend = backend
-        self._connection = Connection(backend.url, backend.wait, backend.context)
+        self._connection = Connection(backend.url, backend.wait, backend.context, backend.limit)
 
     def exchange(self, message: bytes, invocation: Invocation) -> bytes:
         """Send a request and return the reply."""
-        answer = self._connection.ask("POST", self._backend.path, message, self._backend.headers())
+        headers = self._backend.headers()
+        answer = self._connection.ask("POST", self._backend.path, message, headers)
         if answer.status == HTTPStatus.OK and not answer.is_page:
             return answer.body
+        if answer.status in REFUSALS and self._backend.headers() != headers:
+            raise NotStarted(f"{self._connection.where} refused a token that was renewed since")
         raise self._error(answer)
 
     def _error(self, answer: Answer) -> Exception:
         """Return what an answer means that is none of a worker to a batch."""
         status = answer.status
         what = f"{self._connection.where} answered {status}" + (f": {answer.text}" if answer.text else "")
-        if status in (401, 403):
+        if status in REFUSALS:
             return ComputeDenied(f"{what}; give the token that the worker expects with token_file= or token_env=")
         if status in (408, 429, 503):
             return Throttled(what, retry_after(answer.headers.get("Retry-After", "")))
         if status == 413:
             return ConfigError(f"{what}; lower ?largest= to what the service carries")
         if 300 <= status < 400:
-            what += f", a redirection to {answer.headers.get('Location', 'nowhere').partition('?')[0]}"
+            what += f", a redirection to {printable(answer.headers.get('Location', 'nowhere').partition('?')[0])}"
         if status < 500 or status == 501:
             return ConfigError(f"{what}; is this the address of a worker ('python -m core.worker.entry http')?")
         return WorkerEnded(what, "timeout" if status == 504 else "died")

@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from core.compute.remote.base import NotStarted, RemoteBackend, Slot, Throttled, WorkerEnded
-from core.compute.remote.connection import Answer, Connection, check_host, secret, trusted
-from core.errors import ComputeDenied, ComputeError, ConfigError, InputError
+from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
+from core.errors import ComputeDenied, ComputeError, ConfigError, InputError, printable
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import WHISK_LARGEST
 from core.task.protocol import Invocation
@@ -35,6 +35,9 @@ DEFAULT_WORKERS = 30
 
 WAIT = 75.0
 """Seconds for an answer: the API holds a blocking call for 60 and then gives the activation's id."""
+
+RECORD_LARGEST = 4 * WHISK_LARGEST
+"""Bytes of an activation's record: its result, and what the platform says of it."""
 
 SOONEST, LATEST = 0.1, 2.0
 """Seconds between two looks at an activation that goes on."""
@@ -127,21 +130,29 @@ class Api:
         """Return a connection, not yet opened."""
         if self.url.scheme == "https" and self._context is None:
             self._context = trusted(self.options.get("ca"))
-        return Connection(self.url, WAIT, self._context)
+        return Connection(self.url, WAIT, self._context, RECORD_LARGEST)
 
     def ask(self, connection: Connection, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
-        """Make one request with the API key."""
-        key = secret(self.options.get("auth_file"), self.options.get("auth_env", AUTH), True)
-        headers = {
-            "Authorization": f"Basic {base64.b64encode(key.encode()).decode()}",
-            "Content-Type": "application/json",
-        }
+        """Make one request with the API key, once more if that was renewed since it was read."""
+        key = self._key()
+        answer = self._ask(connection, method, path, body, key)
+        if answer.status in REFUSALS and (renewed := self._key()) != key:
+            answer = self._ask(connection, method, path, body, renewed)
+        return answer
+
+    @staticmethod
+    def _ask(connection: Connection, method: str, path: str, body: dict[str, Any] | None, key: str) -> Answer:
+        authorization = f"Basic {base64.b64encode(key.encode()).decode()}"
+        headers = {"Authorization": authorization, "Content-Type": "application/json"}
         return connection.ask(method, path, b"" if body is None else json.dumps(body).encode(), headers)
+
+    def _key(self) -> str:
+        return secret(self.options.get("auth_file"), self.options.get("auth_env", AUTH), True)
 
     def error(self, answer: Answer) -> Exception:
         """Return what an unexpected status means."""
         what = f"OpenWhisk at {self.url.netloc} answered {answer.status}" + (f": {answer.text}" if answer.text else "")
-        if answer.status in (401, 403):
+        if answer.status in REFUSALS:
             return ComputeDenied(f"{what}; is the API key in {AUTH} (user:password) that of {self.namespace}?")
         if answer.status == 404:
             return ConfigError(f"{what}; there is no action {self.name} in namespace {self.namespace} any more")
@@ -211,7 +222,7 @@ class WhiskSlot(Slot):
 def _json(answer: Answer) -> dict[str, Any]:
     try:
         found = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise WorkerEnded(f"OpenWhisk answered {answer.status} with what is no JSON object: {answer.text}")
@@ -238,7 +249,7 @@ def _result(record: dict[str, Any]) -> bytes:
     """
     response = record.get("response")
     if not isinstance(response, dict):
-        raise WorkerEnded(f"the record of activation {record.get('activationId')} has no response")
+        raise WorkerEnded(printable(f"the record of activation {record.get('activationId')} has no response"))
     result: Any = response.get("result")
     if response.get("success"):
         try:
@@ -248,7 +259,7 @@ def _result(record: dict[str, Any]) -> bytes:
                 "the action is not made from a fanfold runtime; make it with 'fanfold runtime deploy'"
             ) from None
     said = result.get("error", result) if isinstance(result, dict) else result
-    message = f"activation {record.get('activationId')} ended with {response.get('status')}: {said}"
+    message = printable(f"activation {record.get('activationId')} ended with {response.get('status')}: {said}")
     if "exceeded its time limits" in message:
         raise WorkerEnded(message, "timeout")
     if "exhausted its memory" in message:

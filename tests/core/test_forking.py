@@ -1,0 +1,134 @@
+"""Where workers may be forked from the driver, and where they must start fresh: in drivers of their own."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+LOCKED = """
+#include <pthread.h>
+#include <unistd.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int held;
+
+static void *hold(void *unused) {
+    pthread_mutex_lock(&lock);
+    held = 1;
+    for (;;) pause();
+}
+
+void start(void) {
+    pthread_t thread;
+    pthread_create(&thread, 0, hold, 0);
+    while (!*(volatile int *)&held) usleep(100);
+}
+
+int use(void) {
+    if (held) pthread_mutex_lock(&lock);
+    return 7;
+}
+"""
+
+FORKED = """
+from core import FunctionExecutor
+with FunctionExecutor("process", workers=2) as executor:
+    print(executor.map(run, range(4), batch_size=1).results(60))
+    parent = executor._backend._table.forkserver.pid
+    print("forked" if open(f"/proc/{parent}/cmdline").read() == open("/proc/self/cmdline").read() else "fresh")
+"""
+
+
+def driven(script, *arguments):
+    command = [sys.executable, "-c", script + FORKED, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout.splitlines()
+
+
+def require(name):
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"needs {name}: pip install {name}")
+
+
+def test_a_native_thread_of_any_library_makes_workers_start_fresh(tmp_path):
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler: apt-get install gcc")
+    (tmp_path / "locked.c").write_text(LOCKED)
+    library = str(tmp_path / "locked.so")
+    subprocess.run([compiler, "-shared", "-fPIC", "-pthread", "-o", library, tmp_path / "locked.c"], check=True)
+
+    shown = driven(
+        """
+import ctypes, sys
+path = sys.argv[1]
+ctypes.CDLL(path).start()
+def run(x):
+    return ctypes.CDLL(path).use()
+""",
+        library,
+    )
+
+    assert shown == ["[7, 7, 7, 7]", "fresh"]
+
+
+@pytest.mark.parametrize("module", ["numpy", "pandas", "scipy.linalg"])
+def test_libraries_whose_threads_see_to_forks_keep_the_quick_start(module):
+    shown = driven(
+        f"""
+import {module}, numpy
+numpy.linalg.svd(numpy.ones((300, 300)))
+def run(x):
+    return round(float(numpy.linalg.norm(numpy.full((400, 400), x) @ numpy.ones((400, 400)))))
+"""
+    )
+
+    assert shown == ["[0, 160000, 320000, 480000]", "forked"]
+
+
+def test_polars_used_in_the_driver_makes_no_task_hang():
+    require("polars")
+
+    shown = driven(
+        """
+import polars
+def run(x):
+    return int(polars.DataFrame({"a": range(1000)}).group_by(polars.col("a") % 7).agg(polars.len())["len"].sum()) + x
+run(0)
+"""
+    )
+
+    assert shown == ["[1000, 1001, 1002, 1003]", "fresh"]
+
+
+def test_arrow_used_in_the_driver_makes_no_task_hang():
+    require("pyarrow")
+
+    shown = driven(
+        """
+import pyarrow
+def run(x):
+    return pyarrow.table({"a": list(range(1000))}).group_by("a").aggregate([]).num_rows + x
+run(0)
+"""
+    )
+
+    assert shown[0] == "[1000, 1001, 1002, 1003]"
+
+
+@pytest.mark.parametrize("start", ["fork", "fresh"])
+def test_a_driver_with_more_than_a_thousand_open_files_has_workers(start):
+    script = f"""
+import os, resource
+from core import FunctionExecutor
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+files = [open(os.devnull) for _ in range(1100)]
+with FunctionExecutor("process?start={start}", workers=2) as executor:
+    print(executor.map(abs, range(-3, 3)).results(60), executor.submit(abs, -4).result(60))
+"""
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+
+    assert shown == "[3, 2, 1, 0, 1, 2] 4\n"

@@ -1,0 +1,64 @@
+"""What the backend in the driver's own process has in common with worker processes."""
+
+import os
+import tempfile
+import time
+
+import pytest
+
+from core import ConfigError, FunctionExecutor
+from core.errors import TaskTimeout
+from core.types import TaskRetried
+
+
+@pytest.fixture(params=["serial", "process"])
+def compute(request):
+    return request.param
+
+
+def test_a_working_folder_that_a_task_changes_is_not_the_drivers(compute):
+    before = os.getcwd()
+
+    with FunctionExecutor(compute) as executor:
+        executor.submit(os.chdir, tempfile.gettempdir()).result(60)
+
+        assert os.getcwd() == before
+        assert executor.submit(os.getcwd).result(60) == before
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["direct", "durable"])
+def test_every_attempt_over_its_time_is_told(compute, durable, tmp_path):
+    heard = []
+
+    def slow(x):
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            pass
+        return x
+
+    settings = {"storage": f"file://{tmp_path}", "durable": durable, "listeners": [heard.append]}
+    with FunctionExecutor(compute, **settings) as executor:
+        error = executor.map(slow, [0], timeout=0.1, retries=2)[0].exception(60)
+
+    assert isinstance(error, TaskTimeout)
+    assert error.attempts == 3
+    retried = [event for event in heard if type(event) is TaskRetried]
+    assert [(event.attempts, event.reason) for event in retried] == [
+        (attempts, "it ran longer than its timeout of 0.1 s") for attempts in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_a_number_of_workers_that_is_set_for_all_backends_is_no_mistake(place, monkeypatch, tmp_path):
+    (tmp_path / "settings.toml").write_text("workers = 4\n" if place == "file" else "")
+    if place == "environment":
+        monkeypatch.setenv("FANFOLD_WORKERS", "4")
+
+    with FunctionExecutor("serial", config=tmp_path / "settings.toml") as executor:
+        assert executor.workers == 1
+        assert executor.map(abs, [-1]).results() == [1]
+
+
+def test_a_number_of_workers_that_is_asked_of_it_is_refused():
+    with pytest.raises(ConfigError, match=r"'serial' has 1 worker\(s\), not 4; use 'process' for more"):
+        FunctionExecutor("serial", workers=4)
