@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import platform
+import re
 import signal
 import statistics
 import subprocess
@@ -13,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,13 @@ def _end_session(process: subprocess.Popen[bytes]) -> None:
             except OSError:
                 continue
     process.wait()
+
+
+def machine() -> str:
+    """Return the first line of a report: date, Python, processor and cores."""
+    named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    processor = f"{named[1]}, {platform.machine()}" if named else platform.machine()
+    return f"{date.today()}, Python {platform.python_version()}, {processor}, {len(os.sched_getaffinity(0))} cores"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

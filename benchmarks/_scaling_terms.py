@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from core.compute.remote.base import FIRST_WAIT, LONGEST_WAIT
+from core.compute.remote.base import BACKOFF_MAX, BACKOFF_MIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,8 @@ class Driver:
     threads: int = 1 << 30
     call: float = 0.0
     inflight: int = 1 << 30
-    retry_first: float = FIRST_WAIT
-    retry_most: float = LONGEST_WAIT
+    retry_first: float = BACKOFF_MIN
+    retry_most: float = BACKOFF_MAX
     polls: bool = False
     list_seconds: float = 0.0
     speculates: bool = False

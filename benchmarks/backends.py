@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks._backend_cases import CASES, Case
-from benchmarks._measure import adopt_orphans, isolated, table
+from benchmarks._measure import adopt_orphans, isolated, machine, table
 
 COLUMNS = (("cold", "wall"), ("single", "wall"), ("single", "cpu"), ("auto", "wall"), ("auto", "cpu"))
 HEADS = ("infrastructure", "", "cold", "one a batch", "CPU", "automatic", "CPU")
@@ -77,8 +76,7 @@ def _children(parent: int) -> list[int]:
 
 
 def report(answers: Answers) -> None:
-    cores = len(os.sched_getaffinity(0))
-    print(f"Python {platform.python_version()}, {platform.machine()}, {cores} cores, 2 workers.\n")
+    print(f"{machine()}, 2 workers.\n")
     own: dict[str, dict[str, Any]] = {}
     rows, notes = [], [why for site, why in ALONE.items() if any(case.site == site for case in answers)]
     for case, answer in answers.items():

@@ -13,8 +13,6 @@ and ray, whose environments are made when they are first measured; one that is m
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._contenders import CONTENDERS, ROWS
-from benchmarks._measure import isolated, table
+from benchmarks._measure import isolated, machine, table
 from benchmarks._workloads import write_csv
 
 COLD_REPETITIONS = 5
@@ -72,9 +70,7 @@ def measured(name: str, row: str, data: str, timeout: float) -> dict[str, Any]:
 
 
 def report(answers: Answers, contenders: list[str], rows: list[str]) -> None:
-    print(
-        f"Python {platform.python_version()}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores, 2 workers.\n"
-    )
+    print(f"{machine()}, 2 workers.\n")
     for kind, title in (("wall", "Wall time"), ("cpu", "CPU time, all processes")):
         lines = [
             [name, *(cell(answers[name, row], answers.get(("fanfold", row), {}), row, kind) for row in rows)]

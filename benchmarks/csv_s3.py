@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import random
 import re
 import statistics
@@ -25,7 +24,7 @@ from typing import Any
 
 from benchmarks._contenders import WORKERS
 from benchmarks._csv_contenders import BUCKET, CHUNK, CONTENDERS, DATA, WARM, Answer
-from benchmarks._measure import isolated, table
+from benchmarks._measure import isolated, machine, table
 from benchmarks._server import s3_server
 
 OBJECTS = 8
@@ -100,8 +99,7 @@ def lines(seed: int) -> tuple[bytes, Answer]:
 
 
 def report(written: int, turns: dict[str, list[dict[str, Any]]]) -> None:
-    cores = len(os.sched_getaffinity(0))
-    print(f"Python {platform.python_version()}, {platform.machine()}, {cores} cores, {WORKERS} workers.\n")
+    print(f"{machine()}, {WORKERS} workers.\n")
     sound = {name: [answer for answer in answers if "wall" in answer] for name, answers in turns.items()}
     failed = {name: answers[-1]["error"] for name, answers in turns.items() if answers and "error" in answers[-1]}
     rows = []

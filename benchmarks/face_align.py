@@ -11,14 +11,12 @@ damaged, one of each odd format) lies in a SeaweedFS server of this run. Every f
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 from typing import Any
 
 from benchmarks._faces import IMAGES, write_batch
-from benchmarks._measure import isolated, table
+from benchmarks._measure import isolated, machine, table
 from benchmarks._server import s3_server
 
 BUCKET = "faces"
@@ -74,7 +72,7 @@ def report(
     notebook: dict[str, Any], loop: dict[str, Any], apps: dict[int, dict[str, Any]], colds: list[dict[str, Any]]
 ) -> None:
     images = loop["images"]
-    print(f"Python {platform.python_version()}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores.\n")
+    print(f"{machine()}.\n")
     slow = notebook["wall"] / notebook["images"]
     rows = [["notebook's flow (sample)", f"{slow * images:,.0f} s", f"{1e3 * slow:.1f} ms", "1"]]
     flows = [("warm loop", loop), *((fanfold(count), answer) for count, answer in apps.items())]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -29,7 +28,7 @@ import numpy as np
 
 from apps.montecarlo.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
 from apps.montecarlo.simulation import SimulationSpec, simulate_blocks, uses_numba
-from benchmarks._measure import ROOT, table
+from benchmarks._measure import ROOT, machine, table
 from core import FunctionExecutor
 
 HEADLINE = 100_000
@@ -206,7 +205,7 @@ def main() -> int:
         "--sizes", nargs="+", type=int, default=[10**5, 10**6, 10**7], help="forecasts for the memory table"
     )
     arguments = parser.parse_args()
-    print(f"Python {platform.python_version()}, numpy {np.__version__}, {os.cpu_count()} cores, {platform.machine()}\n")
+    print(f"{machine()}, numpy {np.__version__}.\n")
     if "speed" in arguments.tables:
         print(speed_table() + "\n")
     if "memory" in arguments.tables:

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from benchmarks._measure import table
+from benchmarks._measure import machine, table
 from benchmarks._scaling_measure import CASES, Costs, Invocation, costs, forecast, worker_start
 from benchmarks._scaling_model import simulate
 from benchmarks._scaling_terms import BatchResult, Driver, Job, Platform, random_job
-from core.events.prices import PRICES, Price, billed_seconds
+from core.events.prices import Price, billed_seconds, prices
 
 RUNS = 100
 """Simulations of each scenario, with the seeds 0, 1, 2 ..."""
@@ -109,7 +107,7 @@ def charge(scenario: Scenario, out: BatchResult) -> float:
 
 
 def scenarios(talk: Invocation, many: Invocation, init: float) -> list[Scenario]:
-    lambdas = PRICES["lambda"]
+    lambdas = prices()["lambda"]
     cloud = Platform(
         CONCURRENCY, 0, COLD_MEDIAN, COLD_SIGMA, init, BURST, RAMP, WARM_LATENCY / 2, queues=False, kills=False
     )
@@ -126,7 +124,7 @@ def scenarios(talk: Invocation, many: Invocation, init: float) -> list[Scenario]
 
     asynchronous = replace(cloud, notice=ASYNC_RETRY, queues=True)
     return [
-        Scenario("published job, as published", original, ibm, pywren, PRICES["ibm-functions"], 0),
+        Scenario("published job, as published", original, ibm, pywren, prices()["ibm-functions"], 0),
         run("published job's function, fanfold", original, cloud, collecting(talk)),
         run("published job, fanfold's kernel", _job(talk.seconds), cloud, collecting(talk)),
         run("100 M forecasts", _job(many.seconds), cloud, collecting(many)),
@@ -180,8 +178,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=RUNS, help=f"simulations of each scenario (default: {RUNS})")
     parser.add_argument("--no-measuring", action="store_true", help="leave out the jobs that are really run")
     arguments = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    print(f"Python {platform.python_version()}, {platform.machine()}, {cores} cores.\n")
+    print(f"{machine()}.\n")
     if not arguments.no_measuring:
         validate(costs())
     talk, many, init = forecast(TALK_FORECASTS, INVOCATIONS), forecast(MANY_FORECASTS, INVOCATIONS), worker_start()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -29,7 +28,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks._measure import Sample, table
+from benchmarks._measure import Sample, machine, table
 from benchmarks._server import s3_server
 from core import open_storage
 from core.storage.s3 import S3Storage
@@ -242,7 +241,7 @@ def check(right: bool) -> None:
 
 
 def report(rows: Sequence[tuple[Row, Turns]], names: Sequence[str]) -> None:
-    print(f"Python {platform.python_version()}, {platform.machine()}, {len(os.sched_getaffinity(0))} cores.\n")
+    print(f"{machine()}.\n")
     print(table(["Speed", *names], [[row.title, *speeds(row, found, names)] for row, found in rows]), end="\n\n")
     print(table(["CPU time", *names], [[row.title, *costs(row, found, names)] for row, found in rows]))
 

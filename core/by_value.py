@@ -20,9 +20,10 @@ import os
 import sys
 import threading
 import types
+import typing
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 Reduced = tuple[Callable[..., Any], tuple[Any, ...], Any, Callable[[Any, Any], None]]
 
@@ -243,13 +244,23 @@ def reduce_method(method: Any) -> tuple[Any, ...]:
 
 def reduce_type_variable(variable: Any) -> Reduced:
     """Take a type variable apart."""
-    kinds = variable.__constraints__, variable.__bound__, variable.__covariant__, variable.__contravariant__
-    return make_type_variable, (variable.__name__, *kinds), {"__module__": variable.__module__}, _set
+    options = {name: getattr(variable, f"__{name}__", None) for name in ("bound", "covariant", "contravariant")}
+    given = {name: value for name, value in options.items() if value}
+    args = type(variable), variable.__name__, getattr(variable, "__constraints__", ()), given
+    return make_type_variable, args, {"__module__": variable.__module__}, _set
 
 
-def make_type_variable(name: str, constraints: Any, bound: Any, covariant: bool, contravariant: bool) -> Any:
+def make_type_variable(kind: Any, name: str, constraints: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """Make a type variable again."""
-    return TypeVar(name, *constraints, bound=bound, covariant=covariant, contravariant=contravariant)
+    return kind(name, *constraints, **options)
+
+
+def reduce_new_type(kind: Any) -> Any:
+    """Take a distinct type apart, unless it can be imported."""
+    name = str(kind.__qualname__)
+    if kind.__module__ != "__main__" and getattr(sys.modules.get(kind.__module__), name, None) is kind:
+        return name
+    return typing.NewType, (name, kind.__supertype__)
 
 
 def _set(thing: Any, attributes: dict[str, Any]) -> None:
@@ -377,6 +388,7 @@ def source_of(function: FunctionType, everywhere: bool) -> tuple[str, int, str] 
     if not everywhere and _is_on_disk(name):
         return None
     first = code.co_firstlineno
+    linecache.checkcache(name)
     lines = linecache.getlines(name, function.__globals__)[first - 1 : _last_line(code)]
     return (name, first, "".join(lines)) if lines else None
 

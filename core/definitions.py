@@ -9,9 +9,11 @@ may be instances of it, and gives it the state that the call it runs was sent wi
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
 import functools
 import hashlib
+import importlib
 import io
 import os
 import pickle
@@ -20,24 +22,31 @@ import sys
 import sysconfig
 import threading
 import weakref
-from collections import ChainMap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
 from core import by_value
-from core.errors import SerializationError
+from core.errors import ConfigError, SerializationError
 from core.failures import reduce_exception
 
 Buffer = bytes | bytearray | memoryview
 
-REMEDY = "open files, locks and connections must be made inside the function"
+REMEDY = (
+    "open files, locks and connections cannot leave their process: leave them out, or make them inside the function"
+)
 """What helps where something cannot be pickled."""
 
 _LENGTH = struct.Struct("<Q")
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: classes that are not structures of the interpreter
+_PICKLES = 32
+"""What a call defines, at most, piece by piece: each makes it travel again."""
+
+_CACHED = by_value.CACHED
+_VARIABLES = (TypeVar, ParamSpec, TypeVarTuple)
+_TREATED = (type, FunctionType, ModuleType, BaseException, _CACHED, *_VARIABLES, by_value.Space)
 _MAIN = ("__main__", "__mp_main__")
 _SENTINELS = ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY")
 """Of `dataclasses`, which tells them by identity."""
@@ -59,7 +68,7 @@ class _Registry:
     def token(self, thing: Any) -> str:
         """Return the token of an object; one that has none was made by this process."""
         known = self._tokens.get(id(thing))
-        if known is not None:
+        if known is not None and known[0]() is thing:
             return known[1]
         token = os.urandom(8).hex()
         with self.lock:
@@ -108,8 +117,8 @@ class Definitions:
 
     Attributes
     ----------
-    replace : callable, optional
-        Says what a value is pickled as, as ``reducer_override`` does: large arrays may travel otherwise.
+    reducers : mapping
+        What values of a type are pickled as, as in ``copyreg``: large arrays may travel otherwise.
     """
 
     def __init__(
@@ -119,9 +128,11 @@ class Definitions:
         exclude: Iterable[ModuleType | str] = (),
     ) -> None:
         self._included = _names(include) | cloudpickle.list_registry_pickle_by_value()
+        for name in self._included - sys.modules.keys():
+            raise ConfigError(f"the module {name!r}, which should travel with the function, is not imported here")
         self._excluded = _names(exclude)
         self.ship_local = ship_local
-        self.replace: Callable[[Any], Any] | None = None
+        self.reducers: Mapping[type, Callable[[Any], Any]] = {}
         self.grows = True
         self.objects: dict[str, Any] = {}
         self.spaces: dict[int, Any] = {}
@@ -172,6 +183,16 @@ class Definitions:
             self.held.append(held)
         return space
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be defined: items that bring ever new classes define them themselves."""
+        return self.grows and len(self._pickles) < _PICKLES
+
+    @property
+    def includes_some(self) -> bool:
+        """Whether any module is taken apart, beside ``__main__``."""
+        return self.ship_local or bool(self._included)
+
     def includes(self, module: str) -> bool:
         """Whether what a module defines is taken apart."""
         if self._included and any(module == name or module.startswith(f"{name}.") for name in self._included):
@@ -195,7 +216,7 @@ class Definitions:
     def _read(self, data: Buffer) -> Any:
         view, start, values = memoryview(data), len(_registry.process), []
         is_own = view[:start] == _registry.process
-        loading = _Loading(self, True, _registry.calls.get(hashlib.sha256(view).hexdigest()) if is_own else None)
+        loading = Loading(self, True, _registry.calls.get(hashlib.sha256(view).hexdigest()) if is_own else None)
         while start < len(view):
             (length,) = _LENGTH.unpack_from(view, start)
             start += _LENGTH.size
@@ -205,10 +226,14 @@ class Definitions:
 
     def find(self, token: str) -> Any:
         """Return what a token stands for in this call, None if nothing does."""
-        if self._unread is not None and token not in _registry.objects:
-            data, self._unread = self._unread, None
-            self._read(data)
-        return self.objects.get(token)
+        found = self.objects.get(token)
+        if found is None and token not in _registry.objects:
+            with self._lock:
+                data, self._unread = self._unread, None
+                if data is not None:
+                    self._read(data)
+                found = self.objects.get(token)
+        return found
 
     def give_state(self, token: str, cls: type, state: Any) -> None:
         """Give a class the state that this call was sent with, now and whenever the call is run after another."""
@@ -224,7 +249,7 @@ class Definitions:
                 by_value.fill_class(cls, state)
 
 
-class _Loading:
+class Loading:
     """What is known while a pickle is read; `origin` is what this very process defined for the call that it runs."""
 
     __slots__ = ("definitions", "is_call", "made", "origin", "untouched")
@@ -237,15 +262,20 @@ class _Loading:
         self.untouched: set[str] = set()
 
     def read(self, data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
-        before, _current.loading = _current.loading, self
+        """Unpickle one value."""
+        current = _current.__dict__
+        before = current.get("loading")
+        current["loading"] = self
         try:
             return pickle.loads(data, buffers=buffers)
         finally:
-            _current.loading = before
+            current["loading"] = before
+            if self.made:
+                self.made, self.untouched = {}, set()
 
 
 class _Current(threading.local):
-    loading: _Loading | None = None
+    loading: Loading | None = None
 
 
 _current = _Current()
@@ -253,7 +283,7 @@ _current = _Current()
 
 def loads(data: Buffer, definitions: Definitions | None = None, buffers: Sequence[Buffer] = ()) -> Any:
     """Unpickle a value, which changes nothing that is here; `definitions` are those of the call it belongs to."""
-    return _Loading(definitions).read(data, buffers)
+    return Loading(definitions).read(data, buffers)
 
 
 def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -261,7 +291,7 @@ def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
 
     A process that runs a call of its own uses what it has: methods and functions must read the same globals.
     """
-    loading = _current.loading or _Loading(None)
+    loading = _current.loading or Loading(None)
     thing = loading.made.get(token)
     if thing is not None:
         return thing
@@ -271,7 +301,7 @@ def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         elif not loading.is_call or make is by_value.make_class or make is by_value.make_type_variable:
             thing = _registry.objects.get(token)
         if thing is None:
-            thing = make(*args)
+            thing = _made(make, args)
             _registry.add(thing, token)
         elif not loading.is_call or loading.origin is not None or token in _registry.made_here:
             loading.untouched.add(token)
@@ -281,9 +311,20 @@ def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     return thing
 
 
+def _made(make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return make(*args)
+    except Exception as error:
+        name = next((arg for arg in args if isinstance(arg, str)), "what was sent")
+        raise SerializationError(
+            f"{name} cannot be made again in another process: {type(error).__name__}: {error}; "
+            "define it in a module that workers can import"
+        ) from error
+
+
 def _fill(thing: Any, state: tuple[str, Callable[[Any, Any], None], Any]) -> None:
     token, fill, held = state
-    loading = _current.loading or _Loading(None)
+    loading = _current.loading or Loading(None)
     if token in loading.untouched:
         return
     if loading.is_call and loading.definitions is not None and fill is by_value.fill_class:
@@ -326,9 +367,11 @@ def _by_name(name: str) -> Callable[[Any], str]:
 
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
+    **{kind: how for kind, how in cloudpickle.Pickler.dispatch_table.items() if kind not in copyreg.dispatch_table},
     CodeType: by_value.reduce_code,
     CellType: by_value.reduce_cell,
     MethodType: by_value.reduce_method,
+    NewType: by_value.reduce_new_type,
     functools.cached_property: by_value.reduce_cached_property,
     **{type(getattr(dataclasses, name)): _by_name(name) for name in _SENTINELS if hasattr(dataclasses, name)},
 }
@@ -345,8 +388,6 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         Define what is not known to `definitions` here; otherwise those grow, where they can.
     """
 
-    dispatch_table = ChainMap(_REDUCERS, cloudpickle.Pickler.dispatch_table)
-
     def __init__(
         self,
         file: IO[bytes],
@@ -354,36 +395,39 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         definitions: Definitions | None = None,
         defining: bool = False,
     ) -> None:
+        own = {} if definitions is None else definitions.reducers
+        self.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS, **own}  # a chain is slow at what none has
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self.defined: dict[str, Any] = {}
         self._definitions, self._defining = definitions, defining
+        self._is_selective = definitions is not None and definitions.includes_some
         self._verdicts: dict[int, tuple[Any, Any]] = {}
         self._spaces: dict[int, by_value.Space] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         """Return what stands for a class, function, module or exception; all else is pickled as usual."""
         kind = type(obj)
-        if issubclass(kind, type) or any(kind is known for known in _DEFINED):
-            verdict = self._verdicts.get(id(obj))
-            return self._reduce(obj) if verdict is None else verdict[1]
-        if issubclass(kind, BaseException):
-            return reduce_exception(obj)
+        if not issubclass(kind, _TREATED):
+            return NotImplemented
         if kind is by_value.Space:
             return _space, obj.args
-        replace = None if self._definitions is None else self._definitions.replace
-        return NotImplemented if replace is None else replace(obj)
+        if issubclass(kind, BaseException):
+            return reduce_exception(obj)
+        verdict = self._verdicts.get(id(obj))
+        return self._reduce(obj) if verdict is None else verdict[1]
 
     def _reduce(self, obj: Any) -> Any:
         if self._is_importable(obj):
-            self._verdicts[id(obj)] = obj, NotImplemented
-            return NotImplemented
+            verdict: Any = (importlib.import_module, (obj.__name__,)) if isinstance(obj, ModuleType) else NotImplemented
+            self._verdicts[id(obj)] = obj, verdict
+            return verdict
         if isinstance(obj, type) and not obj.__flags__ & _HEAP_TYPE:
             return super().reducer_override(obj)
-        if type(obj) in (FunctionType, by_value.CACHED) and "<locals>" in obj.__qualname__:
+        if (type(obj) is FunctionType or type(obj) is _CACHED) and "<locals>" in _name(obj):
             make, args, state, fill = self._take_apart(obj)
             return make, args, state, None, None, fill
         token, definitions = _registry.token(obj), self._definitions
-        if definitions is not None and not self._defining and definitions.grows and token not in definitions.objects:
+        if definitions is not None and not self._defining and token not in definitions.objects and definitions.has_room:
             definitions.define(obj)
         if definitions is not None and token in definitions.objects:
             verdict = _resolve, (token,)
@@ -394,19 +438,18 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return _define, (token, make, args), (token, fill, state), None, None, _fill
 
     def _is_importable(self, obj: Any) -> bool:
-        if type(obj) is ModuleType:
-            return obj.__name__ in sys.modules and not self._includes(obj.__name__)
+        if isinstance(obj, ModuleType):
+            return obj.__name__ in sys.modules and not self._is_included(obj.__name__)
         module = getattr(obj, "__module__", None)
         found: Any = sys.modules.get(module) if isinstance(module, str) else None
         if found is None or module is None or module in _MAIN:
             return False
-        name = obj.__name__ if type(obj) is TypeVar else obj.__qualname__
-        for part in name.split("."):
+        for part in _name(obj).split("."):
             found = getattr(found, part, None)
-        return found is obj and not self._includes(module)
+        return found is obj and not self._is_included(module)
 
-    def _includes(self, module: str) -> bool:
-        return self._definitions is not None and self._definitions.includes(module)
+    def _is_included(self, module: str) -> bool:
+        return self._is_selective and self._definitions is not None and self._definitions.includes(module)
 
     def _space(self, held: dict[str, Any]) -> by_value.Space:
         if self._defining and self._definitions is not None:
@@ -424,16 +467,25 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             call = self._definitions if self._defining else None
             source = None if call is None else by_value.source_of(obj, call.ship_local)
             return by_value.reduce_function(obj, self._space(obj.__globals__), source)
-        if kind is ModuleType:
+        if issubclass(kind, ModuleType):
             return _module, self._space(vars(obj)).args, by_value.module_state(obj), by_value.fill_module
-        if kind is by_value.CACHED:
+        if kind is _CACHED:
             return by_value.reduce_cached(obj)
-        if kind is TypeVar:
+        if kind in _VARIABLES:
             return by_value.reduce_type_variable(obj)
         return by_value.reduce_class(obj, self._is_importable)
 
 
-_DEFINED = (FunctionType, ModuleType, by_value.CACHED, TypeVar)
+def _name(obj: Any) -> str:
+    """Return the path of an object in its module; of a partial function that is cached there is none."""
+    return str(obj.__name__ if type(obj) in _VARIABLES else getattr(obj, "__qualname__", "<locals>"))
+
+
+def know_main() -> None:
+    """Let a child of this process know the classes and functions of ``__main__`` as those of this one."""
+    for value in list(vars(sys.modules["__main__"]).values()):
+        if isinstance(value, type | FunctionType) and value.__module__ in _MAIN:
+            _registry.token(value)
 
 
 def is_local(module: ModuleType) -> bool:

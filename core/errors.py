@@ -36,7 +36,22 @@ def printable(text: str, most: int = 300) -> str:
 
 
 class FanfoldError(Exception):
-    """Base class of every exception raised by the product."""
+    """Base class of every exception raised by the product.
+
+    Its text can be printed whatever an address, a name or an answer held: what could steer a terminal is escaped.
+    """
+
+    _kept = "\n\t"
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(each, self._kept) if isinstance(each, str) else each for each in args))
+
+
+def printable(text: str, kept: str = "") -> str:
+    """Return a text with all escaped that is not printable, but for the characters that are `kept`."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in text)
 
 
 class ConfigError(FanfoldError):
@@ -130,7 +145,9 @@ class ComputeUnavailable(ComputeError, ConnectionError):
 
 
 class StorageError(FanfoldError):
-    """Base class of storage failures."""
+    """Base class of storage failures; each is one line."""
+
+    _kept = ""
 
 
 class NotFound(StorageError, FileNotFoundError):

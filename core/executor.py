@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import MappingProxyType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
@@ -30,8 +30,10 @@ from core.job.job import Job, Options
 from core.job.queue import Hearing
 from core.job.reduce import reduce_job
 from core.job.scheduler import Scheduler
+from core.serialization import Packing
 from core.settings import default_storage, load_config, parse_address, parse_setting
 from core.task.call import Kind, check_items, dump_call, make_call, working_folder
+from core.task.modules import LocalModules
 from core.task.signature import takes_objects
 from core.types import Listener, Partition, RetryPolicy, ReturnWhen
 
@@ -136,6 +138,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         self._latest = Unfetched()
         self._reductions: list[Future] = []
         self._closed = self._ended = False
+        self._local = LocalModules()
         self._ending: threading.Thread | None = None
         self._pid = os.getpid()
 
@@ -494,11 +497,11 @@ class FunctionExecutor(Account, Hearing, Executor):
         retries: Retries = None,
         durable: bool | None = None,
         inside: bool = False,
-        replacing: Callable[[Any], Any] | None = None,
+        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
     ) -> FutureList:
         options = self._options(timeout, memory, retries, batch_size, durable)
         modules = (include_modules, exclude_modules)
-        return self._start(fn, kind, data, options, extra_args, extra_env, modules, durable, inside, replacing)
+        return self._start(fn, kind, data, options, extra_args, extra_env, modules, durable, inside, reducers)
 
     def _reduce(self, extra: Sequence[Any] | Mapping[str, Any], fn: Callable[..., Any], results: list[Any]) -> Future:
         """Run the last task of a map_reduce, even while the executor closes."""
@@ -517,6 +520,7 @@ class FunctionExecutor(Account, Hearing, Executor):
             if self._finalizer is not None:
                 return
             self._scheduler.start()
+            self._local.note()
             if self._notices is not None:
                 self._notices.start()
             self._finalizer = weakref.finalize(self, _abandon, self._scheduler, self._notices, os.getpid())
@@ -557,7 +561,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         modules: tuple[Iterable[ModuleType | str], Iterable[ModuleType | str]] = ((), ()),
         durable: bool | None = None,
         inside: bool = False,
-        replacing: Callable[[Any], Any] | None = None,
+        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
     ) -> FutureList:
         self._check_process(inside)
         options = options or self._options()
@@ -576,16 +580,19 @@ class FunctionExecutor(Account, Hearing, Executor):
         )
         check_items(call, data)
         include, exclude = map(list, modules)
-        shipped = dump_call(call, include, self._can.shares_files, exclude)
-        shipped.replace = replacing
+        imports = self._finalizer is not None and self._can.shares_files and not self._can.inline
+        shipped = dump_call(call, include, self._can.shares_files, exclude, self._local if imports else None)
+        shipped.reducers = reducers
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), include or "none")
         job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
         futures = FutureList(job_id, self)
+        if kind == "call":
+            data = [Packing(shipped).snapshot(item) for item in data]
         self._start_backend()
         if durable:
             from core.job.attach import create
 
-            items = read_all(data, job_id)
+            items = read_all(data, job_id, shipped)
             for item in items:
                 if isinstance(item, FailedInput):
                     raise item.error

@@ -11,6 +11,9 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: classes that are not structures of t
 _LINKS = ("__cause__", "__context__", "__suppress_context__")
 
 
+_PROTOCOL = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+
+
 def _builtin_base(kind: type) -> Any:
     return next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
 
@@ -19,7 +22,7 @@ def reduce_exception(error: BaseException) -> Any:
     """Take an exception apart, with what caused it, unless its class says how to."""
     kind: Any = type(error)
     base = _builtin_base(kind)
-    if kind.__reduce__ is not base.__reduce__ or kind in copyreg.dispatch_table:
+    if kind in copyreg.dispatch_table or any(getattr(kind, n, None) is not getattr(base, n, None) for n in _PROTOCOL):
         return NotImplemented
     reduced: Any = error.__reduce__()
     state = object.__getstate__(error)

@@ -157,8 +157,8 @@ class _Calls:
         try:
             carried = dict(self.arrays.carried)
             run = BatchRunner(carried) if carried else _RUNNER
-            replacing = partial(self.arrays.reduce, carried, held)
-            return self._executor._run(run, "call", [((batch,), {})], replacing=replacing)[0]
+            reducers = dict.fromkeys((np.ndarray, np.memmap), partial(self.arrays.reduce, carried, held))
+            return self._executor._run(run, "call", [((batch,), {})], reducers=reducers)[0]
         except Exception as error:
             failed = Future()
             failed.settle(None, error)
@@ -232,8 +232,8 @@ class _SharedArrays:
         self._seen.clear()
         self.carried.clear()
 
-    def reduce(self, carried: Mapping[str, Array], held: list[object], value: Any) -> Any:
-        """Return what a value of a batch is pickled as.
+    def reduce(self, carried: Mapping[str, Array], held: list[object], value: Array) -> Any:
+        """Return what an array of a batch is pickled as.
 
         Parameters
         ----------
@@ -242,14 +242,12 @@ class _SharedArrays:
         held : list
             Takes what must live until the batch has ended.
         """
-        kind = type(value)
-        if kind is not np.ndarray and kind is not np.memmap:
-            return NotImplemented
         root = _mapped_file(value) if self._local and value.size else None
         if root is not None:
             return open_array, (_in_file(value, root),)
-        if kind is np.memmap or value.dtype.hasobject or self._largest is None or value.nbytes < self._largest:
-            return NotImplemented
+        is_large = self._largest is not None and value.nbytes >= self._largest and not value.dtype.hasobject
+        if type(value) is np.memmap or not is_large:
+            return value.__reduce_ex__(5)
         known = self._known(value)
         if known.copy is not None:
             held.append(known.copy)

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.definitions import REMEDY, Definitions, Pickler
+from core.definitions import REMEDY, Definitions, Loading, Pickler
 from core.definitions import Buffer as Buffer
 from core.definitions import loads as loads
 from core.errors import IntegrityError
 from core.failures import Spared
+from core.types import Partition
 
 OUT_OF_BAND = 16 << 10
 """Buffers of at least this many bytes stay outside the pickle; below it the bookkeeping costs more than the copy."""
@@ -64,6 +65,9 @@ class Unpackable:
         self.reason = reason
 
 
+_IMMUTABLE = frozenset({int, float, bool, type(None), complex, str, bytes, Partition})
+
+
 def _is_plain(values: Sequence[Any]) -> bool:
     for value in values:
         kind = type(value)
@@ -75,13 +79,78 @@ def _is_plain(values: Sequence[Any]) -> bool:
     return True
 
 
+class Packing:
+    """Pickles values one behind another, with one pickler."""
+
+    def __init__(self, definitions: Definitions | None = None) -> None:
+        self._definitions = definitions
+        self._stream = io.BytesIO()
+        self._pickler: Pickler | None = None
+        self._ends: list[int] = []
+        self._counts: list[int] = []
+        self._buffers: list[Buffer] = []
+        self.size = 0
+
+    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND:
+            return True
+        self._buffers.append(view)
+        return False
+
+    def add(self, value: Any) -> None:
+        """Pickle a value."""
+        start, held = self._stream.tell(), len(self._buffers)
+        if type(value) is Packed:  # a snapshot
+            self._stream.write(value.data)
+            self._buffers += value.buffers
+        else:
+            self._dump(value, start, held)
+        self._ends.append(self._stream.tell())
+        self._counts.append(len(self._buffers) - held)
+        self.size += self._ends[-1] - start + sum(memoryview(buffer).nbytes for buffer in self._buffers[held:])
+
+    def _dump(self, value: Any, start: int, held: int) -> None:
+        is_fresh = self._pickler is None
+        if self._pickler is None:
+            self._pickler = Pickler(self._stream, self._keep, self._definitions)
+        try:
+            self._pickler.dump(value)
+            self._pickler.clear_memo()
+        except Exception as error:
+            self._pickler = None
+            self._stream.seek(start)
+            self._stream.truncate()
+            del self._buffers[held:]
+            if not is_fresh:  # it may be that what it remembers is out of date
+                self._dump(value, start, held)
+            else:
+                pickle.dump(Unpackable(f"{type(error).__name__}: {error}; {REMEDY}"), self._stream, protocol=5)
+
+    def packed(self) -> Packed:
+        """Return the values so far; no more can be added."""
+        counts = self._counts if self._buffers else None
+        return Packed(len(self._ends), self._stream.getbuffer(), self._ends, counts, self._buffers)
+
+    def snapshot(self, value: Any) -> Any:
+        """Return a value for `pack` that stays as it is now: itself if it cannot change, else pickled and copied."""
+        if type(value) in _IMMUTABLE:
+            return value
+        self._ends, self._counts, self._buffers = [], [], []
+        self._stream.seek(0)
+        self._stream.truncate()
+        self.add(value)
+        buffers: list[Buffer] = [bytearray(buffer) for buffer in self._buffers]
+        return Packed(1, self._stream.getvalue(), self._ends, self._counts if buffers else None, buffers)
+
+
 def pack(values: Sequence[Any], limit: int | None = None, definitions: Definitions | None = None) -> Packed:
     """Pickle values one by one.
 
     Parameters
     ----------
     values : sequence
-        A value that cannot be pickled becomes an `Unpackable`.
+        A value that cannot be pickled becomes an `Unpackable`; a snapshot is taken as what it was made of.
     limit : int, optional
         Stop after the value that brings the total to this many bytes; `Packed.count` says how many are in.
     definitions : Definitions, optional
@@ -89,39 +158,12 @@ def pack(values: Sequence[Any], limit: int | None = None, definitions: Definitio
     """
     if _is_plain(values):
         return Packed(len(values), pickle.dumps(list(values), 5))
-    stream = io.BytesIO()
-    buffers: list[Buffer] = []
-    out_of_band = 0
-
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        nonlocal out_of_band
-        view = buffer.raw()
-        if view.nbytes < OUT_OF_BAND:
-            return True
-        out_of_band += view.nbytes
-        buffers.append(view)
-        return False
-
-    pickler = Pickler(stream, keep, definitions)
-    ends: list[int] = []
-    counts: list[int] = []
+    packing = Packing(definitions)
     for value in values:
-        start, held = stream.tell(), len(buffers)
-        try:
-            pickler.dump(value)
-        except Exception as error:
-            stream.seek(start)
-            stream.truncate()
-            out_of_band -= sum(memoryview(buffer).nbytes for buffer in buffers[held:])
-            del buffers[held:]
-            pickle.dump(Unpackable(f"{type(error).__name__}: {error}; {REMEDY}"), stream, protocol=5)
-            pickler = Pickler(stream, keep, definitions)
-        pickler.clear_memo()
-        ends.append(stream.tell())
-        counts.append(len(buffers) - held)
-        if limit is not None and ends[-1] + out_of_band >= limit:
+        packing.add(value)
+        if limit is not None and packing.size >= limit:
             break
-    return Packed(len(ends), stream.getbuffer(), ends, counts if buffers else None, buffers)
+    return packing.packed()
 
 
 def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[Any]:
@@ -131,11 +173,12 @@ def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[A
         return
     view = memoryview(packed.data)
     counts = packed.buffer_counts
+    read = Loading(definitions).read
     start = used = 0
     for i, end in enumerate(packed.ends):
         held = counts[i] if counts else 0
         try:
-            value = loads(view[start:end], definitions, packed.buffers[used : used + held])
+            value = read(view[start:end], packed.buffers[used : used + held] if held else ())
         except Exception as error:
             value = Unpackable(f"{type(error).__name__}: {error}")
         yield value

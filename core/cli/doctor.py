@@ -21,13 +21,13 @@ from core.storage.base import open_storage, storage_names
 from core.storage.probe import check_put_if_absent
 from core.types import RetryPolicy
 
-_ROUND_TRIP_LIMIT = 120.0
+ANSWER_TIMEOUT = 120.0
 """Seconds that a platform may take to answer for the first time."""
 
-_PATIENCE = 10.0
+UNAVAILABLE_TIMEOUT = 10.0
 """Seconds for which a platform may refuse every request: a job waits longer, but somebody waits for this answer."""
 
-_REDIS_LIMIT = 5.0
+REDIS_TIMEOUT = 5.0
 """Seconds that Redis may take to answer."""
 
 _NEEDED = ("cloudpickle", "numpy", "scipy", "pandas", "matplotlib", "arch", "tqdm", "platformdirs")
@@ -204,20 +204,20 @@ def _try_compute(config: ExecutorConfig, config_file: str | None, storage_works:
         workers=1,
         runtime=config.runtime,
         notify=config.notify,
-        timeout=_ROUND_TRIP_LIMIT,
+        timeout=ANSWER_TIMEOUT,
         config=config_file,
     ) as executor:
         backend = executor._backend
         if isinstance(backend, RemoteBackend):
-            backend.patience = _PATIENCE
+            backend.unavailable_timeout = UNAVAILABLE_TIMEOUT
         times = [time.perf_counter()]
 
         def timed(future: Any) -> Any:
             try:
-                answer = future.result(_ROUND_TRIP_LIMIT)
+                answer = future.result(ANSWER_TIMEOUT)
             except TimeoutError:
                 raise ComputeUnavailable(
-                    f"no answer within {_ROUND_TRIP_LIMIT:g} s; see whether the platform has room for one more task, "
+                    f"no answer within {ANSWER_TIMEOUT:g} s; see whether the platform has room for one more task, "
                     "and what its own log says of the worker"
                 ) from None
             times.append(time.perf_counter())
@@ -260,7 +260,7 @@ def _try_notify(address: str) -> str:
     """Send a word through Redis and hear it."""
     from core.task.notices import connect
 
-    client = connect(address, _REDIS_LIMIT)
+    client = connect(address, REDIS_TIMEOUT)
     import redis
 
     try:
@@ -268,7 +268,7 @@ def _try_notify(address: str) -> str:
             channel = f"fanfold:doctor:{uuid4().hex}"
             started = time.perf_counter()
             hearing.subscribe(channel)
-            while (message := hearing.get_message(timeout=_REDIS_LIMIT)) is not None:
+            while (message := hearing.get_message(timeout=REDIS_TIMEOUT)) is not None:
                 if message["type"] == "message":
                     return f"a word came back in {1e3 * (time.perf_counter() - started):.1f} ms"
                 client.publish(channel, b"word")

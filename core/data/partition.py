@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from core.data.chunks import Chunks
@@ -17,6 +19,7 @@ from core.storage.base import Storage, open_storage
 from core.types import ObjectInfo, Partition
 
 Address = str | os.PathLike[str]
+_logger = logging.getLogger("fanfold")
 _Found = tuple[Storage, Partition]
 _WHOLE = Chunks()
 
@@ -51,6 +54,8 @@ def find_objects(
     storages : dict, optional
         Storages by address; those that are opened are added.
 
+    What a listing leaves out, such as empty objects that mark folders, is told by a warning of the logger ``fanfold``.
+
     Raises
     ------
     InputError
@@ -58,10 +63,15 @@ def find_objects(
     """
     storages = {} if storages is None else storages
     for address in (addresses,) if isinstance(addresses, str | os.PathLike) else addresses:
-        found = False
-        for item in _find(address, storages):
+        root, key = split_address(address)
+        storage = storages.get(root) or storages.setdefault(root, open_storage(root))
+        found, before = False, dict(storage.left_out)
+        for info in _find(storage, key):
             found = True
-            yield item
+            yield storage, info
+        for what, count in storage.left_out.items():
+            if count > before.get(what, 0):
+                _logger.warning("%r: left out %d %s", os.fspath(address), count - before.get(what, 0), what)
         if not found:
             raise InputError(
                 f"no object found at {os.fspath(address)!r}: it is no object, no folder with objects in it, and no "
@@ -134,23 +144,16 @@ def _reachable(item: Partition, storage: Storage) -> Partition:
     return replace(item, data=open_handle(item, storage).read())
 
 
-def _find(address: Address, storages: dict[str, Storage]) -> Iterator[tuple[Storage, ObjectInfo]]:
-    root, key = split_address(address)
-    storage = storages.get(root) or storages.setdefault(root, open_storage(root))
-    if key and not key.endswith("/"):
-        try:
-            yield storage, storage.head(key)
+def _find(storage: Storage, key: str) -> Iterator[ObjectInfo]:
+    is_folder = not key or key.endswith("/")
+    if not is_folder:
+        with suppress(NotFound, InputError):
+            yield storage.head(key)
             return
-        except (NotFound, InputError):
-            pass
     if is_pattern(key):
-        matches = compile_pattern(key + "**" if key.endswith("/") else key).fullmatch
+        matches = compile_pattern(key + "**" if is_folder else key).fullmatch
         prefix = literal_prefix(key)
         listed = storage.list(prefix, recursive="/" in key[len(prefix) :] or "**" in key)
-        yield from ((storage, info) for info in listed if matches(info.key) and not info.key.endswith("/"))
-    elif key and not key.endswith("/"):
-        if next(storage.list(f"{key}/"), None) is not None:
-            yield from _find(f"{os.fspath(address)}/", storages)
+        yield from (info for info in listed if matches(info.key))
     else:
-        # Some tools mark a folder by an empty object whose key ends in '/'.
-        yield from ((storage, info) for info in storage.list(key) if not info.key.endswith("/"))
+        yield from storage.list(key if is_folder else f"{key}/")

@@ -17,7 +17,7 @@ from core.settings import parse_size
 ENGINES = ("podman", "docker", "buildah")
 """In the order in which they are tried: the first runs without a service."""
 
-ANSWER = 30.0
+INFO_TIMEOUT = 30.0
 """Seconds in which an engine that works says so."""
 
 ENTRY = ("python", "-m", "core.worker.entry")
@@ -56,9 +56,9 @@ def find_engine(command: str | None = None) -> Engine:
             reasons.append(f"{candidate} is not installed")
             continue
         try:
-            version = subprocess.run([candidate, "--version"], capture_output=True, text=True, timeout=ANSWER)
+            version = subprocess.run([candidate, "--version"], capture_output=True, text=True, timeout=INFO_TIMEOUT)
             # A client can be there without the service that does its work.
-            answer = subprocess.run([candidate, "info"], capture_output=True, text=True, timeout=ANSWER)
+            answer = subprocess.run([candidate, "info"], capture_output=True, text=True, timeout=INFO_TIMEOUT)
         except (OSError, subprocess.TimeoutExpired) as error:
             reasons.append(f"{candidate} does not answer ({error})")
             continue

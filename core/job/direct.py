@@ -81,12 +81,12 @@ class DirectJob(Job):
         self._items: Sequence[Any] = ()
         self._count = 0
         if isinstance(data, Sequence) or inline:
-            self._items = data if isinstance(data, Sequence) else read_all(data, job_id)
+            self._items = data if isinstance(data, Sequence) else read_all(data, job_id, definitions)
             self._count = len(self._items)
             futures.extend([Future(self, i) for i in range(self._count)])
             futures.finish()
         else:
-            self._feed = GeneratorReader(data, futures, self, wake)
+            self._feed = GeneratorReader(data, futures, self, wake, definitions)
 
     @property
     def total(self) -> int | None:  # type: ignore[override]
@@ -140,9 +140,7 @@ class DirectJob(Job):
         if self._feed is None:
             items = self._items[start : start + size]
         else:
-            feed = self._feed
-            items = [feed.items.popleft() for _ in range(min(size, len(feed.items)))]
-            feed.want(READ_AHEAD * workers * size)
+            items = self._feed.take(size, READ_AHEAD * workers * size)
         if not items:
             return None
         self._position = start + len(items)

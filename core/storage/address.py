@@ -73,7 +73,7 @@ def split_archive(place: str) -> tuple[str, str]:
     """Split what follows ``zip://`` into an archive's absolute path and a key, a folder or a pattern in it."""
     found = _ARCHIVE.match(place)
     if found is None:
-        raise ConfigError(f"'zip://{place}' names no archive; write zip:///absolute/path/NAME.zip/KEY")
+        raise ConfigError(f"{f'zip://{place}'!r} names no archive; write zip:///absolute/path/NAME.zip/KEY")
     return found[1], place[found.end() :]
 
 

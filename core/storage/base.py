@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from core.errors import ConfigError, InputError, NotFound, ObjectChanged, PreconditionFailed
 from core.types import ObjectInfo
@@ -30,6 +33,8 @@ class Storage(Protocol):
         Whether other processes see the same objects.
     requests, bytes_in, bytes_out : int
         What this object has asked of the storage so far, for statistics and the bill.
+    left_out : dict
+        How many things were not listed so far, by what they are.
     """
 
     address: str
@@ -37,6 +42,7 @@ class Storage(Protocol):
     requests: int
     bytes_in: int
     bytes_out: int
+    left_out: dict[str, int]
 
     def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
         """Return bytes ``[start, end)``, cut at the object's end; ``ObjectChanged`` if it no longer has tag `etag`."""
@@ -105,11 +111,20 @@ def open_storage(address: str) -> Storage:
 def is_key(key: str) -> bool:
     """Whether `key` is a plain path below a storage's address."""
     names = key.split("/")
-    return not any(name in ("", ".", "..") or name.startswith(RESERVED_PREFIX) for name in names) and "\0" not in key
+    plain = not any(name in ("", ".", "..") or name.startswith(RESERVED_PREFIX) for name in names)
+    return plain and is_name(key)
+
+
+def is_name(text: str) -> bool:
+    """Whether a file's path can be this text."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def check_key(key: str) -> None:
-    """Refuse a key that is not a plain path below the storage's address, as ``InputError``."""
+    """Refuse, as ``InputError``, a new key that is not a plain path below the storage's address."""
     if not is_key(key):
         raise InputError(
             f"{key!r} cannot be an object's key: use names separated by single '/', without '.', '..', a leading or "
@@ -117,10 +132,72 @@ def check_key(key: str) -> None:
         )
 
 
+def check_given(key: str) -> None:
+    """Refuse a key that no object store has given to anything, as ``InputError``."""
+    try:
+        if key.encode():
+            return
+    except UnicodeEncodeError:
+        pass
+    raise InputError(f"{key!r} cannot be an object's key, which is a text of at least one character; correct it")
+
+
+def count_left_out(counts: dict[str, int], what: str) -> None:
+    """Count something that is not listed, for whoever listed to be told."""
+    counts[what] = counts.get(what, 0) + 1
+
+
 def check_range(start: int, end: int | None) -> None:
     """Refuse a negative byte position, which some services would count from the object's end."""
     if start < 0 or (end is not None and end < 0):
         raise ValueError(f"byte range [{start}, {end}) has a negative position")
+
+
+def check_content_range(header: str, start: int, end: int | None) -> int:
+    """Return the length of an answer to a request for bytes ``[start, end)``.
+
+    Raises
+    ------
+    ValueError
+        It is the answer to another request; says so for people.
+    """
+    found = re.fullmatch(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", header.strip(), re.ASCII)
+    if found is not None:
+        first, last = int(found[1]), int(found[2])
+        total = -1 if found[3] == "*" else int(found[3])
+        stop = total if end is None or 0 <= total < end else end
+        if first == start and (last + 1 == stop or (total < 0 and end is not None and start <= last < end)):
+            return last + 1 - start
+    asked = f"bytes {start}-{'' if end is None else end - 1}"
+    raise ValueError(f"asked for {asked}, it answers with {header or 'bytes it does not name'!r}")
+
+
+class Rest(io.RawIOBase):
+    """What is left of an open file, or at most `left` bytes of it; they are counted, and failures typed."""
+
+    def __init__(self, storage: Storage, file: Any, left: int | None, typed: Callable[[Any], Exception]) -> None:
+        self._storage, self._file, self._left, self._typed = storage, file, left, typed
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Read up to ``len(buffer)`` bytes."""
+        view = memoryview(buffer)[: self._left]
+        try:
+            count: int = self._file.readinto(view) if view else 0
+        except Exception as error:  # those of fsspec's packages are of many kinds
+            raise self._typed(error) from error
+        if self._left is not None:
+            self._left -= count
+        self._storage.bytes_in += count
+        return count
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
 
 
 def not_found(address: str, key: str) -> NotFound:

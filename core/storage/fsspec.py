@@ -17,11 +17,13 @@ from core.errors import (
     InputError,
     MissingExtra,
     NotFound,
+    StorageError,
     StorageUnavailable,
 )
 from core.storage.address import split_archive
 from core.storage.base import (
     Chunk,
+    Rest,
     check_key,
     check_range,
     exists_already,
@@ -83,6 +85,7 @@ class FsspecStorage:
             root = self._fs._strip_protocol(f"{self._protocol}://{place}")
         self._root = f"{root.rstrip('/')}/".removeprefix("/" if self._archive else "")
         self.requests = self.bytes_in = self.bytes_out = 0
+        self.left_out: dict[str, int] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         return FsspecStorage, (self.address,)
@@ -99,8 +102,9 @@ class FsspecStorage:
         # Tagged after reading: a write before or during the read shows.
         if etag and _tag(self._try(key, lambda: self._file(path))) != etag:
             raise object_changed(self.address, key)
-        count = len(data)
-        self.bytes_in += count
+        if len(data) != max(0, stop - start):
+            raise StorageError(f"{self.address} answers with {len(data)} of {stop - start} bytes asked of {key!r}")
+        self.bytes_in += len(data)
         self.requests += 1
         return bytes(data)
 
@@ -112,7 +116,8 @@ class FsspecStorage:
         file = self._try(key, lambda: self._fs.open(path, "rb"))
         self.requests += 1
         file.seek(min(start, size))
-        return io.BufferedReader(_Counted(self, file, max(0, (size if end is None else min(end, size)) - start)))
+        left = max(0, (size if end is None else min(end, size)) - start)
+        return io.BufferedReader(Rest(self, file, left, lambda error: self._typed(error, key)))
 
     def put(self, key: str, data: Chunk | Iterable[Chunk], *, if_absent: bool = False) -> ObjectInfo:
         """Write an object; nothing is written before all of a stream has been read."""
@@ -217,42 +222,23 @@ class FsspecStorage:
     def _try(self, key: str, request: Callable[[], T]) -> T:
         try:
             return request()
-        except FanfoldError:
-            raise
-        except FileExistsError:
-            raise exists_already(self.address, key) from None
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise not_found(self.address, key) from None
-        except PermissionError as error:
-            raise AccessDenied(
+        except Exception as error:
+            raise self._typed(error, key) from error
+
+    def _typed(self, error: Exception, key: str) -> FanfoldError:
+        if isinstance(error, FanfoldError):
+            return error
+        if isinstance(error, FileExistsError):
+            return exists_already(self.address, key)
+        if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            return not_found(self.address, key)
+        if isinstance(error, PermissionError):
+            return AccessDenied(
                 f"access to {key!r} in {self.address} is denied: {error}; check the credentials of its fsspec package"
-            ) from None
-        except Exception as error:  # each package has exceptions of its own
-            raise StorageUnavailable(
-                f"cannot use {key!r} in {self.address}: {type(error).__name__}: {error}; check the address or try again"
-            ) from error
-
-
-class _Counted(io.RawIOBase):
-    """At most `left` further bytes of an open file."""
-
-    def __init__(self, storage: FsspecStorage, file: Any, left: int) -> None:
-        self._storage, self._file, self._left = storage, file, left
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._file.read(min(len(buffer), self._left)) if self._left > 0 else b""
-        count = len(data)
-        buffer[:count] = data
-        self._left -= count
-        self._storage.bytes_in += count
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+            )
+        return StorageUnavailable(  # each package has exceptions of its own
+            f"cannot use {key!r} in {self.address}: {type(error).__name__}: {error}; check the address or try again"
+        )
 
 
 @functools.lru_cache(maxsize=16)

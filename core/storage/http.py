@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import io
 import os
 import random
-import shutil
 import tempfile
 import time
 import urllib.error
@@ -15,14 +15,17 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
-from core.errors import AccessDenied, ConfigError, InputError, StorageError, StorageUnavailable
-from core.storage.base import Chunk, check_range, not_found, object_changed
-from core.types import ObjectInfo
+from core.errors import AccessDenied, ConfigError, FanfoldError, InputError, StorageError, StorageUnavailable
+from core.storage.base import Chunk, check_content_range, check_range, not_found, object_changed
+from core.types import MiB, ObjectInfo
 
 TIMEOUT = 60.0
 """Seconds without an answer after which a request has failed."""
+
+LONGEST_UNTOLD = 1 << 30
+"""Bytes taken of an answer that does not tell its length, which may have no end."""
 
 ATTEMPTS = 4
 BACKOFF = 0.5
@@ -77,11 +80,16 @@ class HttpStorage:
     shared = True
 
     def __init__(self, address: str) -> None:
-        host = urllib.parse.urlsplit(address).netloc
-        if not host or "@" in host:
+        try:
+            place = urllib.parse.urlsplit(address)
+            valid = place.hostname and place.port != 0 and "@" not in place.netloc
+        except ValueError:  # of the port, or of what is in brackets
+            valid = False
+        if not valid:
             raise ConfigError("a web address is https://HOST/PATH, without user name or password")
         self.address = address.rstrip("/")
         self.requests = self.bytes_in = self.bytes_out = 0
+        self.left_out: dict[str, int] = {}
         self._copy: _Copy | None = None
 
     def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
@@ -122,27 +130,31 @@ class HttpStorage:
         self._copy = None
 
     def _range(self, key: str, start: int, end: int | None) -> tuple[str, bytes]:
-        last = "" if end is None else str(max(start, end - 1))
+        stop = end if end is None else max(start + 1, end)  # a range of nothing cannot be asked for
         try:
-            response = self._ask("GET", key, f"bytes={start}-{last}")
+            response = self._ask("GET", key, f"bytes={start}-{'' if stop is None else stop - 1}")
         except urllib.error.HTTPError as error:
             if error.code != _RANGE_PAST_END:
                 raise
             return error.headers.get("ETag") or "", b""
         with closing(response):
-            tag = _tag(response)
-            if response.status == http.client.PARTIAL_CONTENT:
-                data = response.read()
-                count = len(data)
-                self.bytes_in += count
-                return tag, data[: None if end is None else max(0, end - start)]
-            return tag, self._keep(key, response).read(start, end)
+            if response.status != http.client.PARTIAL_CONTENT:
+                return _tag(response), self._keep(key, response).read(start, end)
+            try:
+                length = check_content_range(response.headers.get("Content-Range") or "", start, stop)
+            except ValueError as error:
+                raise StorageError(f"{self.address}/{key} cannot be read in parts: {error}") from None
+            data = response.read(length)
+            self.bytes_in += len(data)
+            if len(data) != length:
+                raise http.client.IncompleteRead(data, length - len(data))
+            return _tag(response), data[: None if end is None else max(0, end - start)]
 
     def _describe(self, key: str) -> ObjectInfo:
         try:
             with closing(self._ask("HEAD", key)) as response:
-                length = response.headers.get("Content-Length")
-                if length is not None:
+                length = response.headers.get("Content-Length") or ""
+                if length.isascii() and length.isdigit():
                     return ObjectInfo(key, int(length), _tag(response))
         except urllib.error.HTTPError as error:
             if error.code not in _NO_HEAD:
@@ -152,13 +164,19 @@ class HttpStorage:
         return ObjectInfo(key, copy.size, copy.tag)
 
     def _keep(self, key: str, response: http.client.HTTPResponse) -> _Copy:
-        copy = _Copy(key, _tag(response), tempfile.TemporaryFile())
-        shutil.copyfileobj(response, copy.file)
+        """Copy a whole answer: as many bytes as it says, or if it does not say no endless ones."""
+        copy, told, size = _Copy(key, _tag(response), tempfile.TemporaryFile()), response.length, 0
+        while piece := response.read(min(MiB, LONGEST_UNTOLD if told is None else told - size)):
+            size += copy.file.write(piece)
+            if told is None and size > LONGEST_UNTOLD:
+                raise StorageError(
+                    f"{self.address}/{key} does not tell its length and has more than {LONGEST_UNTOLD} bytes; "
+                    "download it by another program"
+                )
         copy.file.flush()
-        expected = response.headers.get("Content-Length")
-        if expected is not None and copy.size != int(expected):
-            raise http.client.IncompleteRead(b"", int(expected) - copy.size)
-        self.bytes_in += copy.size
+        self.bytes_in += size
+        if told is not None and size != told:
+            raise http.client.IncompleteRead(b"", told - size)
         self._copy = copy
         return copy
 
@@ -166,31 +184,54 @@ class HttpStorage:
         self.requests += 1
         headers = {"Accept-Encoding": "identity"} | ({"Range": span} if span else {})
         url = f"{self.address}/{urllib.parse.quote(key, safe=_SAFE)}"
-        response: http.client.HTTPResponse = urllib.request.urlopen(
-            urllib.request.Request(url, headers=headers, method=method), timeout=TIMEOUT
-        )
+        request = urllib.request.Request(url, headers=headers, method=method)
+        response: http.client.HTTPResponse = _opener(os.getpid()).open(request, timeout=TIMEOUT)
         return response
 
     def _try(self, key: str, request: Callable[[], T]) -> T:
         for attempt in range(ATTEMPTS):
             try:
                 return request()
-            except (OSError, http.client.HTTPException) as error:
-                passing = not isinstance(error, urllib.error.HTTPError) or error.code in _PASSING
-                if not passing or attempt == ATTEMPTS - 1:
+            except FanfoldError:
+                raise
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                final = isinstance(error, ValueError | http.client.InvalidURL) or _status(error) not in (0, *_PASSING)
+                if final or attempt == ATTEMPTS - 1:
                     raise self._typed(error, key) from error
                 time.sleep(BACKOFF * 2**attempt * random.uniform(0.5, 1))
         raise AssertionError("the last attempt returns or raises")
 
-    def _typed(self, error: Exception, key: str) -> StorageError:
-        url = f"{self.address}/{key}"
-        status = error.code if isinstance(error, urllib.error.HTTPError) else 0
+    def _typed(self, error: Exception, key: str) -> FanfoldError:
+        url, status = f"{self.address}/{key}", _status(error)
         if status in _GONE:
             return not_found(self.address, key)
         if status in _DENIED:
             return AccessDenied(f"cannot read {url}: the server answered {error}; give an address that needs no login")
+        if isinstance(error, ValueError | http.client.InvalidURL):
+            return InputError(f"cannot read {url}: {error}; correct the address")
         cause = error.reason if isinstance(error, urllib.error.URLError) and not status else error
         return StorageUnavailable(f"cannot read {url}: {cause}; check the address and the network, or try again later")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects on the web alone, and asks there in the same way."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if urllib.parse.urlsplit(newurl).scheme not in ("http", "https"):
+            raise urllib.error.HTTPError(newurl, code, "redirected to what is no web address", headers, fp)
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None:
+            request.method = req.get_method()
+        return request
+
+
+@functools.lru_cache(maxsize=1)
+def _opener(process: int) -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Redirects)
+
+
+def _status(error: Exception) -> int:
+    return error.code if isinstance(error, urllib.error.HTTPError) else 0
 
 
 def _tag(response: http.client.HTTPResponse) -> str:

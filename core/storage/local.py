@@ -14,10 +14,13 @@ from core.errors import AccessDenied, ConfigError, FanfoldError, InputError, Sto
 from core.storage.base import (
     RESERVED_PREFIX,
     Chunk,
+    Rest,
     check_key,
     check_range,
+    count_left_out,
     exists_already,
     is_key,
+    is_name,
     not_found,
     object_changed,
     pieces,
@@ -59,9 +62,12 @@ class LocalStorage:
         path = address.removeprefix("file://")
         if path != address and not path.startswith("/"):
             raise ConfigError(f"{address!r} is no file address; write file:///absolute/path or a plain path")
+        if not is_name(path):
+            raise ConfigError(f"{address!r} is no file address: no file can have such a name")
         self._root = os.path.abspath(path if path != address else os.path.expanduser(path))
         self.address = f"file://{self._root}"
         self.requests = self.bytes_in = self.bytes_out = 0
+        self.left_out: dict[str, int] = {}
 
     def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
         """Return bytes ``[start, end)`` of an object."""
@@ -86,7 +92,8 @@ class LocalStorage:
         check_range(start, end)
         file = self._open(key)
         file.seek(start)
-        return io.BufferedReader(_Range(self, file, key, None if end is None else max(0, end - start)))
+        left = None if end is None else max(0, end - start)
+        return io.BufferedReader(Rest(self, file, left, lambda error: self._typed(error, key)))
 
     def put(self, key: str, data: Chunk | Iterable[Chunk], *, if_absent: bool = False) -> ObjectInfo:
         """Write an object whole or not at all."""
@@ -203,7 +210,7 @@ class LocalStorage:
                 entries = sorted(
                     (f"{folder}{entry.name}/" if _is_folder(entry) else f"{folder}{entry.name}", entry)
                     for entry in found
-                    if entry.name.startswith(name_prefix) and not entry.name.startswith(RESERVED_PREFIX)
+                    if entry.name.startswith(name_prefix) and not self._is_half_written(entry.name)
                 )
         except (FileNotFoundError, NotADirectoryError):
             return
@@ -215,15 +222,26 @@ class LocalStorage:
                     target = os.path.realpath(entry.path) if entry.is_symlink() else ""
                     if not target or not _is_loop(target, path, followed):
                         yield from self._walk(key, "", start_after, True, (*followed, target) if target else followed)
+                    else:
+                        count_left_out(self.left_out, "links to a folder that they are in")
             elif key > start_after:
                 try:
                     status = entry.stat()
                 except OSError as error:
-                    if error.errno in (*_MISSING, errno.ELOOP):
-                        continue
-                    raise self._typed(error, key) from error
+                    if error.errno not in (*_MISSING, errno.ELOOP):
+                        raise self._typed(error, key) from error
+                    if entry.is_symlink():
+                        count_left_out(self.left_out, "links to nothing")
+                    continue
                 if stat.S_ISREG(status.st_mode):
                     yield ObjectInfo(key, status.st_size, _etag(status))
+                else:
+                    count_left_out(self.left_out, "pipes, sockets and devices")
+
+    def _is_half_written(self, name: str) -> bool:
+        if name.startswith(RESERVED_PREFIX):
+            count_left_out(self.left_out, f"files half written, named {RESERVED_PREFIX}*")
+        return name.startswith(RESERVED_PREFIX)
 
     def _prune(self, folder: str) -> None:
         while len(folder) > len(self._root):
@@ -259,34 +277,6 @@ class LocalStorage:
         if error.errno in _MISSING:
             return StorageUnavailable(f"cannot write {path}: its folder cannot be created; use another folder")
         return self._typed(error, key)
-
-
-class _Range(io.RawIOBase):
-    """At most `left` further bytes of an open file."""
-
-    def __init__(self, storage: LocalStorage, file: io.FileIO, key: str, left: int | None) -> None:
-        self._storage = storage
-        self._file = file
-        self._key = key
-        self._left = left
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        view = memoryview(buffer)[: self._left]
-        try:
-            count = self._file.readinto(view) or 0
-        except OSError as error:
-            raise self._storage._typed(error, self._key) from error
-        if self._left is not None:
-            self._left -= count
-        self._storage.bytes_in += count
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def _create(folder: str) -> tuple[io.FileIO, str]:

@@ -101,7 +101,7 @@ def parse(address: str) -> tuple[Service, str, str, str]:
             )
         options[name] = value
     endpoint = options.get("endpoint")
-    if endpoint is not None and (urlsplit(endpoint).scheme not in ("http", "https") or "@" in endpoint):
+    if endpoint is not None and not _is_endpoint(endpoint):
         raise ConfigError(f"the endpoint of {place!r} must be http://HOST:PORT or https://HOST, without password")
     switches = {}
     for name in ("anonymous", "path_style"):
@@ -119,6 +119,14 @@ def parse(address: str) -> tuple[Service, str, str, str]:
     suffix = "&".join(f"{name}={options[name]}" for name in sorted(options))
     canonical = f"{scheme}://{bucket}/{prefix}".rstrip("/") + (f"?{suffix}" if suffix else "")
     return service, bucket, f"{prefix}/" if prefix else "", canonical
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        place = urlsplit(text)
+        return place.scheme in ("http", "https") and bool(place.hostname) and place.port != 0 and "@" not in text
+    except ValueError:
+        return False
 
 
 @functools.lru_cache(maxsize=16)
@@ -196,7 +204,7 @@ class Connection:
             try:
                 self._attempting.now = True
                 result = request()
-            except (BotoCoreError, ClientError, ResponseParserError, Damaged, OSError) as error:
+            except (BotoCoreError, ClientError, ResponseParserError, Damaged, OSError, ValueError) as error:
                 if isinstance(error, FanfoldError):
                     raise
                 answered = isinstance(error, ClientError | Damaged)

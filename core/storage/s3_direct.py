@@ -34,7 +34,6 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
 
 _ANSWERS = {
     "ETag": "etag",
-    "ContentLength": "content-length",
     "ContentRange": "content-range",
     "ChecksumCRC32": "x-amz-checksum-crc32",
     "ServerSideEncryption": "x-amz-server-side-encryption",
@@ -106,6 +105,8 @@ class Direct:
             self._routes.pop((options["Bucket"], method), None)
             raise Damaged(f"status {status}")
         answer: dict[str, Any] = {field: found[name] for field, name in _ANSWERS.items() if name in found}
+        if found.get("content-length", "").isdecimal():
+            answer["ContentLength"] = int(found["content-length"])
         if method == "GET" and status < 300:
             return answer | {"Body": self._body(received, found, route)}
         content = received.read()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from core.errors import StorageError, StorageUnavailable
-from core.storage.base import exists_already, object_changed
+from core.storage.base import check_content_range, count_left_out, exists_already, object_changed
 from core.storage.s3_client import Connection, connection, header_of, parse, turn
 from core.storage.s3_direct import Direct
 from core.storage.s3_errors import Damaged, is_ambiguous, is_gone, is_past_end, is_precondition
@@ -35,6 +35,7 @@ class Bucket:
     def __init__(self, address: str) -> None:
         self._service, self.bucket, self.prefix, self.address = parse(address)
         self.requests = self.bytes_in = self.bytes_out = 0
+        self.left_out: dict[str, int] = {}
 
     @property
     def client(self) -> Any:
@@ -80,6 +81,8 @@ class Bucket:
     def describe(self, key: str) -> dict[str, Any]:
         """Return all that the service tells of an object without sending it."""
         found: dict[str, Any] = self.attempt(key, lambda: self.direct.head_object(**self.names(key)))
+        if not isinstance(found.get("ContentLength"), int):
+            raise StorageError(f"{self.address} does not tell the size of {key!r}")
         return found
 
     def open(self, key: str, start: int, end: int | None, etag: str) -> dict[str, Any] | None:
@@ -99,9 +102,15 @@ class Bucket:
             if is_past_end(error):
                 return None
             raise
-        if "Range" in options and not str(response.get("ContentRange", "")).startswith(f"bytes {start}-"):
+        try:
+            length, told = response.get("ContentLength"), response.get("ContentRange") or ""
+            if not isinstance(length, int) or told.endswith("*"):
+                raise ValueError("the service does not tell its size")
+            if "Range" in options and length != check_content_range(told, start, end):
+                raise ValueError(f"the service sends {length} bytes as {told}")
+        except ValueError as error:
             response["Body"].close()
-            raise StorageError(f"{self.address} ignores byte ranges, so {key!r} cannot be read in parts")
+            raise StorageError(f"object {key!r} in {self.address} cannot be read: {error}") from None
         return response
 
     def write(self, key: str, nonce: str, if_absent: bool, request: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -138,16 +147,25 @@ class Bucket:
         if folders:
             options["Delimiter"] = "/"
         answer = self.attempt("", lambda: self.client.list_objects_v2(**options))
-        skip = len(self.prefix)
-        objects = (
-            ObjectInfo(each["Key"][skip:], int(each["Size"]), tag_of(each)) for each in answer.get("Contents", ())
-        )
-        return Page(
-            # Some tools and servers mark a folder by an object whose key ends in '/'.
-            [info for info in objects if info.key and not info.key.endswith("/")],
-            [each["Prefix"][skip:] for each in answer.get("CommonPrefixes", ())],
-            answer.get("NextContinuationToken") if answer.get("IsTruncated") else None,
-        )
+        further = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+        try:
+            if "Name" not in answer or (answer.get("IsTruncated") and further in (None, token)):
+                raise ValueError
+            objects = [self._info(each) for each in answer.get("Contents", ())]
+            folders = [each["Prefix"][len(self.prefix) :] for each in answer.get("CommonPrefixes", ())]
+        except (KeyError, TypeError, ValueError):
+            raise StorageError(f"cannot list {self.address}: {self.endpoint} answers with no proper listing") from None
+        return Page([info for info in objects if self._is_listed(info, prefix)], folders, further)
+
+    def _info(self, entry: dict[str, Any]) -> ObjectInfo:
+        return ObjectInfo(entry["Key"][len(self.prefix) :], int(entry["Size"]), tag_of(entry))
+
+    def _is_listed(self, info: ObjectInfo, prefix: str) -> bool:
+        # Some tools and servers mark a folder by an object whose key ends in '/'.
+        if not info.key or (info.key.endswith("/") and not info.size):
+            count_left_out(self.left_out, "empty objects whose key ends in '/', which mark folders")
+            return False
+        return info.key.startswith(prefix)
 
 
 class Body(io.RawIOBase):

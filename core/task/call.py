@@ -14,6 +14,7 @@ from core.data.objects import open_handle, process_storage
 from core.data.partition import Listing
 from core.definitions import REMEDY, Buffer, Definitions
 from core.errors import ConfigError, InputError, SerializationError
+from core.task.modules import LocalModules
 from core.task.signature import OBJECT, Signature, read_signature, refuse_missing
 from core.types import Partition, RetryPolicy
 
@@ -79,21 +80,35 @@ def _extend_path(entries: list[str]) -> None:
 
 
 def dump_call(
-    call: Call, include: Iterable[ModuleType | str], shares_files: bool, exclude: Iterable[ModuleType | str] = ()
+    call: Call,
+    include: Iterable[ModuleType | str],
+    shares_files: bool,
+    exclude: Iterable[ModuleType | str] = (),
+    modules: LocalModules | None = None,
 ) -> Definitions:
     """Pickle a call for workers, which find the driver's modules if they share its files.
+
+    Parameters
+    ----------
+    exclude : modules or module names
+        Not taken along, though workers do not share files: their image has them.
+    modules : LocalModules, optional
+        Where one of them has changed, all travel as the driver has them.
 
     Raises
     ------
     SerializationError
         The function, or something it refers to, cannot be pickled.
     """
-    made = Definitions(include, not shares_files, exclude)
+    changed = modules.note() if modules is not None else []
+    made = Definitions(include, bool(changed) or not shares_files, exclude)
+    path = _ImportPath() if shares_files else None
     try:
-        made.define((_ImportPath() if shares_files else None, call))
+        made.define(((path, modules.renewal() if modules is not None and changed else None), call))
     except Exception as error:
+        remedy = f"{changed[0]} has changed since the workers started: make a new executor" if changed else REMEDY
         raise SerializationError(
-            f"the function cannot be sent to workers: {type(error).__name__}: {error}; {REMEDY}"
+            f"the function cannot be sent to workers: {type(error).__name__}: {error}; {remedy}"
         ) from error
     return made
 

@@ -11,7 +11,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 from core import serialization
 from core.errors import IntegrityError
@@ -22,6 +22,7 @@ from core.task.protocol import (
     BatchResult,
     DurableRef,
     Invocation,
+    LossReason,
     NotifyCredentials,
     Reply,
     TaskFailure,
@@ -35,6 +36,9 @@ HTTP_LARGEST = 32 << 20
 
 WHISK_LARGEST = 1 << 20
 """Bytes of an action's parameters and of its result (OpenWhisk, "System details and limits")."""
+
+FUNCTIONS_KEPT = 64
+"""Functions that a worker remembers: one that has served many jobs does not keep what all of them imported."""
 
 _LENGTH = struct.Struct("<I")
 
@@ -90,6 +94,8 @@ def decode(message: Buffer) -> tuple[dict[str, Any], list[memoryview]]:
         offset = 4 + length
         segments = []
         for size in head["segments"]:
+            if type(size) is not int or size < 0:
+                raise ValueError(f"it has a part of {size!r} bytes")
             segments.append(view[offset : offset + size])
             offset += size
     except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -179,8 +185,7 @@ def reply(answer: Reply | NeedsCall | TooLarge, invocation: Invocation | None = 
         return encode({"kind": "large", "size": answer.size})
     of = None if invocation is None else [invocation.job_id, invocation.batch_id]
     if isinstance(answer, BatchLost):
-        body = serialization.dumps(answer)
-        return encode({"kind": "lost", "of": of}, [body])
+        return encode({"kind": "lost", "of": of, **_loss(answer)})
     outcome = answer.outcome
     if outcome is None:
         return encode({"kind": "committed", "of": of, "worker": answer.worker})
@@ -221,9 +226,7 @@ def _read_reply(
     if kind in ("lost", "done", "committed") and not is_refusal and head["of"] != [invocation.job_id, ident]:
         raise IntegrityError(f"it is the answer to batch {head['of']}, not to {[invocation.job_id, ident]}")
     if kind == "lost":
-        lost: BatchLost = serialization.loads(segments[0])
-        lost.batch_id = ident
-        return lost
+        return _read_loss(head, ident)
     if kind == "committed" and invocation.durable is not None:
         return BatchDone(ident, head["worker"], None)
     if kind != "done":
@@ -235,6 +238,50 @@ def _read_reply(
     buffers: list[Buffer] = [bytearray(segment) for segment in segments[2:]]
     outcome.values = Packed(count, segments[1], ends, counts, buffers)
     return BatchDone(ident, head["worker"], outcome)
+
+
+def _loss(lost: BatchLost) -> dict[str, Any]:
+    """Return a loss as JSON takes it: a worker tells it to drivers whose pickles it could not read."""
+    failure = lost.failure
+    return {
+        "worker": lost.worker,
+        "reason": lost.reason,
+        "message": lost.message,
+        "position": lost.position,
+        "started": lost.started,
+        "failure": None if failure is None else [failure.kind, failure.message, failure.traceback, failure.attempts],
+    }
+
+
+def _read_loss(head: Mapping[str, Any], batch_id: int) -> BatchLost:
+    position, failure = head["position"], None
+    if head["reason"] not in get_args(LossReason) or not (position is None or type(position) is int):
+        raise IntegrityError(f"a batch was lost for no known reason: {head['reason']!r}")
+    if head["failure"] is not None:
+        kind, message, trace, attempts = head["failure"]
+        failure = TaskFailure(str(kind), str(message), str(trace), None, int(attempts))
+    message = str(head["message"])
+    return BatchLost(batch_id, str(head["worker"]), head["reason"], message, position, bool(head["started"]), failure)
+
+
+def dump_loss(lost: BatchLost) -> bytes:
+    """Return the report of a loss."""
+    return encode({"kind": "lost", **_loss(lost)})
+
+
+def load_loss(data: Buffer, batch_id: int) -> BatchLost:
+    """Inverse of `dump_loss`.
+
+    Raises
+    ------
+    IntegrityError
+        The bytes are no report.
+    """
+    head, _ = decode(data)
+    try:
+        return _read_loss(head, batch_id)
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"a report of {memoryview(data).nbytes} bytes cannot be read: {error!r}") from None
 
 
 def refusal(batch_id: int, failure: TaskFailure) -> BatchLost:

@@ -130,18 +130,33 @@ class _Tee(io.TextIOBase):
         return getattr(self._stream, "encoding", None) or "utf-8"
 
 
+_latest: tuple[TextIO | None, TextIO | None, _Log, _Tee, _Tee] | None = None
+
+
+def _listeners(out: TextIO | None, err: TextIO | None) -> tuple[_Log, _Tee, _Tee]:
+    """Return a log and what to put in the place of two streams: the same as last time, if they are."""
+    global _latest
+    if _latest is None or _latest[0] is not out or _latest[1] is not err:
+        log = _Log()
+        _latest = out, err, log, _Tee(out, log), _Tee(err, log)
+    if _latest[2].kept:
+        _latest[2].take()  # written while no task ran
+    return _latest[2:]
+
+
 @contextlib.contextmanager
 def _surroundings(call: Call, batch: _Running) -> Iterator[_Log]:
     """Give a batch the job's environment variables, and standard streams that are listened to."""
     global _running
     outer, _running = _running, batch
     before = {name: os.environ.get(name) for name, _ in call.env}
-    os.environ.update(call.env)
+    if before:
+        os.environ.update(call.env)
     if call.folder is not None:
         with contextlib.suppress(OSError):
             os.chdir(call.folder)
-    log, streams = _Log(), (sys.stdout, sys.stderr)
-    sys.stdout, sys.stderr = (_Tee(stream, log) for stream in streams)
+    streams = sys.stdout, sys.stderr
+    log, sys.stdout, sys.stderr = _listeners(*streams)
     try:
         yield log
     finally:

@@ -19,19 +19,16 @@ from core.errors import FanfoldError, NotFound, StorageError
 from core.serialization import Buffer
 from core.settings import Address, ExecutorConfig
 from core.task import keys, messages
-from core.task.messages import NeedsCall, PayloadRef, TooLarge
+from core.task.messages import FUNCTIONS_KEPT, NeedsCall, PayloadRef, TooLarge
 from core.task.notices import announce
 from core.task.protocol import BatchLost, Invocation, LossReason, Reply
 from core.task.run import describe
 from core.task.versions import check_versions
 
-KEPT = 256 << 20
+FUNCTIONS_LARGEST = 256 << 20
 """Bytes of functions that an agent remembers; the one used longest ago goes first."""
 
-MOST = 64
-"""Functions that an agent remembers: one that has served many jobs does not keep what all of them imported."""
-
-LISTEN = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between two looks whether the caller still waits, and whether there is time left."""
 
 OUT_OF_TIME = "it ran into the time limit of its platform; raise that limit, or give it less to do"
@@ -120,13 +117,18 @@ class Agent:
         ident = invocation.call_hash
         if has_call:
             self._calls[ident] = invocation.call
-            while len(self._calls) > 1 and (len(self._calls) > MOST or sum(map(len, self._calls.values())) > KEPT):
+            while len(self._calls) > 1 and (
+                len(self._calls) > FUNCTIONS_KEPT or sum(map(len, self._calls.values())) > FUNCTIONS_LARGEST
+            ):
                 self._backend.forget(self._calls.popitem(last=False)[0])
         if ident not in self._calls:
             return False
         self._calls.move_to_end(ident)
         invocation.call = self._calls[ident]
         return True
+
+    def _keeps_too_much(self) -> bool:
+        return len(self._calls) > FUNCTIONS_KEPT or sum(map(len, self._calls.values())) > FUNCTIONS_LARGEST
 
     def run_all(
         self,
@@ -147,7 +149,7 @@ class Agent:
                     if begin is not None:
                         begin(invocation.batch_id)
                     self._backend.invoke(invocation)
-                for reply in self._backend.poll(None if is_heard is None and until is None else LISTEN):
+                for reply in self._backend.poll(None if is_heard is None and until is None else POLL_INTERVAL):
                     unanswered.remove(reply.batch_id)
                     reply.worker = self.name
                     if isinstance(reply, BatchLost) and reply.reason == "died" and self._is_out_of_memory():

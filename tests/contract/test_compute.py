@@ -100,6 +100,31 @@ def test_generators_are_consumed(executor):
     assert executor.map(lambda x: x + 1, (i for i in range(30))).results(60) == list(range(1, 31))
 
 
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_a_generator_may_use_its_memory_again(executor, size):
+    def refilled():
+        array, pair = np.zeros(size), [0, {}]
+        for i in range(50):
+            array[:] = pair[0] = i
+            pair[1]["of"] = i
+            yield array, pair
+
+    results = executor.map(lambda array, pair: (array.min(), array.max(), *pair), refilled()).results(60)
+
+    assert results == [(i, i, i, {"of": i}) for i in range(50)]
+
+
+def test_the_arguments_of_a_call_are_those_at_the_call(executor):
+    array, held = np.zeros(10_000), {"x": []}
+    futures = []
+    for i in range(10):
+        array[:] = i
+        held["x"].append(i)
+        futures.append(executor.submit(lambda a, *, h: (a.max(), len(h["x"])), array, h=held))
+
+    assert [future.result(60) for future in futures] == [(i, i + 1) for i in range(10)]
+
+
 def test_a_batch_size_changes_no_result(executor):
     assert executor.map(lambda x: -x, range(23), batch_size=5).results(60) == [-x for x in range(23)]
 

@@ -529,3 +529,70 @@ def test_workers_that_are_drivers_pass_classes_on(tmp_path, place):
     )
 
     assert shown == ["True", "32", "4"]
+
+
+@pytest.mark.parametrize("start", ["fork", "fresh"])
+@pytest.mark.parametrize("reload", [True, False], ids=["reloaded", "on disk alone"])
+def test_the_function_that_runs_is_the_one_that_the_driver_has_now(tmp_path, start, reload):
+    (tmp_path / "user.py").write_text("import edited\n\ndef g(x):\n    return edited.f(x), edited.Item([x])\n")
+    (tmp_path / "edited.py").write_text("class Item(list): pass\n\ndef f(x):\n    return x + 1\n")
+
+    shown = run_script(
+        tmp_path,
+        {**PLACES[start], "storage": f"file://{tmp_path}/store"},
+        f"""
+        import importlib, pathlib, sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        import edited, user
+
+        def inside(x):
+            import edited
+            return edited.f(x)
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                jobs = [edited.f, inside, lambda x: user.g(x)[0], lambda x: edited.f(x)]
+                before = [executor.submit(f, 1).result(60) for f in jobs]
+                pathlib.Path("edited.py").write_text("class Item(list): pass\\n\\ndef f(x):\\n    return x + 100\\n")
+                if {reload}:
+                    importlib.reload(edited)
+                jobs[0] = edited.f
+                after = [executor.submit(f, 1).result(60) for f in jobs]
+                here = [f(1) for f in jobs]
+                assert before == [2] * 4, before
+                assert after[:1] + after[2:] == here[:1] + here[2:], (after, here)
+                assert not {reload} or after == here, (after, here)
+                assert type(executor.submit(user.g, 1).result(60)[1]) is edited.Item
+                print("now")
+        """,
+    )
+
+    assert shown == ["now"]
+
+
+def test_a_changed_module_that_cannot_travel_is_refused_with_the_remedy(tmp_path):
+    (tmp_path / "edited.py").write_text(
+        "import threading\nlock = threading.Lock()\n\ndef f(x):\n    return lock and x\n"
+    )
+
+    shown = run_script(
+        tmp_path,
+        {**PLACES["fork"], "storage": f"file://{tmp_path}/store"},
+        """
+        import importlib, pathlib
+        import edited
+        from core.errors import SerializationError
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                executor.submit(edited.f, 1).result(60)
+                path = pathlib.Path("edited.py")
+                path.write_text(path.read_text() + "# more\\n")
+                try:
+                    executor.submit(edited.f, 1)
+                except SerializationError as error:
+                    print("new executor" in str(error), "edited has changed" in str(error))
+        """,
+    )
+
+    assert shown == ["True", "True"]

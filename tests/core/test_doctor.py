@@ -31,7 +31,7 @@ class Found:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FANFOLD_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setattr("core.cli.doctor._PATIENCE", 0.2)
+    monkeypatch.setattr("core.cli.doctor.UNAVAILABLE_TIMEOUT", 0.2)
     return tmp_path
 
 
@@ -136,7 +136,7 @@ def test_other_software_on_the_workers_is_told_with_both_versions(
 ) -> None:
     from core.task.versions import versions
 
-    monkeypatch.setattr("core.compute.remote.base.versions", lambda: versions() | {"cloudpickle": "0.1"})
+    monkeypatch.setattr("core.compute.remote.courier.versions", lambda: versions() | {"cloudpickle": "0.1"})
     address = str(http_site["compute"])
 
     found = doctor(capsys, "--compute", address)

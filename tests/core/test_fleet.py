@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.compute.cluster.base import LATEST, LONGEST, WAVES, WORTHWHILE, ClusterBackend, WorkerJob, WorkerJobEnd
+from core.compute.cluster.base import LONGEST, POLL_MAX, WAVES, WORTHWHILE, ClusterBackend, WorkerJob, WorkerJobEnd
 from core.settings import Address, ExecutorConfig
 from core.task.protocol import DurableRef, Invocation
 
@@ -66,7 +66,6 @@ def finish(platform: Platform, now: list[float], seconds: float, reason: str | N
     for worker_job in platform.launched:
         platform.ended[worker_job.number] = WorkerJobEnd(reason)  # type: ignore[arg-type]
     platform.poll(0)
-    platform._replies.clear()
 
 
 @pytest.mark.parametrize(
@@ -115,12 +114,12 @@ def test_batches_that_cannot_be_launched_now_keep_no_processor_busy(
     monkeypatch: pytest.MonkeyPatch, platform: Platform, now: list[float]
 ) -> None:
     waits: list[float | None] = []
-    bell = type("Bell", (), {"settimeout": lambda _, wait: waits.append(wait), "recv": lambda _, size: b""})()
+    mailbox = type("Silent", (), {"poll": lambda _, wait: waits.append(wait) or []})()
     monkeypatch.setattr(platform, "launch", lambda worker_jobs: None)
     fill(platform)
-    monkeypatch.setattr(platform, "_wakeup_read", bell)
+    monkeypatch.setattr(platform, "_mailbox", mailbox)
     now[0] += 1.0
 
     platform.poll(None)
 
-    assert waits == [LATEST - 1.0]
+    assert waits == [POLL_MAX - 1.0]

@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from core import FunctionExecutor, InputError
+from core.data.generator import AHEAD_BYTES
 
 
 def test_a_long_generator_is_never_read_far_ahead_of_the_results():
@@ -124,3 +125,31 @@ def test_items_of_a_generator_that_are_futures_are_waited_for():
         first = executor.map(lambda x: x + 1, range(5))
 
         assert executor.map(lambda x: x * 10, iter(first)).results(60) == [10, 20, 30, 40, 50]
+
+
+def test_large_items_are_read_ahead_by_bytes_not_by_number():
+    class Large:
+        def __reduce__(self):
+            return bytearray, (bytes(AHEAD_BYTES // 2),)
+
+    def numbers():
+        for _ in range(2):
+            yield from itertools.repeat(1, 200)  # so quick that many are wanted
+        for i in range(12):
+            taken.append(i)
+            yield Large()
+
+    taken = []
+    with FunctionExecutor("process", workers=1) as executor:
+        futures = executor.map(len_or_one, numbers())
+        ends = iter(futures)
+        for _ in range(400):
+            assert next(ends).result(60) == 1
+        read = [len(taken) for future in ends if future.result(60) == AHEAD_BYTES // 2]
+
+    assert len(read) == 12
+    assert max(ahead - done for done, ahead in enumerate(read)) <= 8
+
+
+def len_or_one(x):
+    return x if isinstance(x, int) else len(x)

@@ -224,10 +224,10 @@ def test_an_event_that_is_cancelled_while_there_is_no_room_is_not_sent(short, tm
     store = f"file://{tmp_path}/store"
     with FunctionExecutor(short.address(call="async", silence="30s"), store, workers=1) as executor:
         cancelled = executor.call_async(abs, -2)
-        while not executor._backend._struggling:
+        while not executor._backend.reach.struggling:
             threading.Event().wait(0.01)
         executor.cancel(cancelled)
-        while executor._backend._struggling:
+        while executor._backend.reach.struggling:
             threading.Event().wait(0.01)
         full.has_room = True
         assert executor.call_async(abs, -1).result(60) == 1
@@ -236,7 +236,7 @@ def test_an_event_that_is_cancelled_while_there_is_no_room_is_not_sent(short, tm
 
 
 def test_throttling_without_end_is_reported_with_its_reason(short, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.2)
+    monkeypatch.setattr("core.compute.remote.base.UNAVAILABLE_TIMEOUT", 0.2)
     for _ in range(10):
         refuse(short, 429, "TooManyRequestsException", Reason="ConcurrentInvocationLimitExceeded")
 

@@ -222,11 +222,11 @@ def called(service, *files):
 
 
 def test_the_policy_for_running_jobs_allows_what_is_called_and_no_more():
-    assert policy("invoke") == called("lambda", "compute/aws_lambda.py", "compute/aws_lambda_client.py")
+    assert policy("invoke") == called("lambda", "compute/remote/aws_lambda.py", "compute/remote/aws_lambda_client.py")
 
 
 def test_the_policy_for_deploying_allows_what_is_called_and_no_more():
-    needed = called("lambda", "compute/aws_lambda_deploy.py")
+    needed = called("lambda", "compute/remote/aws_lambda_deploy.py")
 
     # A tag and a role are given in the request that makes a function, but are allowed separately.
     assert {action for action in policy("deploy") if action.startswith("lambda:")} == {*needed, "lambda:TagResource"}

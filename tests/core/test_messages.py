@@ -1,5 +1,6 @@
 """What a driver makes of replies: that to its own request is read, whatever else comes is refused in a sentence."""
 
+import json
 import struct
 
 import pytest
@@ -9,6 +10,8 @@ from core.errors import IntegrityError
 from core.task import messages
 from core.task.messages import NeedsCall, TooLarge
 from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef, Invocation, TaskFailure
+from core.task.versions import versions
+from core.worker.agent import Agent
 
 
 def asked(batch=5, job="job", tasks=2, durable=None):
@@ -69,6 +72,7 @@ def test_other_replies_come_as_they_are(answer):
     assert messages.read_reply(messages.reply(answer), asked()) == answer
 
 
+LOST = {"worker": "w", "reason": "died", "message": "", "position": None, "started": True, "failure": None}
 OURS = {"of": ["job", 5], "worker": "w", "packed": [2, None, None]}
 
 
@@ -86,8 +90,9 @@ OURS = {"of": ["job", 5], "worker": "w", "packed": [2, None, None]}
         messages.encode({"kind": "spilled"}),
         messages.encode({"kind": "unheard of"}),
         messages.encode({"kind": "lost", "of": None}),
-        messages.encode({"kind": "lost", "of": None}, [b"no pickle"]),
-        messages.encode({"kind": "lost", "of": None}, [serialization.dumps(5)]),
+        messages.encode({"kind": "lost", "of": None, **LOST, "reason": "unheard of"}),
+        messages.encode({"kind": "lost", "of": None, **LOST, "position": "first"}),
+        messages.encode({"kind": "lost", "of": None, **LOST, "failure": [1]}),
         messages.encode({"kind": "done"}),
         messages.encode({"kind": "done", **OURS}),
         messages.encode({"kind": "done", **OURS}, [b"no pickle", b""]),
@@ -97,3 +102,34 @@ OURS = {"of": ["job", 5], "worker": "w", "packed": [2, None, None]}
 def test_whatever_else_comes_is_refused_by_one_type_of_error(message):
     with pytest.raises(IntegrityError):
         messages.read_reply(message, asked())
+
+
+@pytest.mark.parametrize("sizes", [[-1, 4], [1.5], [True], ["1"], [None], 3, None])
+def test_parts_of_a_message_have_whole_lengths(sizes):
+    text = json.dumps({"kind": "run", "segments": sizes}).encode()
+
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        messages.decode(struct.pack("<I", len(text)) + text + b"abc")
+
+
+def test_a_loss_is_told_without_a_pickle_and_comes_as_it_was():
+    lost = BatchLost(5, "w", "timeout", "too long", 1, True, TaskFailure("KeyError", "'a'", "Traceback", None, 3))
+
+    assert messages.read_reply(messages.reply(lost, asked()), asked()) == lost
+    assert messages.load_loss(messages.dump_loss(lost), 5) == lost
+    assert messages.decode(messages.reply(lost, asked()))[1] == []
+
+
+def test_what_other_software_refuses_is_told_without_a_pickle(monkeypatch):
+    agent = Agent()
+    request = messages.request(asked(), {**versions(), "cloudpickle": "0.1"}, True)
+    try:
+        answer = agent.answer(request)
+    finally:
+        agent.close()
+    monkeypatch.setattr(serialization, "loads", lambda *_: pytest.fail("a pickle was opened"))
+
+    reply = messages.read_reply(answer, asked())
+
+    assert reply.failure.kind == "VersionMismatch"
+    assert "cloudpickle 0.1 there" in reply.message

@@ -8,8 +8,9 @@ import pytest
 
 from core import FunctionExecutor, InputError, serialization
 from core.compute import base
-from core.compute.remote.base import NotStarted, RemoteBackend, Slot
+from core.compute.remote.base import RemoteBackend
 from core.compute.remote.pipe import PipeSlot, explain_exit
+from core.compute.remote.slot import NotStarted, Slot
 from core.data.objects import process_storage
 from core.errors import ComputeUnavailable, StorageUnavailable, WorkerDied
 from core.task import messages
@@ -114,7 +115,7 @@ def test_a_function_over_the_limit_is_told_from_large_inputs():
 
 
 def test_a_platform_that_runs_nothing_is_reported_with_its_own_words(monkeypatch):
-    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.5)
+    monkeypatch.setattr("core.compute.remote.base.UNAVAILABLE_TIMEOUT", 0.5)
 
     with FunctionExecutor("absent", workers=2) as executor, pytest.raises(ComputeUnavailable, match="no such luck"):
         executor.map(lambda x: x, range(3)).results(60)
@@ -195,7 +196,7 @@ def more(monkeypatch, registered):
 
 
 def test_workers_that_cannot_start_do_not_end_the_one_that_runs(more, monkeypatch, tmp_path):
-    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.2)
+    monkeypatch.setattr("core.compute.remote.base.UNAVAILABLE_TIMEOUT", 0.2)
     gate = tmp_path / "gate"
 
     def wait(x, gate=str(gate)):
@@ -216,7 +217,7 @@ def test_workers_that_cannot_start_do_not_end_the_one_that_runs(more, monkeypatc
 
 
 def test_calls_that_nothing_ends_hold_a_shutdown_up_once_not_each(more, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.base.LONGEST_WAIT", 1.0)
+    monkeypatch.setattr("core.compute.remote.base.CLOSE_TIMEOUT", 1.0)
     executor = FunctionExecutor("deaf", workers=8)
     futures = executor.map(abs, range(8), batch_size=1)
     while not all(future.running() for future in futures):
@@ -263,14 +264,14 @@ def test_a_storage_that_fails_one_batch_does_not_end_the_executor(tmp_path, monk
 
 
 def test_a_command_that_speaks_to_people_is_no_worker(more, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.2)
+    monkeypatch.setattr("core.compute.remote.base.UNAVAILABLE_TIMEOUT", 0.2)
 
     with FunctionExecutor("babbling", workers=1) as executor, pytest.raises(ComputeUnavailable, match="worker ended"):
         executor.call_async(abs, 1).result(60)
 
 
 def test_an_agent_forgets_functions_that_were_not_used_for_long(monkeypatch):
-    monkeypatch.setattr("core.worker.agent.MOST", 2)
+    monkeypatch.setattr("core.worker.agent.FUNCTIONS_KEPT", 2)
     agent = Agent()
     try:
         for number in range(5):

@@ -11,7 +11,7 @@ import pytest
 from core.data.chunks import Chunks
 from core.data.objects import open_handle
 from core.data.partition import find_objects, partition
-from core.errors import AccessDenied, ConfigError, InputError, NotFound, ObjectChanged, StorageUnavailable
+from core.errors import AccessDenied, ConfigError, InputError, NotFound, ObjectChanged, StorageError, StorageUnavailable
 from core.storage import http as driver
 from core.storage.base import open_storage
 
@@ -32,6 +32,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, with_body):
         server = self.server
         server.seen.append((self.command, self.headers.get("Range")))
+        if server.scripted:
+            return self.say(*server.scripted)
         if server.statuses:
             return self.empty(server.statuses.pop(0))
         if self.command == "HEAD" and server.refuses_head:
@@ -39,6 +41,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = server.files.get(self.path)
         if body is None:
             return self.empty(404)
+        if isinstance(body, str):
+            return self.say(301, {"Location": body, "Content-Length": "0"}, b"")
         span = self.headers.get("Range") if server.has_ranges else None
         size = len(body)
         if span:
@@ -47,6 +51,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return self.empty(416)
             body = body[int(first) : int(last) + 1 if last else None]
         self.send_response(206 if span else 200)
+        if span:
+            self.send_header("Content-Range", f"bytes {first}-{int(first) + len(body) - 1}/{size}")
         if server.tag:
             self.send_header(*server.tag)
         if server.tells_length or with_body and not server.breaks_off:
@@ -61,6 +67,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.close_connection = True
             self.wfile.write(body)
         return None
+
+    def say(self, status, headers, body):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        try:
+            for piece in body() if callable(body) else [body]:
+                self.wfile.write(piece)
+                self.server.sent += len(piece)
+        except OSError:
+            pass
+        self.close_connection = True
 
     def empty(self, status):
         self.send_response(status)
@@ -77,6 +96,7 @@ def server(monkeypatch):
     monkeypatch.setattr(driver, "BACKOFF", 0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files, server.seen, server.statuses = {"/data/table.csv": TABLE}, [], []
+        server.scripted, server.sent, server.daemon_threads = None, 0, True
         server.has_ranges = server.tells_length = True
         server.refuses_head = server.breaks_off = False
         server.tag = ("ETag", '"1"')
@@ -197,3 +217,73 @@ def test_addresses_without_host_or_with_password_are_refused_without_repeating_i
     with pytest.raises(ConfigError, match="without user name or password") as caught:
         open_storage(address)
     assert "secret" not in str(caught.value)
+
+
+def endless():
+    while True:
+        yield bytes(1 << 16)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (206, {"Content-Range": "bytes 0-3/10", "Content-Length": "4"}, b"abcd"),
+        (206, {"Content-Range": "bytes 2-9/10", "Content-Length": "8"}, b"abcdefgh"),
+        (206, {"Content-Range": "bytes 2-4/10", "Content-Length": "3"}, b"abc"),
+        (206, {"Content-Range": "bytes 2-5/10", "Content-Length": "3"}, b"abc"),
+        (206, {"Content-Range": "bytes 2-5/10"}, b"abc"),
+        (206, {"Content-Range": "bytes 2-5/4", "Content-Length": "4"}, b"abcd"),
+        (206, {"Content-Range": "items 2-5/10", "Content-Length": "4"}, b"abcd"),
+        (206, {"Content-Type": "multipart/byteranges; boundary=x", "Content-Length": "4"}, b"abcd"),
+        (206, {"Content-Length": "4"}, b"abcd"),
+        (206, {}, endless),
+        (200, {}, endless),
+        (200, {"Content-Length": "10"}, b"abc"),
+        (302, {"Location": "file:///etc/passwd", "Content-Length": "0"}, b""),
+        (302, {"Location": "ftp://127.0.0.1/x", "Content-Length": "0"}, b""),
+        (302, {"Location": "/data/table.csv", "Content-Length": "0"}, b""),
+        (302, {"Content-Length": "0"}, b""),
+        (400, {"Content-Length": "4"}, b"\x1b[2J"),
+    ],
+)  # fmt: skip
+def test_what_is_no_answer_to_the_question_is_refused(server, monkeypatch, status, headers, body):
+    monkeypatch.setattr(driver, "LONGEST_UNTOLD", 1 << 22)
+    server.scripted = status, headers, body
+
+    with pytest.raises(StorageError) as caught:
+        open_storage(server.url).get("data/table.csv", 2, 6)
+
+    assert str(caught.value).isprintable()
+    assert server.sent < 32 << 20
+
+
+def test_an_answer_with_more_than_its_range_is_read_no_further(server):
+    server.scripted = 206, {"Content-Range": "bytes 2-5/10"}, endless
+    storage = open_storage(server.url)
+
+    assert storage.get("data/table.csv", 2, 6) == bytes(4)
+    assert storage.bytes_in == 4
+
+
+def test_redirects_are_asked_in_the_same_way(server):
+    server.files["/moved"] = "/data/table.csv"
+    storage = open_storage(server.url)
+
+    assert storage.head("moved").size == len(TABLE)
+    assert storage.get("moved", 5, 10) == b"value"
+    assert server.seen == [("HEAD", None), ("HEAD", None), ("GET", "bytes=5-9"), ("GET", "bytes=5-9")]
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[", "http://host:port/x", "http://host:99999", "http://:80", "https://\x00"]
+)
+def test_addresses_that_are_none_are_refused_at_once(address):
+    with pytest.raises((ConfigError, InputError), match=r"web address|cannot read") as caught:
+        open_storage(address).head("key")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("key", ["\udcff", "a\ud800"])
+def test_a_key_that_no_address_can_hold_is_refused_at_once(server, key):
+    with pytest.raises(InputError, match="correct the address"):
+        open_storage(server.url).get(key)

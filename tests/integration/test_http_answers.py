@@ -163,7 +163,7 @@ def test_a_token_file_that_is_written_anew_is_waited_for(worker, tmp_path):
         assert executor.call_async(abs, -1).result(60) == 1
         file.write_text("")
         waiting = executor.call_async(abs, -2)
-        while not executor._backend._struggling:
+        while not executor._backend.reach.struggling:
             threading.Event().wait(0.01)
         file.write_text(TOKEN)
         assert waiting.result(60) == 2

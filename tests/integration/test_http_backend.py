@@ -162,7 +162,7 @@ def test_a_driver_that_is_gone_keeps_no_worker(worker):
 
 
 def test_a_service_that_is_not_there_is_named(secret, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 0.3)
+    monkeypatch.setattr("core.compute.remote.base.UNAVAILABLE_TIMEOUT", 0.3)
     absent = HttpWorker()
 
     with FunctionExecutor(absent.url, workers=2) as executor, pytest.raises(ComputeUnavailable) as caught:

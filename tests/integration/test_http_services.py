@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from core import FunctionExecutor, InputError
-from core.compute.remote.base import WorkerEnded
 from core.compute.remote.connection import Connection
+from core.compute.remote.slot import WorkerEnded
 from core.errors import FanfoldError, WorkerDied
 from tests.servers.http import TOKEN, HttpWorker
 

@@ -20,8 +20,8 @@ import pytest
 
 from core import FunctionExecutor, open_storage
 from core.compute.cluster.slurm_commands import Commands
-from core.compute.remote.base import Slot
 from core.compute.remote.dask import answer
+from core.compute.remote.slot import Slot
 from core.task import keys, messages
 from core.task.commit import read_commit
 from core.task.protocol import BatchDone, Invocation

@@ -213,7 +213,7 @@ def test_a_controller_that_is_started_again_meanwhile_goes_unnoticed(slurm, stor
 
 
 def test_a_controller_that_does_not_answer_for_long_is_named(slurm, store, monkeypatch):
-    monkeypatch.setattr(fleet, "PATIENCE", 0.5)
+    monkeypatch.setattr(fleet, "UNAVAILABLE_TIMEOUT", 0.5)
     with opened(store) as executor:
         assert executor.call_async(int).result(60) == 0
         slurm.kill("slurmctld", signal.SIGTERM)

@@ -7,7 +7,6 @@ inputs and results are in storage, one commit a batch, so all that the platform 
 from __future__ import annotations
 
 import os
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -17,13 +16,14 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from core.compute.base import Capabilities
+from core.compute.waiting import Backoff, Mailbox
 from core.errors import ComputeUnavailable
 from core.settings import Address, ExecutorConfig
 from core.task import messages
 from core.task.protocol import BatchLost, Invocation, LossReason, Reply
 from core.task.versions import versions
 
-SOONEST, LATEST = 0.1, 5.0
+POLL_MIN, POLL_MAX = 0.1, 5.0
 """Seconds between two looks at the units, growing while nothing ends."""
 
 WAVES = 8
@@ -35,7 +35,7 @@ LONGEST = 512
 WORTHWHILE = 30.0
 """Seconds that a unit should run, long against what a platform takes to start it; shorter ones make longer lists."""
 
-PATIENCE = 300.0
+UNAVAILABLE_TIMEOUT = 300.0
 """Seconds for which the platform may fail to answer before it counts as unavailable."""
 
 _NOTES = ".now"
@@ -146,13 +146,11 @@ class ClusterBackend(ABC):
         self.versions: dict[str, str] = {}
         self._queued: deque[Invocation] = deque()
         self._worker_jobs: dict[int, WorkerJob] = {}
-        self._replies: list[Reply] = []
+        self._mailbox: Mailbox[Reply] = Mailbox()
         self._numbers = 0
         self._waves = WAVES
-        self._delay, self._next_look, self._next_launch, self._heard = SOONEST, 0.0, 0.0, 0.0
-        self._wakeup_read, self._wakeup_write = socket.socketpair()
-        for end in (self._wakeup_read, self._wakeup_write):
-            end.setblocking(False)
+        self._looks = Backoff(POLL_MIN, POLL_MAX, 1.5, timeout=UNAVAILABLE_TIMEOUT, clock=time.monotonic)
+        self._next_look = self._next_launch = 0.0
         self._closed = False
 
     @abstractmethod
@@ -196,8 +194,8 @@ class ClusterBackend(ABC):
     def start(self) -> None:
         """Check the platform."""
         self.versions = versions()
-        self._heard = time.monotonic()
         self.prepare()
+        self._looks.reset()
 
     def capacity(self) -> int:
         """Return how many further batches are accepted."""
@@ -206,6 +204,8 @@ class ClusterBackend(ABC):
 
     def invoke(self, invocation: Invocation) -> None:
         """Queue a batch for the next launch."""
+        if not self._queued and not self._worker_jobs:  # nothing was asked of the platform meanwhile
+            self._looks.reset()
         self._queued.append(invocation)
 
     def poll(self, timeout: float | None) -> list[Reply]:
@@ -220,15 +220,11 @@ class ClusterBackend(ABC):
         now = time.monotonic()
         if self._worker_jobs and now >= self._next_look:
             self._look()
-        elif not self._replies:
-            waits = [timeout] if timeout is not None else []
-            if self._worker_jobs or self._queued:
-                waits.append(max(0.0, (self._next_look if self._worker_jobs else self._next_launch) - now))
-            self._wakeup_read.settimeout(min(waits, default=None))
-            with suppress(TimeoutError, BlockingIOError):
-                self._wakeup_read.recv(4096)
-        replies, self._replies = self._replies, []
-        return replies
+            timeout = 0.0
+        elif self._worker_jobs or self._queued:
+            left = max(0.0, (self._next_look if self._worker_jobs else self._next_launch) - now)
+            timeout = left if timeout is None else min(left, timeout)
+        return self._mailbox.poll(timeout)
 
     def _launch(self) -> None:
         """Deal what is queued out to as many units as may start; each gets a list, and units to come their share."""
@@ -246,8 +242,7 @@ class ClusterBackend(ABC):
         try:
             self.launch(worker_jobs)
         except ComputeUnavailable as error:
-            self._missed(error)
-            self._next_launch = now + self._delay
+            self._next_launch = self._missed(error)
             return
         self._numbers += count
         for worker_job in worker_jobs:
@@ -259,17 +254,17 @@ class ClusterBackend(ABC):
         self._queued.extendleft(
             batch for worker_job in worker_jobs if not worker_job.ident for batch in worker_job.batches.values()
         )
-        self._heard = time.monotonic()
-        self._delay, self._next_look = SOONEST, self._heard + SOONEST
+        self._looks.reset()
+        self._next_look = time.monotonic() + self._looks.next()
         if len(started) < count:
-            self._next_launch = self._heard + LATEST
+            self._next_launch = time.monotonic() + POLL_MAX
 
-    def _missed(self, error: ComputeUnavailable) -> None:
-        now = time.monotonic()
-        if now - self._heard > PATIENCE:
+    def _missed(self, error: ComputeUnavailable) -> float:
+        """Return when to try again what the platform did not answer."""
+        if self._looks.is_over:
             raise error
-        self._delay = min(2 * self._delay, LATEST)
-        self._next_look = now + self._delay
+        self._next_look = time.monotonic() + self._looks.next()
+        return self._next_look
 
     def _look(self) -> None:
         try:
@@ -280,9 +275,11 @@ class ClusterBackend(ABC):
         except ComputeUnavailable as error:
             self._missed(error)
             return
-        now = self._heard = time.monotonic()
-        self._delay = SOONEST if ends else min(1.5 * self._delay, LATEST)
-        self._next_look = now + self._delay
+        now = time.monotonic()
+        self._looks.hear()
+        if ends:
+            self._looks.hasten()
+        self._next_look = now + self._looks.next()
         ended = [self._worker_jobs.pop(number) for number in ends if number in self._worker_jobs]
         if any(
             ends[worker_job.number].reason is None and now - worker_job.launched < WORTHWHILE for worker_job in ended
@@ -297,7 +294,7 @@ class ClusterBackend(ABC):
                 begun = end.began and (
                     end.reason is None or worker_job.running is None or batch_id in worker_job.running
                 )
-                self._replies.append(BatchLost(batch_id, worker_job.ident, reason, message, None, begun))
+                self._mailbox.put(BatchLost(batch_id, worker_job.ident, reason, message, None, begun))
         if ended:
             with suppress(ComputeUnavailable):  # what is left there harms nobody
                 self.tidy(ended)
@@ -310,8 +307,7 @@ class ClusterBackend(ABC):
 
     def wake(self) -> None:
         """End a `poll` that waits."""
-        with suppress(OSError):
-            self._wakeup_write.send(b"!")
+        self._mailbox.wake()
 
     def _holder(self, batch_id: int) -> WorkerJob | None:
         return next((worker_job for worker_job in self._worker_jobs.values() if batch_id in worker_job.batches), None)
@@ -335,8 +331,12 @@ class ClusterBackend(ABC):
         if worker_job is not None:
             worker_job.found.add(batch_id)
             if len(worker_job.found) == len(worker_job.batches):  # it is about to end, and others wait for its place
-                self._delay, self._next_look = SOONEST, min(self._next_look, time.monotonic() + SOONEST)
+                self._look_soon()
         return False
+
+    def _look_soon(self) -> None:
+        self._looks.hasten()
+        self._next_look = min(self._next_look, time.monotonic() + self._looks.next())
 
     def kill(self, batch_id: int) -> None:
         """End the unit of a batch: what else it held is repeated, and is not to blame."""
@@ -344,9 +344,8 @@ class ClusterBackend(ABC):
         if worker_job is None:
             return
         del worker_job.batches[batch_id]
-        self._replies.append(BatchLost(batch_id, worker_job.ident, "killed", "it was cancelled", None, False))
-        self._delay, self._next_look = SOONEST, time.monotonic() + SOONEST
-        self.wake()
+        self._mailbox.put(BatchLost(batch_id, worker_job.ident, "killed", "it was cancelled", None, False))
+        self._look_soon()
         if not worker_job.ending:
             worker_job.ending = True
             with suppress(ComputeUnavailable):
@@ -367,5 +366,3 @@ class ClusterBackend(ABC):
                 self.end(worker_jobs)
                 self.tidy(worker_jobs)
             self.release()
-        self._wakeup_read.close()
-        self._wakeup_write.close()

@@ -16,7 +16,7 @@ from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, ConfigE
 OPTIONS = ("python", "time", "cpus", "account", "qos", "constraint", "folder")
 """What an address may say besides the partition."""
 
-PATIENCE = 30.0
+COMMAND_TIMEOUT = 30.0
 """Seconds that a command may take."""
 
 DEFAULT_LARGEST_ARRAY = 1001
@@ -131,13 +131,13 @@ class Commands:
                 input=script,
                 capture_output=True,
                 text=True,
-                timeout=PATIENCE,
+                timeout=COMMAND_TIMEOUT,
                 check=False,
                 env=self.environment,
                 start_new_session=True,  # Ctrl-C is for the driver, which then cancels what was submitted
             )
         except subprocess.TimeoutExpired:
-            raise ComputeUnavailable(f"slurm: {program} took longer than {PATIENCE:g} s") from None
+            raise ComputeUnavailable(f"slurm: {program} took longer than {COMMAND_TIMEOUT:g} s") from None
         except FileNotFoundError:
             raise ConfigError(f"slurm: there is no {program} on this machine's PATH") from None
         if done.returncode == 0:
@@ -173,7 +173,7 @@ def environment(python: str | None) -> dict[str, str]:
     }
     if "SLURM_CONF" in chosen:
         chosen["SLURM_CONF"] = os.path.abspath(chosen["SLURM_CONF"])
-    source = str(Path(__file__).resolve().parents[2])
+    source = str(Path(__file__).resolve().parents[3])
     if python is None and source not in {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}:
         known = chosen.get("PYTHONPATH")
         chosen["PYTHONPATH"] = f"{source}:{known}" if known else source

@@ -31,6 +31,7 @@ MAPPED_FILES = 4096
 one. Past that it copies."""
 
 _HEAD = struct.Struct("<IqIQ")  # segments, id of the shared file or -1, released ids that follow, bytes that follow
+_PLAIN = struct.Struct("<IqIQQ")  # the head of a message of one segment, and the segment's length
 _ALIGN = 64
 _READ_BYTES = 64 << 10
 _GATHERED = 16
@@ -52,7 +53,7 @@ class Channel:
     def __init__(self, end: socket.socket, shared: bool | None = None) -> None:
         self.socket = end
         self._shared = has_shared_files() if shared is None else shared
-        self._outbox: deque[tuple[memoryview, int | None]] = deque()
+        self._outbox: deque[tuple[bytes | memoryview, int | None]] = deque()
         self._inbox = bytearray()
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._descriptors: deque[int] = deque()
@@ -73,22 +74,27 @@ class Channel:
 
     def queue(self, segments: Sequence[Buffer]) -> None:
         """Put a message into the outbox."""
-        views = [memoryview(segment).cast("B") for segment in segments]
-        sizes = [view.nbytes for view in views]
-        released = []
-        while self._released:
-            released.append(self._released.popleft())
-        ident, descriptor = -1, None
-        inline: list[memoryview] = views
-        if self._shared and sum(sizes) > INLINE_BYTES:
-            ident, descriptor = self._share(views)
-            inline = []
+        if (
+            len(segments) == 1
+            and type(segments[0]) is bytes
+            and len(segments[0]) <= INLINE_BYTES
+            and not self._released
+        ):
+            size = len(segments[0])
+            self._outbox.append((_PLAIN.pack(1, -1, 0, 8 + size, size) + segments[0], None))
+            return
+        sizes = [memoryview(segment).nbytes for segment in segments]
+        released = [self._released.popleft() for _ in range(len(self._released))]
+        ident, descriptor, inline = -1, None, sum(sizes)
+        if self._shared and inline > INLINE_BYTES:
+            ident, descriptor = self._share(segments)
+            segments, inline = (), 0
         table = struct.pack(f"<{len(released)}q{len(sizes)}Q", *released, *sizes)
-        total = len(table) + (0 if descriptor is not None else sum(sizes))
-        head = _HEAD.pack(len(sizes), ident, len(released), total)
-        self._outbox.append((memoryview(b"".join([head, table, *inline])), descriptor))
+        head = _HEAD.pack(len(sizes), ident, len(released), len(table) + inline)
+        self._outbox.append((b"".join([head, table, *segments]), descriptor))
 
-    def _share(self, views: list[memoryview]) -> tuple[int, int]:
+    def _share(self, segments: Sequence[Buffer]) -> tuple[int, int]:
+        views = [memoryview(segment).cast("B") for segment in segments]
         total = sum(-(-view.nbytes // _ALIGN) * _ALIGN for view in views)
         ident = next((i for i in self._free if total <= self._files[i][1] <= 4 * total + INLINE_BYTES), None)
         if ident is None:
@@ -135,14 +141,19 @@ class Channel:
         """
         try:
             while self._outbox:
-                view, descriptor = self._outbox[0]
-                if descriptor is None:
-                    waiting = itertools.islice(self._outbox, _GATHERED)
-                    views = [view for view, _ in itertools.takewhile(lambda entry: entry[1] is None, waiting)]
-                    self._sent(self.socket.sendmsg(views))
-                else:
+                data, descriptor = self._outbox[0]
+                if descriptor is not None:
                     rights = array.array("i", [descriptor])
-                    self._sent(self.socket.sendmsg([view], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]))
+                    self._sent(self.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]))
+                elif len(self._outbox) == 1:
+                    self._sent(self.socket.send(data))
+                else:
+                    waiting = itertools.islice(self._outbox, _GATHERED)
+                    self._sent(
+                        self.socket.sendmsg(
+                            [data for data, _ in itertools.takewhile(lambda one: one[1] is None, waiting)]
+                        )
+                    )
         except BlockingIOError:
             return
         except OSError as error:
@@ -150,10 +161,10 @@ class Channel:
 
     def _sent(self, count: int) -> None:
         while count:
-            view, _ = self._outbox.popleft()
-            if count < len(view):
-                self._outbox.appendleft((view[count:], None))
-            count -= min(count, len(view))
+            data, _ = self._outbox.popleft()
+            if count < len(data):
+                self._outbox.appendleft((memoryview(data)[count:], None))
+            count -= min(count, len(data))
 
     def send(self, segments: Sequence[Buffer]) -> None:
         """Send a message, waiting until it is written."""
@@ -187,6 +198,10 @@ class Channel:
         end = _HEAD.size + total
         if len(self._inbox) < end:
             return None
+        if count == 1 and ident < 0 and not releases:
+            segment = self._inbox[_PLAIN.size : end]
+            del self._inbox[:end]
+            return [segment]
         numbers = struct.unpack_from(f"<{releases}q{count}Q", self._inbox, _HEAD.size)
         for released in numbers[:releases]:
             self._recycle(released)

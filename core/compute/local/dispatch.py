@@ -45,13 +45,15 @@ class Dispatcher:
 
     @property
     def room(self) -> int:
-        """How many further batches the workers could hold."""
-        return sum(self._depth - len(worker.held) for worker in self._table.living()) - len(self._waiting)
+        """How many further batches the workers could hold; none before one has run half of its own: few are dear."""
+        held = [len(worker.held) for worker in self._table.living()]
+        if min(held, default=0) > self._depth // 2:
+            return 0
+        return self._depth * len(held) - sum(held) - len(self._waiting)
 
     def put(self, invocation: Invocation) -> None:
-        """Take on a batch."""
+        """Take on a batch; `dispatch` hands it to a worker."""
         self._waiting.append(invocation)
-        self.dispatch()
 
     def learn(self, seconds: float) -> None:
         """Hear how long the tasks of a batch took: quick ones are sent further ahead."""
@@ -59,10 +61,10 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Hand waiting batches to the workers that hold least."""
-        while self._waiting:
-            living = [worker for worker in self._table.living() if worker.end_reason is None]
-            worker = min(living, key=lambda one: len(one.held), default=None)
-            if worker is None or len(worker.held) >= self._depth:
+        living = [worker for worker in self._table.living() if worker.end_reason is None] if self._waiting else []
+        while self._waiting and living:
+            worker = min(living, key=_load)
+            if len(worker.held) >= self._depth:
                 return
             self._hold(worker, self._waiting.popleft())
 
@@ -152,6 +154,10 @@ class Dispatcher:
         self._waiting.extendleft(reversed(worker.held.values()))
         worker.held.clear()
         self._unsent.pop(worker, None)
+
+
+def _load(worker: WorkerProcess) -> int:
+    return len(worker.held)
 
 
 def _messages(worker: WorkerProcess) -> Iterator[list[Buffer]]:

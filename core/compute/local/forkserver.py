@@ -43,8 +43,7 @@ def serve(control: socket.socket, threads: int) -> None:
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     limit = functools.partial(limit_modules, threads, set_variables(threads))
     _let_go(control.fileno())
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # uncollected: to look at every object would copy every page, and finalizers are the driver's to run
     ends = os.pipe()
     os.set_blocking(ends[1], False)
     signal.signal(signal.SIGCHLD, lambda *_: None)

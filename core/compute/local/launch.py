@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import array
 import contextlib
-import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +17,7 @@ from typing import NoReturn
 from core.compute.local import forkserver
 from core.compute.local.threads import limited_libraries
 from core.compute.local.wire import CONTROL
+from core.definitions import know_main
 from core.task.call import working_folder
 from core.task.run import in_worker
 
@@ -127,6 +126,9 @@ class ForkServer:
 
 
 def _start_fresh(theirs: socket.socket, threads: int) -> int:
+    import json  # these two are not needed where a fork will do
+    import subprocess
+
     module = forkserver.__name__
     code = f"import sys, json; sys.path[:] = json.loads(sys.argv[2]); from {module} import main; main()"
     paths = [path for entry in sys.path if (path := entry or working_folder())]
@@ -150,6 +152,7 @@ def _fork(ours: socket.socket, theirs: socket.socket, threads: int, unless_threa
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
+    know_main()
     with limited_libraries(threads), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads is known
         pid = os.fork()

@@ -18,21 +18,26 @@ def next_look(worker: WorkerProcess, now: float, watches_memory: bool) -> float:
     until = min(worker.kill_at, worker.lost_at + STATUS_TIMEOUT)
     if worker.suspect is not None:
         until = min(until, now + _SECOND_LOOK)
-    for invocation in worker.held.values():
-        if watches_memory and invocation.memory is not None:
-            until = min(until, now + MEMORY_INTERVAL)
-        if invocation.timeout is not None:
-            doing = worker.task_status.read()
-            begun = doing.started if doing.position >= 0 else now
-            until = min(until, max(begun + invocation.timeout, now + _SECOND_LOOK))
+    if not worker.held:
+        return until
+    invocation = next(iter(worker.held.values()))  # the others begin after its reply
+    if watches_memory and invocation.memory is not None:
+        until = min(until, now + MEMORY_INTERVAL)
+    if invocation.timeout is not None:
+        doing = worker.task_status.read()
+        begun = doing.started if doing.position >= 0 else now
+        until = min(until, max(begun + invocation.timeout, now + _SECOND_LOOK))
     return until
 
 
 def limit_passed(worker: WorkerProcess, now: float, watches_memory: bool) -> tuple[LossReason, str] | None:
     """Return which limit the running task of a worker has passed, and what to say of it."""
+    number, invocation = next(iter(worker.held.items()), (-1, None))
+    if invocation is None or (invocation.timeout is None and invocation.memory is None):
+        worker.suspect = None
+        return None
     doing = worker.task_status.read()
-    invocation = worker.held.get(doing.number)
-    if invocation is None or worker.end_reason is not None:
+    if doing.number != number or worker.end_reason is not None:
         worker.suspect = None
     elif invocation.timeout is not None and _is_late(worker, doing, now - invocation.timeout):
         return "timeout", f"it ran longer than its timeout of {invocation.timeout:g} s"

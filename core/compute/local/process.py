@@ -70,7 +70,7 @@ class ProcessBackend:
         self._fresh = {"fork": False, "fresh": True}.get(address.options.get("start", ""))
         self._threads = int(address.options.get("threads", max(1, usable_cores() // self.workers)))
         self._replies: list[Reply] = []
-        self._closed = False
+        self._closed = self._is_woken = False
 
     def start(self) -> None:
         """Start the fork server and ask it for every worker.
@@ -99,18 +99,18 @@ class ProcessBackend:
         return self._dispatcher.room
 
     def invoke(self, invocation: Invocation) -> None:
-        """Hand a batch to the worker that holds least."""
+        """Queue a batch for the worker that holds least when the next `poll` begins."""
         self._dispatcher.put(invocation)
 
     def poll(self, timeout: float | None) -> list[Reply]:
         """Return replies, waiting for the first; see to limits and to workers that died meanwhile."""
         if not self._replies:
+            self._dispatcher.dispatch()
             self._dispatcher.steal()
             self._dispatcher.flush()
             for key, events in self._table.selector.select(self._next_poll(timeout)):
                 key.data(events)
         self._watch(time.monotonic())
-        self._dispatcher.dispatch()
         replies, self._replies = self._replies, []
         return replies
 
@@ -174,13 +174,16 @@ class ProcessBackend:
         self._table.replace(worker)
 
     def _wake_up(self, _events: int) -> None:
+        self._is_woken = False  # before it is read: a wakening after that must not be taken for one that is told
         with contextlib.suppress(BlockingIOError):
             self._wakeup_read.recv(4096)
 
     def wake(self) -> None:
         """End a `poll` that waits."""
-        with contextlib.suppress(BlockingIOError, OSError):
-            self._wakeup_write.send(b"!")
+        if not self._is_woken:
+            self._is_woken = True
+            with contextlib.suppress(BlockingIOError, OSError):
+                self._wakeup_write.send(b"!")
 
     def is_running(self, batch_id: int) -> bool:
         """Whether a worker has begun a batch."""

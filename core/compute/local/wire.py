@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import tempfile
 from typing import NamedTuple
 
 CONTROL = struct.Struct("<cqq")
@@ -45,6 +44,8 @@ class TaskStatus:
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("fanfold-status", os.MFD_CLOEXEC)
         else:
+            import tempfile  # not needed on Linux
+
             descriptor, path = tempfile.mkstemp()
             os.unlink(path)
         os.ftruncate(descriptor, cls._RECORD.size)

@@ -12,6 +12,7 @@ from typing import Any
 from core.compute.remote.aws_lambda_client import (
     LONGEST_RUN,
     MARGIN,
+    credentials_of,
     fatal,
     is_denied,
     open_client,
@@ -19,7 +20,8 @@ from core.compute.remote.aws_lambda_client import (
     target_of,
 )
 from core.compute.remote.aws_lambda_deploy import EVENT_AGE, delete, deploy, manifest, wait_active
-from core.compute.remote.base import NotStarted, Oversized, RemoteBackend, Slot, WorkerEnded
+from core.compute.remote.base import RemoteBackend
+from core.compute.remote.slot import NotStarted, Oversized, Slot, WorkerEnded
 from core.errors import ComputeDenied, ComputeError, ConfigError, printable
 from core.settings import Address, ExecutorConfig, parse_duration
 from core.task import messages
@@ -74,6 +76,7 @@ class LambdaBackend(RemoteBackend):
             except ValueError:
                 raise ConfigError("lambda needs silence= as a time such as 20m") from None
         self._client: Any = None
+        self._credentials: object = None
         self._longest = LONGEST_RUN
         self._renewing = threading.Lock()
 
@@ -103,6 +106,7 @@ class LambdaBackend(RemoteBackend):
         self.workers = min(self.workers, limit or _unreserved(client) or self.workers)
         self._longest = float(state.get("Timeout", LONGEST_RUN))
         self.silence = self.silence or self._longest + EVENT_AGE + MARGIN
+        self._credentials = credentials_of(self.target)
         self._client = open_client(self.target, self.workers, self._longest, attempts=1)
 
     def _function(self, client: Any) -> dict[str, Any]:
@@ -129,8 +133,9 @@ class LambdaBackend(RemoteBackend):
         try:
             answer, body = self._invoke(client, payload, kind)
         except ComputeDenied:
-            # What the environment, a file or a role gave may have been renewed since: a new client asks them again.
-            answer, body = self._invoke(self._renewed(client), payload, kind)
+            if not self._renew(client):
+                raise
+            answer, body = self._invoke(self._client, payload, kind)
         if "FunctionError" in answer:
             raise _function_error(body, self.target.place)
         return body
@@ -150,12 +155,13 @@ class LambdaBackend(RemoteBackend):
             raise Oversized(f"the answer of {self.target.place} has more than {ANSWER_LARGEST / 1e6:.1f} MB")
         return answer, bytes(body)
 
-    def _renewed(self, refused: Any) -> Any:
-        """Return a client with the credentials of now, in place of one whose own were refused."""
+    def _renew(self, refused: Any) -> bool:
+        """Take up credentials that were renewed since; returns whether there are others than those of a client."""
         with self._renewing:
-            if self._client is refused:
+            if self._client is refused and (found := credentials_of(self.target)) != self._credentials:
+                self._credentials = found
                 self._client = open_client(self.target, self.workers, self._longest, attempts=1)
-            return self._client
+            return self._client is not refused
 
     def open_slot(self, index: int) -> Slot:
         """Return a slot; what connections there are is the client's to know."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from core.compute.remote.base import NotStarted, Oversized, Throttled, WorkerEnded, retry_after
+from core.compute.remote.slot import NotStarted, Oversized, Throttled, WorkerEnded, retry_after
 from core.errors import (
     ComputeDenied,
     ComputeError,
@@ -23,7 +23,7 @@ OPTIONS = ("region", "profile", "endpoint", "call", "silence", "architecture")
 LONGEST_RUN = 900.0
 """Seconds that a function may run (AWS Lambda quotas, "Function timeout")."""
 
-CONNECT, MARGIN = 10.0, 10.0
+CONNECT_TIMEOUT, MARGIN = 10.0, 10.0
 """Seconds to connect, and that an answer may take beyond the function's own time limit."""
 
 _NAME = re.compile(r"[A-Za-z0-9_:$-]{1,170}")
@@ -93,25 +93,51 @@ def open_client(target: Target, connections: int = 10, wait: float = LONGEST_RUN
     ConfigError
         The profile or the region is missing.
     """
-    try:
-        import boto3
-    except ImportError:
-        raise MissingExtra("lambda:// needs boto3; run: pip install 'fanfold[lambda]'") from None
+    session = _session(target)
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     config = Config(
-        connect_timeout=CONNECT,
+        connect_timeout=CONNECT_TIMEOUT,
         read_timeout=wait + MARGIN,
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=connections,
         tcp_keepalive=True,
     )
     try:
-        session = boto3.Session(profile_name=target.profile, region_name=target.region)
         region = session.region_name or ("us-east-1" if target.endpoint else None)
         return session.client("lambda", region_name=region, endpoint_url=target.endpoint, config=config)
     except (BotoCoreError, ValueError) as error:
+        raise fatal(error, target) from None
+
+
+def _session(target: Target) -> Any:
+    try:
+        import boto3
+    except ImportError:
+        raise MissingExtra("lambda:// needs boto3; run: pip install 'fanfold[lambda]'") from None
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return boto3.Session(profile_name=target.profile, region_name=target.region)
+    except BotoCoreError as error:
+        raise fatal(error, target) from None
+
+
+def credentials_of(target: Target) -> object:
+    """Return what the environment, the files and the role of this process give as credentials now.
+
+    Raises
+    ------
+    ComputeDenied
+        They cannot be had.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        found = _session(target).get_credentials()
+        return found and found.get_frozen_credentials()
+    except BotoCoreError as error:
         raise fatal(error, target) from None
 
 

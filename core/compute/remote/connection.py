@@ -17,12 +17,12 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import SplitResult
 
-from core.compute.remote.base import NotStarted, Oversized, WorkerEnded
+from core.compute.remote.slot import NotStarted, Oversized, WorkerEnded
 from core.errors import ComputeDenied, ConfigError, printable
 from core.settings import Address
 from core.task.messages import HTTP_LARGEST
 
-CONNECT = 10.0
+CONNECT_TIMEOUT = 10.0
 """Seconds to connect."""
 
 PAGE = 1 << 16
@@ -158,9 +158,9 @@ class Connection:
         self.close()
         host, port = self._url.hostname or "", self._url.port
         made = (
-            http.client.HTTPConnection(host, port, timeout=CONNECT)
+            http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT)
             if self._context is None
-            else http.client.HTTPSConnection(host, port, timeout=CONNECT, context=self._context)
+            else http.client.HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT, context=self._context)
         )
         try:
             made.connect()

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from core.compute.local.threads import usable_cores
-from core.compute.remote.base import NotStarted, RemoteBackend, Slot, WorkerEnded
+from core.compute.remote.base import RemoteBackend
 from core.compute.remote.pipe import PipeSlot, check_hello
+from core.compute.remote.slot import NotStarted, Slot, WorkerEnded
 from core.errors import ConfigError
 from core.images.engines import Engine, find_engine
 from core.images.spec import runtime_name
@@ -29,7 +30,7 @@ KILLED, ENGINE_FAILED, NOT_EXECUTABLE, NOT_FOUND = 137, 125, 126, 127
 STARTS = 3
 """Starts that fail one after the other before the image is to blame, and not the engine's passing trouble."""
 
-_ENDING = 30.0
+END_TIMEOUT = 30.0
 """Seconds that the engine has to end a container."""
 
 
@@ -160,4 +161,4 @@ class ContainerBackend(RemoteBackend):
         at_once = ["--time=0"] if self._engine.kind == "podman" else []
         command = [self._engine.command, "rm", "--force", *at_once, name]
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # an engine that hangs ends nothing, now or later
-            subprocess.run(command, capture_output=True, timeout=_ENDING, check=False)
+            subprocess.run(command, capture_output=True, timeout=END_TIMEOUT, check=False)

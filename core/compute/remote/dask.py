@@ -14,7 +14,11 @@ from importlib import import_module
 from typing import Any
 
 from core.compute.base import Capabilities
-from core.compute.remote.base import ALWAYS_SENT, FIRST_WAIT, LONGEST_WAIT, LOOK, PATIENCE, settled
+from core.compute.remote.base import BACKOFF_MAX as LONGEST_WAIT
+from core.compute.remote.base import BACKOFF_MIN as FIRST_WAIT
+from core.compute.remote.base import POLL_INTERVAL as LOOK
+from core.compute.remote.base import UNAVAILABLE_TIMEOUT as PATIENCE
+from core.compute.remote.courier import ALWAYS_SENT, settled
 from core.errors import ComputeUnavailable, ConfigError, FanfoldError, IntegrityError, MissingExtra
 from core.settings import Address, ExecutorConfig
 from core.task import messages

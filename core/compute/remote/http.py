@@ -6,8 +6,9 @@ import ssl
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
-from core.compute.remote.base import NotStarted, RemoteBackend, Slot, Throttled, WorkerEnded, retry_after
+from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
+from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded, retry_after
 from core.errors import ComputeDenied, ConfigError, printable
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import HTTP_LARGEST, WORKER_TOKEN

@@ -10,14 +10,15 @@ import base64
 import json
 import ssl
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from core.compute.remote.base import NotStarted, RemoteBackend, Slot, Throttled, WorkerEnded
+from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
+from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded
+from core.compute.waiting import Backoff
 from core.errors import ComputeDenied, ComputeError, ConfigError, InputError, printable
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import WHISK_LARGEST
@@ -33,16 +34,16 @@ DEFAULT_ACTION = "fanfold"
 DEFAULT_WORKERS = 30
 """Activations at the same time: the concurrency that a namespace has by default (OpenWhisk, "System details")."""
 
-WAIT = 75.0
+ANSWER_TIMEOUT = 75.0
 """Seconds for an answer: the API holds a blocking call for 60 and then gives the activation's id."""
 
 RECORD_LARGEST = 4 * WHISK_LARGEST
 """Bytes of an activation's record: its result, and what the platform says of it."""
 
-SOONEST, LATEST = 0.1, 2.0
+POLL_MIN, POLL_MAX = 0.1, 2.0
 """Seconds between two looks at an activation that goes on."""
 
-UNKNOWN = 60.0
+RECORD_TIMEOUT = 60.0
 """Seconds for which an activation may be unknown after it was accepted: its record is written when it ends."""
 
 DEFAULT_TIMEOUT, DEFAULT_MEMORY = "5m", "512MiB"
@@ -130,7 +131,7 @@ class Api:
         """Return a connection, not yet opened."""
         if self.url.scheme == "https" and self._context is None:
             self._context = trusted(self.options.get("ca"))
-        return Connection(self.url, WAIT, self._context, RECORD_LARGEST)
+        return Connection(self.url, ANSWER_TIMEOUT, self._context, RECORD_LARGEST)
 
     def ask(self, connection: Connection, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
         """Make one request with the API key, once more if that was renewed since it was read."""
@@ -193,12 +194,11 @@ class WhiskSlot(Slot):
 
     def _await(self, activation: str) -> dict[str, Any]:
         """Ask for an activation's record until it is there."""
-        began, delay = time.monotonic(), SOONEST
-        limit = self._limit + UNKNOWN
-        while time.monotonic() - began < limit:
-            if self._ended.wait(delay):
+        limit = self._limit + RECORD_TIMEOUT
+        looks = Backoff(POLL_MIN, POLL_MAX, 1.5, timeout=limit)
+        while not looks.is_over:
+            if self._ended.wait(looks.next()):
                 raise WorkerEnded("the activation is not waited for any more", "killed")
-            delay = min(1.5 * delay, LATEST)
             try:
                 answer = self._api.ask(self._connection, "GET", f"{self._api.base}/activations/{quote(activation)}")
             except (NotStarted, WorkerEnded):

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from core.compute.remote.base import NotStarted, Slot, WorkerEnded
+from core.compute.remote.slot import NotStarted, Slot, WorkerEnded
 from core.errors import FanfoldError
 from core.task import messages
 from core.task.protocol import Invocation
@@ -18,7 +18,7 @@ from core.task.versions import check_versions
 _LAST_LINES = 20
 """Lines of a worker's standard error that are kept for the message of its end."""
 
-_RESPITE = 5.0
+CLOSE_TIMEOUT = 5.0
 """Seconds that a worker has to end by itself when its input ends."""
 
 
@@ -140,7 +140,7 @@ class PipeSlot(Slot):
                 with contextlib.suppress(OSError):
                     stream.close()
         try:
-            process.wait(_RESPITE)
+            process.wait(CLOSE_TIMEOUT)
         except subprocess.TimeoutExpired:
             if self._end is not None:
                 self._end()
@@ -149,7 +149,7 @@ class PipeSlot(Slot):
         if process.returncode and self._end is not None:
             self._end()
         if self._reader is not None:
-            self._reader.join(_RESPITE)
+            self._reader.join(CLOSE_TIMEOUT)
 
     def close(self) -> None:
         """End the worker: its input ends, and it has a moment."""

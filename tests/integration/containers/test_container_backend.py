@@ -161,7 +161,7 @@ def test_a_name_that_a_lost_container_still_holds_is_taken_back(containers, imag
 
 
 def test_an_engine_that_hangs_when_a_container_is_to_end_does_not_hold_the_executor(image, tmp_path, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.container._ENDING", 0.5)
+    monkeypatch.setattr("core.compute.remote.container.END_TIMEOUT", 0.5)
     engine = tmp_path / "podman"
     engine.write_text(
         f'#!/bin/sh\nif [ "$1" = rm ] && mkdir {tmp_path}/hung 2>/dev/null; then exec sleep 1000; fi\n'
@@ -218,7 +218,7 @@ def test_an_address_that_cannot_work_is_refused(address):
 
 
 def test_a_folder_that_is_not_there_cannot_be_mounted(image, monkeypatch):
-    monkeypatch.setattr("core.compute.remote.base.PATIENCE", 1.0)
+    monkeypatch.setattr("core.compute.remote.base.UNAVAILABLE_TIMEOUT", 1.0)
     with FunctionExecutor(f"container://{image}?mount=/no/such/folder", workers=1) as executor:
         with pytest.raises((ConfigError, ComputeUnavailable), match="/no/such/folder"):
             executor.call_async(abs, -1).result(120)

@@ -1,0 +1,77 @@
+"""The user's own modules, as workers may have imported them: once one has changed, what workers have is not used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+from core.definitions import is_local
+
+State = tuple[Any, int, int]
+"""What changes when a module is loaded anew, and when its file is written: its spec, time of modification, size."""
+
+
+class LocalModules:
+    """Tells whether a module has changed since workers could have imported it.
+
+    Workers that share the driver's files import its modules by themselves, once. After an edit they have the old
+    code, or the new one where the driver still has the old.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, ModuleType] = {}
+        self._count = -1
+        self._states: dict[str, State] = {}
+        self.changed: list[str] = []
+        """Modules that have changed, by now or at any time before."""
+
+    def note(self) -> list[str]:
+        """Look at every module that is loaded now; returns those that have changed."""
+        for name, module in self._local().items():
+            state = _state(module)
+            before = self._states.setdefault(name, state)
+            if (before[0] is not state[0] or before[1:] != state[1:]) and name not in self.changed:
+                self.changed.append(name)
+        return self.changed
+
+    def _local(self) -> dict[str, ModuleType]:
+        stale = any(sys.modules.get(name) is not module for name, module in self._loaded.items())
+        if stale or len(sys.modules) != self._count:  # a call must not cost a look at thousands of modules
+            self._count = len(sys.modules)
+            self._loaded = {name: module for name, module in list(sys.modules.items()) if is_local(module)}
+        return self._loaded
+
+    def renewal(self) -> Renewal:
+        """Return what makes a worker forget these modules as it has them."""
+        states = {name: _state(module)[1:] for name, module in self._local().items()}
+        return Renewal(states)
+
+
+def _state(module: ModuleType) -> State:
+    with contextlib.suppress(OSError):
+        found = os.stat(module.__file__ or "")
+        return module.__spec__, found.st_mtime_ns, found.st_size
+    return module.__spec__, 0, 0
+
+
+class Renewal:
+    """Unpickles into an import system that reads these modules again when a function imports them."""
+
+    def __init__(self, states: dict[str, tuple[int, int]]) -> None:
+        self._states = states
+
+    def __reduce__(self) -> Any:
+        return _renew, (self._states,)
+
+
+_renewed: dict[str, tuple[int, int]] = {}
+
+
+def _renew(states: dict[str, tuple[int, int]]) -> None:
+    if any(_renewed.get(name) != state for name, state in states.items()):
+        _renewed.update(states)
+        for name in states:
+            sys.modules.pop(name, None)
