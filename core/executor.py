@@ -621,7 +621,7 @@ class FunctionExecutor(Executor):
         shipped.reducers = reducers
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), include or "none")
         futures = FutureList(new_job_id(), self)
-        if kind == "call":
+        if kind == "call" and not inside:  # results that go on to a reduction are nobody else's
             data = [Packing(shipped).snapshot(item) for item in data]
         self._start_backend()
         job = self._job(call.name, shipped, data, options, futures)

@@ -10,6 +10,8 @@ import sysconfig
 from types import ModuleType
 from typing import Any
 
+from core.tokens import registry
+
 State = tuple[Any, int, int]
 """What changes when a module is loaded anew, and when its file is written: its spec, time of modification, size."""
 
@@ -71,7 +73,7 @@ _renewed: dict[str, tuple[int, int]] = {}
 
 
 def _renew(states: dict[str, tuple[int, int]]) -> None:
-    if any(_renewed.get(name) != state for name, state in states.items()):
+    if registry.worker == os.getpid() and any(_renewed.get(name) != state for name, state in states.items()):
         _renewed.update(states)
         for name in states:
             sys.modules.pop(name, None)
@@ -83,7 +85,7 @@ def is_local(module: ModuleType) -> bool:
     name = getattr(module, "__name__", "__main__")
     if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
         return False
-    return "site-packages" not in path and not path.startswith(_installed_folders())
+    return not ("site-packages" in path or "dist-packages" in path or path.startswith(_installed_folders()))
 
 
 @functools.cache

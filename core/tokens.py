@@ -19,6 +19,8 @@ class Registry:
 
     def __init__(self) -> None:
         self.process = os.urandom(8)
+        self.worker = 0
+        """Process number of the worker that this is."""
         self.calls: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self.lock = threading.RLock()
         self.objects: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
@@ -30,13 +32,15 @@ class Registry:
     def token(self, thing: Any) -> str:
         """Return the token of an object; one that has none was made by this process."""
         known = self._tokens.get(id(thing))
-        if known is not None and known[0]() is thing:
-            return known[1]
-        token = os.urandom(8).hex()
-        with self.lock:
-            self.add(thing, token)
-            self.made_here.add(token)
-        return token
+        if known is None or known[0]() is not thing:
+            with self.lock:
+                known = self._tokens.get(id(thing))
+                if known is None or known[0]() is not thing:
+                    token = os.urandom(8).hex()
+                    self.add(thing, token)
+                    self.made_here.add(token)
+                    return token
+        return known[1]
 
     def add(self, thing: Any, token: str) -> None:
         """Know an object by a token; of several with the same, the one that this process made is the one meant."""
@@ -52,9 +56,9 @@ class Registry:
             self.made_here.discard(token)
             self.states.pop(token, None)
 
-    def disown(self) -> None:
-        """Be a process that has made nothing yet, such as the child of one that has."""
-        self.process = os.urandom(8)
+    def become_worker(self) -> None:
+        """Be a process that has made nothing yet, though its parent has."""
+        self.process, self.worker = os.urandom(8), os.getpid()
         self.made_here.clear()
         self.calls.clear()
 

@@ -31,19 +31,14 @@ Mark = Callable[[int, float], None]
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-_worker_process = 0
-
-
 def become_worker() -> None:
     """Declare this process a worker, once, before it runs anything."""
-    global _worker_process
-    _worker_process = os.getpid()
-    registry.disown()
+    registry.become_worker()
 
 
 def in_worker() -> bool:
     """Whether this process is a worker."""
-    return _worker_process == os.getpid()
+    return registry.worker == os.getpid()
 
 
 @dataclass(slots=True)

@@ -1,3 +1,5 @@
+import enum
+import gc
 import linecache
 import pickle
 import threading
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from core import serialization
 from core.by_value import show_source
-from core.errors import IntegrityError
+from core.definitions import Definitions
+from core.errors import ConfigError, IntegrityError, SerializationError
 from core.serialization import OUT_OF_BAND, Unpackable
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
@@ -176,3 +179,31 @@ def test_a_batch_marker_is_smaller_than_any_commit():
     marker = serialization.sign(b"k" * 32, "it", serialization.dumps(serialization.MARKER))
 
     assert len(marker) == serialization.MARKER_SIZE
+
+
+def test_a_module_that_is_to_travel_must_be_there():
+    with pytest.raises(ConfigError, match="'not_here', which should travel"):
+        Definitions(["not_here"])
+
+
+def test_a_reference_to_what_no_process_holds_any_more_is_refused():
+    definitions = Definitions()
+    data = serialization.dumps(type("Gone", (), {}), definitions)
+    definitions.objects.clear()
+    gc.collect()
+
+    with pytest.raises(SerializationError, match="does not hold any more"):
+        serialization.loads(data)
+
+
+def test_an_enumeration_whose_members_cannot_be_made_again_says_what_helps():
+    class Coordinate(bytes, enum.Enum):
+        def __new__(cls, value):
+            made = bytes.__new__(cls, [value])
+            made._value_ = value
+            return made
+
+        X = 0
+
+    with pytest.raises(TypeError, match="define it in a module"):
+        serialization.dumps(Coordinate.X)
