@@ -13,16 +13,16 @@ from core.task.call import Call, load_call
 @dataclass(slots=True)
 class _Function:
     data: Buffer
-    job_id: str = ""
+    generation: str = ""
     call: Call | None = None
     is_stateless: bool = False
 
 
 class Functions:
-    """Loads each function anew for every job, unless it can carry nothing from one to the next.
+    """Loads each function anew for every generation of jobs, unless it can carry nothing from one to the next.
 
     What a function keeps, in default arguments, a closure or attributes, is so what it was when the job was made,
-    whatever ran here before.
+    whatever ran here before. Jobs that use one function at the same time are of one generation.
     """
 
     def __init__(self) -> None:
@@ -38,8 +38,8 @@ class Functions:
         """Keep a pickled call under its hash."""
         self._held[call_hash] = _Function(data)
 
-    def get(self, call_hash: str, job_id: str) -> Call:
-        """Return a call for the tasks of one job.
+    def get(self, call_hash: str, generation: str) -> Call:
+        """Return a call for the tasks of one generation of jobs.
 
         Raises
         ------
@@ -47,8 +47,8 @@ class Functions:
             It was never put, or was dropped.
         """
         held = self._held[call_hash]
-        if held.call is None or (held.job_id != job_id and not held.is_stateless):
-            held.call, held.job_id = load_call(held.data), job_id
+        if held.call is None or (held.generation != generation and not held.is_stateless):
+            held.call, held.generation = load_call(held.data), generation
             held.is_stateless = _is_stateless(held.call)
         return held.call
 

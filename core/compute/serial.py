@@ -73,7 +73,7 @@ class SerialBackend:
         try:
             if invocation.call_hash not in self._functions:
                 self._functions.put(invocation.call_hash, invocation.call)
-            call = self._functions.get(invocation.call_hash, invocation.job_id)
+            call = self._functions.get(invocation.call_hash, invocation.generation or invocation.job_id)
             items = serialization.unpack(_copied(packed), call.definitions)
             outcome = run(call, items, ids, invocation.job_id, invocation.attempt, watch)
         except Exception as error:

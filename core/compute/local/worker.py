@@ -70,6 +70,7 @@ class Worker:
         segments: deque[Buffer],
         number: int,
         call_hash: str,
+        generation: str,
         has_call: bool,
         data: bytes | None,
         meta: tuple[int, list[int] | None, list[int] | None],
@@ -86,7 +87,7 @@ class Worker:
         if not self._may_begin(number):
             return
         self._status.begin(number)
-        answer = self._answer(number, call_hash, packed, *rest)
+        answer = self._answer(number, call_hash, generation, packed, *rest)
         if not in_worker():
             os._exit(0)  # a child that the task forked, and that came back from the function
         with self._lock:
@@ -111,6 +112,7 @@ class Worker:
         self,
         number: int,
         call_hash: str,
+        generation: str,
         packed: Packed | None,
         job_id: str,
         task_ids: list[int],
@@ -124,7 +126,7 @@ class Worker:
             assert durable is not None
             return [pickle.dumps((number, self._commit(durable, attempt)), 5)]
         try:
-            call = self._functions.get(call_hash, job_id)
+            call = self._functions.get(call_hash, generation)
             items = serialization.unpack(packed, call.definitions)
             outcome = run(call, items, task_ids, job_id, attempt, self._status.mark)
         except Exception as error:
