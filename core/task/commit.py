@@ -303,12 +303,11 @@ def write_loss_report(invocation: Invocation, lost: BatchLost) -> None:
         storage.head(keys.record(ref.job_id))
     except NotFound:  # the request was delivered late: what is written now nobody would delete
         return
-    storage.put(place, serialization.sign(ref.key, place, serialization.dumps(lost)))
+    storage.put(place, serialization.sign(ref.key, place, messages.reply(lost)))
     if invocation.notify is not None:
         announce(ref.job_id, place, invocation.notify)
 
 
 def read_loss_report(storage: Storage, key: bytes, place: str) -> BatchLost:
     """Return the report at a place; raises as `read_signed` does."""
-    report: BatchLost = serialization.loads(read_signed(storage, key, place, LARGEST_REPORT))
-    return report
+    return messages.read_loss(read_signed(storage, key, place, LARGEST_REPORT))
