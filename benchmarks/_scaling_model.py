@@ -1,7 +1,7 @@
 """A discrete-event model of one job: a driver that invokes, a platform that admits, starts, runs and loses.
 
 Pure functions of a job, a platform, a driver and a seed. Times are seconds. What the driver does follows
-``core.job.scheduler``, ``core.job.durable`` and ``core.compute.remote.base``: backup copies, looks at the storage with
+``core.job.backups``, ``core.job.commits`` and ``core.compute.remote.base``: backup copies, looks at the storage with
 back-off, refused calls again with jitter, lost batches first.
 """
 
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from random import Random
 
 from benchmarks._scaling_terms import BatchResult, Draw, Driver, Job, Platform
-from core.job.scheduler import BACKUP_AFTER, BACKUP_SHARE, BACKUP_SLOWNESS
-from core.task.commit import LATEST, SOONEST
+from core.job.backups import BACKUP_AFTER, BACKUP_SHARE, BACKUP_SLOWNESS
+from core.task.commit import POLL_MAX, POLL_MIN
 
 LOOK = 0.05
 """Seconds between two looks for stragglers; a copy starts after two at the earliest."""
@@ -63,7 +63,7 @@ class _Simulation:
         self.tokens, self.refilled = platform.burst, 0.0
         self.free = driver.start
         self.done = 0
-        self.delay = SOONEST
+        self.delay = POLL_MIN
         self.next_pump = self.next_check = math.inf
 
     def at(self, time: float, action: Callable[[float], None]) -> None:
@@ -73,7 +73,7 @@ class _Simulation:
     def run(self) -> BatchResult:
         self.pump(0.0)
         if self.driver.polls:
-            self.at(SOONEST, self.look)
+            self.at(POLL_MIN, self.look)
         while self.done < self.job.invocations:
             time, _, action = heapq.heappop(self.events)
             action(time)
@@ -210,11 +210,11 @@ class _Simulation:
     def look(self, now: float) -> None:
         """List the storage for results that nobody announces."""
         if self.pending and len(self.inflight) < self.driver.inflight or self.free > now:
-            self.at(max(self.free, now + SOONEST), self.look)
+            self.at(max(self.free, now + POLL_MIN), self.look)
             return
         found, self.committed = self.committed, []
         self.out.lists += 1
-        self.delay = SOONEST if found else min(self.delay * LOOK_GROWTH, LATEST)
+        self.delay = POLL_MIN if found else min(self.delay * LOOK_GROWTH, POLL_MAX)
         self.free = now + self.driver.list_seconds
         for execution in found:
             self.free += self.driver.collect

@@ -105,7 +105,7 @@ def measured(seconds: float, size: int | None, notify: str | None) -> Found:
             future.add_done_callback(partial(_note, done, index))
         futures.results()
         wall = time.monotonic() - began
-        requests = executor._jobs[-1]._storage.requests  # type: ignore[attr-defined]
+        requests = executor._history.jobs()[-1]._storage.requests  # type: ignore[attr-defined]
         delays = [max(0.0, done[index] - committed[index]) for index in range(TASKS) if index in committed]
     return Found(wall, statistics.median(delays), max(delays), requests)
 

@@ -29,10 +29,22 @@
 from __future__ import annotations
 
 
-def printable(text: str, most: int = 300) -> str:
-    """Return the beginning of what a service says, on one line and without what a terminal would obey."""
-    words = " ".join(text.split())
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words[:most])
+def printable(text: object, limit: int = 200, kept: str = "") -> str:
+    """Return text with all escaped that does not print, but for the characters that are `kept`.
+
+    It is cut after `limit` characters, if that is not 0.
+    """
+    shown = str(text)
+    if limit and len(shown) > limit:
+        shown = shown[: limit - 3] + "..."
+    if shown.isprintable():
+        return shown
+    return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in shown)
+
+
+def excerpt(text: object, limit: int = 300) -> str:
+    """Return the beginning of what a service says, on one line."""
+    return printable(" ".join(str(text).split()), limit)
 
 
 class FanfoldError(Exception):
@@ -44,14 +56,7 @@ class FanfoldError(Exception):
     _kept = "\n\t"
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(_escaped(each, self._kept) if isinstance(each, str) else each for each in args))
-
-
-def _escaped(text: str, kept: str) -> str:
-    """Return a text with all escaped that is not printable, but for the characters that are `kept`."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in text)
+        super().__init__(*(printable(each, 0, self._kept) if isinstance(each, str) else each for each in args))
 
 
 class ConfigError(FanfoldError):

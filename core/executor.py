@@ -1,41 +1,51 @@
-"""FunctionExecutor: what a user calls. Wires partitioner, jobs, monitor and backend together."""
+"""FunctionExecutor: what a user calls. Wires partitioner, jobs, scheduler and backend together."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import MappingProxyType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
 from core.data.chunks import Chunks, chunks_of
-from core.data.generator import FailedInput, read_all
 from core.data.items import items_of, recorded
+from core.data.objects import process_storage
 from core.data.partition import Listing
+from core.definitions import Definitions
 from core.errors import ConfigError
-from core.futures import Future, FutureList, Unfetched, as_list, follow, wait
+from core.futures import Future, FutureList, as_list, fetch, wait
+from core.job.chain import awaits_futures, call_later
 from core.job.direct import DirectJob
-from core.job.history import Account
-from core.job.job import Job, Options
-from core.job.queue import Hearing
-from core.job.reduce import reduce_job
+from core.job.history import JobHistory
+from core.job.job import Job
+from core.job.lifetime import Lifetime
+from core.job.options import Options, options_of
+from core.job.queue import SIZE, Queue, QueueHub
+from core.job.reduce import Reduction
 from core.job.scheduler import Scheduler
+from core.job.unfetched import Unfetched
 from core.serialization import Packing
-from core.settings import load_config, parse_address, parse_setting
-from core.task.call import check_items, dump_call, make_call, working_folder
+from core.settings import default_storage, load_config, parse_address
+from core.task.call import Kind, check_items, dump_call, make_call, working_folder
 from core.task.modules import LocalModules
 from core.task.signature import takes_objects
-from core.types import Listener, Partition, RetryPolicy, ReturnWhen
+from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
+    import pandas
+
+    from core.data.buckets import StorageHandle
     from core.events.listeners import EventLog
+    from core.events.prices import Estimate
+    from core.pool.pool import Pool
+    from core.pool.view import ExecutorView
     from core.task.notices import CommitListener
 
 Retries = int | RetryPolicy | None
@@ -43,7 +53,7 @@ Retries = int | RetryPolicy | None
 _logger = logging.getLogger("fanfold")
 
 
-class FunctionExecutor(Account, Hearing, Executor):
+class FunctionExecutor(Executor):
     """Runs a function on thousands of items.
 
     A ``concurrent.futures.Executor`` whose ``map`` follows PyWren and Lithops: one function, one iterable, futures
@@ -117,39 +127,100 @@ class FunctionExecutor(Account, Hearing, Executor):
             has = f"compute backend {self._backend.name!r} has {self._backend.workers} worker(s), not {workers}"
             raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
         self._can = self._backend.capabilities
-        heard = list(listeners)
-        self._log: EventLog | None = None
-        if self.config.log is not None:
-            from core.events.listeners import EventLog
-
-            self._log = EventLog(self.config.log)
-            heard.append(self._log)
-        self._scheduler = Scheduler(self._backend, heard)
-        self._hear_workers()
-        self._starting = threading.Lock()
-        self._finalizer: weakref.finalize[Any, Any] | None = None
-        self._jobs: list[Job] = []
-        self._latest = Unfetched()
+        self._scheduler = Scheduler(self._backend, listeners)
+        log = self._open_log()
+        self._listener = self._open_listener()
+        self._history, self._latest = JobHistory(), Unfetched()
         self._reductions: list[Future] = []
-        self._closed = self._ended = False
         self._local = LocalModules()
-        self._ending: threading.Thread | None = None
-        self._pid = os.getpid()
+        self._queues = QueueHub(self._scheduler, self._history, self._reductions, self._listener)
+        self._scheduler.job_ended += [self._history.end, self._queues.tell_of_end]
+        self._lifetime = Lifetime(self._scheduler, self._history, self._listener, log, self._reductions)
+
+    def _open_log(self) -> EventLog | None:
+        if self.config.log is None:
+            return None
+        from core.events.listeners import EventLog
+
+        log = EventLog(self.config.log)
+        self._scheduler.listeners.append(log)
+        return log
+
+    def _open_listener(self) -> CommitListener | None:
+        if self.config.notify is None or self._can.carries_queues:
+            return None
+        from core.task.notices import CommitListener
+
+        listener = CommitListener(self.config.notify)
+        self._scheduler.credentials = listener.credentials
+        return listener
 
     @property
     def workers(self) -> int:
         """Tasks that run at the same time."""
         return self._backend.workers
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes further calls."""
+        return not (self._lifetime.closed or self._scheduler.broken)
+
+    _max_workers = workers  # where software that takes any concurrent.futures executor looks for it
+
+    @property
+    def storage(self) -> StorageHandle:
+        """The executor's storage, as functions get it; without one, the default of durable jobs."""
+        from core.data.buckets import StorageHandle
+
+        return StorageHandle(process_storage(self.config.storage or default_storage()))
+
     def call_async(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Run ``fn(*args, **kwargs)`` once; returns its future."""
-        future = self._start(fn, "call", [(args, kwargs)])[0]
-        self._latest.add(future)
-        return future
+        """Run ``fn(*args, **kwargs)`` once; returns its future, which is kept for `get_result` too.
+
+        An argument that is a future, or a list or tuple that begins with one, is replaced by its result: the call waits
+        for it, and fails as it fails. See `options` for a timeout and the like of one call.
+        """
+        return self._call(fn, args, kwargs)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Run ``fn(*args, **kwargs)`` once, as every ``concurrent.futures.Executor`` does."""
-        return self.call_async(fn, *args, **kwargs)
+        """Run ``fn(*args, **kwargs)`` once, as every ``concurrent.futures.Executor`` does.
+
+        The caller has the future and nobody else: its result is let go with it, though the call is made all the same.
+        """
+        return self._submit(fn, args, kwargs)
+
+    def options(self, **options: Any) -> ExecutorView:
+        """Return this executor with other options for what is called through it; the workers are the same.
+
+        Parameters
+        ----------
+        timeout, memory, retries, durable, extra_env, include_modules, exclude_modules
+            As for `map`.
+
+        Raises
+        ------
+        ConfigError
+            There is no such option, or its value cannot be.
+
+        Examples
+        --------
+        >>> executor.options(timeout="5m", memory="2GB", retries=0).call_async(simulate, seed)
+        """
+        from core.pool.view import ExecutorView
+
+        return ExecutorView(self, options)
+
+    def pool(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> Pool:
+        """Return this executor as other software expects one: see `core.pool.pool.Pool`.
+
+        Parameters
+        ----------
+        initializer : callable, optional
+            Run with `initargs` in each worker before its first task of this pool.
+        """
+        from core.pool.pool import Pool
+
+        return Pool(self, {}, initializer, tuple(initargs))
 
     def map(  # type: ignore[override]
         self,
@@ -159,6 +230,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         extra_args: Sequence[Any] | Mapping[str, Any] = (),
         extra_env: Mapping[str, str] | None = None,
         include_modules: Iterable[ModuleType | str] = (),
+        exclude_modules: Iterable[ModuleType | str] = (),
         batch_size: int | None = None,
         timeout: float | str | None = None,
         memory: int | str | None = None,
@@ -187,6 +259,8 @@ class FunctionExecutor(Account, Hearing, Executor):
             Environment variables of the tasks.
         include_modules : iterable of modules or names
             Modules that travel with the function because workers cannot import them.
+        exclude_modules : iterable of modules or names
+            Modules that do not travel, because workers have their own.
         batch_size : int, optional
             Tasks sent together; by default as many as take about 0.1 s.
         timeout, memory, retries, durable
@@ -203,8 +277,10 @@ class FunctionExecutor(Account, Hearing, Executor):
         """
         cut = chunks_of(chunks, chunk_bytes)
         items = items_of(data, cut, takes_objects(fn, extra_args), self._can.inline)
-        options = self._options(timeout, memory, retries, batch_size, durable)
-        futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules, durable)
+        limits = {"timeout": timeout, "memory": memory, "retries": retries}
+        options = self._options(batch_size=batch_size, durable=durable, **limits)
+        modules = (include_modules, exclude_modules)
+        futures = self._start(fn, "item", items, options, extra_args, extra_env, modules)
         self._latest.add(futures)
         return futures
 
@@ -216,6 +292,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         *,
         reduce_by: Literal["object"] | None = None,
         combine: Callable[[Any, Any], Any] | None = None,
+        extra_args_reduce: Sequence[Any] | Mapping[str, Any] = (),
         **options: Any,
     ) -> Future:
         """Map, then reduce the list of results to one value.
@@ -232,6 +309,8 @@ class FunctionExecutor(Account, Hearing, Executor):
         combine : callable, optional
             Associative function of two results. They are merged here in input order as they arrive, so that they
             never all sit in memory; `reduce_fn` then gets a list of the one merged value.
+        extra_args_reduce : tuple, list or dict
+            Further arguments of `reduce_fn`, after the list of results or by name.
         """
         if reduce_by not in (None, "object"):
             raise ConfigError(f"reduce_by must be None or 'object', not {reduce_by!r}")
@@ -246,8 +325,9 @@ class FunctionExecutor(Account, Hearing, Executor):
         futures = self.map(map_fn, data, **options)
         self._latest.drop([futures])
         groups = partitions if reduce_by else None
-        final = reduce_job(self._reduce, self.cancel, futures, reduce_fn, combine, groups, self._can.inline)
-        self._reductions = [known for known in self._reductions if not known.done()] + [final]
+        submit = partial(self._reduce, extra_args_reduce)
+        final = Reduction(submit, self.cancel, futures, reduce_fn, combine, groups).start(self._can.inline)
+        self._await(final)
         self._latest.add(final)
         return final
 
@@ -265,12 +345,16 @@ class FunctionExecutor(Account, Hearing, Executor):
         return wait(futures, return_when, timeout)
 
     def get_result(
-        self, futures: Iterable[Future] | FutureList | Future | None = None, timeout: float | None = None
+        self,
+        futures: Iterable[Future] | FutureList | Future | None = None,
+        timeout: float | None = None,
+        throw_except: bool = True,
     ) -> Any:
         """Return results, by default of the latest jobs not yet fetched.
 
         One future gives its result, several a list; results of several jobs follow one another. A result that is a
-        future of a durable job is followed.
+        future of a durable job is followed. Without `throw_except`, a task that failed or was cancelled gives None,
+        and a warning in the log, instead of raising its exception here.
 
         Raises
         ------
@@ -278,39 +362,105 @@ class FunctionExecutor(Account, Hearing, Executor):
             Not all ended within `timeout` seconds; the jobs go on and can be asked again.
         """
         if futures is None:
-            return self._latest.results(timeout)
+            return self._latest.results(timeout, throw_except)
         if isinstance(futures, Future):
-            return follow(futures, timeout)
-        return as_list(futures).results(timeout)
+            return fetch(futures, timeout, throw_except)
+        return as_list(futures).results(timeout, throw_except)
 
     def cancel(self, futures: Iterable[Future] | FutureList | Future | None = None) -> None:
-        """Cancel futures, by default all of this executor; running tasks are ended by force."""
-        self._check_process()
+        """Cancel futures, by default all of this executor; running tasks are ended by force.
+
+        To cancel the future of a `map_reduce` cancels its map and its reduction.
+        """
+        self._lifetime.check()
         if futures is None:
-            for job in self._jobs:
+            for job in (every := self._history.jobs()):
                 job.discarded = True
-            self._scheduler.cancel(dict.fromkeys(self._jobs))
+            self._scheduler.cancel(dict.fromkeys(every))
             return
-        chosen: dict[Job, set[int] | None] = {}
-        jobs = {job.job_id: job for job in self._jobs}
-        if isinstance(futures, FutureList) and futures.job_id in jobs:
-            jobs[futures.job_id].discarded = True
-            chosen[jobs[futures.job_id]] = None
-        else:
-            for future in [futures] if isinstance(futures, Future) else futures:
-                if future.job_id in jobs:
-                    tasks = chosen.setdefault(jobs[future.job_id], set())
-                    assert tasks is not None
-                    tasks.add(future.index)
-                else:
-                    future.cancel()
+        if isinstance(futures, FutureList) and (whole := self._history.find(futures.job_id)) is not None:
+            whole.discarded = True
+            self._scheduler.cancel({whole: None})
+            return
+        chosen: dict[Job, set[int]] = {}
+        for future in [futures] if isinstance(futures, Future) else futures:
+            if (known := self._history.find(future.job_id)) is not None:
+                chosen.setdefault(known, set()).add(future.index)
+            elif future in self._reductions:
+                future.drop()
+            else:
+                future.cancel()
         self._scheduler.cancel(chosen)
 
     def clean(self) -> None:
         """Forget finished jobs, their statistics included, and delete what they keep in storage."""
-        for job in [job for job in self._jobs if job.finished]:
+        for job in list(self._history.stored.values()):
             job.remove()
-            self._jobs.remove(job)
+            self._history.part(job)
+        self._history.clear()
+
+    def queue(self, size: int | str = SIZE) -> Queue:
+        """Return a new queue, to be passed to tasks of this executor; see `core.Queue`.
+
+        Parameters
+        ----------
+        size : int or str
+            Bytes of values that may wait to be read, such as ``"64MB"``; beyond that the oldest are dropped.
+
+        Raises
+        ------
+        ConfigError
+            Nothing carries values from this backend's workers: give the executor ``notify="redis://..."``.
+        """
+        return self._queues.queue(size)
+
+    def stats(self) -> pandas.DataFrame:
+        """Return one row a finished task: job, task, start, duration, CPU seconds, worker, attempts, memory, bytes.
+
+        Of jobs that have ended, the latest and as many before it as fit into 16 MB: some 50,000 calls, or 600,000 tasks
+        of maps. Older ones are in the sums of `bill` alone.
+        """
+        return self._history.stats()
+
+    def plot(self, path: str | Path) -> None:
+        """Draw a timeline of the tasks that `stats` has, one line a worker, to a PNG, SVG or PDF file."""
+        from core.events.listeners import timeline
+
+        timeline([row for _, row in self._history.rows()], path)
+
+    def bill(self) -> Bill:
+        """Return what the jobs of this executor have cost so far, all of them."""
+        return self._history.bill(self._backend.name, self.config)
+
+    def estimate(
+        self,
+        invocations: int,
+        seconds: float,
+        memory: int = 0,
+        *,
+        puts: int = 0,
+        gets: int = 0,
+        compute: str | None = None,
+    ) -> Estimate:
+        """Return what a job would be charged; starts and runs nothing.
+
+        Parameters
+        ----------
+        invocations : int
+            Batches of tasks.
+        seconds : float
+            Seconds that one takes.
+        memory : int, optional
+            Bytes a worker needs; what the executor or the platform grants, if that is more.
+        puts, gets : int, optional
+            Requests that its functions make of the storage: writing or listing, reading.
+        compute : str, optional
+            Another compute address to ask the price of.
+        """
+        from core.events.prices import estimate
+
+        readers = self._backend.workers if self.config.durable or self._can.results_in_storage else 0
+        return estimate(self.config, invocations, seconds, memory, puts, gets, compute, readers)
 
     @classmethod
     def attach(cls, job_id: str, storage: str | None = None, **settings: Any) -> FunctionExecutor:
@@ -331,12 +481,12 @@ class FunctionExecutor(Account, Hearing, Executor):
         InputError
             There is no such job, or this user does not hold its key.
         """
-        from core.job.attach import attach
+        from core.job.create import attach
 
         executor = cls(storage=storage, **settings)
         try:
             executor._start_backend()
-            job = attach(job_id, storage, executor._backend, executor.map, executor._notices)
+            job = attach(job_id, storage, executor._backend, executor, executor._listener)
             futures = job.futures
             executor._adopt(job)
         except BaseException:
@@ -355,33 +505,7 @@ class FunctionExecutor(Account, Hearing, Executor):
         cancel_futures : bool
             End running tasks and cancel waiting ones. What a durable job has committed stays.
         """
-        if self._pid != os.getpid():
-            return
-        if self._closed:
-            if wait and self._ending is not None and self._ending is not threading.current_thread():
-                self._ending.join()
-            return
-        self._closed = True
-        if self._finalizer is None:
-            return
-        self._finalizer.detach()
-        if not wait and not cancel_futures:
-            self._ending = threading.Thread(target=self._end, args=(False,), name="fanfold-shutdown")
-            self._ending.start()
-            return
-        self._end(cancel_futures)
-
-    def _end(self, force: bool) -> None:
-        if not force:
-            wait(self._reductions)  # each has yet to submit its last task
-        self._ended = True
-        self._scheduler.close(force)
-        for job in self._jobs:
-            job.leave()
-        if self._notices is not None:
-            self._notices.close()
-        if self._log is not None:
-            self._log.close()
+        self._lifetime.end(wait, cancel_futures)
 
     def __enter__(self) -> Self:
         return self
@@ -394,117 +518,130 @@ class FunctionExecutor(Account, Hearing, Executor):
     def __reduce__(self) -> Any:
         raise TypeError("an executor cannot be sent to workers; make one inside the function")
 
-    def _reduce(self, fn: Callable[..., Any], results: list[Any]) -> Future:
-        """Run the last task of a map_reduce, even while the executor closes."""
-        return self._start(fn, "call", [((results,), {})], inside=True)[0]
-
-    def _check_process(self, inside: bool = False) -> None:
-        if self._ended or (self._closed and not inside):
-            raise RuntimeError("the executor has been shut down")
-        if self._pid != os.getpid():
-            raise RuntimeError("the executor belongs to the process that made it; make one in this process")
-
-    def _start_backend(self) -> None:
-        """Start the backend before a job opens files or threads that its workers would inherit."""
-        with self._starting:
-            if self._finalizer is not None:
-                return
-            self._scheduler.start()
-            self._local.note()
-            if self._notices is not None:
-                self._notices.start()
-            self._finalizer = weakref.finalize(self, _abandon, self._scheduler, self._notices, os.getpid())
-
-    def _adopt(self, job: Job) -> None:
-        job.wake = self._scheduler.wake
-        self._jobs.append(job)
-        self._scheduler.submit(job)
-
-    def _options(
+    def _call(
         self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        **options: Any,
+    ) -> Future:
+        if awaits_futures(args, kwargs):
+            self._lifetime.check()
+
+            def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
+                return self._run(fn, "call", [(args, kwargs)], inside=True, **options)[0]
+
+            future = call_later(start, args, kwargs, self._can.inline)
+            self._await(future)
+        else:
+            future = self._run(fn, "call", [(args, kwargs)], **options)[0]
+        self._latest.add(future)
+        return future
+
+    def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> Future:
+        start = self._run if options else self._start
+        future = start(fn, "call", [(args, kwargs)], **options).made[0]
+        self._latest.add_held(future)
+        return future
+
+    def _run(
+        self,
+        fn: Callable[..., Any],
+        kind: Kind,
+        data: Iterable[Any],
+        *,
+        extra_args: Sequence[Any] | Mapping[str, Any] = (),
+        extra_env: Mapping[str, str] | None = None,
+        include_modules: Iterable[ModuleType | str] = (),
+        exclude_modules: Iterable[ModuleType | str] = (),
+        batch_size: int | None = None,
         timeout: float | str | None = None,
         memory: int | str | None = None,
         retries: Retries = None,
-        batch_size: int | None = None,
         durable: bool | None = None,
-    ) -> Options:
-        given = {"timeout": timeout, "memory": memory, "retries": retries}
-        settled = {
-            name: getattr(self.config, name) if value is None else parse_setting(name, value, "argument")
-            for name, value in given.items()
-        }
-        if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1):
-            raise ConfigError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
-        speculate = self.config.speculation
-        if speculate is None:
-            speculate = self._can.speculates and not self._queues  # a copy would put its values again
-        return Options(settled["timeout"], settled["memory"], settled["retries"], batch_size, speculate)
+        inside: bool = False,
+        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
+    ) -> FutureList:
+        limits = {"timeout": timeout, "memory": memory, "retries": retries}
+        options = self._options(batch_size=batch_size, durable=durable, **limits)
+        modules = (include_modules, exclude_modules)
+        return self._start(fn, kind, data, options, extra_args, extra_env, modules, inside, reducers)
+
+    def _await(self, future: Future) -> None:
+        """Keep the executor open until a future is settled that has yet to submit its last task."""
+        self._reductions[:] = [*(known for known in self._reductions if not known.done()), future]
+
+    def _reduce(self, extra: Sequence[Any] | Mapping[str, Any], fn: Callable[..., Any], results: list[Any]) -> Future:
+        """Run the last task of a map_reduce, even while the executor closes."""
+        args, kwargs = ((), dict(extra)) if isinstance(extra, Mapping) else (tuple(extra), {})
+        return self._start(fn, "call", [((results, *args), kwargs)], inside=True)[0]
+
+    def _start_backend(self) -> None:
+        if self._lifetime.start(self):
+            self._local.note()
+
+    def _adopt(self, job: Job) -> None:
+        self._history.begin(job)
+        try:
+            self._scheduler.submit(job)
+        except RuntimeError:
+            self._history.end(job)
+            raise
+
+    def _options(self, **given: Any) -> Options:
+        return options_of(self.config, self._can, bool(self._queues), **given)
 
     def _start(
         self,
         fn: Callable[..., Any],
-        kind: Literal["item", "call"],
+        kind: Kind,
         data: Iterable[Any],
         options: Options | None = None,
         extra_args: Sequence[Any] | Mapping[str, Any] = (),
         extra_env: Mapping[str, str] | None = None,
-        include_modules: Iterable[ModuleType | str] = (),
-        durable: bool | None = None,
+        modules: tuple[Iterable[ModuleType | str], Iterable[ModuleType | str]] = ((), ()),
         inside: bool = False,
+        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
     ) -> FutureList:
-        self._check_process(inside)
+        self._lifetime.check(inside)
         options = options or self._options()
-        durable = self._can.results_in_storage or (self.config.durable if durable is None else durable)
-        if durable and options.retry.memory_growth is None:
-            options = replace(options, retry=replace(options.retry, memory_growth=2.0))
-        extras = extra_args if isinstance(extra_args, Mapping) else tuple(extra_args)
         call = make_call(
             fn,
             kind=kind,
-            extra_args=extras,
+            extra_args=extra_args if isinstance(extra_args, tuple | Mapping) else tuple(extra_args),
             env=extra_env,
             retry=options.retry,
             storage=self.config.storage,
             folder=working_folder() if self._can.shares_files else None,
         )
         check_items(call, data)
-        modules = list(include_modules)
-        imports = self._finalizer is not None and self._can.shares_files and not self._can.inline
-        shipped = dump_call(call, modules, self._can.shares_files, modules=self._local if imports else None)
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
-        job_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(4).hex()}"
-        futures = FutureList(job_id, self.map)
+        include, exclude = map(list, modules)
+        imports = self._lifetime.started and self._can.shares_files and not self._can.inline
+        shipped = dump_call(call, include, self._can.shares_files, exclude, self._local if imports else None)
+        shipped.reducers = reducers
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), include or "none")
+        futures = FutureList(new_job_id(), self)
         if kind == "call":
             data = [Packing(shipped).snapshot(item) for item in data]
         self._start_backend()
-        if durable:
-            from core.job.attach import create
-
-            items = read_all(data, job_id, shipped)
-            for item in items:
-                if isinstance(item, FailedInput):
-                    raise item.error
-            place, heard = self.config.storage, self._notices
-            job: Job = create(job_id, call.name, shipped, items, options, futures, self._backend, place, heard)
-        else:
-            job = DirectJob(
-                job_id,
-                call.name,
-                shipped,
-                data,
-                options,
-                futures,
-                self._scheduler.wake,
-                self._can.inline,
-            )
+        job = self._job(call.name, shipped, data, options, futures)
         job.listing = data if isinstance(data, Listing) else None
         self._adopt(job)
         return futures
 
+    def _job(self, name: str, call: Definitions, data: Iterable[Any], options: Options, futures: FutureList) -> Job:
+        if not options.durable:
+            return DirectJob(futures.job_id, name, call, data, options, futures, self._can.inline)
+        from core.job.create import create
 
-def _abandon(monitor: Scheduler, notices: CommitListener | None, process: int) -> None:
-    """Release the workers of an executor that nobody closed, in the process that made it."""
-    if os.getpid() == process:
-        monitor.close(force=True)
-        if notices is not None:
-            notices.close()
+        return create(name, call, data, options, futures, self._backend, self.config.storage, self._listener)
+
+
+def new_job_id() -> str:
+    """Return a name that no other job has, and that sorts by time."""
+    return f"{_shown(int(time.time()))}-{os.urandom(4).hex()}"
+
+
+@functools.lru_cache(maxsize=1)
+def _shown(second: int) -> str:
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(second))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, as_completed
 from concurrent.futures import Future as BaseFuture
-from concurrent.futures import wait as _wait
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any, Protocol, cast, overload
 
 from core.types import ReturnWhen
 
+_logger = logging.getLogger("fanfold")
 _transition = threading.Lock()
 _ended = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 
@@ -23,9 +26,6 @@ class Owner(Protocol):
 
     job_id: str
 
-    def log(self, index: int) -> str:
-        """Return what a task wrote to its standard streams."""
-
     def notice_cancel(self) -> None:
         """Hear that a future was cancelled."""
 
@@ -33,11 +33,30 @@ class Owner(Protocol):
         """Return a picklable constructor of an equal future for another process."""
 
 
+class Maps(Protocol):
+    """What a list of futures asks of the executor it came from."""
+
+    @property
+    def map(self) -> Callable[..., FutureList]:
+        """Run a function on every item."""
+
+    @property
+    def map_reduce(self) -> Callable[..., Future]:
+        """Map, then reduce."""
+
+
 class Future(BaseFuture[Any]):
     """The result of one task; a ``concurrent.futures.Future``.
 
-    `fetched` tells whether anybody has had its result. A job has a million of these, so the condition that waiting
-    needs is made on the first wait. One lock guards every change of state, which is what makes making it late safe.
+    A job has a million of these, so the condition that waiting needs is made on the first wait. One lock guards every
+    change of state, which is what makes making it late safe.
+
+    Attributes
+    ----------
+    log : str
+        What the task wrote to its standard streams, up to the worker's limit; there once the task has ended.
+    fetched : bool
+        Whether anybody has had its result, or the exception that it failed with.
     """
 
     _state = PENDING
@@ -46,6 +65,7 @@ class Future(BaseFuture[Any]):
     _waiters: Any = ()
     _done_callbacks: Any = ()
     _changed: threading.Condition | None = None
+    log = ""
     fetched = False
 
     def __init__(self, owner: Owner | None = None, index: int = 0) -> None:
@@ -168,6 +188,7 @@ class Future(BaseFuture[Any]):
         """Return the exception that the task failed with, or None."""
         if self._state != FINISHED:
             self._await(timeout)
+        self.fetched = self.fetched or self._exception is not None
         return self._exception
 
     def _await(self, timeout: float | None) -> None:
@@ -183,11 +204,6 @@ class Future(BaseFuture[Any]):
         """Identifier of the job."""
         return self._owner.job_id if self._owner else ""
 
-    @property
-    def log(self) -> str:
-        """What the task wrote to its standard streams, up to the worker's limit."""
-        return self._owner.log(self.index) if self._owner else ""
-
     def __reduce__(self) -> Any:
         if self._owner is None:
             raise TypeError("only futures of a durable job can be pickled; pass durable=True, or return results")
@@ -200,30 +216,45 @@ class Future(BaseFuture[Any]):
 class FutureList(Sequence[Future]):
     """The futures of one map, in input order.
 
-    `made` holds those made so far. While the input is a generator the list grows; iterating yields futures as they
-    are made, and ``len`` waits for the end of the input.
+    While the input is a generator the list grows. Iterating yields futures as they are made; ``futures[3]`` and
+    ``futures[2:5]`` wait for the items that they name; ``len``, negative indices and slices without an end wait for
+    the end of the input. `made` holds those made so far.
     """
 
-    def __init__(self, job_id: str = "", mapper: Callable[..., FutureList] | None = None) -> None:
+    def __init__(self, job_id: str = "", executor: Maps | None = None) -> None:
         self.job_id = job_id
         self.made: list[Future] = []
-        self._complete = threading.Event()
-        self._grown = threading.Condition()
+        self._executor = executor
+        self._complete = self._failed = False
         self._error: BaseException | None = None
-        self._mapper = mapper
+        self._grown: threading.Condition | None = None
 
     def extend(self, futures: Iterable[Future]) -> None:
         """Append futures; for the executor."""
         self.made.extend(futures)
-        with self._grown:
-            self._grown.notify_all()
+        self._tell()
 
     def finish(self, error: BaseException | None = None) -> None:
         """Declare the list complete, or its input broken; for the executor."""
         self._error = error
-        self._complete.set()
+        self._complete = True
+        self._tell()
+
+    def _tell(self) -> None:
+        # Whoever waits makes the condition before it looks at the list, so one that is not there yet misses nothing.
+        if self._grown is not None:
+            with self._grown:
+                self._grown.notify_all()
+
+    def grow(self, count: float, timeout: float | None = None) -> bool:
+        """Wait until so many futures are made or no more will be; returns whether that is so."""
+        if self._complete or len(self.made) >= count:
+            return True
+        with _transition:
+            if self._grown is None:
+                self._grown = threading.Condition()
         with self._grown:
-            self._grown.notify_all()
+            return self._grown.wait_for(lambda: self._complete or len(self.made) >= count, timeout)
 
     def release(self, index: int) -> None:
         """Forget one future, so that a stream of results can be freed as it is consumed; for the executor."""
@@ -235,16 +266,14 @@ class FutureList(Sequence[Future]):
             while index < len(self.made):
                 yield self.made[index]
                 index += 1
-            if self._complete.is_set() and index >= len(self.made):
+            self.grow(index + 1)
+            if self._complete and index >= len(self.made):
                 if self._error is not None:
                     raise self._error
                 return
-            with self._grown:
-                while not self._complete.is_set() and len(self.made) <= index:
-                    self._grown.wait()
 
     def __len__(self) -> int:
-        self._complete.wait()
+        self.grow(math.inf)
         if self._error is not None:
             raise self._error
         return len(self.made)
@@ -254,49 +283,84 @@ class FutureList(Sequence[Future]):
     @overload
     def __getitem__(self, index: slice) -> list[Future]: ...
     def __getitem__(self, index: int | slice) -> Future | list[Future]:
-        self._complete.wait()
-        return self.made[index]
+        self.grow(_needed(index))
+        try:
+            return self.made[index]
+        except IndexError:
+            if self._error is None:
+                raise
+            raise self._error from None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the input has ended."""
+        return self._complete
 
     @property
     def fetched(self) -> bool:
-        """Whether every result has been asked for."""
-        return self._complete.is_set() and all(future.fetched for future in self.made)
+        """Whether every result has been asked for, as far as there was any before a failure."""
+        return self._failed or (self._complete and all(future.fetched for future in self.made))
 
     def done(self) -> bool:
         """Whether the input has ended and every task with it."""
-        return self._complete.is_set() and all(future.done() for future in self.made)
+        return self._complete and all(future.done() for future in self.made)
 
-    def results(self, timeout: float | None = None) -> list[Any]:
+    def results(self, timeout: float | None = None, throw_except: bool = True) -> list[Any]:
         """Return every result in input order; raises the first failure in that order.
+
+        Without `throw_except`, a task that failed or was cancelled has None in its place, and a warning in the log.
 
         Raises
         ------
         TimeoutError
             Not all ended within `timeout` seconds; the job goes on.
         """
-        deadline = _deadline(timeout)
-        if deadline is not None and not self._complete.wait(timeout):
+        deadline = deadline_of(timeout)
+        if deadline is not None and not self.grow(math.inf, timeout):
             raise TimeoutError(f"the input of job {self.job_id} has not ended after {timeout} s; it goes on")
         results = []
         for future in self:
-            results.append(follow(future.result(_left(deadline)), _left(deadline)))
+            try:
+                results.append(fetch(future, time_left(deadline), throw_except))
+            except BaseException:
+                self._failed = future.done() and (future.cancelled() or future._exception is not None)
+                raise
         return results
+
+    get_result = results
 
     def wait(self, return_when: ReturnWhen = "ALL", timeout: float | None = None) -> tuple[list[Future], list[Future]]:
         """Wait for tasks; returns (done, not done), each in input order."""
-        deadline = _deadline(timeout)
-        if return_when == "ALL":
-            self._complete.wait(timeout)
-        elif return_when == "ANY":
-            with self._grown:
-                self._grown.wait_for(lambda: self.made or self._complete.is_set(), timeout)
-        return wait(self, return_when, _left(deadline))
+        deadline = deadline_of(timeout)
+        share = share_of(return_when)
+        if share:
+            self.grow(1 if share == _ANY else math.inf, timeout)
+        return wait(self, return_when, time_left(deadline))
 
     def map(self, fn: Callable[..., Any], **options: Any) -> FutureList:
         """Map another function over the results, each as soon as those before it are there."""
-        if self._mapper is None:
-            raise TypeError("these futures belong to no executor; call executor.map(fn, futures)")
-        return self._mapper(fn, self, **options)
+        return self._maps().map(fn, self, **options)
+
+    def map_reduce(self, map_fn: Callable[..., Any], reduce_fn: Callable[..., Any], **options: Any) -> Future:
+        """Map another function over the results, and reduce what it returns."""
+        return self._maps().map_reduce(map_fn, self, reduce_fn, **options)
+
+    def _maps(self) -> Maps:
+        if self._executor is None:
+            raise TypeError("these futures belong to no executor; give them to one: executor.map(fn, futures)")
+        return self._executor
+
+    def __add__(self, other: Iterable[Future]) -> FutureList:
+        """Return the futures of both as one list, once the inputs of both have ended."""
+        if not isinstance(other, FutureList | list | tuple):
+            return NotImplemented
+        return as_list([*self, *other], self._executor)
+
+    def __radd__(self, other: Iterable[Future] | int) -> FutureList:
+        """Return the futures of both as one list; ``sum`` of several lists begins with 0."""
+        if other != 0 and not isinstance(other, list | tuple):
+            return NotImplemented
+        return as_list([*(other if isinstance(other, list | tuple) else ()), *self], self._executor)
 
     def cancel(self) -> bool:
         """Cancel every task that no worker has; returns whether all are cancelled."""
@@ -306,25 +370,30 @@ class FutureList(Sequence[Future]):
         return _rebuild_list, (self.job_id, self[:])
 
     def __repr__(self) -> str:
-        known = "" if self._complete.is_set() else "at least "
+        known = "" if self._complete else "at least "
         return f"<FutureList {self.job_id}: {known}{len(self.made)} tasks>"
 
 
-def as_list(futures: Iterable[Future] | FutureList) -> FutureList:
+def _needed(index: int | slice) -> float:
+    """Return how many futures must be made before an index or slice of them means what it will in the end."""
+    if not isinstance(index, slice):
+        return index + 1 if index >= 0 else math.inf
+    ends = (index.start or 0, index.stop, index.step or 1)
+    return ends[1] if ends[1] is not None and min(ends) >= 0 else math.inf
+
+
+def as_list(futures: Iterable[Future] | FutureList, executor: Maps | None = None, job_id: str = "") -> FutureList:
     """Return futures as a `FutureList`."""
     if isinstance(futures, FutureList):
         return futures
-    known = FutureList()
+    known = FutureList(job_id, executor)
     known.extend(futures)
     known.finish()
     return known
 
 
 def _rebuild_list(job_id: str, futures: list[Future]) -> FutureList:
-    rebuilt = FutureList(job_id)
-    rebuilt.extend(futures)
-    rebuilt.finish()
-    return rebuilt
+    return as_list(futures, None, job_id)
 
 
 def start_all(futures: Iterable[Future]) -> list[bool]:
@@ -354,6 +423,32 @@ def follow(value: Any, timeout: float | None = None) -> Any:
     return value
 
 
+def fetch(future: Future, timeout: float | None, throw_except: bool = True) -> Any:
+    """Return a future's result, followed; without `throw_except`, None in the place of a failure, which is logged."""
+    try:
+        return follow(future.result(timeout), timeout)
+    except Exception as error:
+        if throw_except or not future.done():  # its time to wait is over, not the task
+            raise
+        kind = type(error).__name__
+        _logger.warning("task %d of job %s gives None: it failed with %s: %s", future.index, future.job_id, kind, error)
+        return None
+
+
+_ANY = -1
+_SHARES: dict[object, int] = {"ANY": _ANY, "ANY_COMPLETED": _ANY, "ALWAYS": 0, "ALL": 100, "ALL_COMPLETED": 100}
+
+
+def share_of(return_when: ReturnWhen) -> int:
+    """Return the percentage that has to be done, or `_ANY`."""
+    share = return_when if type(return_when) is int else _SHARES.get(return_when)
+    if share is None or not _ANY <= share <= 100:
+        raise ValueError(
+            f"return_when must be 'ALL', 'ANY', 'ALWAYS' or a percentage from 0 to 100, not {return_when!r}"
+        )
+    return share
+
+
 def wait(
     futures: Iterable[Future] | FutureList | Future, return_when: ReturnWhen = "ALL", timeout: float | None = None
 ) -> tuple[list[Future], list[Future]]:
@@ -361,8 +456,9 @@ def wait(
 
     Parameters
     ----------
-    return_when : "ALL", "ANY" or "ALWAYS"
-        Return when all have ended, when one has, or at once.
+    return_when : "ALL", "ANY", "ALWAYS" or int
+        Return when all have ended, when one has, at once, or when this percentage has. The constants of Lithops mean
+        what they mean there: ``ALL_COMPLETED`` (100), ``ANY_COMPLETED`` (-1) and ``ALWAYS`` (0).
     timeout : float, optional
         Seconds to wait at most; never an error, and the tasks go on.
 
@@ -376,15 +472,14 @@ def wait(
     elif isinstance(futures, FutureList):
         futures = list(futures.made)
     known = list(futures)
-    if return_when not in ("ALL", "ANY", "ALWAYS"):
-        raise ValueError(f"return_when must be 'ALL', 'ANY' or 'ALWAYS', not {return_when!r}")
-    if return_when == "ALL" and timeout is None:
+    share = share_of(return_when)
+    if share == 100 and timeout is None:
         for future in known:
             with contextlib.suppress(CancelledError):
-                future.exception()
-    elif return_when != "ALWAYS" and known:
-        condition = "ALL_COMPLETED" if return_when == "ALL" else "FIRST_COMPLETED"
-        _wait(cast("list[BaseFuture[Any]]", known), timeout, return_when=condition)
+                if not future.done():
+                    future._await(None)
+    else:
+        _await_some(known, 1 if share == _ANY else -(-share * len(known) // 100), timeout)
     ended = [future.done() for future in known]
     return (
         [future for future, done in zip(known, ended, strict=True) if done],
@@ -392,54 +487,19 @@ def wait(
     )
 
 
-class Unfetched:
-    """The jobs of an executor whose results nobody has had yet, and the last one in any case."""
-
-    def __init__(self) -> None:
-        self._jobs: list[FutureList | Future] = []
-        self._crowded = 1
-
-    def add(self, job: FutureList | Future) -> None:
-        """Keep a job; now and then, let go of those whose results have been had."""
-        if len(self._jobs) >= self._crowded:
-            self._jobs = self.jobs()
-            self._crowded = 2 * len(self._jobs) + 1
-        self._jobs.append(job)
-
-    def drop(self, jobs: Iterable[FutureList | Future]) -> None:
-        """Let go of jobs."""
-        had = set(map(id, jobs))
-        self._jobs = [job for job in self._jobs if id(job) not in had]
-
-    def jobs(self) -> list[FutureList | Future]:
-        """Return the jobs, the oldest first."""
-        return [job for job in self._jobs[:-1] if not job.fetched] + self._jobs[-1:]
-
-    def results(self, timeout: float | None) -> Any:
-        """Return the results of all and let go of them: one future's result, or a list."""
-        jobs, deadline = self.jobs(), _deadline(timeout)
-        results: list[Any] = []
-        for job in jobs:
-            if isinstance(job, Future):
-                results.append(follow(job.result(_left(deadline)), _left(deadline)))
-            else:
-                results.extend(job.results(_left(deadline)))
-        self.drop(jobs)
-        return results[0] if len(jobs) == 1 and isinstance(jobs[0], Future) else results
-
-    def wait(self, return_when: ReturnWhen, timeout: float | None) -> tuple[list[Future], list[Future]]:
-        """Wait for all, or for any, of their futures; returns (done, not done)."""
-        jobs, deadline = self.jobs(), _deadline(timeout)
-        for job in jobs if return_when == "ALL" else ():
-            if isinstance(job, FutureList):  # of a generator's tasks it still grows
-                job.wait("ALL", _left(deadline))
-        futures = [future for job in jobs for future in ([job] if isinstance(job, Future) else job.made)]
-        return wait(futures, return_when, _left(deadline))
+def _await_some(futures: list[Future], count: int, timeout: float | None) -> None:
+    """Wait until `count` of some futures have ended, or for `timeout` seconds."""
+    if count and sum(future.done() for future in futures) < min(count, len(futures)):
+        with contextlib.suppress(TimeoutError):
+            for _ in itertools.islice(as_completed(cast("list[BaseFuture[Any]]", futures), timeout), count):
+                pass
 
 
-def _deadline(timeout: float | None) -> float | None:
+def deadline_of(timeout: float | None) -> float | None:
+    """Return the monotonic time at which a wait ends."""
     return None if timeout is None else time.monotonic() + timeout
 
 
-def _left(deadline: float | None) -> float | None:
+def time_left(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline, none of them negative."""
     return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -111,6 +111,21 @@ class TaskStats:
     requests: int = 0
 
 
+@dataclass(slots=True)
+class Usage:
+    """Sums over tasks.
+
+    Times in seconds; `rss_seconds` is the peak memory of a task's worker, in bytes, times the seconds that it took.
+    """
+
+    tasks: int = 0
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    rss_seconds: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Bill:
     """What an executor's jobs have cost so far.
@@ -210,4 +225,5 @@ class JobDone(Event):
 Listener = Callable[[Event], None]
 """Receives every event of an executor, in order, on the executor's own thread; must not block."""
 
-ReturnWhen = Literal["ANY", "ALL", "ALWAYS"]
+ReturnWhen = Literal["ANY", "ALL", "ALWAYS", "ANY_COMPLETED", "ALL_COMPLETED"] | int
+"""When a wait ends; a number is the percentage that has to be done, -1 any, 0 none: the constants of Lithops."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from core.cli.images import add_runtime_commands
 from core.cli.text import Row, readable_age, readable_size, table
-from core.errors import ConfigError, FanfoldError, InputError, NotFound
+from core.errors import ConfigError, FanfoldError, InputError, NotFound, printable
 from core.settings import default_storage, load_config, parse_duration
 from core.version import __version__
 
@@ -144,7 +144,14 @@ def _jobs(arguments: argparse.Namespace) -> int:
     else:
         heads = ("JOB", "NAME", "AGE", "OWNER", "STATE", "LEASE", "DONE", "SIZE")
         print(table([heads, *(_row(job, now) for job in jobs)]))
+    _name_problems(jobs)
     return DONE
+
+
+def _name_problems(jobs: Iterable[JobInfo]) -> None:
+    for job in jobs:
+        if job.problem:
+            print(f"fanfold: job {printable(job.job_id)}: {job.problem}", file=sys.stderr)
 
 
 def _clean(arguments: argparse.Namespace) -> int:
@@ -153,23 +160,30 @@ def _clean(arguments: argparse.Namespace) -> int:
 
     address, jobs = _listed(arguments)
     chosen = chosen_jobs(jobs, arguments.job, None if arguments.all else arguments.older_than, time.time())
+    failed = 0
     if not arguments.dry_run and chosen:
         with closing(open_storage(address)) as storage:
-            for job in chosen:
-                remove_job(storage, job.job_id)
+            for job in list(chosen):
+                try:
+                    remove_job(storage, job.job_id)
+                except FanfoldError as error:  # the others are to go all the same
+                    print(f"fanfold: job {printable(job.job_id)} is not removed: {error}", file=sys.stderr)
+                    chosen.remove(job)
+                    failed = FAILED
     size = sum(job.bytes for job in chosen)
     if arguments.json:
         removed = [job.job_id for job in chosen]
         print(
             json.dumps({"storage": address, "removed": removed, "bytes": size, "dry_run": arguments.dry_run}, indent=2)
         )
-        return DONE
+        return failed
     for job in chosen:
-        print(f"{job.job_id}  {job.name}  {readable_size(job.bytes)}")
+        print(f"{printable(job.job_id)}  {printable(job.name)}  {readable_size(job.bytes)}")
     verb = "would remove" if arguments.dry_run else "removed"
     left = len(jobs) - len(chosen)
     print(f"{verb} {_counted(len(chosen))}, {readable_size(size)}; {_counted(left)} left in {address}")
-    return DONE
+    _name_problems(job for job in jobs if job not in chosen)
+    return failed
 
 
 def chosen_jobs(jobs: Iterable[JobInfo], ids: Sequence[str], older_than: float | None, now: float) -> list[JobInfo]:
@@ -180,7 +194,8 @@ def chosen_jobs(jobs: Iterable[JobInfo], ids: Sequence[str], older_than: float |
     jobs : iterable of JobInfo
         What is in the storage.
     ids : sequence of str
-        Jobs to remove however old; if empty, every job whose lease ran out long enough ago.
+        Jobs to remove however old, whatever is wrong with them; if empty, every job whose lease ran out long enough
+        ago, on which nobody looks on, and with which nothing is wrong: it may be no job at all.
     older_than : float, optional
         Seconds since the lease ran out; None for every job whose owner is known to be gone.
     now : float
@@ -189,16 +204,19 @@ def chosen_jobs(jobs: Iterable[JobInfo], ids: Sequence[str], older_than: float |
     Raises
     ------
     InputError
-        An id is unknown, or its job is running.
+        An id is unknown, its job is running, or somebody looks on.
     """
     known = {job.job_id: job for job in jobs}
     if not ids:
-        return [job for job in known.values() if job.state != "running" and _is_left(job, older_than, now)]
+        quiet = [job for job in known.values() if job.state != "running" and not job.watchers and not job.problem]
+        return [job for job in quiet if _is_left(job, older_than, now)]
     for job_id in ids:
         if job_id not in known:
             raise InputError(f"there is no job {job_id}; fanfold jobs lists those that are there")
         if known[job_id].state == "running":
             raise InputError(f"job {job_id} is being run by {known[job_id].owner}; stop that process first")
+        if known[job_id].watchers:
+            raise InputError(f"{known[job_id].watchers} other processes look on at job {job_id}; stop them first")
     return [known[job_id] for job_id in dict.fromkeys(ids)]
 
 

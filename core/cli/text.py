@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.errors import printable
+
 Row = tuple[object, ...]
+
+_LONGEST_CELL = 1000
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
@@ -30,8 +34,9 @@ def readable_size(count: float) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return rows as text in columns."""
-    widths = [max(len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    """Return rows as text in columns; what is in them may come from strangers, so control characters are escaped."""
+    shown = [[printable(cell, _LONGEST_CELL) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return "\n".join(
-        "  " + "  ".join(f"{cell!s:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown
     )

@@ -14,7 +14,7 @@ from typing import Any
 from core.errors import ConfigError
 from core.fields import number, parse_field, read_toml, row_of, setting, several, text
 from core.settings import Address, ExecutorConfig, parse_address, parse_size
-from core.types import Bill, TaskStats
+from core.types import Bill, TaskStats, Usage
 
 TABLE = Path(__file__).with_name("prices.toml")
 
@@ -166,8 +166,17 @@ def price_of(config: ExecutorConfig, compute: str | None = None) -> Price:
     return price_at(parse_address(compute or config.compute), storage, config.machine_price)
 
 
+NO_USAGE = Usage()
+
+
 def bill(
-    backend: str, rows: Iterable[TaskStats], memory: int | None, invocations: int, requests: int, price: Price
+    backend: str,
+    rows: Iterable[TaskStats],
+    memory: int | None,
+    invocations: int,
+    requests: int,
+    price: Price,
+    before: Usage = NO_USAGE,
 ) -> Bill:
     """Add up what tasks have cost.
 
@@ -183,10 +192,13 @@ def bill(
         Batches handed to the backend; requests made of the storage, each counted at the dearer price.
     price : Price
         What the backend charges; half a quantum is added for each invocation.
+    before : Usage, optional
+        Tasks that are known by their sums alone.
     """
     granted = memory or price.memory
-    tasks = bytes_in = bytes_out = 0
-    wall = cpu = gb_seconds = 0.0
+    tasks, bytes_in, bytes_out = before.tasks, before.bytes_in, before.bytes_out
+    wall, cpu = before.wall_seconds, before.cpu_seconds
+    gb_seconds = (wall * granted or before.rss_seconds) / _GB
     for row in rows:
         tasks += 1
         wall += row.duration

@@ -1,131 +1,126 @@
-"""Durable jobs come into being: written by the driver that makes them, or taken up by another."""
+"""Who drives a durable job: the executor that made it, or one that attached to it and looks on while another lives."""
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from dataclasses import replace
 
-from core import serialization
-from core.compute.base import ComputeBackend
-from core.data.objects import process_storage
-from core.definitions import Definitions
-from core.errors import ConfigError, InputError, NotFound, StorageError
-from core.futures import FutureList
-from core.job.durable import DurableJob
-from core.job.job import Options
-from core.settings import default_storage
-from core.storage.probe import check_put_if_absent
+from core.errors import AccessDenied, InputError, NotFound, StorageError
+from core.storage.base import Storage
 from core.task import keys
-from core.task.commit import LIFETIME, JobRecord, read_record, write_record
-from core.task.leases import LEASE, Lease, find_key, forget_key, keep_key, remove_job, this_owner, write_lease
-from core.task.notices import CommitListener
-from core.task.versions import check_versions, versions
-
-WAVES = 8
-"""Batches per worker that a durable job is cut into, so that little is lost with a worker."""
-
-LARGEST_BATCH = 64
-"""Tasks in a batch at most; a commit costs about as much as this many short tasks."""
+from core.task.commit import POLL_MAX, POLL_MIN
+from core.task.leases import LEASE, Lease, close_job, read_lease, remove_job, unwatch, watch, write_lease
 
 
-def create(
-    job_id: str,
-    name: str,
-    definitions: Definitions,
-    items: Sequence[Any],
-    options: Options,
-    futures: FutureList,
-    backend: ComputeBackend,
-    address: str | None,
-    notices: CommitListener | None = None,
-) -> DurableJob:
-    """Write a new job to storage.
+def new_holder() -> str:
+    """Return a name that no other executor has."""
+    return os.urandom(8).hex()
 
-    Raises
-    ------
-    ConfigError
-        The workers cannot reach the storage, or it does not keep the first of two results.
-    StorageError
-        It cannot be written to; nothing was run.
+
+class Tenure:
+    """One executor's part in a durable job: it drives, or it looks on, and takes over from a driver that died.
+
+    Attributes
+    ----------
+    is_watching : bool
+        Whether another drives.
+    next_look : float
+        Monotonic time at which `renew` wants to be called.
+
+    Parameters
+    ----------
+    lease : Lease
+        What a driver of the job writes, `holder` included.
     """
-    storage = process_storage(address or default_storage())
-    if not storage.shared and not backend.capabilities.inline:
-        raise ConfigError(
-            f"durable jobs need storage that workers can reach, and {storage.address} exists in this process only; "
-            'use storage="file:///some/folder"'
-        )
-    size = options.batch_size or min(max(1, math.ceil(len(items) / (WAVES * backend.workers))), LARGEST_BATCH)
-    packed = [
-        serialization.pack(items[start : start + size], definitions=definitions) for start in range(0, len(items), size)
-    ]
-    key = os.urandom(32)
-    now = time.time()
-    record = JobRecord(
-        job_id,
-        name,
-        now,
-        versions(),
-        definitions.data,
-        len(items),
-        size,
-        [],
-        options.timeout,
-        options.memory,
-        options.retry,
-        now + LIFETIME,
-    )
-    keep_key(job_id, storage.address, key)
-    try:
-        write_lease(storage, job_id, Lease(this_owner(), now + LEASE, name, now, record.tasks, size))
-        check_put_if_absent(storage, keys.lease(job_id))
-        write_record(storage, key, record, packed)
-    except BaseException:
-        with contextlib.suppress(StorageError):
-            remove_job(storage, job_id)
-        forget_key(job_id)
-        raise
-    return DurableJob(
-        record, definitions, storage.address, key, options, futures, backend.capabilities.reports_completion, notices
-    )
 
+    def __init__(self, storage: Storage, job_id: str, lease: Lease) -> None:
+        self._storage, self._job_id = storage, job_id
+        self._lease = lease
+        self.is_watching = self._is_attached = False
+        self._renew_at = self.next_look = time.monotonic() + LEASE / 3
 
-def attach(
-    job_id: str,
-    address: str | None,
-    backend: ComputeBackend,
-    mapper: Callable[..., FutureList],
-    notices: CommitListener | None = None,
-) -> DurableJob:
-    """Take up a job of another process.
+    def attach(self) -> None:
+        """Look on, or drive the job if nobody who lives does.
 
-    Raises
-    ------
-    InputError
-        There is no such job, or no key for it here.
-    VersionMismatch
-        It was made by software that differs from this process's.
-    """
-    known, key = find_key(job_id)
-    address = address or known
-    try:
-        record = read_record(process_storage(address), key, job_id)
-    except NotFound:
-        raise InputError(
-            f"job {job_id} is not in {address} any more: it was finished or cleaned; "
-            "if it was moved, say where with storage="
-        ) from None
-    check_versions(record.versions)
-    if time.time() > record.deadline:
-        raise InputError(
-            f"job {job_id} is past its deadline and workers refuse it; run it again, and 'fanfold clean' it"
-        )
-    options = Options(record.timeout, record.memory, record.retry, record.batch_size)
-    futures = FutureList(job_id, mapper)
-    reports = backend.capabilities.reports_completion
-    return DurableJob(
-        record, Definitions.unread(record.call), address, key, options, futures, reports, notices, attached=True
-    )
+        Raises
+        ------
+        InputError
+            The job was removed, or is just being removed.
+        """
+        self._is_attached = True
+        self._watch()
+        try:
+            delay = POLL_MIN
+            while (lease := self._other()) is not None and lease.closing:
+                time.sleep(delay)
+                delay = min(2 * delay, POLL_MAX)
+            self.is_watching = True
+            self.renew()
+        except BaseException:
+            self._unwatch()
+            raise
+
+    def renew(self) -> bool:
+        """Say again who drives or looks on; returns whether this executor has just become the driver.
+
+        Raises
+        ------
+        InputError
+            The job was removed.
+        """
+        now = time.monotonic()
+        if self._is_attached and now >= self._renew_at:
+            self._watch()
+            self._renew_at = now + LEASE / 3
+        watched, self.is_watching = self.is_watching, self._other() is not None
+        if not self.is_watching:
+            self._write(LEASE)
+        elif not self._is_attached:  # it was away for so long that another took over
+            self._is_attached = True
+            self._watch()
+        self.next_look = now + (POLL_MAX if self.is_watching else LEASE / 3)
+        return watched and not self.is_watching
+
+    def _other(self) -> Lease | None:
+        """Return the lease of another driver that lives."""
+        lease = read_lease(self._storage, self._job_id)
+        if lease is None:
+            try:
+                self._storage.head(keys.record(self._job_id))
+            except NotFound:
+                where = f"{self._job_id} was removed from {self._storage.address}"
+                raise InputError(f"job {where}, by its driver or by a clean-up") from None
+        return lease if lease is not None and lease.holder != self._lease.holder and lease.alive() else None
+
+    def _write(self, seconds: float) -> None:
+        expires = time.time() + seconds if seconds else 0.0
+        write_lease(self._storage, self._job_id, replace(self._lease, expires=expires))
+
+    def _watch(self) -> None:
+        with suppress(AccessDenied):  # whoever may only read looks on all the same, at their own risk
+            watch(self._storage, self._job_id, self._lease.holder)
+
+    def _unwatch(self) -> None:
+        if self._is_attached:
+            with suppress(StorageError):
+                unwatch(self._storage, self._job_id, self._lease.holder)
+
+    def close(self) -> None:
+        """Part from a job that has ended: remove it, unless somebody else looks on or drives."""
+        self._unwatch()
+        if not self.is_watching:
+            close_job(self._storage, self._job_id, self._lease)
+
+    def release(self) -> None:
+        """Part from a job that others may take up."""
+        self._unwatch()
+        if not self.is_watching:
+            with suppress(StorageError):
+                if read_lease(self._storage, self._job_id) is not None:  # else it was removed, and must not come back
+                    self._write(0.0)
+
+    def remove(self) -> None:
+        """Delete a job, whoever looks on."""
+        remove_job(self._storage, self._job_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from core import serialization
 from core.data.generator import FailedInput, GeneratorReader, read_all
 from core.definitions import Definitions
 from core.futures import Future, FutureList, start_all
-from core.job.job import Batch, Job, Options
-from core.task.protocol import BatchLost, BatchResult, Invocation
+from core.job.job import Batch, Job, Owner
+from core.job.options import Options
+from core.task.protocol import BatchLost, BatchResult
 
 TARGET = 0.1
 """Seconds of measured work in a batch: long against the cost of sending it, short against the wait for its results."""
@@ -58,6 +59,11 @@ class DirectJob(Job):
         The backend runs tasks in the calling thread, so no other thread may read the input.
     """
 
+    __slots__ = (
+        *("_bytes", "_cost", "_count", "_feed", "_items", "_largest", "_mean"),
+        *("_owner", "_position", "_redo"),
+    )
+
     def __init__(
         self,
         job_id: str,
@@ -66,12 +72,12 @@ class DirectJob(Job):
         data: Iterable[Any],
         options: Options,
         futures: FutureList,
-        wake: Callable[[], None],
         inline: bool,
     ) -> None:
         super().__init__(job_id, name, definitions, options, futures)
-        self.wake = wake
-        self._redo: deque[_Tasks] = deque()
+        self._owner = Owner(job_id)
+        self._owner.job = self
+        self._redo: deque[_Tasks] | None = None
         self._mean: float | None = None
         self._cost = math.inf
         self._largest = 1
@@ -83,10 +89,10 @@ class DirectJob(Job):
         if isinstance(data, Sequence) or inline:
             self._items = data if isinstance(data, Sequence) else read_all(data, job_id, definitions)
             self._count = len(self._items)
-            futures.extend([Future(self, i) for i in range(self._count)])
+            futures.extend([Future(self._owner, i) for i in range(self._count)])
             futures.finish()
         else:
-            self._feed = GeneratorReader(data, futures, self, wake, definitions)
+            self._feed = GeneratorReader(data, futures, self._owner, lambda: self.stir(self), definitions)
 
     @property
     def total(self) -> int | None:  # type: ignore[override]
@@ -134,7 +140,7 @@ class DirectJob(Job):
         if self._redo:
             tasks = self._redo.popleft()
             if len(tasks.items) > size:
-                self._redo.appendleft(tasks.part(size, None))
+                self._again(tasks.part(size, None), soon=True)
             return tasks.part(0, size)
         start = self._position
         if self._feed is None:
@@ -156,23 +162,16 @@ class DirectJob(Job):
                 continue
             packed = serialization.pack(tasks.items, BATCH_BYTES, self.definitions)
             if packed.count < len(tasks.items):
-                self._redo.appendleft(tasks.part(packed.count, None))
+                self._again(tasks.part(packed.count, None), soon=True)
                 tasks = tasks.part(0, packed.count)
-            invocation = Invocation(
-                batch_id,
-                self.job_id,
-                self.definitions.data,
-                self.definitions.hash,
-                tasks.task_ids,
-                tasks.attempts,
-                self.options.timeout,
-                tasks.memory,
-                packed,
-            )
-            return self.launch(
-                Batch(batch_id, self, tasks.task_ids, tasks.items, tasks.attempts, tasks.memory, invocation)
-            )
+            return self.form(batch_id, tasks.task_ids, tasks.items, tasks.attempts, tasks.memory, packed)
         return None
+
+    def _again(self, tasks: _Tasks, soon: bool = False) -> None:
+        """Have tasks sent once more, after others that are or before them."""
+        if self._redo is None:
+            self._redo = deque()
+        (self._redo.appendleft if soon else self._redo.append)(tasks)
 
     def _living(self, tasks: _Tasks) -> _Tasks:
         """Leave out tasks that were cancelled, and fail those whose item another job failed to make."""
@@ -216,7 +215,7 @@ class DirectJob(Job):
     def _repeat(self, batch: Batch, positions: Iterable[int], attempts: int, memory: int | None) -> None:
         left = [i for i in positions if not self.futures.made[batch.task_ids[i]].done()]
         if left:
-            self._redo.append(self._choose(batch.task_ids, batch.items, left, attempts, memory))
+            self._again(self._choose(batch.task_ids, batch.items, left, attempts, memory))
 
     def charge_attempt(self, batch: Batch, position: int | None, loss: BatchLost) -> None:
         """Repeat a batch; where it is not known which task ran, each goes alone, so that the next loss tells."""
@@ -224,9 +223,7 @@ class DirectJob(Job):
         innocent = [i for i in range(len(batch.task_ids)) if i not in charged]
         for positions in [innocent] if position is not None else [[i] for i in innocent]:
             self.requeue(batch, positions)
-        memory = batch.memory
-        if loss.reason == "memory" and memory is not None:
-            memory = int(memory * (self.options.retry.memory_growth or 1))
+        memory = self.more_memory(batch, loss)
         for suspect in charged:
             if not self.give_up(batch.task_ids[suspect], batch.attempts + 1, loss):
                 self._repeat(batch, [suspect], batch.attempts + 1, memory)
@@ -234,8 +231,9 @@ class DirectJob(Job):
     def close(self) -> None:
         """Let go of inputs and results."""
         self._count = self.ended
-        self._feed = None
+        self._feed = self._redo = None
         self._items = ()
+        self._owner.job = None
         super().close()
 
     def stop_input(self, error: BaseException) -> None:
@@ -247,5 +245,5 @@ class DirectJob(Job):
         """Read no more input and cancel everything that has not ended."""
         if self._feed is not None:
             self._feed.stop()
-        self._redo.clear()
+        self._redo = None
         super().stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,12 @@ from core.errors import (
     WorkerDied,
 )
 from core.futures import FutureList
-from core.serialization import Unpackable
-from core.task.protocol import BatchLost, BatchResult, Invocation, Reply, TaskFailure
+from core.job.costs import BatchCost, cost_of
+from core.job.options import Options
+from core.serialization import Packed, Unpackable
+from core.task.protocol import BatchLost, BatchResult, DurableRef, Invocation, Reply, TaskFailure
 from core.task.run import revive
-from core.types import Event, RetryPolicy, TaskDone, TaskFailed, TaskLogged, TaskRetried, TaskStats
+from core.types import Event, TaskDone, TaskFailed, TaskLogged, TaskRetried
 
 if TYPE_CHECKING:
     from core.data.partition import Listing
@@ -36,16 +38,8 @@ _PERMANENT: dict[str, type[FanfoldError]] = {
 }
 _LOST: dict[str, type[TaskError]] = {"timeout": TaskTimeout, "memory": MemoryLimitExceeded}
 
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the tasks of one job are run; see `FunctionExecutor`."""
-
-    timeout: float | None = None
-    memory: int | None = None
-    retry: RetryPolicy = RetryPolicy()
-    batch_size: int | None = None
-    speculate: bool = False
+_SAMPLE = 1024
+"""Durations of tasks from which a straggler is told, at most."""
 
 
 @dataclass(slots=True, eq=False)
@@ -70,41 +64,79 @@ class Batch:
     abandoned: bool = False
 
 
+class Owner:
+    """What the futures of a job know of it; a job that has ended is let go, however long they are held."""
+
+    __slots__ = ("job", "job_id")
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.job: Job | None = None
+
+    def notice_cancel(self) -> None:
+        """Hear that a future was cancelled. Called from any thread."""
+        if (job := self.job) is not None:
+            job.notice_cancel()
+
+    def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Refuse: results of this job exist in this process only."""
+        raise TypeError("only futures of a durable job can be pickled; pass durable=True, or return results")
+
+
 class Job(ABC):
     """Base of a job in progress.
 
     Attributes
     ----------
+    number : int
+        Counts the jobs of an executor.
     total : int or None
         Number of tasks, None while the input goes on.
     idle : bool
         Whether nothing is left to send.
     emit : callable or None
         Receives events; None if nobody listens.
+    stir : callable
+        Has the executor's loop look at a job. Called from any thread.
+    costs : list
+        What its batches have cost.
+    next_backup : float
+        Monotonic time before which nobody looks for stragglers again.
     discarded : bool
         Whether the user cancelled the whole job.
+    keeps_objects : bool
+        Whether something of it is in storage, to be removed when its executor parts from it.
     listing : Listing or None
         What found the job's data, where that is objects.
     """
 
+    __slots__ = (
+        *("backups", "cancelled", "costs", "definitions", "discarded", "durations", "emit", "ended", "failed"),
+        *("futures", "inflight", "invocations", "job_id", "listing", "name", "next_backup", "number", "options"),
+        *("stir", "_cancels", "_worker_requests"),
+    )
     total: int | None
     idle: bool
+    keeps_objects = False
 
     def __init__(self, job_id: str, name: str, definitions: Definitions, options: Options, futures: FutureList) -> None:
         self.job_id = job_id
         self.name = name
+        self.number = 0
         self.definitions = definitions
         self.options = options
         self.futures = futures
         self.emit: Callable[[Event], None] | None = None
-        self.wake: Callable[[], None] = _nobody
+        self.stir: Callable[[Job], None] = _nobody
         self.inflight: dict[int, Batch] = {}
         self.durations: list[float] = []
+        self.costs: list[BatchCost] = []
         self.ended = self.failed = self.cancelled = self.backups = self.invocations = 0
-        self._records: list[tuple[Sequence[int], int, str, BatchResult]] = []
-        self._some_cancelled = False
+        self.next_backup = 0.0
         self.discarded = False
         self.listing: Listing | None = None
+        self._cancels: list[None] = []
+        self._worker_requests = 0
 
     @property
     def finished(self) -> bool:
@@ -141,8 +173,8 @@ class Job(ABC):
 
     def close(self) -> None:
         """Let go of inputs and results once every task has ended: whoever wants results has the futures."""
-        self.futures = FutureList(self.job_id)
-        self.definitions = Definitions()
+        self.futures, self.definitions = _EMPTY, _NOTHING
+        self.costs = []
 
     def stop_input(self, error: BaseException) -> None:
         """Read no more input."""
@@ -155,6 +187,24 @@ class Job(ABC):
     def remove(self) -> None:
         """Delete what the job keeps in storage."""
         return None
+
+    def form(
+        self,
+        batch_id: int,
+        task_ids: Sequence[int],
+        items: Sequence[Any],
+        attempts: int,
+        memory: int | None,
+        packed: Packed | None = None,
+        durable: DurableRef | None = None,
+    ) -> Batch:
+        """Return a batch that is about to be invoked; its input is `packed`, or in storage where `durable` says."""
+        call = b"" if packed is None else self.definitions.data
+        call_hash, timeout = self.definitions.hash, self.options.timeout
+        invocation = Invocation(
+            batch_id, self.job_id, call, call_hash, task_ids, attempts, timeout, memory, packed, durable
+        )
+        return self.launch(Batch(batch_id, self, task_ids, items, attempts, memory, invocation))
 
     def launch(self, batch: Batch) -> Batch:
         """Account for a batch that is about to be invoked."""
@@ -173,32 +223,42 @@ class Job(ABC):
         """Give the values and failures of an outcome to their futures, unless another copy was first."""
         futures = self.futures.made
         failures = outcome.failures
+        for position, text in outcome.logs.items():
+            futures[task_ids[position]].log = text
         ended = 0
         for position, value in enumerate(serialization.unpack(outcome.values, self.definitions)):
             task_id = task_ids[position]
             if position in failures:
-                failure = failures[position]
-                error = revive(
-                    failure, self.job_id, task_id, self.name, outcome.logs.get(position, ""), self.definitions
-                )
-                self.fail(task_id, error, failure.attempts)
+                self._fail_as_told(task_id, failures[position])
             elif type(value) is Unpackable:
-                reason = f"the result of task {task_id} of {self.name} cannot be sent back: {value.reason}"
-                self.fail(task_id, SerializationError(reason), attempts + 1)
-                failures[position] = TaskFailure("SerializationError", reason, "", None, attempts + 1)
+                failures[position] = self._fail_unreadable(task_id, value, attempts + 1)
             elif futures[task_id].settle(value):
                 ended += 1
         self.ended += ended
-        outcome.values = serialization.EMPTY
-        self._records.append((task_ids, attempts, worker, outcome))
-        if len(self.durations) < _SAMPLE:
-            self.durations.extend(outcome.durations[:_SAMPLE])
+        cost = cost_of(task_ids, attempts, worker, outcome)
+        self.costs.append(cost)
+        self._worker_requests += cost.requests
+        if self.options.speculate and len(self.durations) < _SAMPLE:
+            self.durations.extend(cost.durations[:_SAMPLE])
         if self.emit is not None:
-            for position, text in outcome.logs.items():
-                self.tell(TaskLogged, task_ids[position], text)
-            for position, stats in enumerate(_rows(task_ids, attempts, worker, outcome)):
-                if position not in failures:
-                    self.tell(TaskDone, stats)
+            self._tell_of(cost, outcome)
+
+    def _fail_as_told(self, task_id: int, failure: TaskFailure) -> None:
+        log = self.futures.made[task_id].log
+        error = revive(failure, self.job_id, task_id, self.name, log, self.definitions)
+        self.fail(task_id, error, failure.attempts)
+
+    def _fail_unreadable(self, task_id: int, value: Unpackable, attempts: int) -> TaskFailure:
+        reason = f"the result of task {task_id} of {self.name} cannot be sent back: {value.reason}"
+        self.fail(task_id, SerializationError(reason), attempts)
+        return TaskFailure("SerializationError", reason, "", None, attempts)
+
+    def _tell_of(self, cost: BatchCost, outcome: BatchResult) -> None:
+        for position, text in outcome.logs.items():
+            self.tell(TaskLogged, cost.task_ids[position], text)
+        for position, stats in enumerate(cost.rows()):
+            if position not in outcome.failures:
+                self.tell(TaskDone, stats)
 
     def fail(self, task_id: int, error: BaseException, attempts: int) -> None:
         """Fail a task for good."""
@@ -225,6 +285,12 @@ class Job(ABC):
     def is_hopeless(self, attempts: int, loss: BatchLost) -> bool:
         """Whether a task was tried enough, or cannot succeed however often it is tried."""
         return _is_permanent(loss) or attempts > self.options.retry.retries
+
+    def more_memory(self, batch: Batch, loss: BatchLost) -> int | None:
+        """Return the memory limit of the next attempt at a task that counted one."""
+        if loss.reason != "memory" or batch.memory is None:
+            return batch.memory
+        return int(batch.memory * (self.options.retry.memory_growth or 1))
 
     def tell_retry(self, task_id: int, attempts: int, loss: BatchLost) -> None:
         """Tell that a task is tried again."""
@@ -254,68 +320,32 @@ class Job(ABC):
 
     def notice_cancel(self) -> None:
         """Hear that a future was cancelled. Called from any thread."""
-        self._some_cancelled = True
-        self.wake()
+        self._cancels.append(None)  # a list, since threads that add to a number lose count
+        self.stir(self)
 
     def count_cancelled(self) -> None:
         """Account for futures that were cancelled since the last look."""
-        self._some_cancelled = False
-        known = sum(future.cancelled() for future in self.futures.made)
+        known = len(self._cancels)
         self.ended += known - self.cancelled
         self.cancelled = known
 
     def look(self) -> list[Reply]:
         """Do what wants doing once per turn of the loop; returns what it found out."""
-        if self._some_cancelled:
-            self.count_cancelled()
+        self.count_cancelled()
         return self.poll()
-
-    def log(self, index: int) -> str:
-        """Return what a task wrote to its standard streams."""
-        for task_ids, _, _, outcome in reversed(self._records):
-            if outcome.logs and index in task_ids:
-                return outcome.logs.get(task_ids.index(index), "")
-        return ""
-
-    def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Refuse: results of this job exist in this process only."""
-        raise TypeError("only futures of a durable job can be pickled; pass durable=True, or return results")
-
-    def stats(self) -> Iterator[TaskStats]:
-        """Yield what each finished task cost."""
-        for record in list(self._records):
-            yield from _rows(*record)
 
     @property
     def requests(self) -> int:
         """Storage requests so far: of the workers, and to find the objects that are the job's data."""
-        found = 0 if self.listing is None else self.listing.requests
-        return found + sum(outcome.requests for _, _, _, outcome in list(self._records))
+        return self._worker_requests + (0 if self.listing is None else self.listing.requests)
 
 
-_SAMPLE = 1024
+_EMPTY, _NOTHING = FutureList(), Definitions()
 
 
-def _nobody() -> None:
+def _nobody(job: Job) -> None:
     return None
 
 
 def _is_permanent(loss: BatchLost) -> bool:
     return loss.failure is not None and loss.failure.kind in _PERMANENT
-
-
-def _rows(task_ids: Sequence[int], attempts: int, worker: str, outcome: BatchResult) -> Iterator[TaskStats]:
-    """Yield what each task of a batch cost; CPU time is shared out in proportion to duration, the rest evenly."""
-    busy = sum(outcome.durations) or 1.0
-    started = outcome.started
-    count = len(task_ids)
-    for position, duration in enumerate(outcome.durations):
-        failure = outcome.failures.get(position)
-        tried = failure.attempts if failure else outcome.attempts.get(position, attempts + 1)
-        cpu = outcome.cpu * duration / busy
-        transferred = [
-            total * (position + 1) // count - total * position // count
-            for total in (outcome.bytes_in, outcome.bytes_out, outcome.requests)
-        ]
-        yield TaskStats(task_ids[position], started, duration, cpu, worker, tried, outcome.peak_rss, *transferred)
-        started += duration

@@ -8,17 +8,17 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core import serialization
-from core.compute.base import ComputeBackend
 from core.errors import ConfigError, SerializationError
 from core.futures import Future
+from core.job.history import JobHistory
 from core.job.job import Job
 from core.job.scheduler import Scheduler
-from core.settings import ExecutorConfig, parse_size
+from core.settings import parse_size
 from core.task import notices as notify
 from core.task.run import running_definitions, running_task
 
@@ -28,7 +28,7 @@ SIZE = 64 << 20
 _OVERHEAD = 300
 """Bytes that a value takes here beside its own pickle, about."""
 
-_LOOK = 1.0
+END_INTERVAL = 1.0
 """Seconds between two looks at whether jobs have ended; their end itself is told at once."""
 
 _lock = threading.Lock()
@@ -116,11 +116,11 @@ class Queue:
         with _lock:  # numbers go out in order, whatever threads a task has
             process = os.getpid()
             number = _numbers[self._ident, process] = _numbers.get((self._ident, process), 0) + 1
-            word = notify.QueueHeader(self._ident, _origin(process), number, *task)
+            header = notify.QueueHeader(self._ident, _origin(process), number, *task)
             if self._ident in notify.receivers:
-                notify.deliver(word, data)
+                notify.deliver(header, data)
             else:
-                notify.send_value(word, data)
+                notify.send_value(header, data)
 
     def get(self, timeout: float | None = None) -> Any:
         """Return the next value, waiting for it.
@@ -155,11 +155,11 @@ class Queue:
         while True:
             with self._changed:
                 if self._kept:
-                    word, data = self._kept.popleft()
+                    header, data = self._kept.popleft()
                     self._bytes -= len(data) + _OVERHEAD
                     break
                 if self._busy():
-                    left = _LOOK if until is None else min(_LOOK, until - time.monotonic())
+                    left = END_INTERVAL if until is None else min(END_INTERVAL, until - time.monotonic())
                     if left <= 0:
                         raise TimeoutError(f"no value came within {timeout:g} s")
                     self._changed.wait(left)
@@ -169,17 +169,17 @@ class Queue:
             assert self._catch_up is not None
             self._catch_up()
             caught_up = True
-        return Entry(serialization.loads(data), word.job_id, word.task_id, word.attempt)
+        return Entry(serialization.loads(data), header.job_id, header.task_id, header.attempt)
 
-    def take(self, word: notify.QueueHeader, data: bytes) -> None:
+    def take(self, header: notify.QueueHeader, data: bytes) -> None:
         """Hear of a value. Called from any thread."""
         with self._changed:
-            last = self._heard.get(word.origin, 0)
-            if word.number <= last:
+            last = self._heard.get(header.origin, 0)
+            if header.number <= last:
                 return  # somebody repeats what was said
-            self._heard[word.origin] = word.number
-            self.dropped += word.number - last - 1
-            self._kept.append((word, data))
+            self._heard[header.origin] = header.number
+            self.dropped += header.number - last - 1
+            self._kept.append((header, data))
             self._bytes += len(data) + _OVERHEAD
             while self._bytes > self._size and len(self._kept) > 1:
                 self._bytes -= len(self._kept.popleft()[1]) + _OVERHEAD
@@ -194,57 +194,57 @@ def _at_task(ident: str) -> Queue:
     return Queue(ident=ident)
 
 
-class Hearing:
-    """The part of a ``FunctionExecutor`` that hears what running tasks say."""
+class QueueHub:
+    """Makes the queues of one executor, and tells them when a job has ended.
 
-    config: ExecutorConfig
-    _backend: ComputeBackend
-    _scheduler: Scheduler
-    _jobs: list[Job]
-    _reductions: list[Future]
+    Parameters
+    ----------
+    scheduler, history, reductions
+        What the executor runs.
+    listener : CommitListener, optional
+        Hears values over Redis.
+    """
 
-    def queue(self, size: int | str = SIZE) -> Queue:
-        """Return a new queue, to be passed to tasks of this executor; see `core.Queue`.
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        history: JobHistory,
+        reductions: Sequence[Future],
+        listener: notify.CommitListener | None,
+    ) -> None:
+        self._scheduler, self._history = scheduler, history
+        self._reductions, self._listener = reductions, listener
+        self._changed = threading.Condition()
+        self._queues: weakref.WeakSet[Queue] = weakref.WeakSet()
 
-        Parameters
-        ----------
-        size : int or str
-            Bytes of values that may wait to be read, such as ``"64MB"``; beyond that the oldest are dropped.
+    def __bool__(self) -> bool:
+        """Whether anybody may read a queue."""
+        return bool(self._queues)
 
-        Raises
-        ------
-        ConfigError
-            Nothing carries values from this backend's workers: give the executor ``notify="redis://..."``.
-        """
-        if not self._backend.capabilities.carries_queues and self._notices is None:
+    def queue(self, size: int | str) -> Queue:
+        """Return a new queue, for the jobs that the executor is given from now on; see ``FunctionExecutor.queue``."""
+        backend = self._scheduler.backend
+        if not backend.capabilities.carries_queues and self._listener is None:
             raise ConfigError(
-                f"a queue has no way back from workers of {self._backend.name!r}; "
+                f"a queue has no way back from workers of {backend.name!r}; "
                 "give the executor notify='redis://HOST:PORT/DB', a Redis that the workers reach"
             )
         try:
             limit = parse_size(size)
         except ValueError:
             raise ConfigError(f"the size of a queue must be a size such as 64MB, not {size!r}") from None
-        before = {job.job_id for job in self._jobs}
-
-        def busy() -> bool:
-            jobs = [job for job in list(self._jobs) if job.job_id not in before]
-            reducing = any(not known.done() for known in self._reductions)
-            return not self._scheduler.broken and (reducing or any(not job.finished for job in jobs))
-
-        queue = Queue(limit, busy, self._changed, None if self._notices is None else self._notices.catch_up)
+        catch_up = None if self._listener is None else self._listener.catch_up
+        queue = Queue(limit, functools.partial(self._is_busy, self._history.begun), self._changed, catch_up)
         self._queues.add(queue)
         return queue
 
-    def _hear_workers(self) -> None:
-        self._changed = threading.Condition()
-        self._queues: weakref.WeakSet[Queue] = weakref.WeakSet()
-        self._notices: notify.CommitListener | None = None
-        if self.config.notify is not None and not self._backend.capabilities.carries_queues:
-            self._notices = notify.CommitListener(self.config.notify, self._scheduler.wake)
-            self._scheduler.grant = self._notices.grant
-        self._scheduler.job_ended = self._tell_of_end
+    def _is_busy(self, begun: int) -> bool:
+        """Whether a job that was begun after so many others has not ended, so that values may come."""
+        if self._scheduler.broken:
+            return False
+        return self._history.newest() > begun or any(not known.done() for known in list(self._reductions))
 
-    def _tell_of_end(self) -> None:
+    def tell_of_end(self, job: Job) -> None:
+        """Wake whoever waits for values of a job that has ended."""
         with self._changed:
             self._changed.notify_all()

@@ -12,24 +12,17 @@ from dataclasses import replace
 
 from core.compute.base import ComputeBackend
 from core.errors import FanfoldError
+from core.job.agenda import Agenda
+from core.job.backups import STRAGGLER_INTERVAL, stragglers, wants_looking
+from core.job.calls import Calls
 from core.job.job import Batch, Job
 from core.task.protocol import BatchDone, BatchLost, NotifyCredentials, Reply
 from core.types import BatchInvoked, Event, JobCreated, JobDone, Listener, TaskSpeculated
 
-BACKUP_AFTER = 0.5
-"""Backup copies start when this share of a job is done (as in MapReduce: J. Dean, S. Ghemawat, OSDI 2004)."""
+CANCEL_TIMEOUT = 5.0
+"""Seconds for which whoever cancels waits until the workers were told."""
 
-BACKUP_SLOWNESS = 3.0
-"""A batch is a straggler at this many times the median duration of its tasks."""
-
-BACKUP_SHARE = 0.1
-"""At most this share of a job's tasks get a backup copy."""
-
-_LOOK = 0.05
-
-
-def _nobody() -> None:
-    return None
+_logger = logging.getLogger("fanfold")
 
 
 class Scheduler:
@@ -37,25 +30,26 @@ class Scheduler:
 
     Attributes
     ----------
-    grant : Grant or None
+    credentials : NotifyCredentials or None
         What lets workers speak to this driver other than by replies.
-    job_ended : callable
-        Called after a job has ended.
+    job_ended : list of callable
+        Called with each job that has ended, before it lets go of anything.
     """
 
     def __init__(self, backend: ComputeBackend, listeners: Iterable[Listener]) -> None:
         self.backend = backend
         self.listeners = list(listeners)
-        self.grant: NotifyCredentials | None = None
-        self.job_ended: Callable[[], None] = _nobody
+        self.credentials: NotifyCredentials | None = None
+        self.job_ended: list[Callable[[Job], None]] = []
+        self._agenda = Agenda()
         self._commands: deque[Callable[[], None]] = deque()
-        self._jobs: deque[Job] = deque()
+        self._jobs: dict[Job, None] = {}
+        self._calls = Calls()
         self._batches: dict[int, Batch] = {}
         self._ids = itertools.count()
-        self._closing = self._ended = False
+        self._closing = self._ended = self._woken = self._driving = False
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
-        self._driving = False
         self._invoking: int | None = None
         self._thread: threading.Thread | None = None
 
@@ -68,6 +62,7 @@ class Scheduler:
 
     def submit(self, job: Job) -> None:
         """Take on a job. Called from any thread."""
+        job.stir = self._stir
         self.command(lambda: self._adopt(job))
 
     def command(self, action: Callable[[], None]) -> None:
@@ -81,7 +76,7 @@ class Scheduler:
                 raise RuntimeError("a task cannot use the executor that runs it; make another inside the function")
             self._drive()
         else:
-            self.backend.wake()
+            self.wake()
         if self._failure is not None:
             self._obey()
 
@@ -92,7 +87,13 @@ class Scheduler:
 
     def wake(self) -> None:
         """Have the loop look for work. Called from any thread."""
-        self.backend.wake()
+        if not self._woken:  # the loop takes this back before it looks, so that a second call has nothing to add
+            self._woken = True
+            self.backend.wake()
+
+    def _stir(self, job: Job) -> None:
+        self._agenda.stir(job)
+        self.wake()
 
     def cancel(self, tasks: Mapping[Job, Collection[int] | None] | None = None) -> None:
         """Cancel tasks, or whole jobs (None), or all jobs, and wait until the workers of running tasks were told."""
@@ -101,22 +102,25 @@ class Scheduler:
         def act() -> None:
             every: Mapping[Job, Collection[int] | None] = dict.fromkeys(self._jobs)
             for job, chosen in (every if tasks is None else tasks).items():
-                if job.finished:
-                    continue
-                if chosen is None:
-                    job.stop()
-                else:
-                    for index in chosen:
-                        job.futures.made[index].drop()
-                for batch in list(job.inflight.values()):
-                    if any(job.futures.made[i].cancelled() for i in batch.task_ids):
-                        self._withdraw(batch)
-                        job.requeue(batch, range(len(batch.task_ids)))
+                if job in self._jobs:
+                    self._cancel(job, chosen)
             told.set()
 
         self.command(act)
         if threading.current_thread() is not self._thread:  # a callback or listener runs in the loop itself
-            told.wait(5)
+            told.wait(CANCEL_TIMEOUT)
+
+    def _cancel(self, job: Job, chosen: Collection[int] | None) -> None:
+        if chosen is None:
+            job.stop()
+        else:
+            for index in chosen:
+                job.futures.made[index].drop()
+        self._agenda.touch(job)
+        for batch in list(job.inflight.values()):
+            if any(job.futures.made[i].cancelled() for i in batch.task_ids):
+                self._withdraw(batch)
+                job.requeue(batch, range(len(batch.task_ids)))
 
     def close(self, force: bool = False) -> None:
         """End the loop when no job is left, or at once with `force`, and release the backend."""
@@ -131,11 +135,11 @@ class Scheduler:
             self._thread.join()
 
     def _adopt(self, job: Job) -> None:
+        self._jobs[job] = None
+        self._agenda.add(job)
         if self.listeners:
             job.emit = self._emit
-        self._emit(JobCreated(job.job_id, time.time(), job.name, job.total))
-        self._jobs.append(job)
-        self._settle_job(job)
+            self._emit(JobCreated(job.job_id, time.time(), job.name, job.total))
 
     def _emit(self, event: Event) -> None:
         for listener in list(self.listeners):
@@ -143,11 +147,10 @@ class Scheduler:
                 listener(event)
             except Exception as error:
                 self.listeners.remove(listener)
-                logging.getLogger("fanfold").warning(
-                    "listener %r raised %s: %s; it hears no more", listener, type(error).__name__, error
-                )
+                _logger.warning("listener %r raised %s: %s; it hears no more", listener, type(error).__name__, error)
 
     def _obey(self) -> None:
+        self._woken = False
         while True:
             try:
                 action = self._commands.popleft()
@@ -162,25 +165,8 @@ class Scheduler:
             return
         self._driving = True
         try:
-            while True:
-                self._obey()
-                self._fill()
-                if self.backend.capabilities.inline and not self._batches and not self._commands:
-                    wait = self._next_poll()
-                    if wait is None:
-                        return
-                    time.sleep(wait)  # a job that another process drives
-                with self._lock:
-                    if self._closing and not self._jobs and not self._commands:
-                        self._ended = True
-                        break
-                replies = self.backend.poll(self._next_poll())
-                self._prefetch(replies)
-                for reply in replies:
-                    self._handle(reply)
-                for job in list(self._jobs):
-                    self._back_up(job)
-                    self._settle_job(job)
+            while self._turn():
+                pass
         except KeyboardInterrupt:
             for job in list(self._jobs):
                 job.stop()
@@ -197,6 +183,30 @@ class Scheduler:
             if not self.backend.capabilities.inline:
                 self.backend.close(force=self._failure is not None)
 
+    def _turn(self) -> bool:
+        """Do what there is to do, and wait for more; returns False when there will be none."""
+        self._obey()
+        for job in self._agenda.take():
+            self._look_at(job)
+        self._fill()
+        if self.backend.capabilities.inline and not self._batches and not self._commands:
+            wait = self._agenda.wait()
+            if wait is None:
+                return False
+            time.sleep(wait)  # a job that another process drives
+        if self._closing and self._is_over():
+            return False
+        replies = self.backend.poll(self._agenda.wait())
+        self._prefetch(replies)
+        for reply in replies:
+            self._handle(reply)
+        return True
+
+    def _is_over(self) -> bool:
+        with self._lock:
+            self._ended = not self._jobs and not self._commands
+            return self._ended
+
     def _fail_all(self, cause: BaseException) -> None:
         """Leave nobody waiting for a loop that has ended."""
         error = cause if isinstance(cause, FanfoldError) else FanfoldError(f"the executor broke: {cause!r}")
@@ -205,38 +215,31 @@ class Scheduler:
             job.stop_input(error)
             for future in job.futures.made:
                 future.settle(None, error)
-        self._jobs.clear()
-        self.job_ended()
-
-    def _next_poll(self) -> float | None:
-        if self._closing and not self._jobs:
-            return 0.0
-        waits = [wait for job in self._jobs if (wait := job.next_poll()) is not None]
-        if any(job.options.speculate and job.idle for job in self._jobs):
-            waits.append(_LOOK)
-        return min(waits, default=None)
+            del self._jobs[job]
+            self._tell_of_end(job)
 
     def _fill(self) -> None:
         room = self.backend.capacity()
-        idle = 0
-        while room > 0 and idle < len(self._jobs):
-            job = self._jobs[0]
-            self._jobs.rotate(-1)
-            batch = job.next_batch(next(self._ids), self.backend.workers)
-            if batch is None:
-                idle += 1
+        while room > 0 and (job := self._agenda.next_ready()) is not None:
+            try:
+                batch = job.next_batch(next(self._ids), self.backend.workers)
+            except Exception as error:
+                self._break(job, error)
                 continue
-            idle = 0
-            room -= 1
-            self._invoke(batch)
+            if batch is not None:
+                if not job.idle:
+                    self._agenda.line_up(job)
+                room -= 1
+                self._invoke(batch)
 
     def _invoke(self, batch: Batch) -> None:
         self._batches[batch.batch_id] = batch
+        self._calls.use(batch.job, batch.invocation)
         if self.listeners:
             job = batch.job
             self._emit(BatchInvoked(job.job_id, time.time(), batch.batch_id, tuple(batch.task_ids)))
         self._invoking = threading.get_ident()
-        batch.invocation.notify = self.grant
+        batch.invocation.notify = self.credentials
         self.backend.invoke(batch.invocation)
         self._invoking = None
 
@@ -258,11 +261,12 @@ class Scheduler:
             return
         job = batch.job
         del job.inflight[batch.batch_id]
+        self._agenda.touch(job)
         if batch.abandoned:
             return
         try:
             self._account(batch, reply)
-        except FanfoldError as error:
+        except Exception as error:
             self._break(job, error)
 
     def _account(self, batch: Batch, reply: Reply) -> None:
@@ -277,11 +281,15 @@ class Scheduler:
         if batch.backup is not None:
             self._withdraw(batch.backup)
 
-    def _break(self, job: Job, error: FanfoldError) -> None:
-        """Fail a job whose storage failed it; the others go on, and what it has committed stays."""
+    def _break(self, job: Job, cause: Exception) -> None:
+        """Fail a job whose storage failed it, or was tampered with; the others go on, and what is committed stays."""
+        error = cause if isinstance(cause, FanfoldError) else FanfoldError(f"job {job.job_id} broke: {cause!r}")
+        error.__cause__ = cause if error is not cause else cause.__cause__
+        job.stop_input(error)
         for index in range(len(job.futures.made)):
             job.fail(index, error, 1)
         job.stop()
+        self._agenda.touch(job)
 
     def _withdraw(self, batch: Batch) -> None:
         """Make sure a batch that nobody needs does not keep a worker."""
@@ -292,43 +300,50 @@ class Scheduler:
         else:
             self.backend.kill(batch.batch_id)
 
-    def _back_up(self, job: Job) -> None:
-        total = job.total
-        if not (job.options.speculate and job.idle and total and job.ended >= BACKUP_AFTER * total and job.durations):
-            return
-        median = sorted(job.durations)[len(job.durations) // 2]
-        now = time.monotonic()
-        for batch in list(job.inflight.values()):
-            if batch.running_since is None and self.backend.is_running(batch.batch_id):
-                batch.running_since = now
-            slow = batch.running_since is not None and now - batch.running_since > max(
-                BACKUP_SLOWNESS * median * len(batch.task_ids), 2 * _LOOK
-            )
-            allowed = job.backups + len(batch.task_ids) <= max(1, BACKUP_SHARE * total)
-            if slow and allowed and batch.backup is None and not batch.abandoned and not batch.is_backup:
-                job.backups += len(batch.task_ids)
-                ident = next(self._ids)
-                invocation = replace(batch.invocation, batch_id=ident, attempt=batch.attempts + 1)
-                copy = replace(batch, batch_id=ident, invocation=invocation, backup=batch, is_backup=True)
-                batch.backup = job.launch(copy)
-                for task_id in batch.task_ids:
-                    self._emit(TaskSpeculated(job.job_id, time.time(), task_id))
-                self._invoke(copy)
-
-    def _settle_job(self, job: Job) -> None:
+    def _look_at(self, job: Job) -> None:
+        """Let a job find out what nobody tells it, and part from it if it has ended."""
         try:
             for reply in job.look():
                 self.backend.revoke(reply.batch_id)
                 self._handle(reply)
-        except FanfoldError as error:
+        except Exception as error:
             self._break(job, error)
-        if job.finished and job in self._jobs:
-            self._jobs.remove(job)
-            for batch in list(job.inflight.values()):
-                self._withdraw(batch)
-            for call_hash in job.definitions.hashes:
-                if not any(call_hash in other.definitions.hashes for other in self._jobs):
-                    self.backend.forget(call_hash)
+        if job.finished:
+            self._end(job)
+            return
+        if not job.idle:
+            self._agenda.line_up(job)
+        self._agenda.schedule(job, job.next_poll())
+        if wants_looking(job):
+            self._back_up(job)
+            self._agenda.schedule(job, STRAGGLER_INTERVAL)
+
+    def _back_up(self, job: Job) -> None:
+        now = time.monotonic()
+        if now < job.next_backup:
+            return
+        job.next_backup = now + STRAGGLER_INTERVAL / 2
+        for batch in stragglers(job, self.backend.is_running, now):
+            ident = next(self._ids)
+            invocation = replace(batch.invocation, batch_id=ident, attempt=batch.attempts + 1)
+            copy = replace(batch, batch_id=ident, invocation=invocation, backup=batch, is_backup=True)
+            batch.backup = job.launch(copy)
+            for task_id in batch.task_ids:
+                self._emit(TaskSpeculated(job.job_id, time.time(), task_id))
+            self._invoke(copy)
+
+    def _end(self, job: Job) -> None:
+        del self._jobs[job]
+        self._agenda.drop(job)
+        for batch in list(job.inflight.values()):
+            self._withdraw(batch)
+        for call_hash in self._calls.release(job):
+            self.backend.forget(call_hash)
+        if self.listeners:
             self._emit(JobDone(job.job_id, time.time(), job.ended, job.failed, job.cancelled))
-            job.close()
-            self.job_ended()
+        self._tell_of_end(job)
+        job.close()
+
+    def _tell_of_end(self, job: Job) -> None:
+        for told in self.job_ended:
+            told(job)

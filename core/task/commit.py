@@ -17,15 +17,16 @@ from dataclasses import dataclass, field
 
 from core import serialization
 from core.data.objects import process_storage, spent
-from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed
+from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed, SerializationError
 from core.serialization import MARKER, Buffer, Packed
 from core.storage.base import Storage
-from core.task import keys
+from core.task import keys, messages
 from core.task.call import Call, load_call
+from core.task.leases import Lease, this_owner
 from core.task.notices import announce
-from core.task.protocol import BatchResult, DurableRef
+from core.task.protocol import BatchLost, BatchResult, DurableRef, Invocation
 from core.task.run import Mark, failed, run
-from core.task.versions import check_versions
+from core.task.versions import check_versions, versions
 from core.types import RetryPolicy
 
 INLINE_INPUT = 64 << 10
@@ -37,11 +38,16 @@ INLINE_INPUTS = 4 << 20
 INLINE_RESULT = 256 << 10
 """Results up to this many bytes are in the commit."""
 
+LARGEST_OBJECT = 1 << 30
+"""Bytes of a record or commit: no more is written, and no more is read of what somebody else may have put there."""
+
+LARGEST_REPORT = 16 << 20
+"""The same for the report of a loss."""
+
 LIFETIME = 30 * 86400.0
 """Seconds after which an invocation that some platform still delivers is not run."""
 
-
-SOONEST, LATEST = 0.005, 1.0
+POLL_MIN, POLL_MAX = 0.005, 1.0
 """Seconds between two looks for commits that nobody announces."""
 
 
@@ -55,7 +61,6 @@ class JobRecord:
     job_id: str
     name: str
     created: float
-    versions: dict[str, str]
     call: bytes
     tasks: int
     batch_size: int
@@ -70,6 +75,11 @@ class JobRecord:
         """Number of batches."""
         return -(-self.tasks // self.batch_size)
 
+    def lease(self, holder: str, seconds: float = 0.0) -> Lease:
+        """Return the lease of a driver, as of now."""
+        expires = time.time() + seconds if seconds else 0.0
+        return Lease(this_owner(), expires, self.name, self.created, self.tasks, self.batch_size, holder)
+
     def task_ids(self, batch: int, item: int | None = None) -> range:
         """Return the tasks of a batch, or the one of an item of it."""
         start = batch * self.batch_size
@@ -82,13 +92,13 @@ class JobRecord:
 class Commit:
     """What one attempt at a batch, or at an item of it, put into storage.
 
-    `values` is everything packed, or one entry a task: packed bytes, or the key and hash of an object that holds them.
+    `values` is everything packed, or one entry a task: packed bytes, or key, hash and size of the object with them.
     """
 
     worker: str
     attempt: int
     outcome: BatchResult
-    values: bytes | list[bytes | tuple[str, str]]
+    values: bytes | list[bytes | tuple[str, str, int]]
     fetched: Packed | None = field(default=None, compare=False)
 
 
@@ -109,13 +119,35 @@ def write_record(storage: Storage, key: bytes, record: JobRecord, packed: Sequen
             offset += len(signed)
     if spilled:
         storage.put(keys.inputs(record.job_id), spilled)
-    place = keys.record(record.job_id)
-    storage.put(place, serialization.sign(key, place, serialization.dumps(record)))
+    body = messages.encode({"kind": "record", "versions": versions()}, [serialization.dumps(record)])
+    _put_signed(storage, key, keys.record(record.job_id), body)
     return record
 
 
 def _input_place(job_id: str, batch: int) -> str:
     return f"{keys.inputs(job_id)}#{batch}"
+
+
+def _put_signed(storage: Storage, key: bytes, place: str, body: bytes, if_absent: bool = False) -> None:
+    if len(body) > LARGEST_OBJECT:
+        raise SerializationError(
+            f"{place} would have {len(body) / 1e9:.1f} GB, and the largest piece of a durable job is "
+            f"{LARGEST_OBJECT / 1e9:.1f} GB; keep large data in storage, and pass its address"
+        )
+    storage.put(place, serialization.sign(key, place, body), if_absent=if_absent)
+
+
+def read_signed(storage: Storage, key: bytes, place: str, largest: int = LARGEST_OBJECT) -> memoryview:
+    """Return what this job's own driver or workers wrote at a place.
+
+    Raises
+    ------
+    NotFound
+        There is nothing.
+    IntegrityError
+        Somebody else wrote what is there, or it is longer than what they write.
+    """
+    return serialization.verify(key, place, storage.get(place, 0, largest + 1))
 
 
 def read_record(storage: Storage, key: bytes, job_id: str) -> JobRecord:
@@ -127,18 +159,21 @@ def read_record(storage: Storage, key: bytes, job_id: str) -> JobRecord:
         There is no such job.
     IntegrityError
         The record was not written with this key.
+    VersionMismatch
+        Software wrote it that differs from this process's; it was not unpickled.
     """
     place = keys.record(job_id)
-    record = serialization.loads(serialization.verify(key, place, storage.get(place)))
-    assert isinstance(record, JobRecord)
+    head, segments = messages.decode(read_signed(storage, key, place))
+    check_versions(head["versions"])
+    record = serialization.loads(segments[0])
+    if not isinstance(record, JobRecord) or record.job_id != job_id:
+        raise IntegrityError(f"{place} is no record of that job; it is not used")
     return record
 
 
 @functools.lru_cache(maxsize=8)
 def _known(address: str, key: bytes, job_id: str, process: int) -> JobRecord:
-    record = read_record(process_storage(address), key, job_id)
-    check_versions(record.versions)
-    return record
+    return read_record(process_storage(address), key, job_id)
 
 
 @functools.lru_cache(maxsize=8)
@@ -186,7 +221,7 @@ def commit(storage: Storage, ref: DurableRef, outcome: BatchResult, attempt: int
     packed, outcome.values = outcome.values, serialization.EMPTY
     outcome.bytes_out += packed.nbytes
     large: list[str] = []
-    values: bytes | list[bytes | tuple[str, str]]
+    values: bytes | list[bytes | tuple[str, str, int]]
     if packed.nbytes <= INLINE_RESULT:
         values = serialization.to_bytes(packed)
     else:
@@ -199,11 +234,10 @@ def commit(storage: Storage, ref: DurableRef, outcome: BatchResult, attempt: int
             place = keys.result(ref.job_id, ref.batch, ref.item or position, os.urandom(4).hex())
             storage.put(place, data)
             large.append(place)
-            values.append((place, serialization.content_hash(data)))
+            values.append((place, serialization.content_hash(data), len(data)))
     body = serialization.dumps(Commit(worker, attempt, outcome, values))
     try:
-        key = keys.commit(ref.job_id, ref.batch, ref.item)
-        storage.put(key, serialization.sign(ref.key, key, body), if_absent=True)
+        _put_signed(storage, ref.key, keys.commit(ref.job_id, ref.batch, ref.item), body, if_absent=True)
     except PreconditionFailed:
         with contextlib.suppress(FanfoldError):  # what is left goes with the job
             storage.delete(large)
@@ -213,10 +247,8 @@ def commit(storage: Storage, ref: DurableRef, outcome: BatchResult, attempt: int
 
 def split(storage: Storage, ref: DurableRef) -> bool:
     """Take a batch apart; returns False if it has been committed."""
-    body = serialization.dumps(MARKER)
     try:
-        key = keys.commit(ref.job_id, ref.batch)
-        storage.put(key, serialization.sign(ref.key, key, body), if_absent=True)
+        _put_signed(storage, ref.key, keys.commit(ref.job_id, ref.batch), serialization.dumps(MARKER), if_absent=True)
     except PreconditionFailed:
         return False
     return True
@@ -232,26 +264,50 @@ def read_commit(storage: Storage, ref: DurableRef) -> Commit | None:
     IntegrityError
         It was not written by this job's workers.
     """
-    key = keys.commit(ref.job_id, ref.batch, ref.item)
-    content = serialization.loads(serialization.verify(ref.key, key, storage.get(key)))
+    content = serialization.loads(read_signed(storage, ref.key, keys.commit(ref.job_id, ref.batch, ref.item)))
     if content == MARKER:
         return None
     made: Commit = content
     if isinstance(made.values, bytes):
         made.fetched = serialization.from_bytes(made.values)
-        return made
-    parts = []
-    for entry in made.values:
-        if isinstance(entry, bytes):
-            data = entry
-        else:
-            place, digest = entry
-            try:
-                data = storage.get(place)
-            except NotFound as error:
-                raise IntegrityError(f"{place}, which a commit names, is missing; delete the job") from error
-            if serialization.content_hash(data) != digest:
-                raise IntegrityError(f"{place} is not what its commit names; it is not read")
-        parts.append(serialization.from_bytes(data))
-    made.fetched = serialization.join(parts)
+    else:
+        parts = (entry if isinstance(entry, bytes) else _fetch(storage, *entry) for entry in made.values)
+        made.fetched = serialization.join([serialization.from_bytes(part) for part in parts])
     return made
+
+
+def _fetch(storage: Storage, place: str, digest: str, size: int) -> bytes:
+    """Return a large result that a commit names."""
+    try:
+        data = storage.get(place, 0, size + 1)
+    except NotFound as error:
+        raise IntegrityError(f"{place}, which a commit names, is missing; delete the job") from error
+    if len(data) != size or serialization.content_hash(data) != digest:
+        raise IntegrityError(f"{place} is not what its commit names; it is not read")
+    return data
+
+
+def write_loss_report(invocation: Invocation, lost: BatchLost) -> None:
+    """Say in a job's storage that a batch was lost, for a driver that hears no replies; nothing if the job is gone.
+
+    Raises
+    ------
+    StorageError
+        It could not be written; the platform's own word that the worker failed must do.
+    """
+    ref = invocation.durable
+    assert ref is not None
+    place = keys.loss(ref.job_id, ref.batch, ref.item, invocation.attempt)
+    storage = process_storage(ref.address)
+    try:
+        storage.head(keys.record(ref.job_id))
+    except NotFound:  # the request was delivered late: what is written now nobody would delete
+        return
+    storage.put(place, serialization.sign(ref.key, place, messages.reply(lost)))
+    if invocation.notify is not None:
+        announce(ref.job_id, place, invocation.notify)
+
+
+def read_loss_report(storage: Storage, key: bytes, place: str) -> BatchLost:
+    """Return the report at a place; raises as `read_signed` does."""
+    return messages.read_loss(read_signed(storage, key, place, LARGEST_REPORT))

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -24,25 +25,26 @@ if TYPE_CHECKING:
     from redis import Redis
     from redis.client import PubSub
 
-PATIENCE = 0.2
+PUBLISH_TIMEOUT = 0.2
 """Seconds that a worker waits for Redis."""
 
-PAUSE, LONGEST_PAUSE = 2.0, 60.0
+SILENCE_MIN, SILENCE_MAX = 2.0, 60.0
 """Seconds for which a worker says nothing after Redis failed it, doubled each time."""
 
-CONNECT = 5.0
+LISTEN_TIMEOUT = 5.0
 """Seconds that a driver waits for Redis to answer."""
 
-GREETING = 1.0
+GREETING_TIMEOUT = 1.0
 """Seconds that a driver's first job waits for it: what is put into a queue before that is not heard."""
 
-PULSE = 5.0
+PING_INTERVAL = 5.0
 """Seconds of silence after which a driver asks whether Redis is still there."""
 
-SOONEST, LATEST = 0.1, 5.0
+RECONNECT_MIN, RECONNECT_MAX = 0.1, 5.0
 """Seconds between a driver's attempts to connect again, doubled each time."""
 
-_LOOK = 0.1
+FENCE_INTERVAL = 0.1
+"""Seconds between two looks whether the connection is lost over which an answer is to come."""
 
 _logger = logging.getLogger("fanfold")
 
@@ -64,7 +66,7 @@ Deliver = Callable[[QueueHeader, bytes], None]
 class Receiver(Protocol):
     """Takes the values that are put into one queue."""
 
-    def take(self, word: QueueHeader, data: bytes) -> None:
+    def take(self, header: QueueHeader, data: bytes) -> None:
         """Hear of a value. Called from any thread."""
 
 
@@ -72,11 +74,11 @@ receivers: weakref.WeakValueDictionary[str, Receiver] = weakref.WeakValueDiction
 """Those of this process, by the names of their queues."""
 
 
-def deliver(word: QueueHeader, data: bytes) -> None:
+def deliver(header: QueueHeader, data: bytes) -> None:
     """Give a value to whoever reads its queue, if somebody does."""
-    receiver = receivers.get(word.queue)
+    receiver = receivers.get(header.queue)
     if receiver is not None:
-        receiver.take(word, data)
+        receiver.take(header, data)
 
 
 def connect(address: str, timeout: float) -> Redis:
@@ -105,67 +107,67 @@ def connect(address: str, timeout: float) -> Redis:
     )
 
 
-class _Speaker:
+class _Publisher:
     """A worker process's connection, which is left alone for a while after it failed."""
 
     def __init__(self, address: str) -> None:
-        self._client = connect(address, PATIENCE)
+        self._client = connect(address, PUBLISH_TIMEOUT)
         self._silent_until = 0.0
-        self._pause = PAUSE
+        self._pause = SILENCE_MIN
 
-    def say(self, grant: NotifyCredentials, *word: Any) -> None:
+    def publish(self, credentials: NotifyCredentials, *message: Any) -> None:
         import redis
 
         if time.monotonic() < self._silent_until:
             return
-        signed = serialization.sign(grant.key, grant.channel, serialization.dumps(word))
+        signed = serialization.sign(credentials.key, credentials.channel, serialization.dumps(message))
         try:
             try:
-                self._client.publish(grant.channel, signed)
+                self._client.publish(credentials.channel, signed)
             except redis.ConnectionError:  # the connection may be older than the server
-                self._client.publish(grant.channel, signed)
+                self._client.publish(credentials.channel, signed)
         except (redis.RedisError, OSError) as error:
-            _logger.warning("no word to the driver over %s for %g s: %s", grant.address, self._pause, error)
+            _logger.warning("no word to the driver over %s for %g s: %s", credentials.address, self._pause, error)
             self._silent_until = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._pause = min(2 * self._pause, SILENCE_MAX)
         else:
-            self._pause = PAUSE
+            self._pause = SILENCE_MIN
 
 
 @functools.lru_cache(maxsize=4)
-def _speaker(address: str, process: int) -> _Speaker | None:
+def _publisher(address: str, process: int) -> _Publisher | None:
     try:
-        return _Speaker(address)
+        return _Publisher(address)
     except MissingExtra as error:
         _logger.warning("%s; the driver looks for results in storage", error)
         return None
 
 
-_grant: NotifyCredentials | None = None
+_credentials: NotifyCredentials | None = None
 _aloud: Deliver | None = None
 
 
-def use(grant: NotifyCredentials | None) -> None:
-    """Let the tasks of this process speak to the driver that granted it."""
-    global _grant
-    _grant = grant
+def use(credentials: NotifyCredentials | None) -> None:
+    """Let the tasks of this process speak to the driver whose credentials these are."""
+    global _credentials
+    _credentials = credentials
 
 
 def speak_through(aloud: Deliver) -> None:
-    """Let the tasks of this process speak through what connects it to its driver, where nothing else is granted."""
+    """Let the tasks of this process speak through what connects it to its driver, where there are no credentials."""
     global _aloud
     _aloud = aloud
     receivers.clear()  # those of a driver that this process was forked from
 
 
-def announce(job_id: str, place: str, grant: NotifyCredentials | None = None) -> None:
+def announce(job_id: str, place: str, credentials: NotifyCredentials | None = None) -> None:
     """Tell the driver that a commit, or the word of a loss, is in storage at `place`; never raises."""
-    grant = grant or _grant
-    if grant is not None and (speaker := _speaker(grant.address, os.getpid())) is not None:
-        speaker.say(grant, "stored", job_id, place)
+    credentials = credentials or _credentials
+    if credentials is not None and (publisher := _publisher(credentials.address, os.getpid())) is not None:
+        publisher.publish(credentials, "stored", job_id, place)
 
 
-def send_value(word: QueueHeader, data: bytes) -> None:
+def send_value(header: QueueHeader, data: bytes) -> None:
     """Send the driver a value for one of its queues.
 
     Raises
@@ -175,13 +177,13 @@ def send_value(word: QueueHeader, data: bytes) -> None:
     MissingExtra
         The package ``redis`` is not installed here.
     """
-    if _grant is not None:
-        speaker = _speaker(_grant.address, os.getpid())
-        if speaker is None:
+    if _credentials is not None:
+        publisher = _publisher(_credentials.address, os.getpid())
+        if publisher is None:
             raise MissingExtra("this worker needs the package redis for queues: pip install 'fanfold[redis]'")
-        speaker.say(_grant, "value", word, data)
+        publisher.publish(_credentials, "value", header, data)
     elif _aloud is not None:
-        _aloud(word, data)
+        _aloud(header, data)
     else:
         raise ConfigError("this worker cannot reach the queue: it belongs to an executor that did not start the task")
 
@@ -191,7 +193,7 @@ class CommitListener:
 
     Attributes
     ----------
-    grant : Grant
+    credentials : NotifyCredentials
         What workers need to be heard.
     healthy : bool
         Whether words arrive now.
@@ -202,17 +204,14 @@ class CommitListener:
     ----------
     address : str
         ``redis://HOST:PORT/DB`` or ``rediss://``.
-    wake : callable
-        Called when there is news, from the thread that listens.
     """
 
-    def __init__(self, address: str, wake: Callable[[], None]) -> None:
-        self.grant = NotifyCredentials(address, f"fanfold:{os.urandom(16).hex()}", os.urandom(32))
+    def __init__(self, address: str) -> None:
+        self.credentials = NotifyCredentials(address, f"fanfold:{os.urandom(16).hex()}", os.urandom(32))
         self.healthy = False
         self.turn = 0
-        self._client = connect(address, CONNECT)
-        self._wake = wake
-        self._stored: dict[str, list[str]] = {}
+        self._client = connect(address, LISTEN_TIMEOUT)
+        self._watched: dict[str, tuple[deque[str], Callable[[], None]]] = {}
         self._fences: dict[str, threading.Event] = {}
         self._ending = threading.Event()
         self._tried = threading.Event()
@@ -221,30 +220,28 @@ class CommitListener:
     def start(self) -> None:
         """Begin to listen; returns when words are heard, or cannot be for now."""
         self._thread.start()
-        self._tried.wait(GREETING)
+        self._tried.wait(GREETING_TIMEOUT)
 
-    def watch(self, job_id: str) -> None:
-        """Keep notices of a job, for `take`."""
-        self._stored[job_id] = []
+    def watch(self, job_id: str, stir: Callable[[], None]) -> None:
+        """Keep notices of a job, for `take`; `stir` is called when there is news, from the thread that listens."""
+        self._watched[job_id] = deque(), stir
 
     def take(self, job_id: str) -> list[str]:
         """Return the keys in storage that were announced for a job since the last time."""
-        if not self._stored.get(job_id):
-            return []
-        places, self._stored[job_id] = self._stored[job_id], []
-        return places
+        kept = self._watched[job_id][0] if job_id in self._watched else deque()
+        return [kept.popleft() for _ in range(len(kept))]
 
     def leave(self, job_id: str) -> None:
         """Keep no more notices of a job."""
-        self._stored.pop(job_id, None)
+        self._watched.pop(job_id, None)
 
     def catch_up(self) -> None:
         """Wait until everything that was said before is heard, or the connection is lost."""
         token, heard = os.urandom(8).hex(), threading.Event()
         self._fences[token] = heard
         turn = self.turn
-        if self.healthy and self._say("fence", token):
-            while not heard.wait(_LOOK) and self.turn == turn:
+        if self.healthy and self._publish("fence", token):
+            while not heard.wait(FENCE_INTERVAL) and self.turn == turn:
                 continue
         self._fences.pop(token, None)
 
@@ -252,31 +249,32 @@ class CommitListener:
         """Listen no more."""
         self._ending.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._say("end")
-            self._thread.join(CONNECT)
+            self._publish("end")
+            self._thread.join(LISTEN_TIMEOUT)
         self._client.close()
 
-    def _say(self, *word: str) -> bool:
+    def _publish(self, *message: str) -> bool:
         import redis
 
         with suppress(redis.RedisError, OSError):
-            signed = serialization.sign(self.grant.key, self.grant.channel, serialization.dumps(word))
-            return bool(self._client.publish(self.grant.channel, signed))
+            signed = serialization.sign(self.credentials.key, self.credentials.channel, serialization.dumps(message))
+            return bool(self._client.publish(self.credentials.channel, signed))
         return False
 
     def _listen(self) -> None:
         import redis
 
-        wait = SOONEST
+        wait = RECONNECT_MIN
         while not self._ending.is_set():
             try:
                 with self._client.pubsub() as hearing:  # type: ignore[no-untyped-call]
-                    hearing.subscribe(self.grant.channel)
+                    hearing.subscribe(self.credentials.channel)
                     self._hear(hearing)
             except (redis.RedisError, OSError) as error:
-                if self.healthy or wait == SOONEST:
-                    _logger.warning("notices over %s are lost, results are looked for: %s", self.grant.address, error)
-                wait = SOONEST if self.healthy else min(2 * wait, LATEST)
+                if self.healthy or wait == RECONNECT_MIN:
+                    where = self.credentials.address
+                    _logger.warning("notices over %s are lost, results are looked for: %s", where, error)
+                wait = RECONNECT_MIN if self.healthy else min(2 * wait, RECONNECT_MAX)
             self._connected(False)
             self._ending.wait(wait)
 
@@ -284,7 +282,8 @@ class CommitListener:
         self.healthy = healthy
         self.turn += 1
         self._tried.set()
-        self._wake()
+        for _, stir in list(self._watched.values()):
+            stir()
 
     def _hear(self, hearing: PubSub) -> None:
         """Take words until there are no more to come.
@@ -298,9 +297,9 @@ class CommitListener:
 
         heard = time.monotonic()
         while not self._ending.is_set():
-            message = hearing.get_message(timeout=PULSE)
+            message = hearing.get_message(timeout=PING_INTERVAL)
             if message is None:
-                if time.monotonic() - heard > 2.5 * PULSE:
+                if time.monotonic() - heard > 2.5 * PING_INTERVAL:
                     raise redis.ConnectionError("it does not answer")
                 hearing.ping()
                 continue
@@ -309,15 +308,16 @@ class CommitListener:
                 self._connected(True)
             elif message["type"] == "message":
                 with suppress(IntegrityError):
-                    self._take(serialization.verify(self.grant.key, self.grant.channel, message["data"]))
+                    self._take(serialization.verify(self.credentials.key, self.credentials.channel, message["data"]))
 
     def _take(self, data: memoryview) -> None:
         kind, *rest = serialization.loads(data)
         if kind == "stored":
             job_id, place = rest
-            if job_id in self._stored:
-                self._stored[job_id].append(place)
-                self._wake()
+            if job_id in self._watched:
+                kept, stir = self._watched[job_id]
+                kept.append(place)
+                stir()
         elif kind == "value":
             deliver(*rest)
         elif kind == "fence" and rest[0] in self._fences:

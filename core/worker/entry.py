@@ -20,9 +20,10 @@ from core.compute.cluster.base import note, take_notes
 from core.data.objects import process_storage
 from core.errors import ConfigError, FanfoldError, IntegrityError
 from core.task import keys, messages
+from core.task.commit import write_loss_report
 from core.task.protocol import BatchLost, Invocation
 from core.task.versions import RUNTIME, check_versions, versions
-from core.worker.agent import Agent, answer_silently, write_loss_report
+from core.worker.agent import Agent, answer_silently
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
 

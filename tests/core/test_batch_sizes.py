@@ -8,14 +8,15 @@ from core import serialization
 from core.definitions import Definitions
 from core.futures import FutureList
 from core.job.direct import AMORTISED, TARGET, DirectJob
-from core.job.job import Batch, Options
+from core.job.job import Batch
+from core.job.options import Options
 from core.task.protocol import BatchResult
 
 WORKERS = 2
 
 
 def run_of(tasks: int) -> DirectJob:
-    return DirectJob("job", "f", Definitions(), range(tasks), Options(), FutureList("job"), lambda: None, False)
+    return DirectJob("job", "f", Definitions(), range(tasks), Options(), FutureList("job"), False)
 
 
 def sizes(run: DirectJob, seconds: float, overhead: float) -> list[int]:

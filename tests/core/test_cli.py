@@ -35,6 +35,8 @@ class Job:
     done: int = 4
     bytes: int = 1500
     lease_expires: float = NOW - 24 * HOUR
+    watchers: int = 0
+    problem: str = ""
 
 
 DEAD = Job("dead")

@@ -11,7 +11,8 @@ from core.errors import IntegrityError, StorageError, VersionMismatch
 from core.settings import state_dir
 from core.task import keys
 from core.task.commit import commit, split
-from core.task.leases import Lease, _birth, find_key, list_jobs, read_lease, remove_job, this_owner, write_lease
+from core.task.jobkeys import find_key
+from core.task.leases import Lease, _birth, list_jobs, read_lease, remove_job, this_owner, write_lease
 from core.task.protocol import BatchResult, DurableRef
 
 
@@ -400,7 +401,7 @@ def other_driver(store, job_id, alive=True):
     storage = open_storage(store)
     mine = read_lease(storage, job_id)
     owner = this_owner() if alive is None else f"{mine.owner.split(':')[0]}:1:{_birth(1) if alive else 'long ago'}"
-    write_lease(storage, job_id, Lease(owner, 2e10, mine.name, mine.created, mine.tasks, mine.batch_size))
+    write_lease(storage, job_id, Lease(owner, time.time() + 3600, mine.name, mine.created, mine.tasks, mine.batch_size))
 
 
 def test_attaching_while_the_driver_lives_only_looks_on(start, tmp_path, store):

@@ -17,6 +17,7 @@ from core import ConfigError, FunctionExecutor, serialization
 from core.compute import base
 from core.compute.local.process import ProcessBackend
 from core.errors import MissingExtra, WorkerDied
+from core.job import commits
 from core.job import durable as durable_run
 from core.settings import Address, load_config
 from core.task import keys
@@ -96,7 +97,7 @@ def test_with_notices_the_storage_is_hardly_looked_through(redis_server, store, 
 
     with FunctionExecutor("silent", store, workers=2, notify=redis_server.address) as executor:
         assert executor.map(nap, [0]).results(60) == [0]
-        assert executor._notices.healthy
+        assert executor._listener.healthy
         looks.clear()
         assert executor.map(nap, range(60), batch_size=1).results(60) == [-x for x in range(60)]
 
@@ -105,13 +106,13 @@ def test_with_notices_the_storage_is_hardly_looked_through(redis_server, store, 
 
 
 def test_a_notice_ends_the_wait_for_the_next_look(redis_server, store, tmp_path, monkeypatch):
-    monkeypatch.setattr(durable_run, "SAFETY", 1000.0)
-    monkeypatch.setattr(durable_run, "LATEST", 1000.0)
+    monkeypatch.setattr(commits, "POLL_NOTIFIED", 1000.0)
+    monkeypatch.setattr(commits, "POLL_MAX", 1000.0)
     gate = str(tmp_path / "gate")
 
     with FunctionExecutor("silent", store, workers=1, notify=redis_server.address) as executor:
         executor.call_async(abs, 1).result(60)
-        until(lambda: executor._notices.healthy)
+        until(lambda: executor._listener.healthy)
         future = executor.call_async(wait_for, gate, 7)
         until(future.running)
         open(gate, "w").close()
@@ -120,12 +121,12 @@ def test_a_notice_ends_the_wait_for_the_next_look(redis_server, store, tmp_path,
 
 
 def test_a_loss_is_told_too(redis_server, store, monkeypatch):
-    monkeypatch.setattr(durable_run, "SAFETY", 1000.0)
-    monkeypatch.setattr(durable_run, "LATEST", 1000.0)
+    monkeypatch.setattr(commits, "POLL_NOTIFIED", 1000.0)
+    monkeypatch.setattr(commits, "POLL_MAX", 1000.0)
 
     with FunctionExecutor("silent", store, workers=1, retries=0, notify=redis_server.address) as executor:
         executor.call_async(abs, 1).result(60)
-        until(lambda: executor._notices.healthy)
+        until(lambda: executor._listener.healthy)
 
         error = executor.call_async(lambda: os.kill(os.getpid(), signal.SIGKILL)).exception(60)
 
@@ -137,23 +138,23 @@ def test_a_redis_that_dies_costs_no_result_and_is_used_again_when_it_returns(
 ):
     gate = str(tmp_path / "gate")
     heard = []
-    real = durable_run.DurableJob._take_notices
+    real = durable_run.DurableJob._hear
     monkeypatch.setattr(
-        durable_run.DurableJob, "_take_notices", lambda run, now: heard.append(real(run, now)) or heard[-1]
+        durable_run.DurableJob, "_hear", lambda job, places, now: heard.append(real(job, places, now)) or heard[-1]
     )
 
     with FunctionExecutor("silent", store, workers=1, notify=redis_server.address) as executor:
         future = executor.call_async(wait_for, gate, 1)
-        until(lambda: executor._notices.healthy)
+        until(lambda: executor._listener.healthy)
         with caplog.at_level(logging.WARNING, "fanfold"):
             redis_server.kill()
-            until(lambda: not executor._notices.healthy)
+            until(lambda: not executor._listener.healthy)
         open(gate, "w").close()
         assert future.result(60) == 1  # found by looking
         before = len(looks)
 
         redis_server.start()
-        until(lambda: executor._notices.healthy)
+        until(lambda: executor._listener.healthy)
         heard.clear()
         until(lambda: executor.call_async(abs, -2).result(60) == 2 and True in heard)  # the worker pauses a while
 
@@ -189,8 +190,8 @@ def test_forged_and_repeated_notices_do_nothing(redis_server, store, tmp_path, m
 
     with FunctionExecutor("silent", store, workers=1, notify=redis_server.address) as executor:
         future = executor.call_async(wait_for, gate, 5)
-        until(lambda: executor._notices.healthy)
-        grant = executor._notices.grant
+        until(lambda: executor._listener.healthy)
+        grant = executor._listener.credentials
         forged = serialization.sign(os.urandom(32), grant.channel, serialization.dumps(Harmful()))
         moved = serialization.sign(grant.key, "fanfold:elsewhere", serialization.dumps(Harmful()))
         place = keys.commit(future.job_id, 0)
@@ -220,12 +221,12 @@ def test_a_worker_waits_for_a_mute_redis_once_and_then_lets_it_be(monkeypatch):
         mute.listen()
         mute.settimeout(0.0)
         grant = NotifyCredentials(f"redis://127.0.0.1:{mute.getsockname()[1]}/0", "fanfold:x", b"k")
-        speaker = notify._Speaker(grant.address)
+        speaker = notify._Publisher(grant.address)
         tries = []
         monkeypatch.setattr(speaker._client, "publish", _counted(speaker._client.publish, tries))
 
         for _ in range(5):
-            speaker.say(grant, "stored", "job", "place")
+            speaker.publish(grant, "stored", "job", "place")
 
     assert len(tries) == 1
 
@@ -239,7 +240,7 @@ def _counted(function, calls):
 
 
 def test_a_listener_that_closes_leaves_no_thread(redis_server):
-    notices = CommitListener(redis_server.address, lambda: None)
+    notices = CommitListener(redis_server.address)
     notices.start()
     until(lambda: notices.healthy)
 

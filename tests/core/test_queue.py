@@ -338,7 +338,7 @@ def test_forged_and_repeated_values_are_not_read(redis_server, tmp_path):
         queue = executor.queue()
         future = executor.call_async(walk, 1, queue, 1)
         assert future.result(60) == 1
-        grant = executor._notices.grant
+        grant = executor._listener.credentials
         word = notify.QueueHeader(queue._ident, "thief", 1, future.job_id, 0, 0)
         forged = serialization.sign(
             os.urandom(32), grant.channel, serialization.dumps(("value", word, serialization.dumps(Harmful())))

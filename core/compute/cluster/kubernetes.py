@@ -29,7 +29,7 @@ from core.errors import (
     ConfigError,
     FanfoldError,
     MissingExtra,
-    printable,
+    excerpt,
 )
 from core.settings import Address, ExecutorConfig
 from core.task.leases import Lease, this_owner
@@ -281,7 +281,7 @@ class KubernetesBackend(ClusterBackend):
         except ApiException as error:
             return self._refused(error.status, _message(error))
         except (HTTPError, OSError, ValueError, RecursionError) as error:
-            raise ComputeUnavailable(f"kubernetes: the API server does not answer: {printable(str(error))}") from None
+            raise ComputeUnavailable(f"kubernetes: the API server does not answer: {excerpt(str(error))}") from None
 
     def _renew(self, refused: Any) -> None:
         """Read the configuration of the cluster again, unless another thread has since `refused` was in use."""
@@ -321,9 +321,9 @@ def _answer(method: Callable[..., Any], *arguments: object, **options: str) -> d
 
 def _message(error: Any) -> str:
     try:
-        return printable(str(json.loads(error.body)["message"]), MESSAGE_LARGEST)
+        return excerpt(str(json.loads(error.body)["message"]), MESSAGE_LARGEST)
     except (TypeError, ValueError, KeyError, RecursionError):
-        return printable(str(error.body or error.reason))
+        return excerpt(str(error.body or error.reason))
 
 
 def manifest(address: Address, image: str, options: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from core.compute.base import check_options
 from core.compute.cluster.base import ClusterBackend, WorkerJob, WorkerJobEnd, read_notes
 from core.compute.cluster.slurm_commands import CANCELLED, OPTIONS, Commands, JobState, environment
 from core.errors import ComputeError, ConfigError, FanfoldError, VersionMismatch
@@ -68,9 +69,7 @@ class SlurmBackend(ClusterBackend):
     name = "slurm"
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
-        unknown = sorted(set(address.options) - set(OPTIONS))
-        if unknown:
-            raise ConfigError(f"compute backend 'slurm' has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+        check_options("compute backend 'slurm'", address.options, OPTIONS)
         get = address.options.get
         try:
             cpus = int(get("cpus", "1"))

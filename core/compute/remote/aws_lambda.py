@@ -22,7 +22,7 @@ from core.compute.remote.aws_lambda_client import (
 from core.compute.remote.aws_lambda_deploy import EVENT_AGE, delete, deploy, manifest, wait_active
 from core.compute.remote.base import RemoteBackend
 from core.compute.remote.slot import NotStarted, Oversized, Slot, WorkerEnded
-from core.errors import ComputeDenied, ComputeError, ConfigError, printable
+from core.errors import ComputeDenied, ComputeError, ConfigError, excerpt
 from core.settings import Address, ExecutorConfig, parse_duration
 from core.task import messages
 from core.task.protocol import BatchDone, Invocation
@@ -268,9 +268,9 @@ def _function_error(body: bytes, place: str) -> Exception:
     """Return what an answer means that the platform made in place of the function."""
     try:
         told = json.loads(body)
-        kind, message = printable(str(told.get("errorType", ""))), printable(str(told.get("errorMessage", "")))
+        kind, message = excerpt(str(told.get("errorType", ""))), excerpt(str(told.get("errorMessage", "")))
     except (ValueError, AttributeError, RecursionError):
-        kind, message = "", printable(body[:1000].decode(errors="replace"))
+        kind, message = "", excerpt(body[:1000].decode(errors="replace"))
     what = f"{place} ended with {kind}: {message}" if kind else f"{place}: {message}"
     if "Task timed out" in message or kind == "Sandbox.Timedout":
         return WorkerEnded(f"{what}; raise the function's timeout, or give it less to do", "timeout")

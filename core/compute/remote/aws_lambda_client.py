@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from core.compute.base import check_options
 from core.compute.remote.slot import NotStarted, Oversized, Throttled, WorkerEnded, retry_after
 from core.errors import (
     ComputeDenied,
@@ -14,7 +15,7 @@ from core.errors import (
     ConfigError,
     FanfoldError,
     MissingExtra,
-    printable,
+    excerpt,
 )
 from core.settings import Address
 
@@ -57,9 +58,7 @@ def target_of(address: Address) -> Target:
         The name or an option cannot be right.
     """
     options = address.options
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        raise ConfigError(f"lambda has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+    check_options("lambda", options, OPTIONS)
     if not _NAME.fullmatch(address.where):
         raise ConfigError(
             f"{address.where!r} is no function; expected lambda://NAME, lambda://NAME:ALIAS or the function's ARN"
@@ -144,7 +143,7 @@ def credentials_of(target: Target) -> object:
 def code_of(error: Exception) -> str:
     """Return the service's name for a refusal, empty if it did not answer."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
-    return printable(str(response.get("Error", {}).get("Code", "")))
+    return excerpt(str(response.get("Error", {}).get("Code", "")))
 
 
 def status_of(error: Exception) -> int:
@@ -221,7 +220,7 @@ def fatal(error: Exception, target: Target) -> FanfoldError:
     if isinstance(error, ConnectionError | HTTPClientError):
         return ComputeUnavailable(f"{target.place} cannot be reached: {type(error).__name__}; check network and region")
     if not isinstance(error, ClientError):
-        return ComputeError(f"{target.place} cannot be used: {type(error).__name__}: {printable(str(error))}")
+        return ComputeError(f"{target.place} cannot be used: {type(error).__name__}: {excerpt(str(error))}")
     code, status = code_of(error), status_of(error)
     if is_denied(error):
         return ComputeDenied(f"{target.place} refuses: {_message(error)}; docs/lambda.md has the policy to attach")
@@ -245,4 +244,4 @@ def _is_untrusted(error: Exception) -> bool:
 
 def _message(error: Exception) -> str:
     response: dict[str, Any] = getattr(error, "response", None) or {}
-    return printable(str(response.get("Error", {}).get("Message", ""))).rstrip(".")
+    return excerpt(str(response.get("Error", {}).get("Message", ""))).rstrip(".")

@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import SplitResult
 
 from core.compute.remote.slot import NotStarted, Oversized, WorkerEnded
-from core.errors import ComputeDenied, ConfigError, printable
+from core.errors import ComputeDenied, ConfigError, excerpt
 from core.settings import Address
 from core.task.messages import HTTP_LARGEST
 
@@ -63,7 +63,7 @@ class Answer:
         if text.lstrip().startswith("<"):
             title = _TITLE.search(text)
             text = title[1] if title else ""
-        return printable(text)
+        return excerpt(text)
 
 
 class Connection:
@@ -271,9 +271,9 @@ def _one_line(text: str, where: str) -> str:
     # The HTTP client would put a value that it cannot send into its exception.
     token = text.strip()
     if not (token.isascii() and token.isprintable()):
-        raise ConfigError(f"{where} holds no token: one line of printable ASCII characters is expected")
+        raise ConfigError(f"{where} holds no token: one line of excerpt ASCII characters is expected")
     return token
 
 
 def _words(error: BaseException) -> str:
-    return printable(str(error)) or type(error).__name__
+    return excerpt(str(error)) or type(error).__name__

@@ -6,10 +6,11 @@ import ssl
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
+from core.compute.base import check_options
 from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
 from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded, retry_after
-from core.errors import ComputeDenied, ConfigError, printable
+from core.errors import ComputeDenied, ConfigError, excerpt
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import HTTP_LARGEST, WORKER_TOKEN
 from core.task.protocol import Invocation
@@ -41,9 +42,7 @@ class HttpBackend(RemoteBackend):
         self.name = address.scheme
         options = address.options
         self.url = urlsplit(f"{address.scheme}://{address.where}")
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ConfigError(f"{self.name} has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+        check_options(self.name, options, OPTIONS)
         try:
             is_whole = bool(self.url.hostname) and self.url.port != 0
         except ValueError:
@@ -116,7 +115,7 @@ class HttpSlot(Slot):
         if status == 413:
             return ConfigError(f"{what}; lower ?largest= to what the service carries")
         if 300 <= status < 400:
-            what += f", a redirection to {printable(answer.headers.get('Location', 'nowhere').partition('?')[0])}"
+            what += f", a redirection to {excerpt(answer.headers.get('Location', 'nowhere').partition('?')[0])}"
         if status < 500 or status == 501:
             return ConfigError(f"{what}; is this the address of a worker ('python -m core.worker.entry http')?")
         return WorkerEnded(what, "timeout" if status == 504 else "died")

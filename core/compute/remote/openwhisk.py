@@ -15,11 +15,12 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from core.compute.base import check_options
 from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
 from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded
 from core.compute.waiting import Backoff
-from core.errors import ComputeDenied, ComputeError, ConfigError, InputError, printable
+from core.errors import ComputeDenied, ComputeError, ConfigError, InputError, excerpt
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import WHISK_LARGEST
 from core.task.protocol import Invocation
@@ -67,9 +68,7 @@ class OpenWhiskBackend(RemoteBackend):
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         options = address.options
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ConfigError(f"openwhisk has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+        check_options("openwhisk", options, OPTIONS)
         if options.get("call", "blocking") not in ("blocking", "polling"):
             raise ConfigError(f"openwhisk needs call=blocking or call=polling, not {options['call']!r}")
         super().__init__(address, config, config.workers or DEFAULT_WORKERS)
@@ -249,7 +248,7 @@ def _result(record: dict[str, Any]) -> bytes:
     """
     response = record.get("response")
     if not isinstance(response, dict):
-        raise WorkerEnded(printable(f"the record of activation {record.get('activationId')} has no response"))
+        raise WorkerEnded(excerpt(f"the record of activation {record.get('activationId')} has no response"))
     result: Any = response.get("result")
     if response.get("success"):
         try:
@@ -259,7 +258,7 @@ def _result(record: dict[str, Any]) -> bytes:
                 "the action is not made from a fanfold runtime; make it with 'fanfold runtime deploy'"
             ) from None
     said = result.get("error", result) if isinstance(result, dict) else result
-    message = printable(f"activation {record.get('activationId')} ended with {response.get('status')}: {said}")
+    message = excerpt(f"activation {record.get('activationId')} ended with {response.get('status')}: {said}")
     if "exceeded its time limits" in message:
         raise WorkerEnded(message, "timeout")
     if "exhausted its memory" in message:
@@ -280,9 +279,7 @@ def deploy(address: Address, image: str, options: dict[str, str]) -> str:
     ConfigError, ComputeError
         A limit does not fit, or the platform refuses.
     """
-    unknown = sorted(set(options) - {"timeout", "memory"})
-    if unknown:
-        raise ConfigError(f"an OpenWhisk action has no option {unknown[0]!r}; known: timeout, memory")
+    check_options("an OpenWhisk action", options, ("timeout", "memory"))
     timeout, memory = _limits({**address.options, **options})
     api = Api(address)
     body = {
