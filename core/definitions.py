@@ -22,7 +22,7 @@ import sys
 import sysconfig
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import IO, Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
@@ -114,6 +114,11 @@ class Definitions:
         Taken apart as ``__main__`` is, for workers that cannot import them.
     ship_local : bool
         Treat every module outside the Python installation as included, but for those in `exclude`.
+
+    Attributes
+    ----------
+    reducers : mapping
+        What values of a type are pickled as, as in ``copyreg``: large arrays may travel otherwise.
     """
 
     def __init__(
@@ -127,6 +132,7 @@ class Definitions:
             raise ConfigError(f"the module {name!r}, which should travel with the function, is not imported here")
         self._excluded = _names(exclude)
         self.ship_local = ship_local
+        self.reducers: Mapping[type, Callable[[Any], Any]] = {}
         self.grows = True
         self.objects: dict[str, Any] = {}
         self.spaces: dict[int, Any] = {}
@@ -389,7 +395,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         definitions: Definitions | None = None,
         defining: bool = False,
     ) -> None:
-        self.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS}  # a chain of tables is slow at what none has
+        own = {} if definitions is None else definitions.reducers
+        self.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS, **own}  # a chain is slow at what none has
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self.defined: dict[str, Any] = {}
         self._definitions, self._defining = definitions, defining

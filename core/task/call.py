@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal
 
+from core.data.buckets import StorageHandle
 from core.data.objects import open_handle, process_storage
 from core.data.partition import Listing
 from core.definitions import REMEDY, Buffer, Definitions
@@ -16,6 +17,8 @@ from core.errors import ConfigError, InputError, SerializationError
 from core.task.modules import LocalModules
 from core.task.signature import OBJECT, Signature, read_signature, refuse_missing
 from core.types import Partition, RetryPolicy
+
+Kind = Literal["item", "call", "value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +28,8 @@ class Call:
     Parameters
     ----------
     function : callable
-    kind : "item" or "call"
-        With "call", items are (args, kwargs) and are passed as they are.
+    kind : "item", "call" or "value"
+        With "call", items are (args, kwargs) and are passed as they are; with "value", each is the one argument.
     takes : Signature
         What items may supply, and what the worker fills.
     keyword_extras : tuple of (str, value)
@@ -40,7 +43,7 @@ class Call:
     """
 
     function: Callable[..., Any]
-    kind: Literal["item", "call"]
+    kind: Kind
     takes: Signature = Signature()
     positional_extras: tuple[Any, ...] = ()
     keyword_extras: tuple[tuple[str, Any], ...] = ()
@@ -126,7 +129,7 @@ def name_of(function: Callable[..., Any]) -> str:
 def make_call(
     function: Any,
     *,
-    kind: Literal["item", "call"],
+    kind: Kind,
     extra_args: Any = (),
     env: Mapping[str, str] | None = None,
     retry: RetryPolicy | None = None,
@@ -197,6 +200,8 @@ def _are_names(item: dict[Any, Any], keywords: frozenset[str] | None) -> bool:
 
 def apply(call: Call, item: Any, task_id: int, task_key: str, attempt: int) -> Any:
     """Run the function on one item."""
+    if call.kind == "value":
+        return call.function(item)
     if isinstance(item, Partition):
         own, handle = item.address, open_handle(item)
         if call.takes.object_by_name:
@@ -236,16 +241,16 @@ def _fill(call: Call, name: str, own: str | None) -> Any:
             f"{call.name} asks for storage, but the executor has none; "
             'name one with FunctionExecutor(storage="file:///some/folder")'
         )
-    return process_storage(call.storage)
+    return StorageHandle(process_storage(call.storage))
 
 
 def _boto3_client(call: Call, own: str | None) -> Any:
-    """Return this process's client for the storage of the item or else of the executor."""
+    """Return this process's client for the storage of the item, else of the executor, else of the environment."""
     from core.storage.s3 import S3Storage
 
     for address in (own, call.storage):
         if address is not None and isinstance(storage := process_storage(address), S3Storage):
             return storage.lent_client()
-    raise InputError(
-        f"{call.name} asks for boto3_client, but neither its data nor the executor's storage is s3:// or cos://"
-    )
+    somewhere = process_storage("s3://any-bucket")  # a client is that of a service; requests name their own buckets
+    assert isinstance(somewhere, S3Storage)
+    return somewhere.lent_client()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from core import FunctionExecutor
+from core.compute.local import channel
 from core.errors import MemoryLimitExceeded, TaskTimeout, WorkerDied
 from core.types import RetryPolicy, TaskRetried
 
@@ -44,6 +45,31 @@ def test_a_thousand_large_results_leak_no_descriptor(executor):
     executor.map(lambda x: x, range(2)).results(60)
 
     assert descriptors() - before < 100
+
+
+def test_what_driver_and_workers_hold_does_not_grow_with_what_was_done(executor):
+    def inside(_):
+        import gc
+
+        from core.compute.local.worker import Worker
+
+        return [
+            (len(worker._calls), len(worker._channel._files)) for worker in gc.get_objects() if type(worker) is Worker
+        ]
+
+    for _ in range(20):
+        calls = [executor.submit(abs, number) for number in range(50)]
+        arrays = [executor.submit(np.full, 9_000, number) for number in range(10)]
+        assert [call.result(60) for call in calls] == list(range(50))
+        assert [array.result(60)[0] for array in arrays] == list(range(10))
+
+    workers = executor._backend._table.workers.values()
+    assert executor.map(lambda x: x, range(2), batch_size=1).results(60) == [0, 1]
+    assert [len(worker.known) for worker in workers] == [0, 0] or executor._scheduler._jobs
+    assert [len(worker.channel._files) for worker in workers] == [0, 0]
+    for ((functions, files),) in executor.map(inside, range(4), batch_size=1).results(60):
+        assert functions == 1
+        assert files <= 2 * channel.POOL_FILES
 
 
 def test_workers_are_warm(executor):
@@ -95,6 +121,7 @@ def test_a_driver_with_threads_starts_its_workers_from_a_clean_process():
     script = """
 import threading
 from core import FunctionExecutor
+from core.compute.local import channel
 stop = threading.Event()
 threading.Thread(target=stop.wait).start()
 with FunctionExecutor("process", workers=1) as executor:
