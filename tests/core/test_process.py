@@ -9,8 +9,10 @@ import pytest
 
 from core import FunctionExecutor
 from core.compute.local import channel
+from core.compute.local.process import ProcessBackend
 from core.errors import MemoryLimitExceeded, TaskTimeout, WorkerDied
 from core.job.calls import MOST_IDLE
+from core.settings import Address, ExecutorConfig
 from core.types import RetryPolicy, TaskRetried
 
 
@@ -183,3 +185,27 @@ def test_memory_that_a_worker_inherited_does_not_count():
         assert executor.map(lambda x: x, range(5), memory="60MB").results(60) == list(range(5))
 
     assert burden
+
+
+def test_a_wakening_that_comes_while_another_is_read_silences_none_after_it():
+    class WokenWhileRead:
+        def __init__(self, end):
+            self.end = end
+
+        def recv(self, size):
+            backend.wake()
+            return self.end.recv(size)
+
+    backend = ProcessBackend(Address("process"), ExecutorConfig(workers=1))
+    backend.start()
+    try:
+        end, backend._wakeup_read = backend._wakeup_read, WokenWhileRead(backend._wakeup_read)
+        backend.wake()
+        backend._wake_up(0)
+
+        backend.wake()
+
+        assert end.recv(1) == b"!"
+    finally:
+        backend._wakeup_read = end
+        backend.close(force=True)

@@ -175,9 +175,11 @@ class ProcessBackend:
         self._table.replace(worker)
 
     def _wake_up(self, _events: int) -> None:
-        self._is_woken = False  # before it is read: a wakening after that must not be taken for one that is told
         with contextlib.suppress(BlockingIOError):
             self._wakeup_read.recv(4096)
+        # Only then: one that comes between the two is swallowed, and would silence all that follow if it counted.
+        # Nothing is missed, since what a wakening is about has been noted before, and is looked at after this.
+        self._is_woken = False
 
     def wake(self) -> None:
         """End a `poll` that waits."""
