@@ -198,6 +198,7 @@ def run(
     epoch, cpu = time.time(), time.process_time()
     spent_before = spent()
     plain = (int, float, str, bytes, type(None))
+    packing, last = serialization.Packing(call.definitions), len(task_ids) - 1
     batch = _Running(os.getpid(), job_id, task_ids, durations, attempt, call.definitions)
     if call.definitions is not None:
         call.definitions.activate()
@@ -225,9 +226,11 @@ def run(
                 else:
                     value = failure[0]
                     attempts[position] = failure[1]
-            values.append(value)
             now = clock()
             durations.append(now - before)
+            if position < last and type(value) not in plain:
+                value, now = packing.snapshot(value), clock()  # later tasks may change what this one returned
+            values.append(value)
             before = now
             if output.kept:
                 logs[position] = output.take()
