@@ -8,17 +8,20 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import MappingProxyType, ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
 from core.data.chunks import Chunks, chunks_of
 from core.data.items import items_of, recorded
+from core.data.objects import process_storage
 from core.data.partition import Listing
 from core.definitions import Definitions
 from core.errors import ConfigError
-from core.futures import Future, FutureList, as_list, follow, wait
+from core.futures import Future, FutureList, as_list, fetch, wait
+from core.job.chain import awaits_futures, call_later
 from core.job.direct import DirectJob
 from core.job.history import JobHistory
 from core.job.job import Job
@@ -28,18 +31,21 @@ from core.job.queue import SIZE, Queue, QueueHub
 from core.job.reduce import Reduction
 from core.job.scheduler import Scheduler
 from core.job.unfetched import Unfetched
+from core.modules import LocalModules
 from core.serialization import Packing
-from core.settings import load_config, parse_address
-from core.task.call import check_items, dump_call, make_call, working_folder
-from core.task.modules import LocalModules
+from core.settings import default_storage, load_config, parse_address
+from core.task.call import Kind, check_items, dump_call, make_call, working_folder
 from core.task.signature import takes_objects
 from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen
 
 if TYPE_CHECKING:
     import pandas
 
+    from core.data.buckets import StorageHandle
     from core.events.listeners import EventLog
     from core.events.prices import Estimate
+    from core.pool.pool import Pool
+    from core.pool.view import ExecutorView
     from core.task.notices import CommitListener
 
 Retries = int | RetryPolicy | None
@@ -154,20 +160,67 @@ class FunctionExecutor(Executor):
         """Tasks that run at the same time."""
         return self._backend.workers
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes further calls."""
+        return not (self._lifetime.closed or self._scheduler.broken)
+
+    _max_workers = workers  # where software that takes any concurrent.futures executor looks for it
+
+    @property
+    def storage(self) -> StorageHandle:
+        """The executor's storage, as functions get it; without one, the default of durable jobs."""
+        from core.data.buckets import StorageHandle
+
+        return StorageHandle(process_storage(self.config.storage or default_storage()))
+
     def call_async(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """Run ``fn(*args, **kwargs)`` once; returns its future, which is kept for `get_result` too."""
-        future = self._start(fn, "call", [(args, kwargs)]).made[0]
-        self._latest.add(future)
-        return future
+        """Run ``fn(*args, **kwargs)`` once; returns its future, which is kept for `get_result` too.
+
+        An argument that is a future, or a list or tuple that begins with one, is replaced by its result: the call waits
+        for it, and fails as it fails. See `options` for a timeout and the like of one call.
+        """
+        return self._call(fn, args, kwargs)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once, as every ``concurrent.futures.Executor`` does.
 
         The caller has the future and nobody else: its result is let go with it, though the call is made all the same.
         """
-        future = self._start(fn, "call", [(args, kwargs)]).made[0]
-        self._latest.add_held(future)
-        return future
+        return self._submit(fn, args, kwargs)
+
+    def options(self, **options: Any) -> ExecutorView:
+        """Return this executor with other options for what is called through it; the workers are the same.
+
+        Parameters
+        ----------
+        timeout, memory, retries, durable, extra_env, include_modules, exclude_modules
+            As for `map`.
+
+        Raises
+        ------
+        ConfigError
+            There is no such option, or its value cannot be.
+
+        Examples
+        --------
+        >>> executor.options(timeout="5m", memory="2GB", retries=0).call_async(simulate, seed)
+        """
+        from core.pool.view import ExecutorView
+
+        return ExecutorView(self, options)
+
+    def pool(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> Pool:
+        """Return this executor as other software expects one: see `core.pool.pool.Pool`.
+
+        Parameters
+        ----------
+        initializer : callable, optional
+            Run with `initargs` in each worker before its first task of this pool.
+        """
+        from core.pool.pool import Pool
+
+        return Pool(self, {}, initializer, tuple(initargs))
 
     def map(  # type: ignore[override]
         self,
@@ -177,6 +230,7 @@ class FunctionExecutor(Executor):
         extra_args: Sequence[Any] | Mapping[str, Any] = (),
         extra_env: Mapping[str, str] | None = None,
         include_modules: Iterable[ModuleType | str] = (),
+        exclude_modules: Iterable[ModuleType | str] = (),
         batch_size: int | None = None,
         timeout: float | str | None = None,
         memory: int | str | None = None,
@@ -205,6 +259,8 @@ class FunctionExecutor(Executor):
             Environment variables of the tasks.
         include_modules : iterable of modules or names
             Modules that travel with the function because workers cannot import them.
+        exclude_modules : iterable of modules or names
+            Modules that do not travel, because workers have their own.
         batch_size : int, optional
             Tasks sent together; by default as many as take about 0.1 s.
         timeout, memory, retries, durable
@@ -223,7 +279,8 @@ class FunctionExecutor(Executor):
         items = items_of(data, cut, takes_objects(fn, extra_args), self._can.inline)
         limits = {"timeout": timeout, "memory": memory, "retries": retries}
         options = self._options(batch_size=batch_size, durable=durable, **limits)
-        futures = self._start(fn, "item", items, options, extra_args, extra_env, include_modules)
+        modules = (include_modules, exclude_modules)
+        futures = self._start(fn, "item", items, options, extra_args, extra_env, modules)
         self._latest.add(futures)
         return futures
 
@@ -235,6 +292,7 @@ class FunctionExecutor(Executor):
         *,
         reduce_by: Literal["object"] | None = None,
         combine: Callable[[Any, Any], Any] | None = None,
+        extra_args_reduce: Sequence[Any] | Mapping[str, Any] = (),
         **options: Any,
     ) -> Future:
         """Map, then reduce the list of results to one value.
@@ -251,6 +309,8 @@ class FunctionExecutor(Executor):
         combine : callable, optional
             Associative function of two results. They are merged here in input order as they arrive, so that they
             never all sit in memory; `reduce_fn` then gets a list of the one merged value.
+        extra_args_reduce : tuple, list or dict
+            Further arguments of `reduce_fn`, after the list of results or by name.
         """
         if reduce_by not in (None, "object"):
             raise ConfigError(f"reduce_by must be None or 'object', not {reduce_by!r}")
@@ -265,9 +325,9 @@ class FunctionExecutor(Executor):
         futures = self.map(map_fn, data, **options)
         self._latest.drop([futures])
         groups = partitions if reduce_by else None
-        reduction = Reduction(self._reduce, self.cancel, futures, reduce_fn, combine, groups)
-        final = reduction.start(self._can.inline)
-        self._reductions[:] = [*(known for known in self._reductions if not known.done()), final]
+        submit = partial(self._reduce, extra_args_reduce)
+        final = Reduction(submit, self.cancel, futures, reduce_fn, combine, groups).start(self._can.inline)
+        self._await(final)
         self._latest.add(final)
         return final
 
@@ -285,12 +345,16 @@ class FunctionExecutor(Executor):
         return wait(futures, return_when, timeout)
 
     def get_result(
-        self, futures: Iterable[Future] | FutureList | Future | None = None, timeout: float | None = None
+        self,
+        futures: Iterable[Future] | FutureList | Future | None = None,
+        timeout: float | None = None,
+        throw_except: bool = True,
     ) -> Any:
         """Return results, by default of the latest jobs not yet fetched.
 
         One future gives its result, several a list; results of several jobs follow one another. A result that is a
-        future of a durable job is followed.
+        future of a durable job is followed. Without `throw_except`, a task that failed or was cancelled gives None,
+        and a warning in the log, instead of raising its exception here.
 
         Raises
         ------
@@ -298,10 +362,10 @@ class FunctionExecutor(Executor):
             Not all ended within `timeout` seconds; the jobs go on and can be asked again.
         """
         if futures is None:
-            return self._latest.results(timeout)
+            return self._latest.results(timeout, throw_except)
         if isinstance(futures, Future):
-            return follow(futures, timeout)
-        return as_list(futures).results(timeout)
+            return fetch(futures, timeout, throw_except)
+        return as_list(futures).results(timeout, throw_except)
 
     def cancel(self, futures: Iterable[Future] | FutureList | Future | None = None) -> None:
         """Cancel futures, by default all of this executor; running tasks are ended by force.
@@ -424,7 +488,7 @@ class FunctionExecutor(Executor):
         executor = cls(storage=storage, **settings)
         try:
             executor._start_backend()
-            job = attach(job_id, storage, executor._backend, executor.map, executor._listener)
+            job = attach(job_id, storage, executor._backend, executor, executor._listener)
             futures = job.futures
             executor._adopt(job)
         except BaseException:
@@ -456,9 +520,63 @@ class FunctionExecutor(Executor):
     def __reduce__(self) -> Any:
         raise TypeError("an executor cannot be sent to workers; make one inside the function")
 
-    def _reduce(self, fn: Callable[..., Any], results: list[Any]) -> Future:
+    def _call(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        **options: Any,
+    ) -> Future:
+        if awaits_futures(args, kwargs):
+            self._lifetime.check()
+
+            def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
+                return self._run(fn, "call", [(args, kwargs)], inside=True, **options)[0]
+
+            future = call_later(start, args, kwargs, self._can.inline)
+            self._await(future)
+        else:
+            future = self._run(fn, "call", [(args, kwargs)], **options)[0]
+        self._latest.add(future)
+        return future
+
+    def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> Future:
+        start = self._run if options else self._start
+        future = start(fn, "call", [(args, kwargs)], **options).made[0]
+        self._latest.add_held(future)
+        return future
+
+    def _run(
+        self,
+        fn: Callable[..., Any],
+        kind: Kind,
+        data: Iterable[Any],
+        *,
+        extra_args: Sequence[Any] | Mapping[str, Any] = (),
+        extra_env: Mapping[str, str] | None = None,
+        include_modules: Iterable[ModuleType | str] = (),
+        exclude_modules: Iterable[ModuleType | str] = (),
+        batch_size: int | None = None,
+        timeout: float | str | None = None,
+        memory: int | str | None = None,
+        retries: Retries = None,
+        durable: bool | None = None,
+        inside: bool = False,
+        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
+    ) -> FutureList:
+        limits = {"timeout": timeout, "memory": memory, "retries": retries}
+        options = self._options(batch_size=batch_size, durable=durable, **limits)
+        modules = (include_modules, exclude_modules)
+        return self._start(fn, kind, data, options, extra_args, extra_env, modules, inside, reducers)
+
+    def _await(self, future: Future) -> None:
+        """Keep the executor open until a future is settled that has yet to submit its last task."""
+        self._reductions[:] = [*(known for known in self._reductions if not known.done()), future]
+
+    def _reduce(self, extra: Sequence[Any] | Mapping[str, Any], fn: Callable[..., Any], results: list[Any]) -> Future:
         """Run the last task of a map_reduce, even while the executor closes."""
-        return self._start(fn, "call", [((results,), {})], inside=True)[0]
+        args, kwargs = ((), dict(extra)) if isinstance(extra, Mapping) else (tuple(extra), {})
+        return self._start(fn, "call", [((results, *args), kwargs)], inside=True)[0]
 
     def _start_backend(self) -> None:
         if self._lifetime.start(self):
@@ -478,13 +596,14 @@ class FunctionExecutor(Executor):
     def _start(
         self,
         fn: Callable[..., Any],
-        kind: Literal["item", "call"],
+        kind: Kind,
         data: Iterable[Any],
         options: Options | None = None,
         extra_args: Sequence[Any] | Mapping[str, Any] = (),
         extra_env: Mapping[str, str] | None = None,
-        include_modules: Iterable[ModuleType | str] = (),
+        modules: tuple[Iterable[ModuleType | str], Iterable[ModuleType | str]] = ((), ()),
         inside: bool = False,
+        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
     ) -> FutureList:
         self._lifetime.check(inside)
         options = options or self._options()
@@ -498,12 +617,13 @@ class FunctionExecutor(Executor):
             folder=working_folder() if self._can.shares_files else None,
         )
         check_items(call, data)
-        modules = list(include_modules)
+        include, exclude = map(list, modules)
         imports = self._lifetime.started and self._can.shares_files and not self._can.inline
-        shipped = dump_call(call, modules, self._can.shares_files, modules=self._local if imports else None)
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), modules or "none")
-        futures = FutureList(new_job_id(), self.map)
-        if kind == "call":
+        shipped = dump_call(call, include, self._can.shares_files, exclude, self._local if imports else None)
+        shipped.reducers = reducers
+        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), include or "none")
+        futures = FutureList(new_job_id(), self)
+        if kind == "call" and not inside:  # results that go on to a reduction are nobody else's
             data = [Packing(shipped).snapshot(item) for item in data]
         self._start_backend()
         job = self._job(call.name, shipped, data, options, futures)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, as_completed
 from concurrent.futures import Future as BaseFuture
-from concurrent.futures import wait as _wait
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any, Protocol, cast, overload
 
 from core.types import ReturnWhen
 
+_logger = logging.getLogger("fanfold")
 _transition = threading.Lock()
 _ended = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 
@@ -29,6 +31,18 @@ class Owner(Protocol):
 
     def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Return a picklable constructor of an equal future for another process."""
+
+
+class Maps(Protocol):
+    """What a list of futures asks of the executor it came from."""
+
+    @property
+    def map(self) -> Callable[..., FutureList]:
+        """Run a function on every item."""
+
+    @property
+    def map_reduce(self) -> Callable[..., Future]:
+        """Map, then reduce."""
 
 
 class Future(BaseFuture[Any]):
@@ -207,10 +221,10 @@ class FutureList(Sequence[Future]):
     the end of the input. `made` holds those made so far.
     """
 
-    def __init__(self, job_id: str = "", mapper: Callable[..., FutureList] | None = None) -> None:
+    def __init__(self, job_id: str = "", executor: Maps | None = None) -> None:
         self.job_id = job_id
         self.made: list[Future] = []
-        self._mapper = mapper
+        self._executor = executor
         self._complete = self._failed = False
         self._error: BaseException | None = None
         self._grown: threading.Condition | None = None
@@ -232,7 +246,7 @@ class FutureList(Sequence[Future]):
             with self._grown:
                 self._grown.notify_all()
 
-    def _wait_for(self, count: float, timeout: float | None = None) -> bool:
+    def grow(self, count: float, timeout: float | None = None) -> bool:
         """Wait until so many futures are made or no more will be; returns whether that is so."""
         if self._complete or len(self.made) >= count:
             return True
@@ -252,14 +266,14 @@ class FutureList(Sequence[Future]):
             while index < len(self.made):
                 yield self.made[index]
                 index += 1
-            self._wait_for(index + 1)
+            self.grow(index + 1)
             if self._complete and index >= len(self.made):
                 if self._error is not None:
                     raise self._error
                 return
 
     def __len__(self) -> int:
-        self._wait_for(math.inf)
+        self.grow(math.inf)
         if self._error is not None:
             raise self._error
         return len(self.made)
@@ -269,13 +283,18 @@ class FutureList(Sequence[Future]):
     @overload
     def __getitem__(self, index: slice) -> list[Future]: ...
     def __getitem__(self, index: int | slice) -> Future | list[Future]:
-        self._wait_for(_needed(index))
+        self.grow(_needed(index))
         try:
             return self.made[index]
         except IndexError:
             if self._error is None:
                 raise
             raise self._error from None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the input has ended."""
+        return self._complete
 
     @property
     def fetched(self) -> bool:
@@ -286,8 +305,10 @@ class FutureList(Sequence[Future]):
         """Whether the input has ended and every task with it."""
         return self._complete and all(future.done() for future in self.made)
 
-    def results(self, timeout: float | None = None) -> list[Any]:
+    def results(self, timeout: float | None = None, throw_except: bool = True) -> list[Any]:
         """Return every result in input order; raises the first failure in that order.
+
+        Without `throw_except`, a task that failed or was cancelled has None in its place, and a warning in the log.
 
         Raises
         ------
@@ -295,29 +316,51 @@ class FutureList(Sequence[Future]):
             Not all ended within `timeout` seconds; the job goes on.
         """
         deadline = deadline_of(timeout)
-        if deadline is not None and not self._wait_for(math.inf, timeout):
+        if deadline is not None and not self.grow(math.inf, timeout):
             raise TimeoutError(f"the input of job {self.job_id} has not ended after {timeout} s; it goes on")
         results = []
         for future in self:
             try:
-                results.append(follow(future.result(time_left(deadline)), time_left(deadline)))
+                results.append(fetch(future, time_left(deadline), throw_except))
             except BaseException:
                 self._failed = future.done() and (future.cancelled() or future._exception is not None)
                 raise
         return results
 
+    get_result = results
+
     def wait(self, return_when: ReturnWhen = "ALL", timeout: float | None = None) -> tuple[list[Future], list[Future]]:
         """Wait for tasks; returns (done, not done), each in input order."""
         deadline = deadline_of(timeout)
-        if return_when != "ALWAYS":
-            self._wait_for(1 if return_when == "ANY" else math.inf, timeout)
+        share = share_of(return_when)
+        if share:
+            self.grow(1 if share == _ANY else math.inf, timeout)
         return wait(self, return_when, time_left(deadline))
 
     def map(self, fn: Callable[..., Any], **options: Any) -> FutureList:
         """Map another function over the results, each as soon as those before it are there."""
-        if self._mapper is None:
-            raise TypeError("these futures belong to no executor; call executor.map(fn, futures)")
-        return self._mapper(fn, self, **options)
+        return self._maps().map(fn, self, **options)
+
+    def map_reduce(self, map_fn: Callable[..., Any], reduce_fn: Callable[..., Any], **options: Any) -> Future:
+        """Map another function over the results, and reduce what it returns."""
+        return self._maps().map_reduce(map_fn, self, reduce_fn, **options)
+
+    def _maps(self) -> Maps:
+        if self._executor is None:
+            raise TypeError("these futures belong to no executor; give them to one: executor.map(fn, futures)")
+        return self._executor
+
+    def __add__(self, other: Iterable[Future]) -> FutureList:
+        """Return the futures of both as one list, once the inputs of both have ended."""
+        if not isinstance(other, FutureList | list | tuple):
+            return NotImplemented
+        return as_list([*self, *other], self._executor)
+
+    def __radd__(self, other: Iterable[Future] | int) -> FutureList:
+        """Return the futures of both as one list; ``sum`` of several lists begins with 0."""
+        if other != 0 and not isinstance(other, list | tuple):
+            return NotImplemented
+        return as_list([*(other if isinstance(other, list | tuple) else ()), *self], self._executor)
 
     def cancel(self) -> bool:
         """Cancel every task that no worker has; returns whether all are cancelled."""
@@ -339,21 +382,18 @@ def _needed(index: int | slice) -> float:
     return ends[1] if ends[1] is not None and min(ends) >= 0 else math.inf
 
 
-def as_list(futures: Iterable[Future] | FutureList) -> FutureList:
+def as_list(futures: Iterable[Future] | FutureList, executor: Maps | None = None, job_id: str = "") -> FutureList:
     """Return futures as a `FutureList`."""
     if isinstance(futures, FutureList):
         return futures
-    known = FutureList()
+    known = FutureList(job_id, executor)
     known.extend(futures)
     known.finish()
     return known
 
 
 def _rebuild_list(job_id: str, futures: list[Future]) -> FutureList:
-    rebuilt = FutureList(job_id)
-    rebuilt.extend(futures)
-    rebuilt.finish()
-    return rebuilt
+    return as_list(futures, None, job_id)
 
 
 def start_all(futures: Iterable[Future]) -> list[bool]:
@@ -383,6 +423,32 @@ def follow(value: Any, timeout: float | None = None) -> Any:
     return value
 
 
+def fetch(future: Future, timeout: float | None, throw_except: bool = True) -> Any:
+    """Return a future's result, followed; without `throw_except`, None in the place of a failure, which is logged."""
+    try:
+        return follow(future.result(timeout), timeout)
+    except Exception as error:
+        if throw_except or not future.done():  # its time to wait is over, not the task
+            raise
+        kind = type(error).__name__
+        _logger.warning("task %d of job %s gives None: it failed with %s: %s", future.index, future.job_id, kind, error)
+        return None
+
+
+_ANY = -1
+_SHARES: dict[object, int] = {"ANY": _ANY, "ANY_COMPLETED": _ANY, "ALWAYS": 0, "ALL": 100, "ALL_COMPLETED": 100}
+
+
+def share_of(return_when: ReturnWhen) -> int:
+    """Return the percentage that has to be done, or `_ANY`."""
+    share = return_when if type(return_when) is int else _SHARES.get(return_when)
+    if share is None or not _ANY <= share <= 100:
+        raise ValueError(
+            f"return_when must be 'ALL', 'ANY', 'ALWAYS' or a percentage from 0 to 100, not {return_when!r}"
+        )
+    return share
+
+
 def wait(
     futures: Iterable[Future] | FutureList | Future, return_when: ReturnWhen = "ALL", timeout: float | None = None
 ) -> tuple[list[Future], list[Future]]:
@@ -390,8 +456,9 @@ def wait(
 
     Parameters
     ----------
-    return_when : "ALL", "ANY" or "ALWAYS"
-        Return when all have ended, when one has, or at once.
+    return_when : "ALL", "ANY", "ALWAYS" or int
+        Return when all have ended, when one has, at once, or when this percentage has. The constants of Lithops mean
+        what they mean there: ``ALL_COMPLETED`` (100), ``ANY_COMPLETED`` (-1) and ``ALWAYS`` (0).
     timeout : float, optional
         Seconds to wait at most; never an error, and the tasks go on.
 
@@ -405,21 +472,27 @@ def wait(
     elif isinstance(futures, FutureList):
         futures = list(futures.made)
     known = list(futures)
-    if return_when not in ("ALL", "ANY", "ALWAYS"):
-        raise ValueError(f"return_when must be 'ALL', 'ANY' or 'ALWAYS', not {return_when!r}")
-    if return_when == "ALL" and timeout is None:
+    share = share_of(return_when)
+    if share == 100 and timeout is None:
         for future in known:
             with contextlib.suppress(CancelledError):
                 if not future.done():
                     future._await(None)
-    elif return_when != "ALWAYS" and known:
-        condition = "ALL_COMPLETED" if return_when == "ALL" else "FIRST_COMPLETED"
-        _wait(cast("list[BaseFuture[Any]]", known), timeout, return_when=condition)
+    else:
+        _await_some(known, 1 if share == _ANY else -(-share * len(known) // 100), timeout)
     ended = [future.done() for future in known]
     return (
         [future for future, done in zip(known, ended, strict=True) if done],
         [future for future, done in zip(known, ended, strict=True) if not done],
     )
+
+
+def _await_some(futures: list[Future], count: int, timeout: float | None) -> None:
+    """Wait until `count` of some futures have ended, or for `timeout` seconds."""
+    if count and sum(future.done() for future in futures) < min(count, len(futures)):
+        with contextlib.suppress(TimeoutError):
+            for _ in itertools.islice(as_completed(cast("list[BaseFuture[Any]]", futures), timeout), count):
+                pass
 
 
 def deadline_of(timeout: float | None) -> float | None:

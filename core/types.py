@@ -225,4 +225,5 @@ class JobDone(Event):
 Listener = Callable[[Event], None]
 """Receives every event of an executor, in order, on the executor's own thread; must not block."""
 
-ReturnWhen = Literal["ANY", "ALL", "ALWAYS"]
+ReturnWhen = Literal["ANY", "ALL", "ALWAYS", "ANY_COMPLETED", "ALL_COMPLETED"] | int
+"""When a wait ends; a number is the percentage that has to be done, -1 any, 0 none: the constants of Lithops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -128,6 +129,19 @@ def backend_module(address: Address) -> ModuleType:
         known = ", ".join(backend_names())
         raise ConfigError(f"no compute backend {address.scheme!r}; known: {known}")
     return import_module(target.partition(":")[0])
+
+
+def check_options(what: str, options: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse options that something does not have.
+
+    Raises
+    ------
+    ConfigError
+        The first that is unknown, with those that are known.
+    """
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(f"{what} has no option {unknown[0]!r}; known: {', '.join(known)}")
 
 
 def open_backend(address: Address, config: ExecutorConfig) -> ComputeBackend:

@@ -13,7 +13,7 @@ from core.data.encoded import LONGEST_MARK, check_cut, check_returns, encoding_o
 from core.data.ranges import BLOCK, PROBE, LineSearch, RangeStream, Source, line_start
 from core.data.records import Records, guard_of
 from core.errors import InputError
-from core.storage.address import bucket_of
+from core.storage.address import bucket_of, join_address
 from core.storage.base import Storage, open_storage
 from core.types import MiB, Partition
 
@@ -47,7 +47,9 @@ class ObjectHandle:
     etag : str
         Tag of the content the job was planned on.
     start, end : int
-        The chunk's byte range.
+        The chunk's byte range; `data_byte_range` is both, None for a whole object.
+    url : str
+        Address of the object.
     part, parts : int
         Number of the chunk within its object, from 0, and how many there are.
     partition : Partition
@@ -70,6 +72,16 @@ class ObjectHandle:
         self.part = partition.part
         self.parts = partition.parts
         self._storage = storage
+
+    @property
+    def url(self) -> str:
+        """Address of the object."""
+        return join_address(self.partition.address, self.key)
+
+    @property
+    def data_byte_range(self) -> tuple[int, int] | None:
+        """The chunk's byte range, its end not included; None for a whole object."""
+        return (self.start, self.end) if self.parts > 1 else None
 
     @cached_property
     def data_stream(self) -> BinaryIO:

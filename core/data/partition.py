@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from core.data.objects import ObjectHandle, open_handle
 from core.data.ranges import Source
 from core.data.records import Records
 from core.errors import InputError, NotFound
-from core.storage.address import compile_pattern, is_pattern, literal_prefix, split_address
+from core.storage.address import compile_pattern, is_pattern, join_address, literal_prefix, split_address
 from core.storage.base import Storage, open_storage
 from core.types import ObjectInfo, Partition
 
@@ -63,15 +64,12 @@ def find_objects(
     """
     storages = {} if storages is None else storages
     for address in (addresses,) if isinstance(addresses, str | os.PathLike) else addresses:
-        root, key = split_address(address)
-        storage = storages.get(root) or storages.setdefault(root, open_storage(root))
-        found, before = False, dict(storage.left_out)
-        for info in _find(storage, key):
+        found, before = False, _left_out(storages)
+        for item in _find(os.fspath(address), storages):
             found = True
-            yield storage, info
-        for what, count in storage.left_out.items():
-            if count > before.get(what, 0):
-                _logger.warning("%r: left out %d %s", os.fspath(address), count - before.get(what, 0), what)
+            yield item
+        for what, count in (_left_out(storages) - before).items():
+            _logger.warning("%r: left out %d %s", os.fspath(address), count, what)
         if not found:
             raise InputError(
                 f"no object found at {os.fspath(address)!r}: it is no object, no folder with objects in it, and no "
@@ -144,16 +142,24 @@ def _reachable(item: Partition, storage: Storage) -> Partition:
     return replace(item, data=open_handle(item, storage).read())
 
 
-def _find(storage: Storage, key: str) -> Iterator[ObjectInfo]:
+def _find(address: str, storages: dict[str, Storage]) -> Iterator[tuple[Storage, ObjectInfo]]:
+    root, key = split_address(address)
+    storage = storages.get(root) or storages.setdefault(root, open_storage(root))
     is_folder = not key or key.endswith("/")
     if not is_folder:
         with suppress(NotFound, InputError):
-            yield storage.head(key)
+            yield storage, storage.head(key)
             return
     if is_pattern(key):
         matches = compile_pattern(key + "**" if is_folder else key).fullmatch
         prefix = literal_prefix(key)
         listed = storage.list(prefix, recursive="/" in key[len(prefix) :] or "**" in key)
-        yield from (info for info in listed if matches(info.key))
+        yield from ((storage, info) for info in listed if matches(info.key))
+    elif is_folder:
+        yield from ((storage, info) for info in storage.list(key))
     else:
-        yield from storage.list(key if is_folder else f"{key}/")
+        yield from _find(join_address(root, f"{key}/"), storages)
+
+
+def _left_out(storages: Mapping[str, Storage]) -> Counter[str]:
+    return sum((Counter(storage.left_out) for storage in list(storages.values())), Counter())

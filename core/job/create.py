@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from core import serialization
@@ -15,7 +15,7 @@ from core.data.generator import FailedInput, read_all
 from core.data.objects import process_storage
 from core.definitions import Definitions
 from core.errors import ConfigError, InputError, NotFound, StorageError, printable
-from core.futures import FutureList
+from core.futures import FutureList, Maps
 from core.job.attach import new_holder
 from core.job.durable import DurableJob
 from core.job.options import Options
@@ -95,7 +95,7 @@ def attach(
     job_id: str,
     address: str | None,
     backend: ComputeBackend,
-    mapper: Callable[..., FutureList],
+    executor: Maps,
     listener: CommitListener | None = None,
 ) -> DurableJob:
     """Take up a job of another process, or look on while its driver lives.
@@ -121,7 +121,7 @@ def attach(
             f"job {job_id} is past its deadline and workers refuse it; run it again, and 'fanfold clean' it"
         )
     options = Options(record.timeout, record.memory, record.retry, record.batch_size, durable=True)
-    futures = FutureList(job_id, mapper)
+    futures = FutureList(job_id, executor)
     reports = backend.capabilities.reports_completion
     definitions = Definitions.unread(record.call)
     holder = new_holder()

@@ -41,7 +41,7 @@ class Lifetime:
         self._listener, self._log, self._reductions = listener, log, reductions
         self._starting = threading.Lock()
         self._finalizer: weakref.finalize[Any, Any] | None = None
-        self._closed = self._ended = False
+        self.closed = self._ended = False
         self._ending: threading.Thread | None = None
         self._pid = os.getpid()
 
@@ -53,7 +53,7 @@ class Lifetime:
         RuntimeError
             It has, or it belongs to another process.
         """
-        if self._ended or (self._closed and not inside):
+        if self._ended or (self.closed and not inside):
             raise RuntimeError("the executor has been shut down")
         if self._pid != os.getpid():
             raise RuntimeError("the executor belongs to the process that made it; make one in this process")
@@ -86,11 +86,11 @@ class Lifetime:
         """Release everything; see ``FunctionExecutor.shutdown``."""
         if self._pid != os.getpid():
             return
-        if self._closed:
+        if self.closed:
             if wait and self._ending is not None and self._ending is not threading.current_thread():
                 self._ending.join()
             return
-        self._closed = True
+        self.closed = True
         if self._finalizer is None:
             return
         self._finalizer.detach()

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from core.futures import Future, FutureList, deadline_of, follow, time_left, wait
+from core.futures import Future, FutureList, deadline_of, fetch, share_of, time_left, wait
 from core.types import ReturnWhen
 
 Fetchable = FutureList | Future
@@ -57,22 +57,22 @@ class Unfetched:
         living = [job for entry in self._jobs if (job := _job_of(entry)) is not None]
         return [job for job in living[:-1] if not job.fetched] + living[-1:]
 
-    def results(self, timeout: float | None) -> Any:
+    def results(self, timeout: float | None, throw_except: bool = True) -> Any:
         """Return the results of all and let go of them: one future's result, or a list."""
         jobs, deadline = self.jobs(), deadline_of(timeout)
         results: list[Any] = []
         for job in jobs:
             if isinstance(job, Future):
-                results.append(follow(job.result(time_left(deadline)), time_left(deadline)))
+                results.append(fetch(job, time_left(deadline), throw_except))
             else:
-                results.extend(job.results(time_left(deadline)))
+                results.extend(job.results(time_left(deadline), throw_except))
         self.drop(jobs)
         return results[0] if len(jobs) == 1 and isinstance(jobs[0], Future) else results
 
     def wait(self, return_when: ReturnWhen, timeout: float | None) -> tuple[list[Future], list[Future]]:
         """Wait for all, or for any, of their futures; returns (done, not done)."""
         jobs, deadline = self.jobs(), deadline_of(timeout)
-        for job in jobs if return_when == "ALL" else ():
+        for job in jobs if share_of(return_when) > 0 else ():
             if isinstance(job, FutureList):  # of a generator's tasks it still grows
                 job.wait("ALL", time_left(deadline))
         futures = [future for job in jobs for future in ([job] if isinstance(job, Future) else job.made)]

@@ -91,6 +91,15 @@ def bucket_of(address: str) -> str:
     return rest if scheme == "file" else re.split("[/?]", rest, maxsplit=1)[0]
 
 
+def beside(address: str, bucket: str) -> str:
+    """Return the address of another bucket of the same service; for files, of a folder, absolute or below `address`."""
+    scheme, _, rest = address.partition("://")
+    if scheme == "file":
+        return f"file://{os.path.join(rest, bucket)}"
+    _, question, options = rest.partition("?")
+    return f"{scheme}://{bucket}{question}{options}"
+
+
 def is_pattern(key: str) -> bool:
     """Whether `key` has wildcards: ``*``, ``?`` or ``[``."""
     return bool(_MAGIC.search(key))

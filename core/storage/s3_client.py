@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from core.errors import ConfigError, FanfoldError, MissingExtra
 from core.storage.s3_auth import TokenSource, api_key
 from core.storage.s3_direct import AT_ONCE, CONNECT_TIMEOUT, CONNECTIONS, READ_TIMEOUT, Direct
-from core.storage.s3_errors import Damaged, is_passing, status_of, typed
+from core.storage.s3_errors import Damaged, is_passing, is_refused, typed
 
 THREADS = 8
 """Transfers at the same time in one process, for objects of many parts."""
@@ -174,9 +174,13 @@ class Connection:
         self._answered = False
         self.sorts_by_directory = False
         self._tokens = TokenSource() if service.scheme == "cos" and not service.anonymous and api_key() else None
+        self._session = self._open_session()
+        self._identity = _identity(self._session)
         self.client, self.direct = self._make_client()
         self._attempting = threading.local()
-        self._is_lent = False
+        self._renewing = threading.Lock()
+        self._lent: Any = None
+        self._is_refused = False
 
     def attempt(self, place: str, key: str, count: Callable[[], None], request: Callable[[], T]) -> T:
         """Return what a request returns, repeated with growing, random delays while its failures are passing ones.
@@ -198,9 +202,10 @@ class Connection:
 
         began = time.monotonic()
         longest = BACKOFF
-        refreshed = False
+        renewed = False
         while True:
             count()
+            session = self._session
             try:
                 self._attempting.now = True
                 result = request()
@@ -209,10 +214,10 @@ class Connection:
                     raise
                 answered = isinstance(error, ClientError | Damaged)
                 self._answered |= answered
-                if self._tokens is not None and not refreshed and status_of(error) == 401:
-                    refreshed = True
-                    self._tokens.refused()
-                    continue
+                if is_refused(error) and not renewed:
+                    renewed = True
+                    if self._renew(session):
+                        continue
                 patience = PATIENCE if self._answered else FIRST_PATIENCE
                 if not is_passing(error) or time.monotonic() - began > patience:
                     # Without its cause: causes are shown, and their requests may hold tokens.
@@ -232,8 +237,11 @@ class Connection:
             if not getattr(self._attempting, "now", False):
                 count()
 
-        if not self._is_lent:
-            self._is_lent = True
+        if self._is_refused:
+            self._is_refused = False
+            self._renew(self._session)
+        if self._lent is not self.client:
+            self._lent = self.client
             self.client.meta.events.register("before-send.s3", tell)
         return self.client
 
@@ -242,19 +250,46 @@ class Connection:
         """Where the service is."""
         return str(self.client.meta.endpoint_url)
 
-    def _make_client(self) -> tuple[Any, Direct]:
+    def _renew(self, session: Any) -> bool:
+        """Look for credentials again, as one of a session was refused; whether there are others now."""
+        if self._tokens is not None:
+            self._tokens.refused()
+            return True
+        with self._renewing:
+            if self._session is not session:  # another thread has been here
+                return True
+            fresh = self._open_session()
+            found = _identity(fresh)
+            if self._service.anonymous or found in (None, self._identity):
+                return False
+            self._session, self._identity = fresh, found
+            self.client, self.direct = self._make_client()
+            return True
+
+    def _open_session(self) -> Any:
         try:
             import boto3
-            from botocore import UNSIGNED
-            from botocore.config import Config
             from botocore.exceptions import BotoCoreError
         except ImportError:
             raise MissingExtra(f"{self._service.scheme}:// needs boto3: pip install 'fanfold[s3]'") from None
-        service = self._service
+        try:
+            session = boto3.Session(profile_name=self._service.profile, region_name=self._service.region)
+        except (BotoCoreError, ValueError) as error:
+            raise self._unusable(error) from None
+        session._session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
+        return session
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        return ConfigError(f"{self._service.scheme}:// cannot be used: {error}; check the profile and the endpoint")
+
+    def _make_client(self) -> tuple[Any, Direct]:
+        from botocore import UNSIGNED
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        service, session = self._service, self._session
         endpoint = _endpoint(service)
         try:
-            session = boto3.Session(profile_name=service.profile, region_name=service.region)
-            session._session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
             custom = endpoint or _configured_endpoint(session)
             path_style = service.path_style if service.path_style is not None else custom is not None
             client = session.client(
@@ -275,9 +310,7 @@ class Connection:
                 ),
             )
         except (BotoCoreError, ValueError) as error:
-            raise ConfigError(
-                f"{service.scheme}:// cannot be used: {error}; check the profile and the endpoint"
-            ) from None
+            raise self._unusable(error) from None
         client.meta.events.register("before-call.s3.DeleteObjects", _add_digest)
         client.meta.events.register_last("before-call.s3", _send_at_once)
         client.meta.events.register("after-call.s3", self._note_server)
@@ -289,10 +322,24 @@ class Connection:
     def _note_server(self, parsed: dict[str, Any], **_: Any) -> None:
         headers = parsed.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         self.sorts_by_directory = str(headers.get("server", "")).startswith("SeaweedFS")
+        status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status in (401, 403) and not getattr(self._attempting, "now", False):
+            self._is_refused = True  # to a function that the client was lent to
 
     def _add_token(self, request: Any, **_: Any) -> None:
         assert self._tokens is not None
         request.headers["Authorization"] = f"Bearer {self._tokens.token()}"
+
+
+def _identity(session: Any) -> Any:
+    """Return the credentials that a session finds, None if there are none that can be used."""
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        found = session.get_credentials()
+        return found and tuple(found.get_frozen_credentials())
+    except BotoCoreError:
+        return None
 
 
 def _endpoint(service: Service) -> str | None:

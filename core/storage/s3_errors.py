@@ -100,6 +100,17 @@ def is_past_end(error: Exception) -> bool:
     return status_of(error) == 416 or code_of(error) == "InvalidRange"
 
 
+def is_refused(error: Exception) -> bool:
+    """Whether the credentials in use, if there are any, are not (or no longer) accepted for the request."""
+    from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return True
+    status, code = status_of(error), code_of(error)
+    # An answer to HEAD has no body to name the failure, which for an expired token is a 400.
+    return status in (401, 403) or code in _REFUSED or (status == 400 and code == "400")
+
+
 def is_ambiguous(error: Exception) -> bool:
     """Whether a write may have happened although it failed."""
     return status_of(error) in (0, 408, 500, 502, 503, 504)

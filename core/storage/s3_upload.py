@@ -51,14 +51,13 @@ def cut(data: Chunk | Iterable[Chunk]) -> Iterator[bytes]:
 def upload(bucket: Bucket, key: str, parts: Iterable[bytes], nonce: str) -> ObjectInfo:
     """Write an object from its parts, several at a time; what was sent is thrown away if anything fails."""
     names = bucket.names(key)
-    client = bucket.client
     options = {**names, "Metadata": {NONCE: nonce}, "ChecksumAlgorithm": "CRC32"}
-    made = bucket.attempt(key, lambda: client.create_multipart_upload(**options))
+    made = bucket.attempt(key, lambda: bucket.client.create_multipart_upload(**options))
     names["UploadId"] = made["UploadId"]
 
     def send(number: int, body: bytes) -> dict[str, Any]:
         options = {**names, "PartNumber": number, "Body": body, "ChecksumCRC32": crc32(body)}
-        sent = bucket.attempt(key, lambda: client.upload_part(**options))
+        sent = bucket.attempt(key, lambda: bucket.client.upload_part(**options))
         return {"PartNumber": number} | {name: sent[name] for name in ("ETag", "ChecksumCRC32") if name in sent}
 
     pool = threads(os.getpid())
@@ -73,12 +72,12 @@ def upload(bucket: Bucket, key: str, parts: Iterable[bytes], nonce: str) -> Obje
             size += len(part)
         done += [each.result() for each in flying]
         options = {**names, "MultipartUpload": {"Parts": done}}
-        written = bucket.write(key, nonce, False, lambda: client.complete_multipart_upload(**options))
+        written = bucket.write(key, nonce, False, lambda: bucket.client.complete_multipart_upload(**options))
     except BaseException:
         for each in flying:
             each.cancel()
         wait(flying)
         with suppress(FanfoldError):
-            bucket.attempt(key, lambda: client.abort_multipart_upload(**names))
+            bucket.attempt(key, lambda: bucket.client.abort_multipart_upload(**names))
         raise
     return ObjectInfo(key, size, tag_of(written))

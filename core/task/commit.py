@@ -177,7 +177,7 @@ def _known(address: str, key: bytes, job_id: str, process: int) -> JobRecord:
 
 
 @functools.lru_cache(maxsize=8)
-def _loaded(call: bytes, process: int) -> Call:
+def _loaded(call: bytes, job_id: str, process: int) -> Call:
     return load_call(call)
 
 
@@ -205,7 +205,7 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
         packed = list(serialization.split(packed))[ref.item]
     task_ids = record.task_ids(ref.batch, ref.item)
     try:
-        call = _loaded(record.call, os.getpid())
+        call = _loaded(record.call, ref.job_id, os.getpid())
     except Exception as error:
         outcome = failed(len(task_ids), error)
     else:
@@ -303,12 +303,11 @@ def write_loss_report(invocation: Invocation, lost: BatchLost) -> None:
         storage.head(keys.record(ref.job_id))
     except NotFound:  # the request was delivered late: what is written now nobody would delete
         return
-    storage.put(place, serialization.sign(ref.key, place, serialization.dumps(lost)))
+    storage.put(place, serialization.sign(ref.key, place, messages.reply(lost)))
     if invocation.notify is not None:
         announce(ref.job_id, place, invocation.notify)
 
 
 def read_loss_report(storage: Storage, key: bytes, place: str) -> BatchLost:
     """Return the report at a place; raises as `read_signed` does."""
-    report: BatchLost = serialization.loads(read_signed(storage, key, place, LARGEST_REPORT))
-    return report
+    return messages.read_loss(read_signed(storage, key, place, LARGEST_REPORT))

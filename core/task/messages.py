@@ -264,24 +264,18 @@ def _read_loss(head: Mapping[str, Any], batch_id: int) -> BatchLost:
     return BatchLost(batch_id, str(head["worker"]), head["reason"], message, position, bool(head["started"]), failure)
 
 
-def dump_loss(lost: BatchLost) -> bytes:
-    """Return the report of a loss."""
-    return encode({"kind": "lost", **_loss(lost)})
-
-
-def load_loss(data: Buffer, batch_id: int) -> BatchLost:
-    """Inverse of `dump_loss`.
+def read_loss(report: Buffer) -> BatchLost:
+    """Return the loss that was told in a reply to nobody, of batch 0.
 
     Raises
     ------
     IntegrityError
-        The bytes are no report.
+        The bytes tell of none.
     """
-    head, _ = decode(data)
     try:
-        return _read_loss(head, batch_id)
+        return _read_loss(decode(report)[0], 0)
     except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"a report of {memoryview(data).nbytes} bytes cannot be read: {error!r}") from None
+        raise IntegrityError(f"a report of {memoryview(report).nbytes} bytes cannot be read: {error!r}") from None
 
 
 def refusal(batch_id: int, failure: TaskFailure) -> BatchLost:

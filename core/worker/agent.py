@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 
 from core import serialization
@@ -39,6 +39,23 @@ OUT_OF_MEMORY = "the memory of its container ran out, and the kernel ended it"
 
 ROOM_FOR_HEAD = 4096
 """Bytes kept free below a platform's limit for what wraps a message."""
+
+
+class _Watch:
+    """Whether the caller of a batch still waits, and whether there is time left."""
+
+    def __init__(self, is_heard: Callable[[], bool] | None, until: float | None) -> None:
+        self._is_heard, self._until = is_heard, until
+        self.interval = None if is_heard is None and until is None else POLL_INTERVAL
+        self.is_late = self._is_deserted = False
+
+    def look(self) -> tuple[LossReason, str] | None:
+        """Return why what runs must end, None if it may go on."""
+        self.is_late = self.is_late or (self._until is not None and time.monotonic() >= self._until)
+        self._is_deserted = self._is_deserted or (self._is_heard is not None and not self._is_heard())
+        if self.is_late:
+            return "timeout", OUT_OF_TIME
+        return ("killed", DESERTED) if self._is_deserted else None
 
 
 class Agent:
@@ -117,9 +134,7 @@ class Agent:
         ident = invocation.call_hash
         if has_call:
             self._calls[ident] = invocation.call
-            while len(self._calls) > 1 and (
-                len(self._calls) > FUNCTIONS_KEPT or sum(map(len, self._calls.values())) > FUNCTIONS_LARGEST
-            ):
+            while len(self._calls) > 1 and self._keeps_too_much():
                 self._backend.forget(self._calls.popitem(last=False)[0])
         if ident not in self._calls:
             return False
@@ -138,40 +153,49 @@ class Agent:
         until: float | None = None,
     ) -> Iterator[Reply]:
         """Run batches, as many at a time as there are workers; yields each reply as it comes, `begin` hears of each."""
-        waiting = list(reversed(invocations))
-        unanswered = {invocation.batch_id for invocation in invocations}
-        is_late = is_deserted = False
-        reason: LossReason
+        waiting, running = deque(invocations), set[int]()
+        watch = _Watch(is_heard, until)
         try:
-            while unanswered:
-                while waiting and len(unanswered) - len(waiting) < self._workers:
-                    invocation = waiting.pop()
+            while waiting or running:
+                while waiting and len(running) < self._workers:
+                    invocation = waiting.popleft()
+                    running.add(invocation.batch_id)
                     if begin is not None:
                         begin(invocation.batch_id)
                     self._backend.invoke(invocation)
-                for reply in self._backend.poll(None if is_heard is None and until is None else POLL_INTERVAL):
-                    unanswered.remove(reply.batch_id)
-                    reply.worker = self.name
-                    if isinstance(reply, BatchLost) and reply.reason == "died" and self._is_out_of_memory():
-                        reply.reason, reply.message = "memory", OUT_OF_MEMORY
-                    if is_late and isinstance(reply, BatchLost) and reply.reason == "killed":
-                        reply.reason, reply.message = "timeout", OUT_OF_TIME
-                    yield reply
-                is_late = is_late or (until is not None and time.monotonic() >= until)
-                is_deserted = is_deserted or (is_heard is not None and bool(unanswered) and not is_heard())
-                for ident in list(unanswered) if is_late or is_deserted else []:
-                    if self._backend.revoke(ident):  # a worker killed before it begins would only be replaced
-                        unanswered.remove(ident)
-                        reason, why = ("timeout", OUT_OF_TIME) if is_late else ("killed", DESERTED)
-                        yield BatchLost(ident, self.name, reason, why, None, True)
-                    else:
-                        self._backend.kill(ident)
+                for reply in self._backend.poll(watch.interval):
+                    running.remove(reply.batch_id)
+                    yield self._told(reply, watch)
+                if (end := watch.look()) is not None:
+                    yield from self._end(waiting, running, *end)
         except Exception as error:  # what it held must not be taken for the answer to another request
             self._backend.close(force=True)
             self._backend = self._started()
             failure = describe(error)
-            for ident in unanswered:
+            for ident in [*running, *(invocation.batch_id for invocation in waiting)]:
                 yield BatchLost(ident, self.name, "died", failure.message, None, True, failure)
+
+    def _told(self, reply: Reply, watch: _Watch) -> Reply:
+        """Return the worker's word on a batch, with what only this agent knows of its end."""
+        reply.worker = self.name
+        if isinstance(reply, BatchLost) and reply.reason == "died" and self._is_out_of_memory():
+            reply.reason, reply.message = "memory", OUT_OF_MEMORY
+        if isinstance(reply, BatchLost) and reply.reason == "killed" and watch.is_late:
+            reply.reason, reply.message = "timeout", OUT_OF_TIME
+        return reply
+
+    def _end(self, waiting: deque[Invocation], running: set[int], reason: LossReason, why: str) -> Iterator[BatchLost]:
+        """Have no batch go on; yields the losses of those that have not begun."""
+        ended = [invocation.batch_id for invocation in waiting]
+        waiting.clear()
+        for ident in list(running):
+            if self._backend.revoke(ident):  # a worker killed before it begins would only be replaced
+                running.remove(ident)
+                ended.append(ident)
+            else:
+                self._backend.kill(ident)
+        for ident in ended:
+            yield BatchLost(ident, self.name, reason, why, None, True)
 
     def _is_out_of_memory(self) -> bool:
         """Whether the kernel has ended a process for the memory limit of this container since the last look."""

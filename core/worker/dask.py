@@ -17,6 +17,7 @@ def answer(requests: list[bytes], keys: list[str], function: bytes | None = None
     """Answer requests, in a Dask worker: every thread has an agent of its own.
 
     A short reply goes to the driver at once, a long one waits for it to ask. The returned replies stand by in any case.
+    Of a batch that is alone the driver hears when it begins: where its worker ends, it is then known to have run.
     """
     from distributed import get_worker
 
@@ -28,9 +29,12 @@ def answer(requests: list[bytes], keys: list[str], function: bytes | None = None
         task = worker.state.tasks.get(keys[0])
         return task is not None and task.state == "executing"
 
+    topic = keys[0].rpartition("-")[0]
+    if len(keys) == 1:
+        worker.log_event(topic, (keys[0], True))
     replies = []
     for key, message in zip(keys, requests, strict=True):
         reply: bytes = _thread.agent.answer(message, is_heard, function=function)
-        worker.log_event(key.rpartition("-")[0], (key, reply if len(reply) <= TOLD else None))
+        worker.log_event(topic, (key, reply if len(reply) <= TOLD else None))
         replies.append(reply)
     return replies

@@ -161,7 +161,7 @@ def test_other_software_on_the_workers_is_told_with_both_versions(
 def test_an_address_that_cannot_work_says_why(
     address: str, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.compute.remote.dask.CONNECT", 0.5)
+    monkeypatch.setattr("core.compute.remote.dask.CONNECT_TIMEOUT", 0.5)
 
     found = doctor(capsys, "--compute", address)
 

@@ -277,6 +277,15 @@ def test_a_caller_that_may_not_invoke_is_told_which_policy_is_missing(short):
     assert "docs/lambda.md has the policy" in str(error)
 
 
+def test_credentials_that_were_renewed_are_taken_up_after_one_refusal(short, monkeypatch):
+    with FunctionExecutor(short.address(), workers=1) as executor:
+        assert executor.call_async(abs, -1).result(60) == 1
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "renewed")
+        refuse(short, 403, "ExpiredTokenException")
+
+        assert executor.call_async(abs, -2).result(60) == 2
+
+
 def test_refused_credentials_are_reported_without_what_the_service_says_of_them(short):
     refuse(short, 403, "InvalidSignatureException", Message=f"signature of {SECRET} does not match")
 

@@ -190,3 +190,12 @@ def test_a_reversed_range_in_a_pattern_is_refused():
 )
 def test_an_address_that_was_split_is_joined_again(address):
     assert join_address(*split_address(address)) == address
+
+
+def test_a_folder_of_an_address_with_options_is_found_without_a_slash_at_its_end(s3_server):
+    address = f"s3://fanfold/find-options/sub?endpoint={s3_server.endpoint}"
+    open_storage(address).put("deep/x.csv", b"1")
+
+    assert [info.key for _, info in find_objects(address)] == ["find-options/sub/deep/x.csv"]
+    with pytest.raises(InputError, match="no object found"):
+        found(address.replace("sub", "missing"))

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from core import FunctionExecutor
+from core.compute.local import channel
+from core.compute.local.process import ProcessBackend
 from core.errors import MemoryLimitExceeded, TaskTimeout, WorkerDied
+from core.job.calls import MOST_IDLE
+from core.settings import Address, ExecutorConfig
 from core.types import RetryPolicy, TaskRetried
 
 
@@ -44,6 +48,30 @@ def test_a_thousand_large_results_leak_no_descriptor(executor):
     executor.map(lambda x: x, range(2)).results(60)
 
     assert descriptors() - before < 100
+
+
+def test_what_driver_and_workers_hold_does_not_grow_with_what_was_done(executor):
+    def inside(_):
+        import gc
+
+        from core.compute.local.worker import Worker
+
+        (worker,) = (found for found in gc.get_objects() if type(found) is Worker)
+        return len(worker._functions), len(worker._channel._files)
+
+    for turn in range(2 * MOST_IDLE):
+        calls = [executor.submit(lambda n, turn=turn: n, number) for number in range(5)]
+        arrays = [executor.submit(np.full, 9_000, number) for number in range(5)]
+        assert [call.result(60) for call in calls] == list(range(5))
+        assert [array.result(60)[0] for array in arrays] == list(range(5))
+
+    workers = executor._backend._table.workers.values()
+    assert executor.map(lambda x: x, range(2), batch_size=1).results(60) == [0, 1]
+    assert all(len(worker.known) <= MOST_IDLE + 2 for worker in workers)
+    assert [len(worker.channel._files) for worker in workers] == [0, 0]
+    for functions, files in executor.map(inside, range(4), batch_size=1).results(60):
+        assert functions <= MOST_IDLE + 2
+        assert files <= 2 * channel.POOL_FILES
 
 
 def test_workers_are_warm(executor):
@@ -95,6 +123,7 @@ def test_a_driver_with_threads_starts_its_workers_from_a_clean_process():
     script = """
 import threading
 from core import FunctionExecutor
+from core.compute.local import channel
 stop = threading.Event()
 threading.Thread(target=stop.wait).start()
 with FunctionExecutor("process", workers=1) as executor:
@@ -156,3 +185,27 @@ def test_memory_that_a_worker_inherited_does_not_count():
         assert executor.map(lambda x: x, range(5), memory="60MB").results(60) == list(range(5))
 
     assert burden
+
+
+def test_a_wakening_that_comes_while_another_is_read_silences_none_after_it():
+    class WokenWhileRead:
+        def __init__(self, end):
+            self.end = end
+
+        def recv(self, size):
+            backend.wake()
+            return self.end.recv(size)
+
+    backend = ProcessBackend(Address("process"), ExecutorConfig(workers=1))
+    backend.start()
+    try:
+        end, backend._wakeup_read = backend._wakeup_read, WokenWhileRead(backend._wakeup_read)
+        backend.wake()
+        backend._wake_up(0)
+
+        backend.wake()
+
+        assert end.recv(1) == b"!"
+    finally:
+        backend._wakeup_read = end
+        backend.close(force=True)

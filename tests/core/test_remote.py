@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import sys
@@ -13,12 +14,14 @@ from core.compute.remote.pipe import PipeSlot, explain_exit
 from core.compute.remote.slot import NotStarted, Slot
 from core.data.objects import process_storage
 from core.errors import ComputeUnavailable, StorageUnavailable, WorkerDied
+from core.settings import ExecutorConfig, parse_address
 from core.task import messages
 from core.task.call import dump_call, make_call
-from core.task.protocol import BatchLost, DurableRef, Invocation
+from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef, Invocation
 from core.task.versions import versions
 from core.types import RetryPolicy
 from core.worker.agent import Agent, answer_silently
+from tests.servers.begun import await_begun
 
 
 class PipeBackend(RemoteBackend):
@@ -126,8 +129,7 @@ def test_a_running_task_can_be_cancelled():
 
     with FunctionExecutor("pipe", workers=1) as executor:
         sleeping = executor.call_async(time.sleep, 1000)
-        while not sleeping.running():
-            time.sleep(0.01)
+        await_begun(sleeping)
         executor.cancel(sleeping)
         assert sleeping.cancelled()
         assert executor.call_async(lambda: 5).result(60) == 5
@@ -209,8 +211,7 @@ def test_workers_that_cannot_start_do_not_end_the_one_that_runs(more, monkeypatc
 
     with FunctionExecutor("narrow", workers=3) as executor:
         waiting = executor.call_async(wait, 5)
-        while not waiting.running():
-            threading.Event().wait(0.01)
+        await_begun(waiting)
         threading.Event().wait(4 * 0.2 + 1)  # longer than the others are waited for
         gate.touch()
         assert waiting.result(60) == 5
@@ -220,8 +221,8 @@ def test_calls_that_nothing_ends_hold_a_shutdown_up_once_not_each(more, monkeypa
     monkeypatch.setattr("core.compute.remote.base.CLOSE_TIMEOUT", 1.0)
     executor = FunctionExecutor("deaf", workers=8)
     futures = executor.map(abs, range(8), batch_size=1)
-    while not all(future.running() for future in futures):
-        threading.Event().wait(0.01)
+    for future in futures:
+        await_begun(future)
     waits = []
     join = threading.Thread.join
 
@@ -241,8 +242,7 @@ def test_a_late_interruption_does_not_hit_the_next_batch(more):
 
     with FunctionExecutor("late", workers=1, retries=0) as executor:
         doomed = executor.call_async(time.sleep, 1000)
-        while not doomed.running():
-            time.sleep(0.01)
+        await_begun(doomed)
         innocent = executor.map(lambda x: time.sleep(2) or x, [7])
         while not executor._backend._waiting:
             time.sleep(0.01)
@@ -316,3 +316,39 @@ def test_a_request_whose_caller_is_gone_before_it_begins_is_not_run(tmp_path):
             assert reply.reason == "killed"
     finally:
         agent.close()
+
+
+class AnsweringSlot(Slot):
+    """Answers at once, as a worker would that has nothing to do."""
+
+    def exchange(self, message, invocation):
+        outcome = BatchResult(serialization.pack([None]), [0.0])
+        return messages.reply(BatchDone(invocation.batch_id, "w", outcome), invocation)
+
+    def interrupt(self):
+        return None
+
+
+class AnsweringBackend(PipeBackend):
+    def open_slot(self, index):
+        return AnsweringSlot()
+
+
+def test_ten_thousand_batches_of_as_many_functions_leave_nothing_behind():
+    backend = AnsweringBackend(parse_address("pipe"), ExecutorConfig(workers=2))
+    backend.start()
+    packed = serialization.pack([None])
+
+    def run(numbers):
+        for number in numbers:
+            backend.invoke(Invocation(number, "job", bytes(40_000), str(number), [number], 0, packed=packed))
+            while not backend.poll(None):
+                pass
+            backend.forget(str(number))
+        gc.collect()
+        return len(gc.get_objects())
+
+    before, after = run(range(1000)), run(range(1000, 10_000))
+
+    backend.close()
+    assert after - before < 100

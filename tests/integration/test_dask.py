@@ -7,7 +7,10 @@ import time
 import pytest
 
 from core import ConfigError, FunctionExecutor
+from core.compute.remote import dask, dask_lots
 from core.errors import ComputeUnavailable, MissingExtra
+from core.task.messages import FUNCTIONS_KEPT
+from tests.servers.begun import await_begun
 from tests.servers.dask import DaskCluster
 
 pytest.importorskip("distributed", reason="needs Dask: pip install '.[dask]'")
@@ -61,7 +64,7 @@ def test_large_inputs_and_results_travel(dask_cluster):
     assert [(result[0], len(result)) for result in results] == [(i, 3_000_000) for i in range(4)]
 
 
-def test_short_tasks_are_not_blamed_for_one_that_ends_the_dask_worker(dask_cluster, tmp_path):
+def test_short_tasks_are_not_blamed_for_one_that_ends_the_dask_worker(dask_cluster, tmp_path, monkeypatch):
     def end_dask_four_times(x, folder=str(tmp_path), find=dask_process):
         if x == 50 and len(os.listdir(folder)) < 4:
             open(f"{folder}/{time.monotonic_ns()}", "w").close()
@@ -69,11 +72,65 @@ def test_short_tasks_are_not_blamed_for_one_that_ends_the_dask_worker(dask_clust
             time.sleep(60)
         return x
 
+    monkeypatch.setattr(dask_lots, "SHORT", 1.0)  # however busy this machine is
     with FunctionExecutor(dask_cluster.address, workers=2, retries=0) as executor:
-        assert executor.map(abs, range(300), batch_size=1).results(120) == list(range(300))
+        # Until a function is known to be short its batches go alone.
+        assert executor.map(end_dask_four_times, range(100, 400), batch_size=1).results(120) == list(range(100, 400))
         assert executor.map(end_dask_four_times, range(100), batch_size=1).results(120) == list(range(100))
 
     assert len(os.listdir(tmp_path)) == 4
+
+
+def test_a_task_that_ends_every_dask_worker_is_named_and_its_neighbours_are_not(dask_cluster):
+    def end_dask(x, find=dask_process):
+        if x == 3:
+            os.kill(find(), signal.SIGKILL)
+            time.sleep(60)
+        time.sleep(0.02)
+        return x
+
+    with FunctionExecutor(dask_cluster.address, workers=2, retries=0) as executor:
+        futures = executor.map(end_dask, range(12), batch_size=1)
+
+        assert "Dask workers that ran it ended" in str(futures[3].exception(240))
+        assert [futures[x].result(120) for x in range(12) if x != 3] == [x for x in range(12) if x != 3]
+
+
+def test_a_cluster_without_any_worker_says_so_and_serves_when_one_comes(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(dask, "NO_WORKER_WARNING", 0.2)
+    cluster = DaskCluster(tmp_path)
+    try:
+        cluster.start(workers=0)
+        with FunctionExecutor(cluster.address, workers=1) as executor:
+            waiting = executor.call_async(abs, -1)
+            while "has no worker; start one with 'dask worker 127.0.0.1:" not in caplog.text:
+                assert not waiting.done()
+            cluster.add_worker()
+            assert waiting.result(120) == 1
+    finally:
+        cluster.stop()
+
+
+def test_a_cluster_that_gets_no_worker_ends_the_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(dask, "NO_WORKER_WARNING", 0.1)
+    monkeypatch.setattr(dask, "NO_WORKER_TIMEOUT", 0.5)
+    cluster = DaskCluster(tmp_path)
+    try:
+        cluster.start(workers=0)
+        with FunctionExecutor(cluster.address, workers=1) as executor:
+            with pytest.raises(ComputeUnavailable, match=r"has no worker; .*: none came within 0\.5 s"):
+                executor.call_async(abs, -1).result(120)
+    finally:
+        cluster.stop()
+
+
+def test_what_is_kept_of_functions_is_bounded():
+    lots = dask_lots.Lots()
+
+    for number in range(10_000):
+        lots.learn(str(number), 0.001)
+
+    assert len(lots._means) == FUNCTIONS_KEPT
 
 
 def test_short_tasks_behind_one_that_is_cancelled_run(dask_cluster):
@@ -115,14 +172,13 @@ def test_events_are_forgotten_with_their_executor(dask_cluster):
 
 
 def test_a_scheduler_that_goes_away_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr("core.compute.remote.dask.CONNECT", 3.0)
+    monkeypatch.setattr("core.compute.remote.dask.CONNECT_TIMEOUT", 3.0)
     cluster = DaskCluster(tmp_path)
     try:
         cluster.start(workers=1)
         executor = FunctionExecutor(cluster.address, workers=1)
         running = executor.call_async(time.sleep, 1000)
-        while not running.running():
-            time.sleep(0.01)
+        await_begun(running)
         cluster.stop()
         with pytest.raises(ComputeUnavailable, match="went away and does not come back"):
             running.result(120)
@@ -131,7 +187,7 @@ def test_a_scheduler_that_goes_away_is_named(monkeypatch, tmp_path):
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr("core.compute.remote.dask.CONNECT", 0.5)
+    monkeypatch.setattr("core.compute.remote.dask.CONNECT_TIMEOUT", 0.5)
 
     with FunctionExecutor("dask://127.0.0.1:9", workers=1) as executor, pytest.raises(ComputeUnavailable) as caught:
         executor.call_async(abs, -1).result(60)

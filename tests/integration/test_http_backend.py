@@ -17,6 +17,7 @@ from core.compute.remote.connection import Connection
 from core.compute.remote.openwhisk import OpenWhiskBackend
 from core.errors import ComputeDenied, ComputeUnavailable, WorkerDied
 from core.worker.http import LARGEST
+from tests.servers.begun import await_begun
 from tests.servers.http import TOKEN, HttpWorker
 
 
@@ -122,8 +123,7 @@ def test_a_worker_that_is_killed_and_started_again_costs_no_result(worker, secre
 
     with FunctionExecutor(worker.url, workers=2, retries=5) as executor:
         futures = executor.map(work, range(8), batch_size=2)
-        while not begun.exists():
-            time.sleep(0.01)
+        await_begun(futures[0], begun)
         worker.stop()
         worker.start()
         assert futures.results(120) == [-x for x in range(8)]
@@ -143,8 +143,7 @@ def test_a_task_that_ends_its_worker_is_named_after_its_last_attempt(worker, sec
 def test_a_cancelled_task_gives_its_worker_back(worker, secret):
     with FunctionExecutor(worker.url, workers=1) as executor:
         endless = executor.call_async(time.sleep, 10_000)
-        while not endless.running():
-            time.sleep(0.01)
+        await_begun(endless)
         executor.cancel(endless)
 
         assert executor.call_async(abs, -5).result(60) == 5
@@ -278,8 +277,7 @@ def test_a_worker_that_is_told_to_end_finishes_what_runs_and_waits_for_no_idle_d
     idle.getresponse().read()
     with FunctionExecutor(worker.url, workers=1) as executor:
         running = executor.call_async(wait)
-        while not began.exists():
-            time.sleep(0.01)
+        await_begun(running, began)
         worker.process.terminate()
         assert idle.sock.recv(1) == b""
         gate.touch()

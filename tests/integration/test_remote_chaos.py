@@ -20,12 +20,12 @@ import pytest
 
 from core import FunctionExecutor, open_storage
 from core.compute.cluster.slurm_commands import Commands
-from core.compute.remote.dask import answer
 from core.compute.remote.slot import Slot
 from core.task import keys, messages
 from core.task.commit import read_commit
 from core.task.protocol import BatchDone, Invocation
 from core.types import JobDone, TaskDone, TaskSpeculated
+from core.worker.dask import answer
 from tests.servers.lambda_emulators import EmulatedLambda
 from tests.servers.slurm import find
 
@@ -320,10 +320,10 @@ def committed(executor: Any) -> list[int]:
     (run,) = executor._history.jobs()[-1:]
     found: list[int] = []
     for info in run._storage.list(keys.commits(run.job_id)):
-        if not keys.is_loss(info.key):
-            batch, item, _ = keys.parse_commit(info.key)
-            if read_commit(run._storage, run._ref(batch, item)) is not None:
-                found += run.record.task_ids(batch, item)
+        named = keys.parse_commit(info.key)
+        if named is not None and named.attempt is None:
+            if read_commit(run._storage, run._ref(named.batch, named.item)) is not None:
+                found += run.record.task_ids(named.batch, named.item)
     return sorted(found)
 
 

@@ -38,17 +38,22 @@ class DaskCluster:
             self.port = int(probe.getsockname()[1])
         self._run("scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
         for index in range(workers):
-            scheduler = f"tcp://127.0.0.1:{self.port}"
-            common = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder / str(index))]
-            self._run("worker", scheduler, *common, "--name", f"w{index}", "--death-timeout", "60")
+            self.add_worker(index)
         deadline = time.monotonic() + START
         while True:
             try:
                 with Client(f"tcp://127.0.0.1:{self.port}", timeout=5, set_as_default=False) as client:
-                    client.wait_for_workers(workers, timeout=START)
+                    if workers:
+                        client.wait_for_workers(workers, timeout=START)
                     return
             except OSError:
                 assert time.monotonic() < deadline, (self.folder / "log").read_text()
+
+    def add_worker(self, index: int = 0) -> None:
+        """Start a worker."""
+        scheduler = f"tcp://127.0.0.1:{self.port}"
+        common = ["--nthreads", "1", "--no-dashboard", "--local-directory", str(self.folder / str(index))]
+        self._run("worker", scheduler, *common, "--name", f"w{index}", "--death-timeout", "60")
 
     def _run(self, *arguments: str) -> None:
         root = str(Path(__file__).parents[2])

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from core.compute.base import check_options
 from core.errors import ConfigError, MissingExtra
 from core.settings import Address, ExecutorConfig, parse_duration
 
@@ -67,9 +68,7 @@ def pod_settings(address: Address, config: ExecutorConfig) -> PodSettings:
     ConfigError
         An option is unknown, missing or does not fit.
     """
-    unknown = sorted(set(address.options) - set(OPTIONS))
-    if unknown:
-        raise ConfigError(f"compute backend 'kubernetes' has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+    check_options("compute backend 'kubernetes'", address.options, OPTIONS)
     get = address.options.get
     image = get("image") or config.runtime
     if not image:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from core.compute.base import check_options
 from core.compute.remote.slot import NotStarted, Oversized, Throttled, WorkerEnded, retry_after
 from core.errors import (
     ComputeDenied,
@@ -57,9 +58,7 @@ def target_of(address: Address) -> Target:
         The name or an option cannot be right.
     """
     options = address.options
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        raise ConfigError(f"lambda has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+    check_options("lambda", options, OPTIONS)
     if not _NAME.fullmatch(address.where):
         raise ConfigError(
             f"{address.where!r} is no function; expected lambda://NAME, lambda://NAME:ALIAS or the function's ARN"

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from core.compute.base import check_options
 from core.compute.remote.aws_lambda_client import LONGEST_RUN, Target, code_of, fatal, open_client, status_of, target_of
 from core.errors import ComputeError, ConfigError, FanfoldError
 from core.settings import Address, parse_duration, parse_size
@@ -119,9 +120,7 @@ def _plain(address: Address) -> Target:
 
 def _settings(address: Address, image: str, options: dict[str, str]) -> dict[str, Any]:
     """Return the settings of the function that is asked for."""
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        raise ConfigError(f"lambda deploys with no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+    check_options("a Lambda function", options, OPTIONS)
     if not _REPOSITORY.fullmatch(image):
         raise ConfigError(
             f"Lambda runs images from Amazon ECR alone, and {image} is not there; push it first: "

@@ -271,7 +271,7 @@ def _one_line(text: str, where: str) -> str:
     # The HTTP client would put a value that it cannot send into its exception.
     token = text.strip()
     if not (token.isascii() and token.isprintable()):
-        raise ConfigError(f"{where} holds no token: one line of printable ASCII characters is expected")
+        raise ConfigError(f"{where} holds no token: one line of excerpt ASCII characters is expected")
     return token
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.compute.base import check_options
 from core.compute.local.threads import usable_cores
 from core.compute.remote.base import RemoteBackend
 from core.compute.remote.pipe import PipeSlot, check_hello
@@ -54,9 +55,7 @@ class ContainerBackend(RemoteBackend):
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         options = address.options
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ConfigError(f"container has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+        check_options("container", options, OPTIONS)
         image = address.where or config.runtime
         if not image:
             raise ConfigError("container names no image: container://IMAGE, or runtime=IMAGE")

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
-import queue
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from core.compute.base import Capabilities
-from core.compute.remote.base import BACKOFF_MAX as LONGEST_WAIT
-from core.compute.remote.base import BACKOFF_MIN as FIRST_WAIT
-from core.compute.remote.base import POLL_INTERVAL as LOOK
-from core.compute.remote.base import UNAVAILABLE_TIMEOUT as PATIENCE
+from core.compute.remote.base import BACKOFF_MAX, BACKOFF_MIN, POLL_INTERVAL, UNAVAILABLE_TIMEOUT
 from core.compute.remote.courier import ALWAYS_SENT, settled
-from core.errors import ComputeUnavailable, ConfigError, FanfoldError, IntegrityError, MissingExtra
+from core.compute.remote.dask_lots import LOT, SCATTERED, Carriers, Flight, Lots
+from core.compute.waiting import Backoff, Mailbox
+from core.errors import ComputeUnavailable, ConfigError, FanfoldError, IntegrityError, MissingExtra, excerpt
 from core.settings import Address, ExecutorConfig
 from core.task import messages
 from core.task.protocol import BatchDone, BatchLost, Invocation, Reply
@@ -28,39 +24,20 @@ from core.task.versions import versions
 LOCAL = "local"
 """Place that stands for a cluster of this process, ended with it."""
 
-CONNECT = 30.0
+CONNECT_TIMEOUT = 30.0
 """Seconds that the scheduler has to answer."""
 
-SCATTERED = 1 << 20
-"""Requests of more bytes go to a Dask worker as data of their own, not within the task."""
-
-LOT = 8
-"""Short batches that go as one Dask task."""
+NO_WORKER_WARNING, NO_WORKER_TIMEOUT = 10.0, 300.0
+"""Seconds without any Dask worker after which that is said, and after which the cluster counts as unavailable: one
+that adapts to its load starts workers late."""
 
 DEPTH = 3 * LOT
 """Batches under way for each worker: Dask takes milliseconds to hand the next one on."""
 
-SHORT = 0.005
-"""Seconds that a lot may take to run: several times what Dask itself needs for a task."""
+Said = bytes | Exception | Literal[True] | None
+"""What is heard of a batch: its reply, what ended it, True if it begins, None if its reply is there to be asked for."""
 
-CARRIERS = 4
-"""Large requests and replies that travel at the same time."""
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A batch at the scheduler.
-
-    `future` is Dask's, `place` that of the batch in its lot, `is_alone` says that nothing else is in it; `is_fetched`
-    says that the reply is being asked for.
-    """
-
-    invocation: Invocation
-    sent_at: float
-    place: int = 0
-    is_alone: bool = True
-    future: Any = None
-    is_fetched: bool = False
+_logger = logging.getLogger("fanfold")
 
 
 class DaskBackend:
@@ -86,22 +63,18 @@ class DaskBackend:
         self.workers = config.workers or 1
         self.client: Any = None
         self._cluster: Any = None
+        self._carriers: Carriers | None = None
         self._topic = f"fanfold-{os.urandom(8).hex()}"
         self._numbers = itertools.count()
-        self._pending: list[Invocation] = []
-        self._flights: dict[str, _Flight] = {}
-        self._keys: dict[int, str] = {}
-        self._functions: dict[str, Any] = {}
-        self._scattering = threading.Lock()
-        self._heard: queue.SimpleQueue[BatchLost | tuple[str, bytes | Exception | None] | None] = queue.SimpleQueue()
-        self._carriers = ThreadPoolExecutor(CARRIERS, thread_name_prefix="fanfold-dask")
-        self._alone: set[int] = set()
-        self._means: dict[str, float] = {}
+        self._lots = Lots()
+        self._flights: dict[int, Flight] = {}
+        self._mailbox: Mailbox[BatchLost | tuple[str, Said]] = Mailbox()
         self._looked = 0.0
-        self._absent_since: float | None = None
-        self._refused_since: float | None = None
+        self._absent: Backoff | None = None
+        self._refused: Backoff | None = None
         self._not_before = 0.0
-        self._versions: dict[str, str] = {}
+        self._workless: Backoff | None = None
+        self._count_at = 0.0
 
     def start(self) -> None:
         """Connect to the scheduler, and offer it batches for as many workers as its own have threads.
@@ -112,29 +85,30 @@ class DaskBackend:
             It does not answer.
         """
         distributed: Any = import_module("distributed")
-        self._versions = versions()
-        self._answer = import_module("core.worker.dask").answer
         if self.address.where == LOCAL:
             self._cluster = distributed.LocalCluster(
                 n_workers=self.config.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=40
             )
         try:
-            self.client = distributed.Client(self._cluster or self.address.where, timeout=CONNECT, set_as_default=False)
+            place = self._cluster or self.address.where
+            self.client = distributed.Client(place, timeout=CONNECT_TIMEOUT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ComputeUnavailable(
-                f"no Dask scheduler answers at {self.address.where}: {error}; start one with 'dask scheduler'"
+                f"no Dask scheduler answers at {self.address.where}: {excerpt(str(error))}; start one with "
+                "'dask scheduler'"
             ) from None
-        self.client.subscribe_topic(self._topic, lambda event: self._heard.put(tuple(event[1])))
+        self._carriers = Carriers(self.client)
+        self.client.subscribe_topic(self._topic, lambda event: self._mailbox.put(tuple(event[1])))
         if self.config.workers is None:
             self.workers = max(1, sum(self.client.nthreads().values()))
 
     def capacity(self) -> int:
         """Return how many batches to send."""
-        return DEPTH * self.workers - len(self._pending) - len(self._flights)
+        return DEPTH * self.workers - len(self._lots) - len(self._flights)
 
     def invoke(self, invocation: Invocation) -> None:
         """Keep a batch for the next `poll`: many go to the scheduler for the price of one."""
-        self._pending.append(invocation)
+        self._lots.add(invocation)
 
     def poll(self, timeout: float | None) -> list[Reply]:
         """Send what there is, and return replies, waiting for the first.
@@ -142,135 +116,136 @@ class DaskBackend:
         Raises
         ------
         ComputeUnavailable
-            The scheduler is gone.
+            The scheduler is gone, or has no worker for too long.
         ConfigError
             The Dask workers lack a package of ours.
         """
         self._send()
-        if self._flights or self._pending:
-            timeout = LOOK if timeout is None else min(LOOK, timeout)
+        if self._flights or self._lots:
+            timeout = POLL_INTERVAL if timeout is None else min(POLL_INTERVAL, timeout)
         found: list[Reply] = []
-        with suppress(queue.Empty):
-            word = self._heard.get(timeout=timeout)
-            while True:
-                if isinstance(word, BatchLost):
-                    found.append(word)
-                elif word is not None and (reply := self._read(*word)) is not None:
-                    found.append(reply)
-                word = self._heard.get_nowait()
-        if time.monotonic() - self._looked > LOOK:
+        for word in self._mailbox.poll(timeout):
+            reply = word if isinstance(word, BatchLost) else self._read(*word)
+            if reply is not None:
+                found.append(reply)
+        if time.monotonic() - self._looked > POLL_INTERVAL:
             self._look()
             self._looked = time.monotonic()
         return found
 
     def _send(self) -> None:
-        if not self._pending or not self._is_connected() or time.monotonic() < self._not_before:
+        """Hand what waits to the scheduler, in one request."""
+        if not self._lots or not self._is_connected() or time.monotonic() < self._not_before:
             return
-        slowest = max(self._means.get(invocation.call_hash, SHORT) for invocation in self._pending)
-        lot = max(1, min(LOT, int(SHORT / max(slowest, 1e-9))))
-        if len(self._pending) < lot and len(self._flights) > LOT * self.workers:
+        if len(self._lots) < self._lots.size() and len(self._flights) > LOT * self.workers:
             return  # enough is there to do until a lot is full
-        small: list[tuple[str, bytes]] = []
-        alone: list[tuple[str, bytes]] = []
-        for invocation in self._pending:
-            key = f"{self._topic}-{next(self._numbers)}"
-            has_call = len(invocation.call) <= ALWAYS_SENT
-            message = messages.request(invocation, self._versions, has_call)
-            self._flights[key] = _Flight(invocation, time.monotonic())
-            self._keys[invocation.batch_id] = key
-            if not has_call or len(message) > SCATTERED:
-                self._carriers.submit(self._carry, key, message, None if has_call else invocation)
-            else:
-                (alone if invocation.batch_id in self._alone else small).append((key, message))
-        self._pending.clear()
-        lots = [[request] for request in alone] + [small[at : at + lot] for at in range(0, len(small), lot)]
-        if not lots:
+        tasks = [self._task(lot) for lot in self._lots.take()]
+        tasks = [task for task in tasks if task]
+        if not tasks:
             return
-        keys = [[key for key, _ in requests] for requests in lots]
-        bodies = [[message for _, message in requests] for requests in lots]
-        futures = self.client.map(self._answer, bodies, keys, key=[names[0] for names in keys], pure=False)
-        for names, future in zip(keys, futures, strict=True):
-            for place, key in enumerate(names):
-                flight = self._flights[key]
-                flight.future, flight.place, flight.is_alone = future, place, len(names) == 1
+        keys = [[flight.key for flight in task] for task in tasks]
+        bodies = [list(task.values()) for task in tasks]
+        answer = import_module("core.worker.dask").answer
+        futures = self.client.map(answer, bodies, keys, key=[names[0] for names in keys], pure=False)
+        for task, future in zip(tasks, futures, strict=True):
+            for place, flight in enumerate(task):
+                flight.future, flight.place, flight.is_alone = future, place, len(task) == 1
+
+    def _task(self, lot: list[Invocation]) -> dict[Flight, bytes]:
+        """Return the requests of a lot; those that are large go ways of their own."""
+        small: dict[Flight, bytes] = {}
+        for invocation in lot:
+            ident, has_call = invocation.batch_id, len(invocation.call) <= ALWAYS_SENT
+            message = messages.request(invocation, versions(), has_call)
+            flight = Flight(f"{self._topic}-{next(self._numbers)}.{ident}", invocation, time.monotonic())
+            self._flights[ident] = flight
+            if has_call and len(message) <= SCATTERED:
+                small[flight] = message
+            else:
+                assert self._carriers is not None
+                self._carriers.start(self._carry, flight, message, None if has_call else invocation)
+        return small
 
     def _is_connected(self) -> bool:
         status = self.client.status
         if status == "running":
-            self._absent_since = None
+            self._absent = None
             return True
-        now = time.monotonic()
-        self._absent_since = self._absent_since or now
-        if status == "closed" or now - self._absent_since > PATIENCE:
+        self._absent = self._absent or Backoff(BACKOFF_MIN, BACKOFF_MAX, timeout=UNAVAILABLE_TIMEOUT)
+        if status == "closed" or self._absent.is_over:
             raise ComputeUnavailable(f"the Dask scheduler at {self.address.where} went away and does not come back")
         return False
 
-    def _carry(self, key: str, message: bytes, called: Invocation | None) -> None:
+    def _carry(self, flight: Flight, message: bytes, called: Invocation | None) -> None:
         """Submit a large request, or the request of a large function, in a thread of its own."""
+        assert self._carriers is not None
+        key = flight.key
         try:
-            function = called and self._function(called)
-            data = message if len(message) <= SCATTERED else self.client.scatter(message, hash=False)
-            future = self.client.submit(self._answer, [data], [key], function, key=key, pure=False)
-            flight = self._flights.get(key)
-            if flight is not None:
-                flight.future = future
+            function = called and self._carriers.function(called)
+            answer = import_module("core.worker.dask").answer
+            data = self._carriers.data(message)
+            flight.future = self.client.submit(answer, [data], [key], function, key=key, pure=False)
         except Exception as error:
-            self._heard.put((key, error))
+            self._mailbox.put((key, error))
 
-    def _function(self, invocation: Invocation) -> Any:
-        """Return a large function as data of the cluster, which moves it to each worker once."""
-        with self._scattering:
-            if invocation.call_hash not in self._functions:
-                self._functions[invocation.call_hash] = self.client.scatter(invocation.call, hash=False)
-            return self._functions[invocation.call_hash]
-
-    def _fetch(self, key: str, flight: _Flight) -> None:
+    def _fetch(self, flight: Flight) -> None:
         """Ask for a large reply, in a thread of its own."""
         try:
-            self._heard.put((key, flight.future.result()[flight.place]))
+            self._mailbox.put((flight.key, flight.future.result()[flight.place]))
         except Exception as error:
-            self._heard.put((key, error))
+            self._mailbox.put((flight.key, error))
 
-    def _read(self, key: str, answered: bytes | Exception | None) -> Reply | None:
+    def _read(self, key: str, said: Said) -> Reply | None:
         """Return what became of a batch, None if it is not known yet or nobody wants to know."""
-        from distributed.comm.core import CommClosedError
+        ident = int(key.rpartition(".")[2])
+        flight = self._flights.get(ident)
+        if flight is None or flight.key != key:
+            return None
+        self._workless = None
+        if said is True:
+            flight.began = True
+        elif said is not None:
+            del self._flights[ident]
+            return self._answered(flight, said) if isinstance(said, bytes) else self._failed(flight, said)
+        elif not flight.is_fetched and flight.future is not None:
+            assert self._carriers is not None
+            flight.is_fetched = True
+            self._carriers.start(self._fetch, flight)
+        return None
 
-        flight = self._flights.get(key)
-        if flight is None:
-            return None
-        if answered is None:
-            if not flight.is_fetched and flight.future is not None:
-                flight.is_fetched = True
-                self._carriers.submit(self._fetch, key, flight)
-            return None
-        del self._flights[key]
-        ident = flight.invocation.batch_id
-        self._keys.pop(ident, None)
-        if isinstance(answered, Exception) and not flight.is_alone:
-            self._send_alone(flight)
-            return None
-        if isinstance(answered, OSError) and not isinstance(answered, CommClosedError):
-            self._send_later(flight, answered)
-            return None
-        self._refused_since = None
-        self._alone.discard(ident)
-        if isinstance(answered, Exception):
-            return self._lost(flight, answered)
+    def _answered(self, flight: Flight, answer: bytes) -> Reply:
+        """Return what a worker says of a batch."""
+        invocation, self._refused = flight.invocation, None
+        self._lots.settle(invocation.batch_id)
         try:
-            reply = settled(messages.read_reply(answered, flight.invocation), time.monotonic() - flight.sent_at)
+            reply = settled(messages.read_reply(answer, invocation), time.monotonic() - flight.sent_at)
         except IntegrityError as error:
-            return BatchLost(ident, self.name, "died", f"its answer cannot be read: {error}", None, True)
+            why = f"its answer cannot be read: {error}"
+            return BatchLost(invocation.batch_id, self.name, "died", why, None, True)
         if isinstance(reply, BatchDone) and reply.outcome is not None:
-            name, seconds = flight.invocation.call_hash, sum(reply.outcome.durations)
-            self._means[name] = max(seconds, 0.8 * self._means.get(name, SHORT))  # one that is slow ends the lots
+            self._lots.learn(invocation.call_hash, sum(reply.outcome.durations))
         return reply
 
-    def _send_alone(self, flight: _Flight) -> None:
-        """Have a batch that shared a Dask task run once more: what ended that may have been another."""
-        self._alone.add(flight.invocation.batch_id)
-        self._pending.append(flight.invocation)
+    def _failed(self, flight: Flight, error: Exception) -> BatchLost | None:
+        """Return why Dask gave a batch up, None if it goes again: others may be to blame, or the moment."""
+        from distributed import KilledWorker
+        from distributed.comm.core import CommClosedError
 
-    def _send_later(self, flight: _Flight, error: OSError) -> None:
+        invocation = flight.invocation
+        is_doubtful = isinstance(error, KilledWorker) and not (
+            flight.began or self._lots.was_alone(invocation.batch_id)
+        )
+        if not flight.is_alone or is_doubtful:
+            self._lots.add_alone(invocation)
+            return None
+        if isinstance(error, OSError) and not isinstance(error, CommClosedError):
+            self._send_later(invocation, error)
+            return None
+        self._refused = None
+        self._lots.settle(invocation.batch_id)
+        return self._lost(invocation, error)
+
+    def _send_later(self, invocation: Invocation, error: OSError) -> None:
         """Have a batch run that a worker could not begin.
 
         Raises
@@ -278,14 +253,14 @@ class DaskBackend:
         ComputeUnavailable
             None could be begun for as long as one can wait.
         """
-        now = time.monotonic()
-        self._refused_since = self._refused_since or now
-        if now - self._refused_since > PATIENCE:
+        self._refused = self._refused or Backoff(BACKOFF_MIN, BACKOFF_MAX, timeout=UNAVAILABLE_TIMEOUT)
+        if self._refused.is_over:
             raise ComputeUnavailable(f"{self.name} runs nothing: {error}") from error
-        self._not_before = now + min(LONGEST_WAIT, max(FIRST_WAIT, now - self._refused_since))
-        self._send_alone(flight)
+        if time.monotonic() >= self._not_before:
+            self._not_before = time.monotonic() + self._refused.next()
+        self._lots.add_alone(invocation)
 
-    def _lost(self, flight: _Flight, error: Exception) -> BatchLost:
+    def _lost(self, invocation: Invocation, error: Exception) -> BatchLost:
         """Return why Dask gave a batch up.
 
         Raises
@@ -295,66 +270,86 @@ class DaskBackend:
         """
         from distributed import KilledWorker
 
-        self._functions.pop(flight.invocation.call_hash, None)  # it may have been lost with the worker that had it
+        self.forget(invocation.call_hash)
         if isinstance(error, ModuleNotFoundError):
             raise ConfigError(f"the Dask workers lack {error.name}: install fanfold where they run") from None
         why = f"Dask gave it up: {error}"
         if isinstance(error, KilledWorker):
             why = f"the Dask workers that ran it ended, one after the other: {error}"
-        return BatchLost(flight.invocation.batch_id, self.name, "died", why, None, True)
+        return BatchLost(invocation.batch_id, self.name, "died", why, None, True)
 
     def _look(self) -> None:
         """See what became of batches of which no word came."""
-        for key, flight in self._flights.items():
+        for flight in self._flights.values():
             status = flight.future.status if flight.future is not None else "pending"
             if status == "finished":
-                self._heard.put((key, None))
+                self._mailbox.put((flight.key, None))
             elif status == "error":
-                self._heard.put((key, flight.future.exception()))
+                self._mailbox.put((flight.key, flight.future.exception()))
             elif status != "pending":
-                self._heard.put((key, FanfoldError(f"its state is {status!r}")))
+                self._mailbox.put((flight.key, FanfoldError(f"its state is {status!r}")))
+        self._look_for_workers()
+
+    def _look_for_workers(self) -> None:
+        """Say that a cluster has no worker, when nothing is heard for some time.
+
+        Raises
+        ------
+        ComputeUnavailable
+            It has had none for as long as one can wait.
+        """
+        now, waited = time.monotonic(), self._workless
+        if not self._flights or waited is None:
+            waited = self._workless = Backoff(NO_WORKER_WARNING, NO_WORKER_WARNING, timeout=NO_WORKER_TIMEOUT)
+            self._count_at = now + waited.next()
+        if now < self._count_at:
+            return
+        with suppress(OSError):  # a scheduler that is away is another matter
+            if self.client.nthreads():
+                self._workless = None
+                return
+        self._count_at = now + waited.next()
+        where = self.address.where
+        what = f"the Dask scheduler at {where} has no worker; start one with 'dask worker {where}'"
+        if waited.is_over:
+            raise ComputeUnavailable(f"{what}: none came within {NO_WORKER_TIMEOUT:g} s")
+        _logger.warning("%s, or wait until it does: after %g s the job ends", what, NO_WORKER_TIMEOUT)
 
     def wake(self) -> None:
         """End a `poll` that waits."""
-        self._heard.put(None)
+        self._mailbox.wake()
 
     def is_running(self, batch_id: int) -> bool:
         """Whether a batch is among those that were sent first: Dask begins them in this order."""
-        return self._keys.get(batch_id, "") in itertools.islice(self._flights, self.workers)
+        return batch_id in itertools.islice(self._flights, self.workers)
 
     def revoke(self, batch_id: int) -> bool:
         """Take back a batch that has not been sent."""
-        before = len(self._pending)
-        self._pending = [invocation for invocation in self._pending if invocation.batch_id != batch_id]
-        return len(self._pending) < before
+        return self._lots.remove(batch_id)
 
     def kill(self, batch_id: int) -> None:
         """Take a batch from the scheduler; the worker that runs it notices, and ends it."""
-        key = self._keys.pop(batch_id, None)
-        if key is not None:
-            future = self._flights.pop(key).future
-            others = [name for name, flight in self._flights.items() if future is not None and flight.future is future]
-            for name in others:
-                flight = self._flights.pop(name)
-                del self._keys[flight.invocation.batch_id]
-                self._send_alone(flight)
-            if future is not None:
-                future.cancel()
-        if self.revoke(batch_id) or key is not None:
-            self._heard.put(BatchLost(batch_id, self.name, "killed", "it was cancelled", None, key is not None))
+        flight = self._flights.pop(batch_id, None)
+        if flight is not None and flight.future is not None:
+            for ident in [ident for ident, other in self._flights.items() if other.future is flight.future]:
+                self._lots.add_alone(self._flights.pop(ident).invocation)
+            flight.future.cancel()
+        self._lots.settle(batch_id)
+        if self.revoke(batch_id) or flight is not None:
+            self._mailbox.put(BatchLost(batch_id, self.name, "killed", "it was cancelled", None, flight is not None))
 
     def forget(self, call_hash: str) -> None:
         """Let the cluster drop a large function."""
-        self._functions.pop(call_hash, None)
-        self._means.pop(call_hash, None)
+        if self._carriers is not None:
+            self._carriers.forget(call_hash)
 
     def close(self, force: bool = False) -> None:
         """Leave the cluster; end it if it is this process's own."""
-        self._carriers.shutdown(wait=False, cancel_futures=True)
+        if self._carriers is not None:
+            self._carriers.close()
         if self.client is not None:
-            for batch_id in list(self._keys):
+            for batch_id in list(self._flights):
                 self.kill(batch_id)
-            self._functions.clear()
             with suppress(Exception):  # a scheduler that is gone, or lets no client run code, keeps nothing or little
                 self.client.unsubscribe_topic(self._topic)
                 self.client.run_on_scheduler(_forget_events, topic=self._topic)

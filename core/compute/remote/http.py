@@ -6,6 +6,7 @@ import ssl
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
+from core.compute.base import check_options
 from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
 from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded, retry_after
@@ -41,9 +42,7 @@ class HttpBackend(RemoteBackend):
         self.name = address.scheme
         options = address.options
         self.url = urlsplit(f"{address.scheme}://{address.where}")
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ConfigError(f"{self.name} has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+        check_options(self.name, options, OPTIONS)
         try:
             is_whole = bool(self.url.hostname) and self.url.port != 0
         except ValueError:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from core.compute.base import check_options
 from core.errors import ConfigError
 from core.settings import parse_duration, parse_size
 
@@ -34,9 +35,7 @@ def knative(image: str, options: Mapping[str, str]) -> dict[str, Any]:
     ConfigError
         An option is unknown or its value does not fit.
     """
-    unknown = sorted(set(options) - set(OPTIONS))
-    if unknown:
-        raise ConfigError(f"the manifest has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+    check_options("the manifest", options, OPTIONS)
     chosen = {**OPTIONS, **options}
     try:
         seconds, memory, scale = round(parse_duration(chosen["timeout"])), parse_size(chosen["memory"]), chosen["scale"]

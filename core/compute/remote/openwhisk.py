@@ -15,6 +15,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from core.compute.base import check_options
 from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
 from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded
@@ -67,9 +68,7 @@ class OpenWhiskBackend(RemoteBackend):
 
     def __init__(self, address: Address, config: ExecutorConfig) -> None:
         options = address.options
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ConfigError(f"openwhisk has no option {unknown[0]!r}; known: {', '.join(OPTIONS)}")
+        check_options("openwhisk", options, OPTIONS)
         if options.get("call", "blocking") not in ("blocking", "polling"):
             raise ConfigError(f"openwhisk needs call=blocking or call=polling, not {options['call']!r}")
         super().__init__(address, config, config.workers or DEFAULT_WORKERS)
@@ -280,9 +279,7 @@ def deploy(address: Address, image: str, options: dict[str, str]) -> str:
     ConfigError, ComputeError
         A limit does not fit, or the platform refuses.
     """
-    unknown = sorted(set(options) - {"timeout", "memory"})
-    if unknown:
-        raise ConfigError(f"an OpenWhisk action has no option {unknown[0]!r}; known: timeout, memory")
+    check_options("an OpenWhisk action", options, ("timeout", "memory"))
     timeout, memory = _limits({**address.options, **options})
     api = Api(address)
     body = {

@@ -8,6 +8,7 @@ import pytest
 
 from core import ConfigError, FunctionExecutor
 from core.errors import ComputeUnavailable, MemoryLimitExceeded, VersionMismatch
+from tests.servers.begun import await_begun
 
 pytestmark = pytest.mark.skipif(
     sys.version_info[:2] != (3, 11), reason="needs Python 3.11 here, which the base image of the tests has"
@@ -94,13 +95,13 @@ def test_a_driver_that_is_killed_leaves_no_container(containers, image, tmp_path
         f"executor.call_async(lambda: (pathlib.Path('{began}').touch(), time.sleep(1000))).result()\n"
     )
     driver = subprocess.Popen([sys.executable, "-c", code], env=containers.checkout())
-    deadline = time.monotonic() + 60
     while not began.exists():
-        assert time.monotonic() < deadline
+        assert driver.poll() is None, "the driver ended before its task began"
         time.sleep(0.05)
     driver.kill()
     driver.wait()
 
+    deadline = time.monotonic() + 60
     while running(containers) - before:
         assert time.monotonic() < deadline, "a container outlives its driver"
         time.sleep(0.1)
@@ -171,8 +172,7 @@ def test_an_engine_that_hangs_when_a_container_is_to_end_does_not_hold_the_execu
     began = tmp_path / "began"
     with FunctionExecutor(f"container://{image}?engine={engine}&mount={tmp_path}", workers=1) as executor:
         endless = executor.call_async(lambda: began.touch() or time.sleep(10_000))
-        while not began.exists():
-            time.sleep(0.01)
+        await_begun(endless, began)
         executor.cancel(endless)
 
         assert executor.call_async(abs, -5).result(120) == 5
@@ -193,7 +193,7 @@ def wait():
 
 with FunctionExecutor("container://{image}?mount={tmp_path}", workers=1, retries=0) as executor:
     future = executor.call_async(wait)
-    while not os.path.exists("{began}"):
+    while not os.path.exists("{began}") and not future.done():
         time.sleep(0.01)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.killpg(0, signal.SIGINT)

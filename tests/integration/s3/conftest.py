@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.server.fault_of(self.command, self.path)
-        if fault in ("500", "503"):
+        if fault in ("403", "500", "503"):
             self._fail(int(fault))
         elif fault == "reset":
             self._reset()
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _fail(self, status: int) -> None:
-        code = {500: "InternalError", 503: "SlowDown"}[status]
+        code = {403: "ExpiredToken", 500: "InternalError", 503: "SlowDown"}[status]
         content = f"<Error><Code>{code}</Code><Message>made by the test</Message></Error>".encode()
         self.send_response_only(status)
         self.send_header("Content-Type", "application/xml")

@@ -77,9 +77,14 @@ def test_functions_get_the_object_a_storage_and_a_client(s3_server, years):
     assert [info.size for info in open_storage(years).list("seen/")] == expected
 
 
-def test_a_client_is_refused_where_nothing_is_in_s3(executor):
-    with pytest.raises(InputError, match=r"boto3_client.*s3://"):
-        executor.map(lambda item, boto3_client: item, [1]).results(60)
+def test_a_client_is_that_of_the_environment_where_nothing_is_in_s3(executor, years):
+    bucket, _, prefix = years.removeprefix("s3://").partition("/")
+
+    def size(key, boto3_client):
+        return boto3_client.head_object(Bucket=bucket, Key=f"{prefix}/{key}".lstrip("/"))["ContentLength"]
+
+    assert executor.map(size, ["year=2019/a.csv"]).results(60) == [len(YEARS["year=2019/a.csv"])]
+    assert executor.stats()["requests"].sum() > 0
 
 
 def test_every_worker_has_a_client_of_its_own(executor, years):
