@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType, ModuleType, TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
@@ -33,7 +33,7 @@ from core.job.scheduler import Scheduler
 from core.job.unfetched import Unfetched
 from core.serialization import Packing
 from core.settings import default_storage, load_config, parse_address
-from core.task.call import Kind, check_items, dump_call, make_call, working_folder
+from core.task.call import Call, Kind, check_items, dump_call, make_call, working_folder
 from core.task.modules import LocalModules
 from core.task.signature import takes_objects
 from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen
@@ -560,12 +560,11 @@ class FunctionExecutor(Executor):
         retries: Retries = None,
         durable: bool | None = None,
         inside: bool = False,
-        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
     ) -> FutureList:
         limits = {"timeout": timeout, "memory": memory, "retries": retries}
         options = self._options(batch_size=batch_size, durable=durable, **limits)
         modules = (include_modules, exclude_modules)
-        return self._start(fn, kind, data, options, extra_args, extra_env, modules, inside, reducers)
+        return self._start(fn, kind, data, options, extra_args, extra_env, modules, inside)
 
     def _await(self, future: Future) -> None:
         """Keep the executor open until a future is settled that has yet to submit its last task."""
@@ -601,10 +600,23 @@ class FunctionExecutor(Executor):
         extra_env: Mapping[str, str] | None = None,
         modules: tuple[Iterable[ModuleType | str], Iterable[ModuleType | str]] = ((), ()),
         inside: bool = False,
-        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
     ) -> FutureList:
         self._lifetime.check(inside)
         options = options or self._options()
+        call, shipped = self._ship(fn, kind, options, extra_args, extra_env, modules)
+        check_items(call, data)
+        return self._launch(call, shipped, data, options)
+
+    def _ship(
+        self,
+        fn: Callable[..., Any],
+        kind: Kind,
+        options: Options,
+        extra_args: Sequence[Any] | Mapping[str, Any] = (),
+        extra_env: Mapping[str, str] | None = None,
+        modules: tuple[Iterable[ModuleType | str], Iterable[ModuleType | str]] = ((), ()),
+    ) -> tuple[Call, Definitions]:
+        """Return a function as workers get it, for one job or for several."""
         call = make_call(
             fn,
             kind=kind,
@@ -614,14 +626,15 @@ class FunctionExecutor(Executor):
             storage=self.config.storage,
             folder=working_folder() if self._can.shares_files else None,
         )
-        check_items(call, data)
         include, exclude = map(list, modules)
         imports = self._lifetime.started and self._can.shares_files and not self._can.inline
         shipped = dump_call(call, include, self._can.shares_files, exclude, self._local if imports else None)
-        shipped.reducers = reducers
         _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), include or "none")
+        return call, shipped
+
+    def _launch(self, call: Call, shipped: Definitions, data: Iterable[Any], options: Options) -> FutureList:
         futures = FutureList(new_job_id(), self)
-        if kind == "call":
+        if call.kind == "call":
             data = [Packing(shipped).snapshot(item) for item in data]
         self._start_backend()
         job = self._job(call.name, shipped, data, options, futures)

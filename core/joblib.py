@@ -16,7 +16,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,16 +26,18 @@ import numpy as np
 from joblib.parallel import ParallelBackendBase
 
 from core import serialization
+from core.definitions import Definitions
 from core.errors import ConfigError
 from core.executor import FunctionExecutor
 from core.futures import Future
 from core.job.direct import GROWTH, TARGET
 from core.task.arrays import HEAD, BatchRunner, FileArray, carried_array, open_array, rebuild
+from core.task.call import Call
 
 Callback = Callable[[Future], object]
 Array = np.ndarray[Any, Any]
 
-_RUNNER = BatchRunner()
+_KINDS = (np.ndarray, np.memmap)
 
 
 class FanfoldBackend(ParallelBackendBase):  # type: ignore[misc]
@@ -101,7 +103,7 @@ class FanfoldBackend(ParallelBackendBase):  # type: ignore[misc]
     def start_call(self) -> None:
         """Hear that a call of the ``Parallel`` begins."""
         if self._calls is not None:
-            self._calls.arrays.start_call()
+            self._calls.start_call()
 
     def submit(self, func: Any, callback: Callback | None = None) -> None:
         """Run a batch of calls."""
@@ -133,9 +135,11 @@ class _Calls:
 
     def __init__(self, executor: FunctionExecutor, at_once: int, largest: int | None, writable: bool) -> None:
         self.batch_size = 1
-        self._executor = executor
+        self._executor, self._options = executor, executor._options()
+        self._shipped: tuple[Call, Definitions] | None = None
+        self._carried: Set[str] = frozenset()
         self._at_once = at_once if at_once < executor.workers else None
-        self.arrays = _SharedArrays(executor._can.shares_files, largest, writable)
+        self._arrays = _SharedArrays(executor._can.shares_files, largest, writable)
         self._waiting: deque[tuple[Any, Callback | None]] = deque()
         self._running: dict[Future, object] = {}
         self._lock = threading.Lock()
@@ -153,12 +157,25 @@ class _Calls:
             self._running[future] = held
         future.add_done_callback(lambda _: self._ended.put((future, callback)))
 
+    def start_call(self) -> None:
+        """Send what functions refer to anew, and see which arrays have changed."""
+        with self._lock:
+            self._shipped = None
+            self._arrays.start_call()
+
     def _started(self, batch: Any, held: list[object]) -> Future:
+        executor, carried = self._executor, dict(self._arrays.carried)
         try:
-            carried = dict(self.arrays.carried)
-            run = BatchRunner(carried) if carried else _RUNNER
-            reducers = dict.fromkeys((np.ndarray, np.memmap), partial(self.arrays.reduce, carried, held))
-            return self._executor._run(run, "call", [((batch,), {})], reducers=reducers)[0]
+            executor._lifetime.check()
+            if self._shipped is None or carried.keys() != self._carried:
+                self._carried = carried.keys()
+                self._shipped = executor._ship(BatchRunner(carried), "call", self._options)
+            definitions = self._shipped[1]
+            definitions.reducers = dict.fromkeys(_KINDS, partial(self._arrays.reduce, carried, held))
+            try:
+                return executor._launch(*self._shipped, [((batch,), {})], self._options)[0]
+            finally:
+                definitions.reducers = {}
         except Exception as error:
             failed = Future()
             failed.settle(None, error)
@@ -195,7 +212,7 @@ class _Calls:
     def close(self) -> None:
         """End the thread, once it has told of all that ended, and let go of copies."""
         self._ended.put(None)
-        self.arrays.clear()
+        self._arrays.clear()
 
 
 class _SharedArrays:

@@ -331,13 +331,26 @@ import joblib
 from joblib import Parallel, delayed
 import core.joblib
 
+class Sample:
+    scale = 0
+
+    def __init__(self, x):
+        self.x = x
+
+    def scaled(self):
+        return Sample(self.x * self.scale)
+
 def process(i):
     return f"{chunk} - {i}"
 
 if __name__ == "__main__":
+    samples = [Sample(x) for x in range(3)]
     with joblib.parallel_config("fanfold", n_jobs=2):
         for chunk in ["a", "b", "c"]:
             print(Parallel()(delayed(process)(i) for i in range(3)))
+        for Sample.scale in (1, 10):
+            scaled = Parallel()(delayed(Sample.scaled)(sample) for sample in samples)
+            print([s.x for s in scaled], {type(s) is Sample for s in scaled}, Sample.scale)
 """
 
 INTERRUPTED = """
@@ -379,10 +392,12 @@ def run_script(folder, text, *arguments):
     )
 
 
-def test_a_script_that_changes_its_globals_sees_the_new_ones(tmp_path):
+def test_a_script_that_changes_its_globals_and_classes_sees_the_new_ones(tmp_path):
     done = run_script(tmp_path, SCRIPT)
 
-    assert done.stdout.splitlines() == [str([f"{chunk} - {i}" for i in range(3)]) for chunk in "abc"], done.stderr
+    of_functions = [str([f"{chunk} - {i}" for i in range(3)]) for chunk in "abc"]
+    of_classes = ["[0, 1, 2] {True} 1", "[0, 10, 20] {True} 10"]
+    assert done.stdout.splitlines() == of_functions + of_classes, done.stderr
 
 
 def test_ctrl_c_ends_the_calls_and_leaves_the_workers_usable(tmp_path):
