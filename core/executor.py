@@ -180,14 +180,14 @@ class FunctionExecutor(Executor):
         An argument that is a future, or a list or tuple that begins with one, is replaced by its result: the call waits
         for it, and fails as it fails. See `options` for a timeout and the like of one call.
         """
-        return self._call(fn, args, kwargs)
+        return self._call(fn, args, kwargs, self._latest.add)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once, as every ``concurrent.futures.Executor`` does.
 
         The caller has the future and nobody else: its result is let go with it, though the call is made all the same.
         """
-        return self._submit(fn, args, kwargs)
+        return self._call(fn, args, kwargs, self._latest.add_held)
 
     def options(self, **options: Any) -> ExecutorView:
         """Return this executor with other options for what is called through it; the workers are the same.
@@ -523,8 +523,10 @@ class FunctionExecutor(Executor):
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
+        note: Callable[[Future], None],
         **options: Any,
     ) -> Future:
+        """Run a function once, when the futures among its arguments have their results."""
         if awaits_futures(args, kwargs):
             self._lifetime.check()
 
@@ -534,14 +536,8 @@ class FunctionExecutor(Executor):
             future = call_later(start, args, kwargs, self._can.inline)
             self._await(future)
         else:
-            future = self._run(fn, "call", [(args, kwargs)], **options)[0]
-        self._latest.add(future)
-        return future
-
-    def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> Future:
-        start = self._run if options else self._start
-        future = start(fn, "call", [(args, kwargs)], **options).made[0]
-        self._latest.add_held(future)
+            future = (self._run if options else self._start)(fn, "call", [(args, kwargs)], **options).made[0]
+        note(future)
         return future
 
     def _run(

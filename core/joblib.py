@@ -141,7 +141,7 @@ class _Calls:
         self._at_once = at_once if at_once < executor.workers else None
         self._arrays = _SharedArrays(executor._can.shares_files, largest, writable)
         self._waiting: deque[tuple[Any, Callback | None]] = deque()
-        self._running: dict[Future, object] = {}
+        self._running: dict[Future, list[object]] = {}
         self._lock = threading.Lock()
         self._ended: queue.SimpleQueue[tuple[Future, Callback | None] | None] = queue.SimpleQueue()
         threading.Thread(target=self._hear, name="fanfold-joblib", daemon=True).start()
@@ -186,7 +186,7 @@ class _Calls:
         while (ended := self._ended.get()) is not None:
             future, callback = ended
             with self._lock:
-                self._running.pop(future, None)
+                self._running.pop(future).clear()  # what pickled it still refers to the list
                 self._measure(future)
                 following = self._waiting.popleft() if self._waiting else None
             if following is not None:

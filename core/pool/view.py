@@ -29,8 +29,8 @@ class Viewed(Host, Protocol):
         """Run a function once, with options."""
 
     @property
-    def _submit(self) -> Callable[..., Future]:
-        """Run a function once, for a caller who has its future; with options."""
+    def _latest(self) -> Any:
+        """What `get_result` without arguments returns."""
 
     def _options(self, **options: Any) -> object:
         """Check and settle options."""
@@ -63,11 +63,11 @@ class ExecutorView(Executor):
 
     def call_async(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once; returns its future."""
-        return self._executor._call(fn, args, kwargs, **self._given)
+        return self._executor._call(fn, args, kwargs, self._executor._latest.add, **self._given)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once."""
-        return self._executor._submit(fn, args, kwargs, **self._given)
+        return self._executor._call(fn, args, kwargs, self._executor._latest.add_held, **self._given)
 
     def map(  # type: ignore[override]
         self, fn: Callable[..., Any], data: Any, **options: Any
