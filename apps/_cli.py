@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from core import ConfigError, EventLog, FanfoldError, FunctionExecutor, InputError, ProgressBar, __version__
+from core.fields import add_flags
+from core.settings import ExecutorConfig
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,29 +40,15 @@ def add_common_flags(parser: argparse.ArgumentParser, *, resumable: bool = True)
     With `resumable` unset, for a command of a few seconds, those of durable jobs and of dry runs are left out.
     """
     where = parser.add_argument_group("where it runs (defaults: FANFOLD_* variables, fanfold.toml, this machine)")
-    where.add_argument(
-        "--compute",
-        metavar="ADDRESS",
-        help="process (this machine), container://IMAGE, https://HOST, lambda://FUNCTION, kubernetes://NAMESPACE, "
-        "slurm://PARTITION, dask://HOST:PORT, ...",
-    )
-    where.add_argument(
-        "--storage", metavar="ADDRESS", help="storage of durable jobs: file:///folder, s3://bucket/prefix"
-    )
-    where.add_argument("--runtime", metavar="IMAGE", help="image of remote workers, where the address names none")
-    where.add_argument("--notify", metavar="ADDRESS", help="redis://HOST:PORT, to hear of results instead of looking")
-    where.add_argument("--workers", metavar="N", help="tasks at the same time")
-    where.add_argument("--memory", metavar="SIZE", help="memory a task may use, such as 512MB")
-    where.add_argument("--timeout", metavar="TIME", help="time a task may take, such as 30s or 5m")
-    where.add_argument("--retries", metavar="N", help="further attempts after a task's first")
+    add_flags(where, ExecutorConfig, _EXECUTOR_SETTINGS)
     if resumable:
-        where.add_argument("--durable", action="store_true", help="keep the job in storage, so that it can be resumed")
+        add_flags(where, ExecutorConfig, ["durable"])
         where.add_argument("--resume", metavar="JOB", help="take up a durable job again; repeat the flags it had")
     says = parser.add_argument_group("what it says")
     says.add_argument("--json", action="store_true", help="one JSON object on stdout, progress as JSON lines on stderr")
     if resumable:
         says.add_argument("--dry-run", action="store_true", help=DRY_RUN)
-    parser.set_defaults(**({} if resumable else {"durable": False, "resume": None}))
+    parser.set_defaults(**({} if resumable else {"resume": None}))
     says.add_argument("--config", metavar="FILE.toml", help="settings of the app, named like its flags; flags win")
     loud = says.add_mutually_exclusive_group()
     loud.add_argument("--quiet", action="store_true", help="no progress and no table")
@@ -117,8 +105,7 @@ class Session:
         ConfigError
             A flag does not fit; the message names it.
         """
-        settings: dict[str, Any] = {name: getattr(flags, name) for name in _EXECUTOR_SETTINGS}
-        given = {name: value for name, value in settings.items() if value is not None}
+        given: dict[str, Any] = {name: getattr(flags, name) for name in _EXECUTOR_SETTINGS if name in flags}
         listeners: list[Any] = [self._note_job]
         if flags.json and not flags.quiet:
             listeners.append(EventLog(sys.stderr))
@@ -128,7 +115,7 @@ class Session:
             if flags.resume:
                 self.job_id = flags.resume
                 return FunctionExecutor.attach(flags.resume, listeners=listeners, **given)
-            return FunctionExecutor(durable=True if flags.durable else None, listeners=listeners, **given)
+            return FunctionExecutor(durable=True if "durable" in flags else None, listeners=listeners, **given)
         except ConfigError as error:
             raise ConfigError(re.sub(r"^argument: (\w+) = ", r"--\1 ", str(error))) from error
 

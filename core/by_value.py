@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import builtins
 import contextlib
+import dataclasses
 import dis
 import enum
 import functools
@@ -43,6 +44,13 @@ _TEMPLATE = (lambda: None).__code__
 
 # The body of a class inside a function looks globals up by the last two.
 _GLOBAL_OPS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+
+SENTINELS: dict[type, Callable[[Any], str]] = {
+    type(dataclasses.MISSING): lambda _: "MISSING",
+    type(dataclasses.KW_ONLY): lambda _: "KW_ONLY",
+    type(dataclasses._HAS_DEFAULT_FACTORY): lambda _: "_HAS_DEFAULT_FACTORY",  # type: ignore[attr-defined]
+}
+"""Name what `dataclasses` tells by identity."""
 
 _SPACE = ("__name__", "__package__", "__path__", "__file__")
 """What relative imports and tracebacks want of a module."""
@@ -232,12 +240,11 @@ def _make_cached_property(function: Any, name: str | None) -> Any:
     return made
 
 
-def reduce_method(method: Any) -> tuple[Any, ...]:
-    """Take a bound method apart: by name where its object finds it, so that a class is not taken apart for it."""
+def reduce_method(method: Any, is_named: Callable[[type], bool]) -> tuple[Any, ...]:
+    """Take a bound method apart: by name where its class is whole at the other end, and finds it."""
     holder = method.__self__ if isinstance(method.__self__, type) else type(method.__self__)
     name = method.__func__.__name__
-    found = getattr(holder, name, None)
-    if found is method.__func__ or found == method:
+    if is_named(holder) and getattr(holder, name, None) in (method.__func__, method):
         return getattr, (method.__self__, name)
     return types.MethodType, (method.__func__, method.__self__)
 

@@ -10,18 +10,14 @@ may be instances of it, and gives it the state that the call it runs was sent wi
 from __future__ import annotations
 
 import copyreg
-import dataclasses
 import functools
 import hashlib
 import importlib
 import io
-import os
 import pickle
 import struct
 import sys
-import sysconfig
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import IO, Any, NewType, ParamSpec, TypeVar, TypeVarTuple
@@ -31,6 +27,8 @@ import cloudpickle
 from core import by_value
 from core.errors import ConfigError, SerializationError
 from core.failures import reduce_exception
+from core.modules import is_local
+from core.tokens import MAIN, registry
 
 Buffer = bytes | bytearray | memoryview
 
@@ -46,59 +44,7 @@ _PICKLES = 32
 
 _CACHED = by_value.CACHED
 _VARIABLES = (TypeVar, ParamSpec, TypeVarTuple)
-_TREATED = (type, FunctionType, ModuleType, BaseException, _CACHED, *_VARIABLES, by_value.Space)
-_MAIN = ("__main__", "__mp_main__")
-_SENTINELS = ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY")
-"""Of `dataclasses`, which tells them by identity."""
-
-
-class _Registry:
-    """What this process knows by a token."""
-
-    def __init__(self) -> None:
-        self.process = os.urandom(8)
-        self.calls: weakref.WeakValueDictionary[str, Definitions] = weakref.WeakValueDictionary()
-        self.lock = threading.RLock()
-        self.objects: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-        self.made_here: set[str] = set()
-        self.states: dict[str, Any] = {}
-        """What each class that another process made was given last."""
-        self._tokens: dict[int, tuple[weakref.ref[Any], str]] = {}
-
-    def token(self, thing: Any) -> str:
-        """Return the token of an object; one that has none was made by this process."""
-        known = self._tokens.get(id(thing))
-        if known is not None and known[0]() is thing:
-            return known[1]
-        token = os.urandom(8).hex()
-        with self.lock:
-            self.add(thing, token)
-            self.made_here.add(token)
-        return token
-
-    def add(self, thing: Any, token: str) -> None:
-        """Know an object by a token; of several with the same, the one that this process made is the one meant."""
-        self._tokens[id(thing)] = weakref.ref(thing, functools.partial(self._forget, id(thing), token)), token
-        if token not in self.made_here:
-            self.objects[token] = thing
-
-    def _forget(self, ident: int, token: str, reference: weakref.ref[Any]) -> None:
-        known = self._tokens.get(ident)
-        if known is not None and known[0] is reference:
-            del self._tokens[ident]
-        if token not in self.objects:
-            self.made_here.discard(token)
-            self.states.pop(token, None)
-
-    def disown(self) -> None:
-        """Be a process that has made nothing yet, such as the child of one that has."""
-        self.process = os.urandom(8)
-        self.made_here.clear()
-        self.calls.clear()
-
-
-_registry = _Registry()
-disown = _registry.disown
+_TREATED = (type, FunctionType, MethodType, ModuleType, BaseException, _CACHED, *_VARIABLES, by_value.Space)
 
 
 def _names(modules: Iterable[ModuleType | str]) -> set[str]:
@@ -128,21 +74,23 @@ class Definitions:
         exclude: Iterable[ModuleType | str] = (),
     ) -> None:
         self._included = _names(include) | cloudpickle.list_registry_pickle_by_value()
-        for name in self._included - sys.modules.keys():
+        for name in _names(include) - sys.modules.keys():
             raise ConfigError(f"the module {name!r}, which should travel with the function, is not imported here")
         self._excluded = _names(exclude)
         self.ship_local = ship_local
         self.reducers: Mapping[type, Callable[[Any], Any]] = {}
         self.grows = True
         self.objects: dict[str, Any] = {}
-        self.spaces: dict[int, Any] = {}
+        self.modules: dict[int, ModuleType] = {}
         self.held: list[dict[str, Any]] = []
         self.hashes: list[str] = []
         self._pickles: list[bytes] = []
         self._data: bytes | None = None
         self._is_hashed = False
         self._unread: bytes | None = None
+        self._spaces: dict[int, by_value.Space] = {}
         self._states: list[tuple[str, type, Any]] = []
+        self._mark = object()
         self._lock = threading.RLock()
 
     @property
@@ -151,7 +99,7 @@ class Definitions:
         with self._lock:
             if self._data is None:
                 parts = [part for pickled in self._pickles for part in (_LENGTH.pack(len(pickled)), pickled)]
-                self._data = b"".join([_registry.process, *parts])
+                self._data = b"".join([registry.process, *parts])
             return self._data
 
     @property
@@ -162,7 +110,7 @@ class Definitions:
                 self.hashes.append(hashlib.sha256(self.data).hexdigest())
                 self._is_hashed = True
                 if self.grows:
-                    _registry.calls[self.hashes[-1]] = self
+                    registry.calls[self.hashes[-1]] = self
             return self.hashes[-1]
 
     def define(self, value: Any) -> None:
@@ -177,9 +125,9 @@ class Definitions:
 
     def space(self, held: dict[str, Any]) -> by_value.Space:
         """Return what stands for the globals of functions in every pickle of this call."""
-        space = self.spaces.get(id(held))
+        space = self._spaces.get(id(held))
         if space is None:
-            space = self.spaces[id(held)] = by_value.Space(held, len(self.held))
+            space = self._spaces[id(held)] = by_value.Space(held, len(self.held))
             self.held.append(held)
         return space
 
@@ -214,9 +162,9 @@ class Definitions:
         return made._read(data), made
 
     def _read(self, data: Buffer) -> Any:
-        view, start, values = memoryview(data), len(_registry.process), []
-        is_own = view[:start] == _registry.process
-        loading = Loading(self, True, _registry.calls.get(hashlib.sha256(view).hexdigest()) if is_own else None)
+        view, start, values = memoryview(data), len(registry.process), []
+        is_own = view[:start] == registry.process
+        loading = Loading(self, True, registry.calls.get(hashlib.sha256(view).hexdigest()) if is_own else None)
         while start < len(view):
             (length,) = _LENGTH.unpack_from(view, start)
             start += _LENGTH.size
@@ -227,7 +175,7 @@ class Definitions:
     def find(self, token: str) -> Any:
         """Return what a token stands for in this call, None if nothing does."""
         found = self.objects.get(token)
-        if found is None and token not in _registry.objects:
+        if found is None and token not in registry.objects:
             with self._lock:
                 data, self._unread = self._unread, None
                 if data is not None:
@@ -238,27 +186,31 @@ class Definitions:
     def give_state(self, token: str, cls: type, state: Any) -> None:
         """Give a class the state that this call was sent with, now and whenever the call is run after another."""
         self._states.append((token, cls, state))
-        _registry.states[token] = state
+        registry.states[token] = self._mark
         by_value.fill_class(cls, state)
 
     def activate(self) -> None:
         """See to it that classes are in the state that this call was sent with."""
         for token, cls, state in self._states:
-            if _registry.states.get(token) is not state:
-                _registry.states[token] = state
+            if registry.states.get(token) is not self._mark:
+                registry.states[token] = self._mark
                 by_value.fill_class(cls, state)
 
 
 class Loading:
     """What is known while a pickle is read; `origin` is what this very process defined for the call that it runs."""
 
-    __slots__ = ("definitions", "is_call", "made", "origin", "untouched")
+    __slots__ = ("definitions", "fresh", "is_call", "made", "origin", "untouched")
 
     def __init__(
         self, definitions: Definitions | None, is_call: bool = False, origin: Definitions | None = None
     ) -> None:
         self.definitions, self.is_call, self.origin = definitions, is_call, origin
+        self._start()
+
+    def _start(self) -> None:
         self.made: dict[str, Any] = {}
+        self.fresh: set[str] = set()
         self.untouched: set[str] = set()
 
     def read(self, data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
@@ -268,10 +220,14 @@ class Loading:
         current["loading"] = self
         try:
             return pickle.loads(data, buffers=buffers)
+        except BaseException:
+            for token in self.fresh:  # what is half made must not be taken for whole by the next value
+                registry.objects.pop(token, None)
+            raise
         finally:
             current["loading"] = before
             if self.made:
-                self.made, self.untouched = {}, set()
+                self._start()
 
 
 class _Current(threading.local):
@@ -295,15 +251,16 @@ def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     thing = loading.made.get(token)
     if thing is not None:
         return thing
-    with _registry.lock:
+    with registry.lock:
         if loading.origin is not None:
             thing = loading.origin.objects.get(token)
         elif not loading.is_call or make is by_value.make_class or make is by_value.make_type_variable:
-            thing = _registry.objects.get(token)
+            thing = registry.objects.get(token)
         if thing is None:
             thing = _made(make, args)
-            _registry.add(thing, token)
-        elif not loading.is_call or loading.origin is not None or token in _registry.made_here:
+            registry.add(thing, token)
+            loading.fresh.add(token)
+        elif not loading.is_call or loading.origin is not None or token in registry.made_here:
             loading.untouched.add(token)
     loading.made[token] = thing
     if loading.is_call and loading.definitions is not None:
@@ -338,7 +295,7 @@ def _resolve(token: str) -> Any:
     definitions = _current.loading.definitions if _current.loading is not None else None
     thing = definitions.find(token) if definitions is not None else None
     if thing is None:
-        thing = _registry.objects.get(token)
+        thing = registry.objects.get(token)
     if thing is None:
         raise SerializationError("it refers to a class or function that its process does not hold any more")
     return thing
@@ -356,24 +313,19 @@ def _module(number: int | None, base: dict[str, Any]) -> ModuleType:
     loading = _current.loading
     if number is None or loading is None or not loading.is_call or loading.definitions is None:
         return by_value.make_space(base)
-    spaces = loading.definitions.spaces
-    if number not in spaces:
-        spaces[number] = by_value.make_space(base)
-    return spaces[number]  # type: ignore[no-any-return]
-
-
-def _by_name(name: str) -> Callable[[Any], str]:
-    return lambda _: name
+    modules = loading.definitions.modules
+    if number not in modules:
+        modules[number] = by_value.make_space(base)
+    return modules[number]
 
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     **{kind: how for kind, how in cloudpickle.Pickler.dispatch_table.items() if kind not in copyreg.dispatch_table},
     CodeType: by_value.reduce_code,
     CellType: by_value.reduce_cell,
-    MethodType: by_value.reduce_method,
     NewType: by_value.reduce_new_type,
     functools.cached_property: by_value.reduce_cached_property,
-    **{type(getattr(dataclasses, name)): _by_name(name) for name in _SENTINELS if hasattr(dataclasses, name)},
+    **by_value.SENTINELS,
 }
 
 
@@ -401,7 +353,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.defined: dict[str, Any] = {}
         self._definitions, self._defining = definitions, defining
         self._is_selective = definitions is not None and definitions.includes_some
-        self._verdicts: dict[int, tuple[Any, Any]] = {}
+        self._verdicts = _OWN.copy()
         self._spaces: dict[int, by_value.Space] = {}
 
     def reducer_override(self, obj: Any) -> Any:
@@ -413,6 +365,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _space, obj.args
         if issubclass(kind, BaseException):
             return reduce_exception(obj)
+        if kind is MethodType:
+            return by_value.reduce_method(obj, self._is_named)
         verdict = self._verdicts.get(id(obj))
         return self._reduce(obj) if verdict is None else verdict[1]
 
@@ -426,7 +380,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if (type(obj) is FunctionType or type(obj) is _CACHED) and "<locals>" in _name(obj):
             make, args, state, fill = self._take_apart(obj)
             return make, args, state, None, None, fill
-        token, definitions = _registry.token(obj), self._definitions
+        token, definitions = registry.token(obj), self._definitions
         if definitions is not None and not self._defining and token not in definitions.objects and definitions.has_room:
             definitions.define(obj)
         if definitions is not None and token in definitions.objects:
@@ -437,12 +391,19 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         make, args, state, fill = self._take_apart(obj)
         return _define, (token, make, args), (token, fill, state), None, None, _fill
 
+    def _is_named(self, obj: Any) -> bool:
+        """Whether an object is not taken apart here, but named."""
+        if self._defining:
+            return self._is_importable(obj)
+        self.reducer_override(obj)
+        return id(obj) in self._verdicts
+
     def _is_importable(self, obj: Any) -> bool:
         if isinstance(obj, ModuleType):
             return obj.__name__ in sys.modules and not self._is_included(obj.__name__)
         module = getattr(obj, "__module__", None)
         found: Any = sys.modules.get(module) if isinstance(module, str) else None
-        if found is None or module is None or module in _MAIN:
+        if found is None or module is None or module in MAIN:
             return False
         for part in _name(obj).split("."):
             found = getattr(found, part, None)
@@ -476,27 +437,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return by_value.reduce_class(obj, self._is_importable)
 
 
+# What every pickle names need not be looked for again.
+_OWN: dict[int, tuple[Any, Any]] = {
+    id(found): (found, NotImplemented)
+    for found in (*vars(by_value).values(), *globals().copy().values())
+    if type(found) is FunctionType and found.__module__ in (by_value.__name__, __name__)
+}
+
+
 def _name(obj: Any) -> str:
     """Return the path of an object in its module; of a partial function that is cached there is none."""
     return str(obj.__name__ if type(obj) in _VARIABLES else getattr(obj, "__qualname__", "<locals>"))
-
-
-def know_main() -> None:
-    """Let a child of this process know the classes and functions of ``__main__`` as those of this one."""
-    for value in list(vars(sys.modules["__main__"]).values()):
-        if isinstance(value, type | FunctionType) and value.__module__ in _MAIN:
-            _registry.token(value)
-
-
-def is_local(module: ModuleType) -> bool:
-    """Whether a module is the user's own: outside the Python installation, and not of this distribution."""
-    path = getattr(module, "__file__", None)
-    name = getattr(module, "__name__", "__main__")
-    if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
-        return False
-    return "site-packages" not in path and not path.startswith(_installed_folders())
-
-
-@functools.cache
-def _installed_folders() -> tuple[str, ...]:
-    return tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})

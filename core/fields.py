@@ -96,18 +96,24 @@ def flag_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_flags(parser: Any, table: Any) -> None:
-    """Add a flag for every setting to a parser of argparse; a flag not given leaves no trace in the namespace."""
+def add_flags(parser: Any, table: Any, names: Sequence[str] = ()) -> None:
+    """Add a flag for every setting, or for those named, to a parser of argparse.
+
+    A flag that is not given leaves no trace in the namespace. The help of those named says what fits, since their
+    default may stand elsewhere; that of all says the default.
+    """
     from argparse import SUPPRESS
 
-    for name, row in rows(table).items():
+    known = rows(table)
+    for name in names or known:
+        row = known[name]
         meta, default = row.metadata, row.default
         if default is False:
             parser.add_argument(flag_name(name), action="store_true", default=SUPPRESS, help=meta["doc"])
             continue
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         suffix = "" if shown in (None, "") else f" [{shown}]"
-        about = (meta["doc"] + suffix).replace("%", "%%")
+        about = (meta["doc"] + (f": {meta['expects']}" if names else suffix)).replace("%", "%%")
         parser.add_argument(flag_name(name), metavar=meta["metavar"] or name.upper(), default=SUPPRESS, help=about)
 
 

@@ -136,17 +136,38 @@ class ExecutorConfig:
     Flags, environment, files and ``fanfold doctor`` all read this table; see ``describe``.
     """
 
-    compute: str = setting("process", _compute, "an address such as process or serial", "where tasks run")
+    compute: str = setting(
+        "process",
+        _compute,
+        "an address such as process (this machine), container://IMAGE, https://HOST, lambda://FUNCTION, "
+        "kubernetes://NAMESPACE, slurm://PARTITION or dask://HOST:PORT",
+        "where tasks run",
+        "ADDRESS",
+    )
     storage: str | None = setting(
-        None, _text, "an address such as file:///data", "where durable jobs and large objects are kept"
+        None,
+        _text,
+        "an address such as file:///folder or s3://bucket/prefix",
+        "where durable jobs and large objects are kept",
+        "ADDRESS",
     )
     runtime: str | None = setting(
-        None, _text, "the name of an image, such as fanfold-montecarlo", "image that remote workers run"
+        None,
+        _text,
+        "the name of an image, such as fanfold-montecarlo",
+        "image that remote workers run, where the address names none",
+        "IMAGE",
     )
-    workers: int | None = setting(None, whole(1), "a whole number of at least 1", "tasks that run at the same time")
-    memory: int | None = setting(None, parse_size, "a size such as 512MB or 2GiB", "memory a task may use")
-    timeout: float | None = setting(None, parse_duration, "a time such as 30s, 5m or 2h", "time a task may take")
-    retries: RetryPolicy = setting(RetryPolicy(), _retries, "a whole number of at least 0", "attempts after the first")
+    workers: int | None = setting(
+        None, whole(1), "a whole number of at least 1", "tasks that run at the same time", "N"
+    )
+    memory: int | None = setting(None, parse_size, "a size such as 512MB or 2GiB", "memory a task may use", "SIZE")
+    timeout: float | None = setting(
+        None, parse_duration, "a time such as 30s, 5m or 2h", "time a task may take", "TIME"
+    )
+    retries: RetryPolicy = setting(
+        RetryPolicy(), _retries, "a whole number of at least 0", "attempts after the first", "N"
+    )
     durable: bool = setting(False, switch, "true or false", "keep jobs in storage, to outlive their driver")
     speculation: bool | None = setting(
         None, switch, "true or false", "run backup copies of slow tasks (by default for durable jobs)"
@@ -156,6 +177,7 @@ class ExecutorConfig:
         _notify,
         "redis://HOST:PORT/DB or rediss://HOST:PORT/DB",
         "Redis over which workers tell of results in storage, and send what tasks put into queues",
+        "ADDRESS",
     )
     machine_price: float | None = setting(
         None,

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from core import serialization
 from core.compute.base import Capabilities
+from core.compute.functions import Functions
 from core.errors import ConfigError
 from core.serialization import Buffer, Packed
 from core.settings import Address, ExecutorConfig
-from core.task.call import Call, load_call, working_folder
+from core.task.call import working_folder
 from core.task.protocol import BatchDone, BatchLost, BatchResult, Invocation, Reply
 from core.task.run import describe, failed, run
 
@@ -35,7 +36,7 @@ class SerialBackend:
         if address.options or address.where:
             raise ConfigError("compute backend 'serial' takes no place and no options")
         self._replies: list[Reply] = []
-        self._calls: dict[str, Call] = {}
+        self._functions = Functions()
 
     def start(self) -> None:
         """Nothing to make ready."""
@@ -70,9 +71,9 @@ class SerialBackend:
         assert packed is not None
         ids = invocation.task_ids
         try:
-            call = self._calls.get(invocation.call_hash)
-            if call is None:
-                call = self._calls[invocation.call_hash] = load_call(invocation.call)
+            if invocation.call_hash not in self._functions:
+                self._functions.put(invocation.call_hash, invocation.call)
+            call = self._functions.get(invocation.call_hash, invocation.generation or invocation.job_id)
             items = serialization.unpack(_copied(packed), call.definitions)
             outcome = run(call, items, ids, invocation.job_id, invocation.attempt, watch)
         except Exception as error:
@@ -101,11 +102,11 @@ class SerialBackend:
 
     def forget(self, call_hash: str) -> None:
         """Drop a function."""
-        self._calls.pop(call_hash, None)
+        self._functions.drop(call_hash)
 
     def close(self, force: bool = False) -> None:
         """Drop everything."""
-        self._calls.clear()
+        self._functions = Functions()
 
 
 class _OverTime(BaseException):

@@ -195,7 +195,7 @@ class RangeStream(io.RawIOBase):
 
     def readall(self) -> bytes:
         """Read what is left: by at most one request, if the last line ends soon after the chunk's range."""
-        pieces = [self._header[self._position :]]
+        pieces = [self._header[self._position :]] if self._position < len(self._header) else []
         self._position = max(self._position, len(self._header))
         while True:
             at, end = self._position + self._offset, self._end
@@ -208,7 +208,7 @@ class RangeStream(io.RawIOBase):
                 self._position += len(pieces[-1])
                 self._note(at, pieces[-1])
             if end.found is not None:
-                return b"".join(pieces)
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)  # one is not copied
 
     def _piece(self, most: int) -> memoryview:
         if self._position < len(self._header):
@@ -228,7 +228,7 @@ class RangeStream(io.RawIOBase):
 
     def _note(self, at: int, piece: bytes | memoryview) -> None:
         if self._check is not None and at <= self._checked < at + len(piece):
-            fresh = memoryview(piece)[self._checked - at :]
+            fresh = piece[self._checked - at :]  # no copy from the piece's beginning
             self._checked += len(fresh)
             self._check(fresh, self._checked == self._end.found)
 

@@ -53,7 +53,7 @@ class Quotes:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Go on by a piece."""
-        data = bytes(data)
+        data = bytes(data)  # no copy of what is bytes
         at = self._leave(data, 0)
         while (at := data.find(b'"', at)) >= 0:
             at = self._leave(data, self._enter(data, at))
@@ -82,7 +82,8 @@ class Quotes:
             return at + 1
         # Whole fields at once, as far as they are closed here: a loop over each would cost five times as much.
         fields = None if one else self._fields.match(data, at)
-        if fields is not None and fields.end() < len(data):
+        if fields is not None:
+            self.place = "at a quote" if fields.end() == len(data) else "outside"
             return fields.end()
         self.place = "inside"
         return at + 1

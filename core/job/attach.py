@@ -52,11 +52,7 @@ class Tenure:
         self._is_attached = True
         self._watch()
         try:
-            delay = POLL_MIN
-            while (lease := self._other()) is not None and lease.closing:
-                time.sleep(delay)
-                delay = min(2 * delay, POLL_MAX)
-            self.is_watching = True
+            self.is_watching = self._is_driven()
             self.renew()
         except BaseException:
             self._unwatch()
@@ -82,6 +78,14 @@ class Tenure:
             self._watch()
         self.next_look = now + (POLL_MAX if self.is_watching else LEASE / 3)
         return watched and not self.is_watching
+
+    def _is_driven(self) -> bool:
+        """Whether another drives the job, and is not about to go."""
+        delay = POLL_MIN
+        while (lease := self._other()) is not None and lease.closing:
+            time.sleep(delay)
+            delay = min(2 * delay, POLL_MAX)
+        return lease is not None
 
     def _other(self) -> Lease | None:
         """Return the lease of another driver that lives."""
@@ -110,8 +114,9 @@ class Tenure:
     def close(self) -> None:
         """Part from a job that has ended: remove it, unless somebody else looks on or drives."""
         self._unwatch()
-        if not self.is_watching:
-            close_job(self._storage, self._job_id, self._lease)
+        with suppress(InputError):  # the driver has removed it meanwhile
+            if not self.is_watching or not self._is_driven():
+                close_job(self._storage, self._job_id, self._lease)
 
     def release(self) -> None:
         """Part from a job that others may take up."""

@@ -20,6 +20,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._users: dict[str, set[Job]] = {}
+        self._generations: dict[str, str] = {}  # the first of the jobs that use each since it was idle
         self._idle: OrderedDict[str, int] = (
             OrderedDict()
         )  # bytes of each that no job uses, the one used last at the end
@@ -27,14 +28,16 @@ class Calls:
         self._idle_bytes = 0
 
     def use(self, job: Job, invocation: Invocation) -> None:
-        """Note that a job uses the function of an invocation."""
+        """Note that a job uses the function of an invocation, and tell the invocation since when some job does."""
         call_hash = invocation.call_hash
         users = self._users.get(call_hash)
         if users is None:
             users = self._users[call_hash] = set()
+            self._generations[call_hash] = job.job_id
             self._idle_bytes -= self._idle.pop(call_hash, 0)
             self._sizes[call_hash] = len(invocation.call)
         users.add(job)
+        invocation.generation = self._generations[call_hash]
 
     def release(self, job: Job) -> Iterator[str]:
         """Note that a job has ended; yields what workers may forget."""
@@ -43,6 +46,7 @@ class Calls:
             users.discard(job)
             if not users and self._users.pop(call_hash, None) is not None:
                 self._idle[call_hash] = self._sizes.pop(call_hash)
+                del self._generations[call_hash]
                 self._idle_bytes += self._idle[call_hash]
         while len(self._idle) > MOST_IDLE or self._idle_bytes > IDLE_BYTES:
             forgotten, size = self._idle.popitem(last=False)

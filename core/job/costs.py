@@ -86,7 +86,7 @@ class JobKey(NamedTuple):
 _PER_TASK = 3
 """Columns of tasks; the others are of batches."""
 
-_BATCH_BYTES, _TASK_BYTES = 300, 24
+_BATCH_BYTES, _TASK_BYTES = 200, 24
 """What a table needs, about: of a batch mostly for the name of its job, if that has no other."""
 
 
@@ -94,7 +94,9 @@ class CostTable:
     """Costs of batches in columns, whose size does not depend on what the tasks did."""
 
     def __init__(self) -> None:
-        self._jobs: list[JobKey] = []
+        self._numbers = array("q")
+        self._job_ids: list[str] = []
+        self._names: list[str] = []
         self._workers: list[str] = []
         self._ints = [array("q") for _ in range(5)]  # tasks, peak memory, requests, bytes in, bytes out
         self._floats = [array("d") for _ in range(2)]  # start, CPU seconds
@@ -103,13 +105,15 @@ class CostTable:
     @property
     def nbytes(self) -> int:
         """Bytes of memory, about."""
-        return _BATCH_BYTES * len(self._jobs) + _TASK_BYTES * len(self._task_ids)
+        return _BATCH_BYTES * len(self._numbers) + _TASK_BYTES * len(self._task_ids)
 
     def add(self, job: JobKey, cost: BatchCost) -> None:
         """Append a batch."""
         count = len(cost.task_ids)
         first = len(self._tried)
-        self._jobs.append(job)
+        self._numbers.append(job.number)
+        self._job_ids.append(job.job_id)
+        self._names.append(job.name)
         self._workers.append(cost.worker)
         tasks, rss, requests, bytes_in, bytes_out = self._ints
         tasks.append(count)
@@ -135,18 +139,19 @@ class CostTable:
 
     def _columns(self) -> list[Any]:
         """Return every list and array, those of tasks last."""
-        return [self._jobs, self._workers, *self._ints, *self._floats, self._task_ids, self._tried, self._durations]
+        named = [self._numbers, self._job_ids, self._names, self._workers]
+        return [*named, *self._ints, *self._floats, self._task_ids, self._tried, self._durations]
 
     def batches(self) -> Iterator[tuple[JobKey, BatchCost]]:
         """Yield every batch, as it was added."""
         start = 0
-        for index, job in enumerate(self._jobs):
+        for index, key in enumerate(zip(self._numbers, self._job_ids, self._names, strict=True)):
             count, *ints = (column[index] for column in self._ints)
             started, cpu = (column[index] for column in self._floats)
             end = start + count
             tried = dict(enumerate(self._tried[start:end]))
             ids, durations = self._task_ids[start:end], self._durations[start:end]
-            yield job, BatchCost(ids, self._workers[index], 1, tried, durations, started, cpu, *ints)
+            yield JobKey(*key), BatchCost(ids, self._workers[index], 1, tried, durations, started, cpu, *ints)
             start = end
 
     def shrink(self, largest: int, into: Usage) -> None:
@@ -154,7 +159,7 @@ class CostTable:
         size = self.nbytes
         batches = tasks = 0
         for job, cost in self.batches() if size > largest else ():
-            if size <= largest or job is self._jobs[-1]:
+            if size <= largest or job.number == self._numbers[-1]:
                 break
             add_to(into, cost)
             batches, tasks = batches + 1, tasks + len(cost.task_ids)

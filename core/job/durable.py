@@ -323,15 +323,15 @@ class DurableJob(Job):
         wanted = self._kept or (in_worker() and not any(future.fetched for future in self.futures.made))
         has_ended = self._progress.complete or (self.finished and not self._stopped)
         if self.discarded and not self._tenure.is_watching:
-            self.remove()
+            self._tenure.remove()
         elif has_ended and not wanted:
             self._tenure.close()
         else:
             self._tenure.release()
 
     def remove(self) -> None:
-        """Delete everything of the job."""
-        self._tenure.remove()
+        """Delete everything of the job, unless somebody looks on."""
+        self._tenure.close()
 
     @property
     def requests(self) -> int:

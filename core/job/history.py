@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
 LARGEST_TABLE = 16 << 20
-"""Bytes of what is remembered of each batch that has ended, about: some 50,000 single calls, or 600,000 tasks that
+"""Bytes of what is remembered of each batch that has ended, about: some 70,000 single calls, or 700,000 tasks that
 travelled together."""
 
 _SLACK = 1.25

@@ -186,8 +186,7 @@ class Scheduler:
     def _turn(self) -> bool:
         """Do what there is to do, and wait for more; returns False when there will be none."""
         self._obey()
-        for job in self._agenda.take():
-            self._look_at(job)
+        self._look()
         self._fill()
         if self.backend.capabilities.inline and not self._batches and not self._commands:
             wait = self._agenda.wait()
@@ -299,6 +298,11 @@ class Scheduler:
             batch.job.inflight.pop(batch.batch_id, None)
         else:
             self.backend.kill(batch.batch_id)
+
+    def _look(self) -> None:
+        # Apart from the turn, which waits: what it has in hand then would be kept until something happens.
+        for job in self._agenda.take():
+            self._look_at(job)
 
     def _look_at(self, job: Job) -> None:
         """Let a job find out what nobody tells it, and part from it if it has ended."""

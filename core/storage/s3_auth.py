@@ -21,8 +21,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from core.errors import AccessDenied, StorageError, StorageUnavailable
+from core.errors import AccessDenied, ConfigError, StorageError, StorageUnavailable
 from core.settings import state_dir
+from core.trust import make_private, read_private
 
 API_KEY_VARIABLES = ("IBM_API_KEY_ID", "IBMCLOUD_API_KEY")
 ENDPOINT_VARIABLE = "IBM_AUTH_ENDPOINT"
@@ -36,6 +37,9 @@ BACKOFF = 0.5
 """Seconds of the longest first delay between attempts, doubled for each further one; the delay is drawn below it."""
 
 TIMEOUT = 20.0
+LARGEST_TOKEN = 64 << 10
+"""Bytes of the file of a token; they have about two thousand."""
+
 _GRANT = "urn:ibm:params:oauth:grant-type:apikey"
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
@@ -100,7 +104,7 @@ def _shared(key: str, endpoint: str) -> tuple[str, float]:
     path = _cache(key, endpoint)
     if (known := _read(path)) is not None:
         return known
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(path.parent)
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -118,8 +122,8 @@ def _shared(key: str, endpoint: str) -> tuple[str, float]:
 
 
 def _read(path: Path) -> tuple[str, float] | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads(path.read_text("utf-8"))
+    with suppress(OSError, ValueError, KeyError, TypeError, ConfigError):  # one that others could have written is none
+        stored = json.loads(read_private(path, LARGEST_TOKEN))
         if time.time() < float(stored["expires"]) - MARGIN:
             return str(stored["token"]), float(stored["expires"])
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from types import ModuleType
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from core.data.objects import open_handle, process_storage
 from core.data.partition import Listing
 from core.definitions import REMEDY, Buffer, Definitions
 from core.errors import ConfigError, InputError, SerializationError
-from core.task.modules import LocalModules
+from core.modules import LocalModules
 from core.task.signature import OBJECT, Signature, read_signature, refuse_missing
 from core.types import Partition, RetryPolicy
 
@@ -54,10 +54,21 @@ class Call:
     folder: str | None = None
     definitions: Definitions | None = field(default=None, compare=False, repr=False)
 
+    def __reduce__(self) -> Any:
+        differs = {name: value for name, usual in _USUAL.items() if (value := getattr(self, name)) != usual}
+        return _remake, (self.function, self.kind, differs)  # most calls differ in little: a submit must be cheap
+
     @property
     def is_plain(self) -> bool:
         """Whether the function is called with the item alone."""
         return self.kind == "item" and not (self.takes.filled or self.keyword_extras or self.positional_extras)
+
+
+_USUAL = {one.name: one.default for one in fields(Call) if one.default is not MISSING and one.name != "definitions"}
+
+
+def _remake(function: Any, kind: Any, differs: dict[str, Any]) -> Call:
+    return Call(function, kind, **differs)
 
 
 def working_folder() -> str | None:
@@ -200,40 +211,49 @@ def _are_names(item: dict[Any, Any], keywords: frozenset[str] | None) -> bool:
 
 def apply(call: Call, item: Any, task_id: int, task_key: str, attempt: int) -> Any:
     """Run the function on one item."""
-    if call.kind == "value":
+    kind = type(item)
+    plain = kind is not tuple and kind is not dict and kind is not Partition and call.is_plain
+    if plain or call.kind == "value":
         return call.function(item)
+    own = None
     if isinstance(item, Partition):
         own, handle = item.address, open_handle(item)
         if call.takes.object_by_name:
             args, kwargs = call.positional_extras, {OBJECT: handle, **dict(call.keyword_extras)}
         else:
             args, kwargs = arguments(call, handle)
-    elif call.is_plain and type(item) is not tuple and type(item) is not dict:
-        return call.function(item)
     else:
-        own = None
         args, kwargs = arguments(call, item)
     if call.takes.filled or call.takes.leading:
-        known = {"task_id": task_id, "task_key": task_key, "attempt": attempt}
-        args = _complete(call, args, kwargs, lambda name: known[name] if name in known else _fill(call, name, own))
+        args = _complete(call, args, kwargs, {"task_id": task_id, "task_key": task_key, "attempt": attempt}, own)
     return call.function(*args, **kwargs)
 
 
-def _complete(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], fill: Callable[[str], Any]) -> tuple[Any, ...]:
+def _complete(
+    call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], known: dict[str, Any], own: str | None
+) -> tuple[Any, ...]:
     """Return positional arguments, with values put where their parameters stand; the others are added to `kwargs`."""
-    takes = call.takes
+    takes, bound = call.takes, tuple[str, ...]()
     spread = len(args) > len(takes.own)  # more than the function's own parameters: in the order of all
-    placed = list(args)
-    for at, name in takes.leading if args else ():
-        if at <= len(placed) and (name in kwargs or not spread):
-            placed.insert(at, kwargs.pop(name) if name in kwargs else fill(name))
-    bound = takes.positional[: len(placed)]
-    kwargs |= {name: fill(name) for name in takes.filled if name not in kwargs and name not in bound}
-    return tuple(placed)
+    if takes.leading and args:
+        placed = list(args)
+        for at, name in takes.leading:
+            if at <= len(placed) and (name in kwargs or not spread):
+                value = kwargs.pop(name) if name in kwargs else _fill(call, name, known, own)
+                placed.insert(at, value)
+        args = tuple(placed)
+    if takes.leading or spread:
+        bound = takes.positional[: len(args)]
+    for name in takes.filled:
+        if name not in kwargs and name not in bound:
+            kwargs[name] = _fill(call, name, known, own)
+    return args
 
 
-def _fill(call: Call, name: str, own: str | None) -> Any:
-    """Return the client that a function asks for; `own` is the address of its object."""
+def _fill(call: Call, name: str, known: dict[str, Any], own: str | None) -> Any:
+    """Return what a function asks for: what is known of its task, or a client; `own` is its object's address."""
+    if name in known:
+        return known[name]
     if name == "boto3_client":
         return _boto3_client(call, own)
     if call.storage is None:

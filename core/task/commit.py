@@ -177,7 +177,7 @@ def _known(address: str, key: bytes, job_id: str, process: int) -> JobRecord:
 
 
 @functools.lru_cache(maxsize=8)
-def _loaded(call: bytes, process: int) -> Call:
+def _loaded(call: bytes, job_id: str, process: int) -> Call:
     return load_call(call)
 
 
@@ -205,7 +205,7 @@ def run_committed(ref: DurableRef, attempt: int, mark: Mark | None = None) -> No
         packed = list(serialization.split(packed))[ref.item]
     task_ids = record.task_ids(ref.batch, ref.item)
     try:
-        call = _loaded(record.call, os.getpid())
+        call = _loaded(record.call, ref.job_id, os.getpid())
     except Exception as error:
         outcome = failed(len(task_ids), error)
     else:

@@ -40,7 +40,7 @@ class Invocation:
 
     Exactly one of `packed` (inputs travel with the call) and `durable` (they are in storage) is set.
     `call` is the pickled function with its options, `call_hash` its content hash: a worker that has seen the
-    hash does not receive it again.
+    hash does not receive it again. Within a `generation`, by default a job, what a function keeps may stay with it.
     """
 
     batch_id: int
@@ -54,6 +54,7 @@ class Invocation:
     packed: Packed | None = None
     durable: DurableRef | None = None
     notify: NotifyCredentials | None = None
+    generation: str = ""
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, ParamSpec, TypeVar, overload
 
 from core.errors import ConfigError
+from core.trust import distrust, make_private
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -114,7 +115,8 @@ def worker_resource(build: Callable[..., Any] | None = None, *, keep: int = 2) -
 def shared_file(name: str, write: Callable[[BinaryIO], object]) -> Path:
     """Return a file of the user's cache, written first if it is missing.
 
-    Processes that map it share its pages. It appears whole or not at all; if several write it, the last one wins.
+    Processes that map it share its pages. It appears whole or not at all; if several write it, the last one wins. One
+    that others could have written, or a link of theirs, is not used.
 
     Parameters
     ----------
@@ -127,22 +129,26 @@ def shared_file(name: str, write: Callable[[BinaryIO], object]) -> Path:
     Raises
     ------
     ConfigError
-        Neither the cache folder nor the temporary folder can be written.
+        Neither the cache folder nor the temporary folder can be written, or others can write there too.
     """
     folders = _cache_folders()
     for folder in folders:
-        if (folder / name).is_file() and _is_ours(folder):
+        if (folder / name).is_file() and distrust(folder / name) is None:
             return folder / name
+    refused = ""
     for folder in folders:
+        path = folder / name
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _is_ours(folder):
-                return _written(folder / name, write)
+            make_private(path.parent)
+            reason = distrust(path.parent)
+            if reason is None:
+                return _written(path, write)
+            refused = f" ({reason})"
         except OSError as error:
             if error.errno not in _UNUSABLE:
                 raise
     places = " or ".join(map(str, folders))
-    raise ConfigError(f"cannot write to {places}; set {CACHE_VARIABLE} to a folder that can be written")
+    raise ConfigError(f"cannot write to {places}{refused}; set {CACHE_VARIABLE} to a folder that can be written")
 
 
 def _cache_folders() -> list[Path]:
@@ -155,14 +161,7 @@ def _cache_folders() -> list[Path]:
     ]
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether nobody but this user and root could have put files there, as anybody can in the temporary folder."""
-    status = folder.stat()
-    return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
-
-
 def _written(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

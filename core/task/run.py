@@ -15,11 +15,12 @@ from typing import Any, TextIO
 
 from core import serialization
 from core.data.objects import spent
-from core.definitions import Definitions, disown
+from core.definitions import Definitions
 from core.errors import SerializationError, TaskError
 from core.serialization import Unpackable
 from core.task.call import Call, apply
 from core.task.protocol import BatchResult, TaskFailure
+from core.tokens import registry
 
 LOG_LIMIT = 64 << 10
 """Characters of a task's output that are kept: the last ones."""
@@ -30,19 +31,14 @@ Mark = Callable[[int, float], None]
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-_worker_process = 0
-
-
 def become_worker() -> None:
     """Declare this process a worker, once, before it runs anything."""
-    global _worker_process
-    _worker_process = os.getpid()
-    disown()
+    registry.become_worker()
 
 
 def in_worker() -> bool:
     """Whether this process is a worker."""
-    return _worker_process == os.getpid()
+    return registry.worker == os.getpid()
 
 
 @dataclass(slots=True)
@@ -202,6 +198,7 @@ def run(
     epoch, cpu = time.time(), time.process_time()
     spent_before = spent()
     plain = (int, float, str, bytes, type(None))
+    packing, last = serialization.Packing(call.definitions), len(task_ids) - 1
     batch = _Running(os.getpid(), job_id, task_ids, durations, attempt, call.definitions)
     if call.definitions is not None:
         call.definitions.activate()
@@ -229,9 +226,11 @@ def run(
                 else:
                     value = failure[0]
                     attempts[position] = failure[1]
-            values.append(value)
             now = clock()
             durations.append(now - before)
+            if position < last and type(value) not in plain:
+                value, now = packing.snapshot(value), clock()  # later tasks may change what this one returned
+            values.append(value)
             before = now
             if output.kept:
                 logs[position] = output.take()

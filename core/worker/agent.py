@@ -134,9 +134,7 @@ class Agent:
         ident = invocation.call_hash
         if has_call:
             self._calls[ident] = invocation.call
-            while len(self._calls) > 1 and (
-                len(self._calls) > FUNCTIONS_KEPT or sum(map(len, self._calls.values())) > FUNCTIONS_LARGEST
-            ):
+            while len(self._calls) > 1 and self._keeps_too_much():
                 self._backend.forget(self._calls.popitem(last=False)[0])
         if ident not in self._calls:
             return False

@@ -104,7 +104,7 @@ def job(path: str, workers: int = 1) -> int:
                 if invocation.durable is None:
                     raise IntegrityError(f"{path} holds a batch whose input is not in storage")
                 invocations[invocation.batch_id] = invocation
-    except (FanfoldError, OSError, KeyError, ValueError) as error:
+    except (FanfoldError, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
         print(f"fanfold: {type(error).__name__}: {error}", file=sys.stderr)
         return WRONG_USE
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -479,16 +479,25 @@ def test_an_array_given_to_a_task_is_the_tasks_own(executor):
     assert not given.any()
 
 
-def test_a_result_is_as_the_task_returned_it_whatever_later_tasks_do(executor):
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_result_is_as_the_task_returned_it_whatever_later_tasks_do(executor, batch_size):
     kept = np.zeros(30_000)
 
     def fill(x):
         kept[:] = x
         return kept
 
-    results = executor.map(fill, range(1, 5), batch_size=1).results(60)
+    results = executor.map(fill, range(1, 5), batch_size=batch_size).results(60)
 
     assert [(result[0], result[-1]) for result in results] == [(x, x) for x in range(1, 5)]
+
+
+def test_a_function_keeps_nothing_from_one_job_to_the_next(executor, separate):
+    def count(x, seen=[]):  # noqa: B006
+        seen.append(x)
+        return len(seen)
+
+    assert [executor.map(count, [x]).results(60) for x in range(5)] == [[1]] * 5
 
 
 def test_an_exception_named_by_the_policy_is_tried_again_until_it_succeeds(executor):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -327,6 +328,39 @@ def test_what_scientists_define_in_a_script_goes_to_workers_and_comes_back_as_it
     assert shown == ["all"]
 
 
+def test_whatever_a_script_defines_works_in_workers_and_comes_back(tmp_path, place):
+    body = (Path(__file__).parent / "definitions_script.py").read_text()
+
+    assert run_script(tmp_path, place, body) == ["all"]
+
+
+def test_futures_of_a_job_inside_a_task_give_the_drivers_own_classes(tmp_path, place):
+    if place["compute"] == "serial":
+        pytest.skip("a task leaves no job behind in the calling process")
+    shown = run_script(
+        tmp_path,
+        place,
+        """
+        class Job:
+            size = 1
+            def __init__(self, x):
+                self.x = x
+
+        def outer(x, storage):
+            with FunctionExecutor("process", storage.address, workers=1, durable=True) as inner:
+                return inner.map(Job, range(x))
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                futures = executor.map(outer, [3])[0].result(60)
+                Job.size = 2
+                print([(type(job) is Job, job.x, job.size) for job in executor.get_result(futures)])
+        """,
+    )
+
+    assert "".join(shown) == "[(True,0,2),(True,1,2),(True,2,2)]"
+
+
 def test_items_and_results_of_local_modules_travel_where_workers_cannot_import_them(tmp_path, place):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "of_mine.py").write_text(
@@ -596,3 +630,86 @@ def test_a_changed_module_that_cannot_travel_is_refused_with_the_remedy(tmp_path
     )
 
     assert shown == ["True", "True"]
+
+
+def test_items_of_ever_new_classes_are_sent_by_themselves_in_the_end(tmp_path):
+    shown = run_script(
+        tmp_path,
+        {**PLACES["fresh"], "storage": f"file://{tmp_path}/store"},
+        """
+        from collections import namedtuple
+
+        def rows():
+            for number in range(50):
+                yield namedtuple(f"Row{number}", ["x"])(number)
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                made = list(rows())
+                back = executor.map(lambda row: [row], [[row] for row in made], batch_size=1).results(60)
+                assert [row[0][0] for row in back] == made
+                assert all(type(row[0][0]) is type(one) for row, one in zip(back, made))
+                print(len(executor.map(lambda row: row.x, rows()).results(60)))
+        """,
+    )
+
+    assert shown == ["50"]
+
+
+def test_a_subclass_that_its_library_refuses_to_make_again_says_what_helps(tmp_path):
+    (tmp_path / "library.py").write_text(
+        "class Plugin:\n    def __init_subclass__(cls, name):\n        cls.name = name\n"
+    )
+
+    shown = run_script(
+        tmp_path,
+        {**PLACES["fresh"], "storage": f"file://{tmp_path}/store"},
+        """
+        import library
+
+        class Mine(library.Plugin, name="mine"):
+            pass
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                print(executor.map(lambda x: 1, [Mine()])[0].exception(60))
+        """,
+    )
+
+    assert "Mine cannot be made again in another process" in " ".join(shown)
+    assert "define it in a module that workers can import" in " ".join(shown)
+
+
+def test_the_state_of_a_class_is_let_go_with_it(tmp_path):
+    shown = run_script(
+        tmp_path,
+        {**PLACES["fork"], "workers": 1, "storage": f"file://{tmp_path}/store"},
+        """
+        import gc
+
+        def job():
+            class Job:
+                def held(self):
+                    return type(self)
+            return Job()
+
+        def known(_):
+            from core.tokens import registry
+            gc.collect()
+            return len(registry.states), len(registry._tokens)
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                before = None
+                for _ in range(80):
+                    executor.submit(lambda x: x.held() is type(x), job()).result(60)
+                    before = before or executor.submit(known, 0).result(60)
+                after = executor.submit(known, 0).result(60)
+                print(after[0] < before[0] + 50, after[1] < before[1] + 200)
+                from core.tokens import registry
+                gc.collect()
+                print(len(registry._tokens) < 50)
+        """,
+    )
+
+    assert shown == ["True", "True", "True"]

@@ -152,7 +152,7 @@ def test_compressed_objects_that_fit_into_a_chunk_and_raw_pieces_of_others_are_r
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (gzip.compress(CONTENT), "is compressed .gzip."),
+        (gzip.compress(CONTENT, mtime=0), "is compressed .gzip."),
         (TEXT.encode("utf-16"), "text in UTF-16.*store it as UTF-8"),
         (TEXT.encode("utf-32"), "text in UTF-32.*store it as UTF-8"),
     ],

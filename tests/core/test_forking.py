@@ -132,3 +132,17 @@ with FunctionExecutor("process?start={start}", workers=2) as executor:
     shown = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
 
     assert shown == "[3, 2, 1, 0, 1, 2] 4\n"
+
+
+def test_too_few_open_files_for_the_workers_are_told_with_the_remedy():
+    script = """
+import os, resource
+from core import FunctionExecutor
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+files = [open(os.devnull) for _ in range(200)]
+FunctionExecutor("process", workers=2).submit(abs, -4)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False)
+
+    assert "2 workers need about 64 open files beside the 20" in done.stderr
+    assert "raise the limit with 'ulimit -n'" in done.stderr

@@ -191,6 +191,73 @@ def test_a_list_that_grows_is_iterated_as_it_grows_and_has_no_results_in_time():
     assert futures.results(timeout=0.001) == ["a"]
 
 
+def growing(*values):
+    """Return a list whose first futures are made, and that goes on."""
+    futures = FutureList("job")
+    futures.extend([Future(index=i) for i in range(len(values))])
+    for future, value in zip(futures.made, values, strict=True):
+        future.settle(value)
+    return futures
+
+
+def test_an_index_and_a_slice_with_an_end_wait_for_what_they_name_and_no_longer():
+    futures = growing("a", "b", "c")
+
+    assert futures[0].result() == "a"
+    assert [future.result() for future in futures[:2]] == ["a", "b"]
+    assert [future.result() for future in futures[0:3:2]] == ["a", "c"]
+    assert futures[0:0] == []
+
+
+@pytest.mark.parametrize("index", [3, -1, slice(1, None), slice(None), slice(-2, 3), slice(None, -1), slice(2, 0, -1)])
+def test_what_only_the_end_of_the_input_tells_is_waited_for(index):
+    futures = growing("a", "b", "c")
+    found = []
+    asker = threading.Thread(target=lambda: found.append(futures[index]))
+    asker.start()
+    while futures._grown is None:
+        pass
+    assert not found
+    futures.extend([Future(index=3)])
+    futures.finish()
+    asker.join(60)
+
+    assert found == [futures.made[index]]
+
+
+def test_an_index_beyond_the_end_is_an_error_which_is_that_of_the_input_if_that_broke():
+    whole, broken = growing("a"), growing("a")
+    whole.finish()
+    broken.finish(ValueError("broken"))
+
+    with pytest.raises(IndexError):
+        whole[1]
+    with pytest.raises(ValueError, match="broken"):
+        broken[1]
+
+
+def test_a_list_that_nobody_waits_for_has_no_condition():
+    futures = growing("a")
+    futures.finish()
+
+    assert list(futures) == futures.made
+    assert len(futures) == 1
+    assert futures._grown is None
+
+
+def test_looking_at_an_exception_counts_as_having_had_it_and_waiting_does_not():
+    failed, good = Future(), Future()
+    failed.settle(None, KeyError())
+    good.settle(1)
+    wait([failed, good])
+    assert not failed.fetched
+    failed.exception()
+    good.exception()
+
+    assert failed.fetched
+    assert not good.fetched
+
+
 def test_waiting_for_any_of_a_list_that_grows_waits_for_its_first():
     futures = FutureList("job")
     first = Future()

@@ -153,3 +153,21 @@ def test_large_items_are_read_ahead_by_bytes_not_by_number():
 
 def len_or_one(x):
     return x if isinstance(x, int) else len(x)
+
+
+def test_the_first_future_is_there_when_the_first_item_is(tmp_path):
+    gate = tmp_path / "gate"
+
+    def items():
+        yield 1
+        while not gate.exists():
+            pass
+        yield 2
+
+    with FunctionExecutor("process", workers=1) as executor:
+        futures = executor.map(lambda x: x * 10, items())
+
+        assert futures[0].result(60) == 10
+        assert [future.result(60) for future in futures[:1]] == [10]
+        gate.touch()
+        assert futures[-1].result(60) == 20

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from core import FunctionExecutor
-from core.errors import ComputeDenied, ComputeUnavailable, WorkerDied
+from core import FunctionExecutor, InputError
+from core.errors import ComputeDenied, ComputeUnavailable, FanfoldError, WorkerDied
 
 DENIED = (403, {"x-amzn-errortype": "AccessDeniedException"}, b'{"Message": "no"}')
 
@@ -60,6 +60,34 @@ def test_a_call_whose_answer_breaks_off_counts_as_an_attempt(headers, body):
 
     assert isinstance(error, WorkerDied)
     assert "function f in eu-west-1 broke before the whole answer was there" in str(error)
+
+
+def test_an_answer_is_read_to_the_limit_of_the_platform_and_no_further():
+    error = error_of(200, {}, bytes(20 << 20))
+
+    assert isinstance(error, InputError)
+    assert "the answer of function f in eu-west-1 has more than 8.4 MB" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (200, {}, b""),
+        (200, {}, b"[" * 100_000),
+        (200, {}, b'{"body": 5}'),
+        (200, {}, b'{"body": "AAAA"}'),
+        (200, {"X-Amz-Function-Error": "Unhandled"}, b"\x1b]0;a\x07\xff"),
+        (200, {"X-Amz-Function-Error": "Unhandled"}, b"[" * 100_000),
+        (200, {"X-Amz-Function-Error": "Unhandled"}, b'{"errorType": "\\u001b[2J", "errorMessage": "\\u001b[2J"}'),
+        (400, {"x-amzn-errortype": "\x1b[2JException"}, b'{"message": "\\u001b[2J"}'),
+        (400, {}, b"\x1b[2J"),
+    ],
+)
+def test_whatever_a_service_says_ends_in_a_typed_error_of_printable_text(status, headers, body):
+    error = error_of(status, headers, body)
+
+    assert isinstance(error, FanfoldError)
+    assert str(error).isprintable()
 
 
 @pytest.mark.parametrize("status", [502, 504])

@@ -1,5 +1,6 @@
 import gc
 import operator
+import pickle
 import weakref
 
 import pytest
@@ -87,6 +88,71 @@ def test_reducing_by_object_what_is_no_object_is_refused(executor):
 def test_mistakes_are_refused_before_anything_runs(executor, options):
     with pytest.raises(ConfigError):
         executor.map_reduce(lambda x: x, [1], sum, **options)
+
+
+@pytest.mark.parametrize("reduce_by", [None, "object"])
+def test_cancelling_the_future_of_a_reduction_cancels_the_map(reduce_by, folder):
+    def stuck(obj):
+        while True:
+            pass
+
+    with FunctionExecutor("process", workers=2) as executor:
+        final = executor.map_reduce(stuck, str(folder), sum, reduce_by=reduce_by, batch_size=1)
+        other = executor.submit(abs, -3)
+        executor.cancel(final)
+
+        assert final.cancelled()
+        assert other.result(60) == 3
+        assert not executor._history.running
+
+
+def test_cancelling_the_future_of_a_reduction_ends_the_reduction_that_runs(tmp_path):
+    def stuck(results):
+        (tmp_path / "reduces").touch()
+        while True:
+            pass
+
+    with FunctionExecutor("process", workers=1) as executor:
+        final = executor.map_reduce(lambda x: x, range(3), stuck)
+        while not (tmp_path / "reduces").exists():
+            pass
+        executor.cancel([final])
+
+        assert final.cancelled()
+        assert executor.submit(abs, -3).result(60) == 3
+
+
+def test_cancelling_everything_ends_reductions_too():
+    def stuck(x):
+        while True:
+            pass
+
+    with FunctionExecutor("process", workers=1) as executor:
+        final = executor.map_reduce(stuck, [1], sum)
+        executor.cancel()
+
+        assert final.exception(60) is not None if not final.cancelled() else True
+        assert executor.submit(abs, -3).result(60) == 3
+
+
+def test_a_reduction_that_has_ended_lets_go_of_results():
+    class Result(frozenset):
+        pass
+
+    with FunctionExecutor("process", workers=1) as executor:
+        final = executor.map_reduce(lambda x: Result({x}), range(20), lambda results: len(results))
+        assert final.result(60) == 20
+
+        gc.collect()
+        assert not [thing for thing in gc.get_objects() if type(thing) is Result]
+
+
+def test_the_future_of_a_reduction_cannot_be_sent(executor):
+    final = executor.map_reduce(lambda x: x, [1], sum)
+
+    with pytest.raises(TypeError, match="return its result"):
+        pickle.dumps(final)
+    assert final.result(60) == 1
 
 
 def test_a_failure_of_the_map_reaches_the_future_and_ends_the_rest():

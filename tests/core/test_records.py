@@ -234,3 +234,13 @@ def test_quotes_are_followed_across_pieces_of_any_size():
         for at in range(0, len(content), size):
             quotes.feed(content[at : at + size])
         assert quotes.place == whole.place == "outside"
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b',"open', b'"'])
+def test_fields_that_follow_one_another_are_looked_at_together(monkeypatch, end):
+    entered, enter = [], Quotes._enter
+    monkeypatch.setattr(Quotes, "_enter", lambda *args, **options: entered.append(1) or enter(*args, **options))
+
+    Quotes(b",").feed(b'"a""b",c,"d"\n' * 10_000 + b'"e"' + end)
+
+    assert len(entered) <= 3

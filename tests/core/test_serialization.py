@@ -1,6 +1,11 @@
+import enum
+import gc
 import linecache
 import pickle
+import subprocess
+import sys
 import threading
+import types
 import warnings
 
 import numpy as np
@@ -10,7 +15,8 @@ from hypothesis import strategies as st
 
 from core import serialization
 from core.by_value import show_source
-from core.errors import IntegrityError
+from core.definitions import Definitions
+from core.errors import ConfigError, IntegrityError, SerializationError
 from core.serialization import OUT_OF_BAND, Unpackable
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
@@ -176,3 +182,61 @@ def test_a_batch_marker_is_smaller_than_any_commit():
     marker = serialization.sign(b"k" * 32, "it", serialization.dumps(serialization.MARKER))
 
     assert len(marker) == serialization.MARKER_SIZE
+
+
+def test_a_module_that_is_to_travel_must_be_there():
+    with pytest.raises(ConfigError, match="'not_here', which should travel"):
+        Definitions(["not_here"])
+
+
+def test_a_reference_to_what_no_process_holds_any_more_is_refused():
+    definitions = Definitions()
+    data = serialization.dumps(type("Gone", (), {}), definitions)
+    definitions.objects.clear()
+    gc.collect()
+
+    with pytest.raises(SerializationError, match="does not hold any more"):
+        serialization.loads(data)
+
+
+def test_an_enumeration_whose_members_cannot_be_made_again_says_what_helps():
+    class Coordinate(bytes, enum.Enum):
+        def __new__(cls, value):
+            made = bytes.__new__(cls, [value])
+            made._value_ = value
+            return made
+
+        X = 0
+
+    with pytest.raises(TypeError, match="define it in a module"):
+        serialization.dumps(Coordinate.X)
+
+
+def test_a_class_that_was_half_made_is_not_taken_for_whole():
+    script = """
+import pickle, sys
+from core import serialization
+whole, broken = pickle.load(sys.stdin.buffer)
+try:
+    serialization.loads(broken)
+except ModuleNotFoundError as error:
+    kept = error
+print(serialization.loads(whole).told())
+"""
+
+    class Told:
+        def told(self):
+            return "whole"
+
+    whole = serialization.dumps(Told())
+    absent = types.ModuleType("not_there")
+    absent.thing = type("thing", (), {"__module__": "not_there"})
+    sys.modules["not_there"] = absent
+    Told.zz = absent.thing
+    broken = serialization.dumps(Told())
+    del sys.modules["not_there"]
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=pickle.dumps((whole, broken)), capture_output=True, check=True
+    )
+    assert done.stdout.decode().strip() == "whole"

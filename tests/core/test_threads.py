@@ -87,8 +87,8 @@ def test_agents_of_one_process_share_its_processors(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     alone, crowded = Agent(), Agent(agents=4 * usable_cores())
     try:
-        assert alone._backend._threads == usable_cores()
-        assert crowded._backend._threads == 1
+        assert alone._backend.threads == usable_cores()
+        assert crowded._backend.threads == 1
     finally:
         alone.close()
         crowded.close()

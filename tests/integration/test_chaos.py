@@ -41,8 +41,8 @@ def test_killing_a_worker_every_tenth_of_a_second_loses_and_repeats_no_result(du
     def kill(backend):
         chance = random.Random(1)
         while len(killed) < MOST_KILLS and not stop.wait(KILLS_EVERY):
-            pids = [worker.pid for worker in list(backend._table.workers.values()) if worker.pid]
-            with contextlib.suppress(IndexError, ProcessLookupError):
+            with contextlib.suppress(IndexError, ProcessLookupError):  # none has started, or one has ended
+                pids = [worker.pid for worker in list(backend._table.workers.values()) if worker.pid]
                 os.kill(chance.choice(pids), signal.SIGKILL)
                 killed.append(1)
 

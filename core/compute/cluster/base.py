@@ -286,18 +286,19 @@ class ClusterBackend(ABC):
         ):
             self._waves = max(WAVES, min(2 * self._waves, LONGEST // self.width))
         for worker_job in ended:
-            end = ends[worker_job.number]
-            reason: LossReason = "killed" if worker_job.ending else end.reason or "died"
-            message = end.message or "its worker ended without a word of it"
-            for batch_id in worker_job.batches:
-                # After success all is answered for; what is not is asked about once more.
-                begun = end.began and (
-                    end.reason is None or worker_job.running is None or batch_id in worker_job.running
-                )
-                self._mailbox.put(BatchLost(batch_id, worker_job.ident, reason, message, None, begun))
+            self._report(worker_job, ends[worker_job.number])
         if ended:
             with suppress(ComputeUnavailable):  # what is left there harms nobody
                 self.tidy(ended)
+
+    def _report(self, worker_job: WorkerJob, end: WorkerJobEnd) -> None:
+        """Report the batches of a unit that has ended; those that are committed are known to be by then."""
+        reason: LossReason = "killed" if worker_job.ending else end.reason or "died"
+        message = end.message or "its worker ended without a word of it"
+        for batch_id in worker_job.batches:
+            # After success all is answered for; what is not is asked about once more.
+            begun = end.began and (end.reason is None or worker_job.running is None or batch_id in worker_job.running)
+            self._mailbox.put(BatchLost(batch_id, worker_job.ident, reason, message, None, begun))
 
     def _dismiss(self, worker_jobs: Sequence[WorkerJob]) -> None:
         if worker_jobs:

@@ -161,14 +161,19 @@ def end_of_pod(worker_job: WorkerJob, pod: Mapping[str, Any], image: str) -> Wor
         )
     if status.get("phase") != "Failed":
         return None
-    why, told = status.get("reason", ""), status.get("message", "")
     if ended.get("reason") == "OOMKilled":
         return WorkerJobEnd(
             "memory", f"{where} used more than its memory limit{_limit(pod)} and was killed (OOMKilled)"
         )
-    if why:
+    if why := status.get("reason"):
+        told = status.get("message", "")
         reason: LossReason = "memory" if why == "Evicted" and "memory" in told else "died"
         return WorkerJobEnd(reason, f"{where} ended as {why}: {told}", not _NOT_ADMITTED.match(why))
+    return _end_of_program(ended, words, where, image)
+
+
+def _end_of_program(ended: Mapping[str, Any], words: str, where: str, image: str) -> WorkerJobEnd:
+    """Return how a worker ended by itself, as its exit status and last words tell."""
     code = int(ended.get("exitCode", 1))
     if "VersionMismatch" in words and code == _WRONG_USE:
         raise VersionMismatch(words.partition("VersionMismatch: ")[2])

@@ -220,16 +220,8 @@ class SlurmBackend(ClusterBackend):
     def _end_of(self, worker_job: WorkerJob, row: JobState | None) -> WorkerJobEnd | None:
         if row is None:
             return WorkerJobEnd("died", f"Slurm does not know its job {worker_job.ident} any more")
-        what = f"Slurm's job {worker_job.ident}"
         if row.state in _WAITING and not worker_job.ending:
-            if _NEVER.search(row.reason):
-                raise ComputeError(
-                    f"slurm: job {worker_job.ident} will never start ({row.reason}); change the partition or the "
-                    "options time, cpus, account, qos, constraint or memory"
-                )
-            if _HELD.search(row.reason) or row.restarts > MOST_RESTARTS:
-                self.end([worker_job])
-                return WorkerJobEnd("died", f"{what} was started {row.restarts + 1} times and is held: {row.reason}")
+            return self._end_before_start(worker_job, row)
         if row.state not in _ENDS:
             return None
         if row.state == "CANCELLED" and not worker_job.ending and not self._has_begun(worker_job):
@@ -239,18 +231,37 @@ class SlurmBackend(ClusterBackend):
             )
         reason, words = _ENDS[row.state], self._words(worker_job)
         code = os.waitstatus_to_exitcode(row.status) if row.state == "FAILED" else 0
-        if code in (_STATUS_WRONG_USE, *_STATUS_NO_PYTHON) or (code == 1 and _NO_ENTRY.search(words)):
-            if "VersionMismatch" in words:
-                raise VersionMismatch(words.partition("VersionMismatch: ")[2])
-            raise ComputeError(
-                f"slurm: node {row.node} cannot run job {worker_job.ident} ({words or f'status {code}'}); the nodes "
-                f"need the Python of python= with fanfold in it, and must share the folder {self._base}"
-            )
+        self._check_node(worker_job, row.node, code, words)
         if reason == "died" and _MEMORY.search(words):
             reason = "memory"
         how = f" with {signal.Signals(-code).name}" if code < 0 else f" with status {code}" if code else ""
         told = f": {words}" if words and reason else ""
-        return WorkerJobEnd(reason, f"{what} on {row.node or 'no node'} ended as {row.state}{how}{told}")
+        where = f"Slurm's job {worker_job.ident} on {row.node or 'no node'}"
+        return WorkerJobEnd(reason, f"{where} ended as {row.state}{how}{told}")
+
+    def _end_before_start(self, worker_job: WorkerJob, row: JobState) -> WorkerJobEnd | None:
+        """End a job that waits where it will not start again; see that it can start at all."""
+        if _NEVER.search(row.reason):
+            raise ComputeError(
+                f"slurm: job {worker_job.ident} will never start ({row.reason}); change the partition or the "
+                "options time, cpus, account, qos, constraint or memory"
+            )
+        if not _HELD.search(row.reason) and row.restarts <= MOST_RESTARTS:
+            return None
+        self.end([worker_job])
+        what = f"Slurm's job {worker_job.ident} was started {row.restarts + 1} times and is held: {row.reason}"
+        return WorkerJobEnd("died", what)
+
+    def _check_node(self, worker_job: WorkerJob, node: str, code: int, words: str) -> None:
+        """Give up on nodes that cannot run any batch, as their exit status and words tell."""
+        if code not in (_STATUS_WRONG_USE, *_STATUS_NO_PYTHON) and not (code == 1 and _NO_ENTRY.search(words)):
+            return
+        if "VersionMismatch" in words:
+            raise VersionMismatch(words.partition("VersionMismatch: ")[2])
+        raise ComputeError(
+            f"slurm: node {node} cannot run job {worker_job.ident} ({words or f'status {code}'}); the nodes "
+            f"need the Python of python= with fanfold in it, and must share the folder {self._base}"
+        )
 
     def _words(self, worker_job: WorkerJob) -> str:
         """Return the line of a unit's output that says most: Slurm's on memory, else its last error, else the last."""

@@ -193,6 +193,7 @@ def _request(worker: WorkerProcess, number: int, invocation: Invocation) -> tupl
     request = (
         number,
         invocation.call_hash,
+        invocation.generation or invocation.job_id,
         has_call,
         data,
         meta,

@@ -17,11 +17,11 @@ from typing import NoReturn
 from core.compute.local import forkserver
 from core.compute.local.threads import limited_libraries
 from core.compute.local.wire import CONTROL
-from core.definitions import know_main
 from core.task.call import working_folder
 from core.task.run import in_worker
+from core.tokens import know_main
 
-CLOSE_TIMEOUT = 2.0
+FORKSERVER_TIMEOUT = 2.0
 """Seconds that a fork server may take to end before it is killed."""
 
 _VANISH_TIMEOUT = 0.01
@@ -117,7 +117,7 @@ class ForkServer:
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         self._control.close()
-        deadline = time.monotonic() + CLOSE_TIMEOUT
+        deadline = time.monotonic() + FORKSERVER_TIMEOUT
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
             while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
                 if time.monotonic() > deadline:

@@ -67,8 +67,10 @@ class ProcessBackend:
         self._watches_memory = os.path.exists("/proc/self/statm")
         enforces = frozenset({"timeout", "memory"} if self._watches_memory else {"timeout"})
         self.capabilities = Capabilities(shares_files=True, carries_queues=True, enforces=enforces)
-        self._fresh = {"fork": False, "fresh": True}.get(address.options.get("start", ""))
-        self._threads = int(address.options.get("threads", max(1, usable_cores() // self.workers)))
+        fresh = {"fork": False, "fresh": True}.get(address.options.get("start", ""))
+        self.threads = int(address.options.get("threads", max(1, usable_cores() // self.workers)))
+        self._table = WorkerTable(self.workers, self.threads, fresh, self._serve)
+        self._dispatcher = Dispatcher(self._table)
         self._replies: list[Reply] = []
         self._closed = self._is_woken = False
 
@@ -81,14 +83,13 @@ class ProcessBackend:
             The process may not open enough files for so many workers.
         """
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        wanted = FILES_PER_WORKER * (self.workers + 2)
-        if allowed != resource.RLIM_INFINITY and wanted > allowed:
+        wanted, held = FILES_PER_WORKER * (self.workers + 2), len(os.listdir("/dev/fd"))
+        if allowed != resource.RLIM_INFINITY and held + wanted > allowed:
             raise ConfigError(
-                f"{self.workers} workers need about {wanted} open files and this process may have {allowed}; "
-                "raise the limit with 'ulimit -n', or use fewer workers"
+                f"{self.workers} workers need about {wanted} open files beside the {held} there are, and this process "
+                f"may have {allowed}; raise the limit with 'ulimit -n', or use fewer workers"
             )
-        self._table = WorkerTable(self.workers, self._threads, self._fresh, self._serve)
-        self._dispatcher = Dispatcher(self._table)
+        self._table.start()
         self._wakeup_read, self._wakeup_write = socket.socketpair()
         for end in (self._wakeup_read, self._wakeup_write):
             end.setblocking(False)

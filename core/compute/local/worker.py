@@ -11,11 +11,11 @@ from collections import deque
 from typing import Any
 
 from core import serialization
+from core.compute.functions import Functions
 from core.compute.local.channel import Channel, ConnectionLost
 from core.compute.local.wire import CLAIM, VALUE, TaskStatus
 from core.serialization import Buffer, Packed
 from core.task import notices as notify
-from core.task.call import Call, load_call
 from core.task.protocol import BatchResult, DurableRef, NotifyCredentials
 from core.task.run import become_worker, describe, failed, in_worker, run
 
@@ -48,7 +48,7 @@ class Worker:
         self._claim_end = claim_end
         self._claim = -1
         self._status = status
-        self._calls: dict[str, Buffer | Call] = {}
+        self._functions = Functions()
         self._lock = threading.Lock()
         notify.speak_through(self._publish)
 
@@ -61,7 +61,7 @@ class Worker:
         segments = deque(self._channel.receive())
         forgotten, requests = pickle.loads(segments.popleft())
         for call_hash in forgotten:
-            self._calls.pop(call_hash, None)
+            self._functions.drop(call_hash)
         for request in requests:
             self._handle(segments, *request)
 
@@ -70,6 +70,7 @@ class Worker:
         segments: deque[Buffer],
         number: int,
         call_hash: str,
+        generation: str,
         has_call: bool,
         data: bytes | None,
         meta: tuple[int, list[int] | None, list[int] | None],
@@ -78,7 +79,7 @@ class Worker:
     ) -> None:
         """Run a batch that came with some of the segments of its message, unless the driver took it back."""
         if has_call:
-            self._calls[call_hash] = segments.popleft()
+            self._functions.put(call_hash, segments.popleft())
         packed = None
         if meta is not None:
             held = data if data is not None else segments.popleft()
@@ -86,7 +87,7 @@ class Worker:
         if not self._may_begin(number):
             return
         self._status.begin(number)
-        answer = self._answer(number, call_hash, packed, *rest)
+        answer = self._answer(number, call_hash, generation, packed, *rest)
         if not in_worker():
             os._exit(0)  # a child that the task forked, and that came back from the function
         with self._lock:
@@ -111,6 +112,7 @@ class Worker:
         self,
         number: int,
         call_hash: str,
+        generation: str,
         packed: Packed | None,
         job_id: str,
         task_ids: list[int],
@@ -124,7 +126,7 @@ class Worker:
             assert durable is not None
             return [pickle.dumps((number, self._commit(durable, attempt)), 5)]
         try:
-            call = self._call(call_hash)
+            call = self._functions.get(call_hash, generation)
             items = serialization.unpack(packed, call.definitions)
             outcome = run(call, items, task_ids, job_id, attempt, self._status.mark)
         except Exception as error:
@@ -140,12 +142,6 @@ class Worker:
         except Exception as error:
             return describe(error)
         return None
-
-    def _call(self, call_hash: str) -> Call:
-        call = self._calls[call_hash]
-        if not isinstance(call, Call):
-            call = self._calls[call_hash] = load_call(call)
-        return call
 
 
 def reply(number: int, outcome: BatchResult) -> list[Buffer]:

@@ -108,13 +108,16 @@ class WorkerTable:
         self, count: int, threads: int, fresh: bool | None, serve: Callable[[WorkerProcess, int], None]
     ) -> None:
         self.workers: dict[int, WorkerProcess] = {}
-        self._threads, self._serve = threads, serve
-        # First: nothing may exist that a fork would share.
-        self.forkserver: ForkServer | None = ForkServer(threads, fresh)
-        self.selector = selectors.DefaultSelector()
+        self._count, self._threads, self._fresh, self._serve = count, threads, fresh, serve
+        self.forkserver: ForkServer | None = None
         self._next_ident = self.failed_starts = 0
+
+    def start(self) -> None:
+        """Start the fork server, and ask it for every worker."""
+        self.forkserver = ForkServer(self._threads, self._fresh)  # first: nothing may exist that a fork would share
+        self.selector = selectors.DefaultSelector()
         self._register()
-        while len(self.workers) < count:
+        while len(self.workers) < self._count:
             self._spawn()
 
     def living(self) -> list[WorkerProcess]:

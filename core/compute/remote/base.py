@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from core.compute.base import Capabilities
-from core.compute.remote.courier import Courier, Sent
+from core.compute.remote.courier import Courier, Recent
 from core.compute.remote.slot import NotStarted, Slot, Throttled
 from core.compute.waiting import Backoff, Mailbox
 from core.errors import ComputeUnavailable, FanfoldError
@@ -203,7 +203,7 @@ class RemoteBackend(ABC):
     def _serve(self, index: int) -> None:
         """Run batches on one slot until the backend closes."""
         slot: Slot | None = None
-        sent = Sent()
+        sent: Recent[None] = Recent()
         try:
             slot = self._persist(lambda: self.open_slot(index), -1 - index)
             while slot is not None and (invocation := self._next(slot)) is not None:
@@ -227,7 +227,7 @@ class RemoteBackend(ABC):
             self._running[invocation.batch_id] = slot
             return invocation
 
-    def _run(self, slot: Slot, invocation: Invocation, sent: Sent) -> Reply:
+    def _run(self, slot: Slot, invocation: Invocation, sent: Recent[None]) -> Reply:
         """Have a batch run; returns what became of it."""
         ident = invocation.batch_id
 

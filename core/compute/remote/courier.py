@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from core import serialization
 from core.compute.remote.slot import Oversized, WorkerEnded
@@ -21,29 +22,21 @@ from core.task.versions import versions
 ALWAYS_SENT = 32 << 10
 """Functions up to this many bytes travel with every request: cheaper than asking whether an instance has them."""
 
+T = TypeVar("T")
+
 Send = Callable[[bytes], bytes | None]
 """Sends a request and returns its reply, None if it is not wanted any more."""
 
 
-class Sent:
-    """The functions that went through one slot, as far as the worker behind it may remember them."""
+class Recent(OrderedDict[str, T]):
+    """What is known of the functions that were used last, as many as a worker remembers, by their hashes."""
 
-    def __init__(self) -> None:
-        self._hashes: OrderedDict[str, None] = OrderedDict()
-
-    def add(self, call_hash: str) -> None:
-        """Remember one that was sent or used."""
-        self._hashes[call_hash] = None
-        self._hashes.move_to_end(call_hash)
-        if len(self._hashes) > FUNCTIONS_KEPT:
-            self._hashes.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget all: the worker is another one."""
-        self._hashes.clear()
-
-    def __contains__(self, call_hash: str) -> bool:
-        return call_hash in self._hashes
+    def use(self, call_hash: str, known: T) -> None:
+        """Remember a function as the one used last."""
+        self[call_hash] = known
+        self.move_to_end(call_hash)
+        if len(self) > FUNCTIONS_KEPT:
+            self.popitem(last=False)
 
 
 class Courier:
@@ -64,7 +57,7 @@ class Courier:
         self._key = os.urandom(32)
         self._versions = versions()
 
-    def run(self, invocation: Invocation, sent: Sent, send: Send) -> Reply:
+    def run(self, invocation: Invocation, sent: Recent[None], send: Send) -> Reply:
         """Have a batch run; returns what became of it."""
         left: list[str] = []
         try:
@@ -85,7 +78,7 @@ class Courier:
                 with suppress(StorageError):  # the batch is answered; the clean-up of the storage takes the rest
                     process_storage(self._storage).delete(left)
 
-    def _run(self, invocation: Invocation, sent: Sent, send: Send, left: list[str]) -> Reply:
+    def _run(self, invocation: Invocation, sent: Recent[None], send: Send, left: list[str]) -> Reply:
         call_hash = invocation.call_hash
         has_call = len(invocation.call) <= ALWAYS_SENT or call_hash not in sent
         while True:
@@ -101,7 +94,7 @@ class Courier:
             if isinstance(reply, NeedsCall) and not has_call:
                 has_call = True
                 continue
-            sent.add(call_hash)
+            sent.use(call_hash, None)
             if isinstance(reply, TooLarge):
                 raise Oversized(f"its results are {reply.size / 1e6:.1f} MB")
             return settled(reply, time.monotonic() - sent_at)

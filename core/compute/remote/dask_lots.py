@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from core.task.messages import FUNCTIONS_KEPT
+from core.compute.remote.courier import Recent
 from core.task.protocol import Invocation
 
 LOT = 8
@@ -52,7 +51,7 @@ class Lots:
     def __init__(self) -> None:
         self._pending: list[Invocation] = []
         self._alone: dict[int, int] = {}
-        self._means: OrderedDict[str, float] = OrderedDict()
+        self._means: Recent[float] = Recent()
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -95,10 +94,7 @@ class Lots:
 
     def learn(self, call_hash: str, seconds: float) -> None:
         """Hear how long a batch of a function ran: one that is slow ends the lots."""
-        self._means[call_hash] = max(seconds, 0.8 * self._means.get(call_hash, SHORT))
-        self._means.move_to_end(call_hash)
-        if len(self._means) > FUNCTIONS_KEPT:
-            self._means.popitem(last=False)
+        self._means.use(call_hash, max(seconds, 0.8 * self._means.get(call_hash, SHORT)))
 
 
 class Carriers:
@@ -107,7 +103,7 @@ class Carriers:
     def __init__(self, client: Any) -> None:
         self._client = client
         self._threads = ThreadPoolExecutor(CARRIERS, thread_name_prefix="fanfold-dask")
-        self._functions: OrderedDict[str, Any] = OrderedDict()
+        self._functions: Recent[Any] = Recent()
         self._scattering = threading.Lock()
 
     def start(self, work: Callable[..., None], *arguments: Any) -> None:
@@ -121,11 +117,9 @@ class Carriers:
     def function(self, invocation: Invocation) -> Any:
         """Return a large function as data of the cluster, which moves it to each worker once."""
         with self._scattering:
-            held = self._functions.pop(invocation.call_hash, None)
-            self._functions[invocation.call_hash] = held or self._client.scatter(invocation.call, hash=False)
-            if len(self._functions) > FUNCTIONS_KEPT:
-                self._functions.popitem(last=False)
-            return self._functions[invocation.call_hash]
+            held = self._functions.get(invocation.call_hash) or self._client.scatter(invocation.call, hash=False)
+            self._functions.use(invocation.call_hash, held)
+            return held
 
     def forget(self, call_hash: str) -> None:
         """Let the cluster drop a large function, or send it anew: it may be lost with the worker that had it."""

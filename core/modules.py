@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
+import sysconfig
 from types import ModuleType
 from typing import Any
 
-from core.definitions import is_local
+from core.tokens import registry
 
 State = tuple[Any, int, int]
 """What changes when a module is loaded anew, and when its file is written: its spec, time of modification, size."""
@@ -71,7 +73,21 @@ _renewed: dict[str, tuple[int, int]] = {}
 
 
 def _renew(states: dict[str, tuple[int, int]]) -> None:
-    if any(_renewed.get(name) != state for name, state in states.items()):
+    if registry.worker == os.getpid() and any(_renewed.get(name) != state for name, state in states.items()):
         _renewed.update(states)
         for name in states:
             sys.modules.pop(name, None)
+
+
+def is_local(module: ModuleType) -> bool:
+    """Whether a module is the user's own: outside the Python installation, and not of this distribution."""
+    path = getattr(module, "__file__", None)
+    name = getattr(module, "__name__", "__main__")
+    if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
+        return False
+    return not ("site-packages" in path or "dist-packages" in path or path.startswith(_installed_folders()))
+
+
+@functools.cache
+def _installed_folders() -> tuple[str, ...]:
+    return tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
