@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 import core.joblib
 from core import ConfigError, FunctionExecutor
 from core.joblib import FanfoldBackend
+from core.pool import shared_arrays
 
 LARGE = 1 << 20
 """Bytes from which joblib shares an array, by default."""
@@ -186,8 +187,8 @@ def test_large_arrays_are_mapped_and_not_written_to(large):
 
 def test_a_large_array_is_copied_once_a_call(large, monkeypatch):
     made = []
-    copy = core.joblib._Copy
-    monkeypatch.setattr(core.joblib, "_Copy", lambda array: made.append(1) or copy(array))
+    copy = shared_arrays._Copy
+    monkeypatch.setattr(shared_arrays, "_Copy", lambda array: made.append(1) or copy(array))
 
     Parallel(batch_size=1)(delayed(row_sum)(large, row) for row in range(100))
 
