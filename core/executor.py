@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -18,30 +17,23 @@ from core.data.objects import process_storage
 from core.errors import ConfigError
 from core.futures import Future, FutureList, as_list, fetch, wait
 from core.job.history import JobHistory
-from core.job.job import Job
 from core.job.launch import Launcher
-from core.job.lifetime import Lifetime
+from core.job.lifetime import Lifetime, open_listener, open_log
 from core.job.queue import SIZE, Queue, QueueHub
-from core.job.reduce import Reduction
+from core.job.reduce import Reduction, check_reduction
 from core.job.scheduler import Scheduler
 from core.job.unfetched import Unfetched
 from core.settings import default_storage, load_config, parse_address
 from core.task.signature import takes_objects
-from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen
+from core.types import Bill, Listener, Partition, Retries, ReturnWhen
 
 if TYPE_CHECKING:
     import pandas
 
     from core.data.buckets import StorageHandle
-    from core.events.listeners import EventLog
     from core.events.prices import Estimate
     from core.pool.pool import Pool
     from core.pool.view import ExecutorView
-    from core.task.notices import CommitListener
-
-Retries = int | RetryPolicy | None
-
-_logger = logging.getLogger("fanfold")
 
 
 class FunctionExecutor(Executor):
@@ -100,61 +92,22 @@ class FunctionExecutor(Executor):
         listeners: Iterable[Listener] = (),
         config: str | Path | None = None,
     ) -> None:
-        self.config = load_config(
-            config,
-            compute=compute,
-            storage=storage,
-            workers=workers,
-            runtime=runtime,
-            memory=memory,
-            timeout=timeout,
-            retries=retries,
-            durable=durable,
-            speculation=speculation,
-            notify=notify,
-        )
+        places = {"compute": compute, "storage": storage, "runtime": runtime, "notify": notify}
+        limits = {"workers": workers, "memory": memory, "timeout": timeout, "retries": retries}
+        self.config = load_config(config, **places, **limits, durable=durable, speculation=speculation)
         self._backend = open_backend(parse_address(self.config.compute), self.config)
         if workers is not None and self._backend.workers != self.config.workers:
             has = f"compute backend {self._backend.name!r} has {self._backend.workers} worker(s), not {workers}"
             raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
         self._can = self._backend.capabilities
         self._scheduler = Scheduler(self._backend, listeners)
-        log = self._open_log()
-        self._listener = self._open_listener()
+        log, self._listener = open_log(self._scheduler, self.config), open_listener(self._scheduler, self.config)
         self._history, self._latest = JobHistory(), Unfetched()
         self._reductions: list[Future] = []
         self._queues = QueueHub(self._scheduler, self._history, self._reductions, self._listener)
-        self._scheduler.job_ended += [self._history.end, self._queues.tell_of_end]
         self._lifetime = Lifetime(self._scheduler, self._history, self._listener, log, self._reductions)
-        self._launcher = Launcher(
-            self,
-            self.config,
-            self._backend,
-            self._scheduler,
-            self._history,
-            self._lifetime,
-            self._queues,
-            self._reductions,
-            self._listener,
-        )
-
-    def _open_log(self) -> EventLog | None:
-        if self.config.log is None:
-            return None
-        from core.events.listeners import EventLog
-
-        log = EventLog(self.config.log)
-        self._scheduler.listeners.append(log)
-        return log
-
-    def _open_listener(self) -> CommitListener | None:
-        if self.config.notify is None or self._can.carries_queues:
-            return None
-        from core.task.notices import CommitListener
-
-        listener = CommitListener(self.config.notify)
-        self._scheduler.credentials = listener.credentials
-        return listener
+        parts = self._scheduler, self._history, self._lifetime, self._queues, self._reductions, self._listener
+        self._launcher = Launcher(self, self.config, self._backend, *parts)
 
     @property
     def workers(self) -> int:
@@ -282,20 +235,10 @@ class FunctionExecutor(Executor):
         """
         cut = chunks_of(chunks, chunk_bytes)
         items = items_of(data, cut, takes_objects(fn, extra_args), self._can.inline)
-        futures = self._launcher.start(
-            fn,
-            "item",
-            items,
-            extra_args=extra_args,
-            extra_env=extra_env,
-            include_modules=include_modules,
-            exclude_modules=exclude_modules,
-            batch_size=batch_size,
-            timeout=timeout,
-            memory=memory,
-            retries=retries,
-            durable=durable,
-        )
+        extra: dict[str, Any] = {"extra_args": extra_args, "extra_env": extra_env, "batch_size": batch_size}
+        modules: dict[str, Any] = {"include_modules": include_modules, "exclude_modules": exclude_modules}
+        limits: dict[str, Any] = {"timeout": timeout, "memory": memory, "retries": retries, "durable": durable}
+        futures = self._launcher.start(fn, "item", items, **extra, **modules, **limits)
         self._latest.add(futures)
         return futures
 
@@ -327,11 +270,7 @@ class FunctionExecutor(Executor):
         extra_args_reduce : tuple, list or dict
             Further arguments of `reduce_fn`, after the list of results or by name.
         """
-        if reduce_by not in (None, "object"):
-            raise ConfigError(f"reduce_by must be None or 'object', not {reduce_by!r}")
-        for function in (reduce_fn, combine):
-            if function is not None and not callable(function):
-                raise ConfigError(f"reduce_fn and combine must be functions, not {type(function).__name__}")
+        check_reduction(reduce_fn, combine, reduce_by)
         partitions: list[Partition] = []
         if reduce_by == "object":
             cut = chunks_of(options.pop("chunks", None), options.pop("chunk_bytes", None))
@@ -388,33 +327,11 @@ class FunctionExecutor(Executor):
         To cancel the future of a `map_reduce` cancels its map and its reduction.
         """
         self._lifetime.check()
-        if futures is None:
-            for job in (every := self._history.jobs()):
-                job.discarded = True
-            self._scheduler.cancel(dict.fromkeys(every))
-            return
-        if isinstance(futures, FutureList):
-            if (whole := self._history.find(futures.job_id)) is not None:
-                whole.discarded = True
-                self._scheduler.cancel({whole: None})
-                return
-            futures = futures.made
-        chosen: dict[Job, set[int]] = {}
-        for future in [futures] if isinstance(futures, Future) else futures:
-            if (known := self._history.find(future.job_id)) is not None:
-                chosen.setdefault(known, set()).add(future.index)
-            elif future in self._reductions:
-                future.drop()
-            else:
-                future.cancel()
-        self._scheduler.cancel(chosen)
+        self._launcher.cancel(futures)
 
     def clean(self) -> None:
         """Forget finished jobs, their statistics included, and delete what they keep in storage."""
-        for job in list(self._history.stored.values()):
-            job.remove()
-            self._history.part(job)
-        self._history.clear()
+        self._history.clean()
 
     def queue(self, size: int | str = SIZE) -> Queue:
         """Return a new queue, to be passed to tasks of this executor; see `core.Queue`.
@@ -498,18 +415,12 @@ class FunctionExecutor(Executor):
         InputError
             There is no such job, or this user does not hold its key.
         """
-        from core.job.create import attach
-
         executor = cls(storage=storage, **settings)
         try:
-            executor._launcher.start_backend()
-            job = attach(job_id, storage, executor._backend, executor, executor._listener)
-            futures = job.futures
-            executor._launcher.adopt(job)
+            executor._latest.add(executor._launcher.attach(job_id, storage))
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
-        executor._latest.add(futures)
         return executor
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

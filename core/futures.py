@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import math
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, as_completed
+from concurrent.futures import CancelledError
 from concurrent.futures import Future as BaseFuture
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
-from typing import Any, Protocol, cast, overload
+from typing import Any, Protocol, overload
 
 from core.types import ReturnWhen
+from core.waiting import ANY, await_some, deadline_of, needed, share_of, time_left
 
 _logger = logging.getLogger("fanfold")
 _transition = threading.Lock()
@@ -218,14 +217,14 @@ class FutureList(Sequence[Future]):
 
     While the input is a generator the list grows. Iterating yields futures as they are made; ``futures[3]`` and
     ``futures[2:5]`` wait for the items that they name; ``len``, negative indices and slices without an end wait for
-    the end of the input. `made` holds those made so far.
+    the end of the input. `made` holds those made so far, and `complete` says whether the input has ended.
     """
 
     def __init__(self, job_id: str = "", executor: Maps | None = None) -> None:
         self.job_id = job_id
         self.made: list[Future] = []
         self._executor = executor
-        self._complete = self._failed = False
+        self.complete = self._failed = False
         self._error: BaseException | None = None
         self._grown: threading.Condition | None = None
 
@@ -237,7 +236,7 @@ class FutureList(Sequence[Future]):
     def finish(self, error: BaseException | None = None) -> None:
         """Declare the list complete, or its input broken; for the executor."""
         self._error = error
-        self._complete = True
+        self.complete = True
         self._tell()
 
     def _tell(self) -> None:
@@ -248,13 +247,13 @@ class FutureList(Sequence[Future]):
 
     def grow(self, count: float, timeout: float | None = None) -> bool:
         """Wait until so many futures are made or no more will be; returns whether that is so."""
-        if self._complete or len(self.made) >= count:
+        if self.complete or len(self.made) >= count:
             return True
         with _transition:
             if self._grown is None:
                 self._grown = threading.Condition()
         with self._grown:
-            return self._grown.wait_for(lambda: self._complete or len(self.made) >= count, timeout)
+            return self._grown.wait_for(lambda: self.complete or len(self.made) >= count, timeout)
 
     def release(self, index: int) -> None:
         """Forget one future, so that a stream of results can be freed as it is consumed; for the executor."""
@@ -267,7 +266,7 @@ class FutureList(Sequence[Future]):
                 yield self.made[index]
                 index += 1
             self.grow(index + 1)
-            if self._complete and index >= len(self.made):
+            if self.complete and index >= len(self.made):
                 if self._error is not None:
                     raise self._error
                 return
@@ -283,7 +282,7 @@ class FutureList(Sequence[Future]):
     @overload
     def __getitem__(self, index: slice) -> list[Future]: ...
     def __getitem__(self, index: int | slice) -> Future | list[Future]:
-        self.grow(_needed(index))
+        self.grow(needed(index))
         try:
             return self.made[index]
         except IndexError:
@@ -292,18 +291,13 @@ class FutureList(Sequence[Future]):
             raise self._error from None
 
     @property
-    def complete(self) -> bool:
-        """Whether the input has ended."""
-        return self._complete
-
-    @property
     def fetched(self) -> bool:
         """Whether every result has been asked for, as far as there was any before a failure."""
-        return self._failed or (self._complete and all(future.fetched for future in self.made))
+        return self._failed or (self.complete and all(future.fetched for future in self.made))
 
     def done(self) -> bool:
         """Whether the input has ended and every task with it."""
-        return self._complete and all(future.done() for future in self.made)
+        return self.complete and all(future.done() for future in self.made)
 
     def results(self, timeout: float | None = None, throw_except: bool = True) -> list[Any]:
         """Return every result in input order; raises the first failure in that order.
@@ -332,9 +326,8 @@ class FutureList(Sequence[Future]):
     def wait(self, return_when: ReturnWhen = "ALL", timeout: float | None = None) -> tuple[list[Future], list[Future]]:
         """Wait for tasks; returns (done, not done), each in input order."""
         deadline = deadline_of(timeout)
-        share = share_of(return_when)
-        if share:
-            self.grow(1 if share == _ANY else math.inf, timeout)
+        if share := share_of(return_when):
+            self.grow(1 if share == ANY else math.inf, timeout)
         return wait(self, return_when, time_left(deadline))
 
     def map(self, fn: Callable[..., Any], **options: Any) -> FutureList:
@@ -367,19 +360,11 @@ class FutureList(Sequence[Future]):
         return all([future.cancel() for future in list(self.made)])
 
     def __reduce__(self) -> Any:
-        return _rebuild_list, (self.job_id, self[:])
+        return as_list, (self[:], None, self.job_id)
 
     def __repr__(self) -> str:
-        known = "" if self._complete else "at least "
+        known = "" if self.complete else "at least "
         return f"<FutureList {self.job_id}: {known}{len(self.made)} tasks>"
-
-
-def _needed(index: int | slice) -> float:
-    """Return how many futures must be made before an index or slice of them means what it will in the end."""
-    if not isinstance(index, slice):
-        return index + 1 if index >= 0 else math.inf
-    ends = (index.start or 0, index.stop, index.step or 1)
-    return ends[1] if ends[1] is not None and min(ends) >= 0 else math.inf
 
 
 def as_list(futures: Iterable[Future] | FutureList, executor: Maps | None = None, job_id: str = "") -> FutureList:
@@ -390,10 +375,6 @@ def as_list(futures: Iterable[Future] | FutureList, executor: Maps | None = None
     known.extend(futures)
     known.finish()
     return known
-
-
-def _rebuild_list(job_id: str, futures: list[Future]) -> FutureList:
-    return as_list(futures, None, job_id)
 
 
 def start_all(futures: Iterable[Future]) -> list[bool]:
@@ -435,20 +416,6 @@ def fetch(future: Future, timeout: float | None, throw_except: bool = True) -> A
         return None
 
 
-_ANY = -1
-_SHARES: dict[object, int] = {"ANY": _ANY, "ANY_COMPLETED": _ANY, "ALWAYS": 0, "ALL": 100, "ALL_COMPLETED": 100}
-
-
-def share_of(return_when: ReturnWhen) -> int:
-    """Return the percentage that has to be done, or `_ANY`."""
-    share = return_when if type(return_when) is int else _SHARES.get(return_when)
-    if share is None or not _ANY <= share <= 100:
-        raise ValueError(
-            f"return_when must be 'ALL', 'ANY', 'ALWAYS' or a percentage from 0 to 100, not {return_when!r}"
-        )
-    return share
-
-
 def wait(
     futures: Iterable[Future] | FutureList | Future, return_when: ReturnWhen = "ALL", timeout: float | None = None
 ) -> tuple[list[Future], list[Future]]:
@@ -467,11 +434,8 @@ def wait(
     (done, not done)
         Two lists in the order given.
     """
-    if isinstance(futures, Future):
-        futures = [futures]
-    elif isinstance(futures, FutureList):
-        futures = list(futures.made)
-    known = list(futures)
+    futures = futures.made if isinstance(futures, FutureList) else futures
+    known = [futures] if isinstance(futures, Future) else list(futures)
     share = share_of(return_when)
     if share == 100 and timeout is None:
         for future in known:
@@ -479,27 +443,7 @@ def wait(
                 if not future.done():
                     future._await(None)
     else:
-        _await_some(known, 1 if share == _ANY else -(-share * len(known) // 100), timeout)
-    ended = [future.done() for future in known]
-    return (
-        [future for future, done in zip(known, ended, strict=True) if done],
-        [future for future, done in zip(known, ended, strict=True) if not done],
-    )
-
-
-def _await_some(futures: list[Future], count: int, timeout: float | None) -> None:
-    """Wait until `count` of some futures have ended, or for `timeout` seconds."""
-    if count and sum(future.done() for future in futures) < min(count, len(futures)):
-        with contextlib.suppress(TimeoutError):
-            for _ in itertools.islice(as_completed(cast("list[BaseFuture[Any]]", futures), timeout), count):
-                pass
-
-
-def deadline_of(timeout: float | None) -> float | None:
-    """Return the monotonic time at which a wait ends."""
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def time_left(deadline: float | None) -> float | None:
-    """Return the seconds until a deadline, none of them negative."""
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+        await_some(known, 1 if share == ANY else -(-share * len(known) // 100), timeout)
+    done = [future for future in known if future.done()]
+    ended = set(map(id, done))
+    return done, [future for future in known if id(future) not in ended]

@@ -225,5 +225,8 @@ class JobDone(Event):
 Listener = Callable[[Event], None]
 """Receives every event of an executor, in order, on the executor's own thread; must not block."""
 
+Retries = int | RetryPolicy | None
+"""Further attempts, or how they are made; None where something else decides."""
+
 ReturnWhen = Literal["ANY", "ALL", "ALWAYS", "ANY_COMPLETED", "ALL_COMPLETED"] | int
 """When a wait ends; a number is the percentage that has to be done, -1 any, 0 none: the constants of Lithops."""

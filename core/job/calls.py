@@ -21,9 +21,7 @@ class Calls:
     def __init__(self) -> None:
         self._users: dict[str, set[Job]] = {}
         self._generations: dict[str, str] = {}  # the first of the jobs that use each since it was idle
-        self._idle: OrderedDict[str, int] = (
-            OrderedDict()
-        )  # bytes of each that no job uses, the one used last at the end
+        self._idle: OrderedDict[str, int] = OrderedDict()  # bytes of what no job uses, the one used last at the end
         self._sizes: dict[str, int] = {}
         self._idle_bytes = 0
 

@@ -86,6 +86,13 @@ class JobHistory:
         with self._lock:
             return next((job.number for job in reversed(self.running.values())), 0)
 
+    def clean(self) -> None:
+        """Forget jobs that have ended, and delete what they keep in storage."""
+        for job in list(self.stored.values()):
+            job.remove()
+            self.part(job)
+        self.clear()
+
     def find(self, job_id: str) -> Job | None:
         """Return a job that runs, or has objects in storage."""
         return self.running.get(job_id) or self.stored.get(job_id)

@@ -142,7 +142,7 @@ class Launcher:
         self.start_backend()
         job = self._job(call.name, shipped, data, options, futures)
         job.listing = data if isinstance(data, Listing) else None
-        self.adopt(job)
+        self._adopt(job)
         return futures
 
     def start_backend(self) -> None:
@@ -150,8 +150,43 @@ class Launcher:
         if self._lifetime.start(self._executor()):
             self._local.note()
 
-    def adopt(self, job: Job) -> None:
-        """Give a job to the scheduler."""
+    def attach(self, job_id: str, storage: str | None) -> FutureList:
+        """Take up a durable job, or look on; see ``FunctionExecutor.attach``."""
+        from core.job.create import attach
+
+        self.start_backend()
+        executor = self._executor()
+        assert executor is not None  # whose method this is called from
+        job = attach(job_id, storage, self._backend, executor, self._listener)
+        futures = job.futures
+        self._adopt(job)
+        return futures
+
+    def cancel(self, futures: Iterable[Future] | FutureList | Future | None) -> None:
+        """Cancel futures, or all of them; running tasks are ended by force."""
+        whole = self._history.jobs() if futures is None else []
+        if isinstance(futures, FutureList):
+            known = self._history.find(futures.job_id)
+            whole, futures = ([], futures.made) if known is None else ([known], None)
+        for job in whole:
+            job.discarded = True
+        some = self._tasks_of([futures] if isinstance(futures, Future) else futures or ())
+        self._scheduler.cancel({**some, **dict.fromkeys(whole)})
+
+    def _tasks_of(self, futures: Iterable[Future]) -> dict[Job, set[int]]:
+        """Return the tasks of some futures by job; cancel those that are no task's."""
+        tasks: dict[Job, set[int]] = {}
+        for future in futures:
+            job = self._history.find(future.job_id)
+            if job is not None:
+                tasks.setdefault(job, set()).add(future.index)
+            elif future in self._reductions:
+                future.drop()
+            else:
+                future.cancel()
+        return tasks
+
+    def _adopt(self, job: Job) -> None:
         self._history.begin(job)
         try:
             self._scheduler.submit(job)

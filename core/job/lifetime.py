@@ -12,6 +12,7 @@ from core.errors import StorageError
 from core.futures import Future, wait
 from core.job.history import JobHistory
 from core.job.scheduler import Scheduler
+from core.settings import ExecutorConfig
 
 if TYPE_CHECKING:
     from core.events.listeners import EventLog
@@ -118,6 +119,28 @@ class Lifetime:
             self._log.close()
         if errors:
             raise errors[0]
+
+
+def open_log(scheduler: Scheduler, config: ExecutorConfig) -> EventLog | None:
+    """Have events logged, if the executor is configured so."""
+    if config.log is None:
+        return None
+    from core.events.listeners import EventLog
+
+    log = EventLog(config.log)
+    scheduler.listeners.append(log)
+    return log
+
+
+def open_listener(scheduler: Scheduler, config: ExecutorConfig) -> CommitListener | None:
+    """Have workers tell of commits over Redis, if the executor is configured so and they cannot otherwise."""
+    if config.notify is None or scheduler.backend.capabilities.carries_queues:
+        return None
+    from core.task.notices import CommitListener
+
+    listener = CommitListener(config.notify)
+    scheduler.credentials = listener.credentials
+    return listener
 
 
 def _abandon(scheduler: Scheduler, listener: CommitListener | None, process: int) -> None:

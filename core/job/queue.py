@@ -216,6 +216,7 @@ class QueueHub:
         self._reductions, self._listener = reductions, listener
         self._changed = threading.Condition()
         self._queues: weakref.WeakSet[Queue] = weakref.WeakSet()
+        scheduler.job_ended += [history.end, self._tell_of_end]
 
     def __bool__(self) -> bool:
         """Whether anybody may read a queue."""
@@ -244,7 +245,7 @@ class QueueHub:
             return False
         return self._history.newest() > begun or any(not known.done() for known in list(self._reductions))
 
-    def tell_of_end(self, job: Job) -> None:
+    def _tell_of_end(self, job: Job) -> None:
         """Wake whoever waits for values of a job that has ended."""
         with self._changed:
             self._changed.notify_all()

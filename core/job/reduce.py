@@ -9,9 +9,25 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.errors import ConfigError
 from core.futures import Future, FutureList, follow
 from core.storage.address import join_address
 from core.types import Partition
+
+
+def check_reduction(reduce_fn: Any, combine: Any, reduce_by: Any) -> None:
+    """Refuse what cannot be a reduction, before the map begins.
+
+    Raises
+    ------
+    ConfigError
+        See the message.
+    """
+    if reduce_by not in (None, "object"):
+        raise ConfigError(f"reduce_by must be None or 'object', not {reduce_by!r}")
+    for function in (reduce_fn, combine):
+        if function is not None and not callable(function):
+            raise ConfigError(f"reduce_fn and combine must be functions, not {type(function).__name__}")
 
 
 @dataclass(slots=True, eq=False)

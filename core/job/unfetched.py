@@ -6,8 +6,9 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-from core.futures import Future, FutureList, deadline_of, fetch, share_of, time_left, wait
+from core.futures import Future, FutureList, fetch, wait
 from core.types import ReturnWhen
+from core.waiting import deadline_of, share_of, time_left
 
 Fetchable = FutureList | Future
 

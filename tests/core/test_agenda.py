@@ -114,7 +114,7 @@ def test_a_thousand_idle_jobs_cost_the_others_nothing():
             job = Idle(f"idle-{number}", "f", Definitions(), Options(), futures)
             futures.extend([Future(job, 0)])
             futures.finish()
-            executor._launcher.adopt(job)
+            executor._launcher._adopt(job)
         executor.submit(abs, -1).result(60)
         before = Idle.looks.copy()
 
@@ -133,6 +133,7 @@ class Using:
     """A job, as far as its functions go."""
 
     def __init__(self, *hashes: str) -> None:
+        self.job_id = "job"
         self.definitions = Definitions()
         self.definitions.hashes += hashes
 

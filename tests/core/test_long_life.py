@@ -24,7 +24,7 @@ def living() -> Counter[str]:
     """Count the objects of the product's own classes."""
     gc.collect()
     kinds = [type(thing) for thing in gc.get_objects()]
-    return Counter(kind.__qualname__ for kind in kinds if kind.__module__.startswith("core."))
+    return Counter(kind.__qualname__ for kind in kinds if str(kind.__module__).startswith("core."))
 
 
 def grown(before: Counter[str]) -> dict[str, int]:
