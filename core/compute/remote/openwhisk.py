@@ -20,7 +20,7 @@ from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
 from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded
 from core.compute.waiting import Backoff
-from core.errors import ComputeDenied, ComputeError, ConfigError, InputError, excerpt
+from core.errors import ComputeDenied, ComputeError, ConfigError, FanfoldError, InputError, excerpt
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import WHISK_LARGEST
 from core.task.protocol import Invocation
@@ -99,7 +99,7 @@ class OpenWhiskBackend(RemoteBackend):
                 )
             deploy(self.address, self.config.runtime, {})
         elif answer.status != 200:
-            raise api.error(answer)
+            raise api.refusal(answer)
         else:
             self.limit = _limit(answer) or self.limit
 
@@ -163,6 +163,11 @@ class Api:
         if answer.status < 500:
             return ComputeError(what)
         return WorkerEnded(what)
+
+    def refusal(self, answer: Answer) -> FanfoldError:
+        """Return what an unexpected status means to whoever waits for no further attempt."""
+        error = self.error(answer)
+        return error if isinstance(error, FanfoldError) else ComputeError(str(error))
 
 
 class WhiskSlot(Slot):
@@ -322,5 +327,4 @@ def _manage(api: Api, method: str, path: str, body: dict[str, Any] | None = None
     if answer.status == 404:
         raise InputError(f"there is no action {api.name} in namespace {api.namespace} of {api.url.netloc}")
     if answer.status != 200:
-        refused = api.error(answer)
-        raise refused if isinstance(refused, ComputeError | ConfigError) else ComputeError(str(refused))
+        raise api.refusal(answer)
