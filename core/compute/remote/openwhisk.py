@@ -18,9 +18,9 @@ from urllib.parse import quote, urlsplit
 from core.compute.base import check_options
 from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
-from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded
+from core.compute.remote.slot import ExchangeError, NotStarted, Slot, Throttled, WorkerEnded
 from core.compute.waiting import Backoff
-from core.errors import ComputeDenied, ComputeError, ConfigError, FanfoldError, InputError, excerpt
+from core.errors import ComputeDenied, ComputeError, ConfigError, InputError, excerpt
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
 from core.task.messages import WHISK_LARGEST
 from core.task.protocol import Invocation
@@ -86,11 +86,8 @@ class OpenWhiskBackend(RemoteBackend):
             The API key is wrong.
         """
         api = self.api
-        try:
-            with closing(api.connection()) as connection:
-                answer = api.ask(connection, "GET", api.action)
-        except (NotStarted, WorkerEnded) as error:
-            raise ComputeError(f"OpenWhisk cannot be used: {error}") from None
+        with closing(api.connection()) as connection:
+            answer = api.ask(connection, "GET", api.action)
         if answer.status == 404:
             if self.config.runtime is None:
                 raise ConfigError(
@@ -99,7 +96,7 @@ class OpenWhiskBackend(RemoteBackend):
                 )
             deploy(self.address, self.config.runtime, {})
         elif answer.status != 200:
-            raise api.refusal(answer)
+            raise api.error(answer)
         else:
             self.limit = _limit(answer) or self.limit
 
@@ -163,11 +160,6 @@ class Api:
         if answer.status < 500:
             return ComputeError(what)
         return WorkerEnded(what)
-
-    def refusal(self, answer: Answer) -> FanfoldError:
-        """Return what an unexpected status means to whoever waits for no further attempt."""
-        error = self.error(answer)
-        return error if isinstance(error, FanfoldError) else ComputeError(str(error))
 
 
 class WhiskSlot(Slot):
@@ -322,9 +314,9 @@ def _manage(api: Api, method: str, path: str, body: dict[str, Any] | None = None
     try:
         with closing(api.connection()) as connection:
             answer = api.ask(connection, method, path, body)
-    except (NotStarted, WorkerEnded) as error:
-        raise ComputeError(f"OpenWhisk cannot be used: {error}") from None
-    if answer.status == 404:
-        raise InputError(f"there is no action {api.name} in namespace {api.namespace} of {api.url.netloc}")
-    if answer.status != 200:
-        raise api.refusal(answer)
+        if answer.status == 404:
+            raise InputError(f"there is no action {api.name} in namespace {api.namespace} of {api.url.netloc}")
+        if answer.status != 200:
+            raise api.error(answer)
+    except ExchangeError as error:
+        raise ComputeError(f"openwhisk cannot be used: {error}") from None
