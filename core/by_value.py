@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import builtins
 import contextlib
+import dataclasses
 import dis
 import enum
 import functools
@@ -43,6 +44,13 @@ _TEMPLATE = (lambda: None).__code__
 
 # The body of a class inside a function looks globals up by the last two.
 _GLOBAL_OPS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+
+SENTINELS: dict[type, Callable[[Any], str]] = {
+    type(dataclasses.MISSING): lambda _: "MISSING",
+    type(dataclasses.KW_ONLY): lambda _: "KW_ONLY",
+    type(dataclasses._HAS_DEFAULT_FACTORY): lambda _: "_HAS_DEFAULT_FACTORY",  # type: ignore[attr-defined]
+}
+"""Name what `dataclasses` tells by identity."""
 
 _SPACE = ("__name__", "__package__", "__path__", "__file__")
 """What relative imports and tracebacks want of a module."""

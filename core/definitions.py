@@ -10,7 +10,6 @@ may be instances of it, and gives it the state that the call it runs was sent wi
 from __future__ import annotations
 
 import copyreg
-import dataclasses
 import functools
 import hashlib
 import importlib
@@ -46,8 +45,6 @@ _PICKLES = 32
 _CACHED = by_value.CACHED
 _VARIABLES = (TypeVar, ParamSpec, TypeVarTuple)
 _TREATED = (type, FunctionType, MethodType, ModuleType, BaseException, _CACHED, *_VARIABLES, by_value.Space)
-_SENTINELS = ("MISSING", "KW_ONLY", "_HAS_DEFAULT_FACTORY")
-"""Of `dataclasses`, which tells them by identity."""
 
 
 def _names(modules: Iterable[ModuleType | str]) -> set[str]:
@@ -203,13 +200,17 @@ class Definitions:
 class Loading:
     """What is known while a pickle is read; `origin` is what this very process defined for the call that it runs."""
 
-    __slots__ = ("definitions", "is_call", "made", "origin", "untouched")
+    __slots__ = ("definitions", "fresh", "is_call", "made", "origin", "untouched")
 
     def __init__(
         self, definitions: Definitions | None, is_call: bool = False, origin: Definitions | None = None
     ) -> None:
         self.definitions, self.is_call, self.origin = definitions, is_call, origin
+        self._start()
+
+    def _start(self) -> None:
         self.made: dict[str, Any] = {}
+        self.fresh: set[str] = set()
         self.untouched: set[str] = set()
 
     def read(self, data: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
@@ -219,10 +220,14 @@ class Loading:
         current["loading"] = self
         try:
             return pickle.loads(data, buffers=buffers)
+        except BaseException:
+            for token in self.fresh:  # what is half made must not be taken for whole by the next value
+                registry.objects.pop(token, None)
+            raise
         finally:
             current["loading"] = before
             if self.made:
-                self.made, self.untouched = {}, set()
+                self._start()
 
 
 class _Current(threading.local):
@@ -254,6 +259,7 @@ def _define(token: str, make: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         if thing is None:
             thing = _made(make, args)
             registry.add(thing, token)
+            loading.fresh.add(token)
         elif not loading.is_call or loading.origin is not None or token in registry.made_here:
             loading.untouched.add(token)
     loading.made[token] = thing
@@ -313,17 +319,13 @@ def _module(number: int | None, base: dict[str, Any]) -> ModuleType:
     return modules[number]
 
 
-def _by_name(name: str) -> Callable[[Any], str]:
-    return lambda _: name
-
-
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     **{kind: how for kind, how in cloudpickle.Pickler.dispatch_table.items() if kind not in copyreg.dispatch_table},
     CodeType: by_value.reduce_code,
     CellType: by_value.reduce_cell,
     NewType: by_value.reduce_new_type,
     functools.cached_property: by_value.reduce_cached_property,
-    **{type(getattr(dataclasses, name)): _by_name(name) for name in _SENTINELS if hasattr(dataclasses, name)},
+    **by_value.SENTINELS,
 }
 
 

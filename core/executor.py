@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType, ModuleType, TracebackType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from core.compute.base import open_backend
 from core.data.chunks import Chunks, chunks_of
 from core.data.items import items_of, recorded
 from core.data.objects import process_storage
-from core.data.partition import Listing
-from core.definitions import Definitions
 from core.errors import ConfigError
 from core.futures import Future, FutureList, as_list, fetch, wait
-from core.job.chain import awaits_futures, call_later
-from core.job.direct import DirectJob
 from core.job.history import JobHistory
 from core.job.job import Job
+from core.job.launch import Launcher
 from core.job.lifetime import Lifetime
-from core.job.options import Options, options_of
 from core.job.queue import SIZE, Queue, QueueHub
 from core.job.reduce import Reduction
 from core.job.scheduler import Scheduler
 from core.job.unfetched import Unfetched
-from core.modules import LocalModules
-from core.serialization import Packing
 from core.settings import default_storage, load_config, parse_address
-from core.task.call import Kind, check_items, dump_call, make_call, working_folder
 from core.task.signature import takes_objects
 from core.types import Bill, Listener, Partition, RetryPolicy, ReturnWhen
 
@@ -132,10 +123,20 @@ class FunctionExecutor(Executor):
         self._listener = self._open_listener()
         self._history, self._latest = JobHistory(), Unfetched()
         self._reductions: list[Future] = []
-        self._local = LocalModules()
         self._queues = QueueHub(self._scheduler, self._history, self._reductions, self._listener)
         self._scheduler.job_ended += [self._history.end, self._queues.tell_of_end]
         self._lifetime = Lifetime(self._scheduler, self._history, self._listener, log, self._reductions)
+        self._launcher = Launcher(
+            self,
+            self.config,
+            self._backend,
+            self._scheduler,
+            self._history,
+            self._lifetime,
+            self._queues,
+            self._reductions,
+            self._listener,
+        )
 
     def _open_log(self) -> EventLog | None:
         if self.config.log is None:
@@ -180,14 +181,18 @@ class FunctionExecutor(Executor):
         An argument that is a future, or a list or tuple that begins with one, is replaced by its result: the call waits
         for it, and fails as it fails. See `options` for a timeout and the like of one call.
         """
-        return self._call(fn, args, kwargs)
+        future = self._launcher.call(fn, args, kwargs)
+        self._latest.add(future)
+        return future
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once, as every ``concurrent.futures.Executor`` does.
 
         The caller has the future and nobody else: its result is let go with it, though the call is made all the same.
         """
-        return self._submit(fn, args, kwargs)
+        future = self._launcher.call(fn, args, kwargs)
+        self._latest.add_held(future)
+        return future
 
     def options(self, **options: Any) -> ExecutorView:
         """Return this executor with other options for what is called through it; the workers are the same.
@@ -208,7 +213,7 @@ class FunctionExecutor(Executor):
         """
         from core.pool.view import ExecutorView
 
-        return ExecutorView(self, options)
+        return ExecutorView(self, self._launcher, self._latest, options)
 
     def pool(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> Pool:
         """Return this executor as other software expects one: see `core.pool.pool.Pool`.
@@ -220,7 +225,7 @@ class FunctionExecutor(Executor):
         """
         from core.pool.pool import Pool
 
-        return Pool(self, {}, initializer, tuple(initargs))
+        return Pool(self, self._launcher, {}, initializer, tuple(initargs))
 
     def map(  # type: ignore[override]
         self,
@@ -277,10 +282,20 @@ class FunctionExecutor(Executor):
         """
         cut = chunks_of(chunks, chunk_bytes)
         items = items_of(data, cut, takes_objects(fn, extra_args), self._can.inline)
-        limits = {"timeout": timeout, "memory": memory, "retries": retries}
-        options = self._options(batch_size=batch_size, durable=durable, **limits)
-        modules = (include_modules, exclude_modules)
-        futures = self._start(fn, "item", items, options, extra_args, extra_env, modules)
+        futures = self._launcher.start(
+            fn,
+            "item",
+            items,
+            extra_args=extra_args,
+            extra_env=extra_env,
+            include_modules=include_modules,
+            exclude_modules=exclude_modules,
+            batch_size=batch_size,
+            timeout=timeout,
+            memory=memory,
+            retries=retries,
+            durable=durable,
+        )
         self._latest.add(futures)
         return futures
 
@@ -325,9 +340,9 @@ class FunctionExecutor(Executor):
         futures = self.map(map_fn, data, **options)
         self._latest.drop([futures])
         groups = partitions if reduce_by else None
-        submit = partial(self._reduce, extra_args_reduce)
+        submit = partial(self._launcher.reduce, extra_args_reduce)
         final = Reduction(submit, self.cancel, futures, reduce_fn, combine, groups).start(self._can.inline)
-        self._await(final)
+        self._launcher.keep_open(final)
         self._latest.add(final)
         return final
 
@@ -487,10 +502,10 @@ class FunctionExecutor(Executor):
 
         executor = cls(storage=storage, **settings)
         try:
-            executor._start_backend()
+            executor._launcher.start_backend()
             job = attach(job_id, storage, executor._backend, executor, executor._listener)
             futures = job.futures
-            executor._adopt(job)
+            executor._launcher.adopt(job)
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise
@@ -519,131 +534,3 @@ class FunctionExecutor(Executor):
 
     def __reduce__(self) -> Any:
         raise TypeError("an executor cannot be sent to workers; make one inside the function")
-
-    def _call(
-        self,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        **options: Any,
-    ) -> Future:
-        if awaits_futures(args, kwargs):
-            self._lifetime.check()
-
-            def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future:
-                return self._run(fn, "call", [(args, kwargs)], inside=True, **options)[0]
-
-            future = call_later(start, args, kwargs, self._can.inline)
-            self._await(future)
-        else:
-            future = self._run(fn, "call", [(args, kwargs)], **options)[0]
-        self._latest.add(future)
-        return future
-
-    def _submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> Future:
-        start = self._run if options else self._start
-        future = start(fn, "call", [(args, kwargs)], **options).made[0]
-        self._latest.add_held(future)
-        return future
-
-    def _run(
-        self,
-        fn: Callable[..., Any],
-        kind: Kind,
-        data: Iterable[Any],
-        *,
-        extra_args: Sequence[Any] | Mapping[str, Any] = (),
-        extra_env: Mapping[str, str] | None = None,
-        include_modules: Iterable[ModuleType | str] = (),
-        exclude_modules: Iterable[ModuleType | str] = (),
-        batch_size: int | None = None,
-        timeout: float | str | None = None,
-        memory: int | str | None = None,
-        retries: Retries = None,
-        durable: bool | None = None,
-        inside: bool = False,
-        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
-    ) -> FutureList:
-        limits = {"timeout": timeout, "memory": memory, "retries": retries}
-        options = self._options(batch_size=batch_size, durable=durable, **limits)
-        modules = (include_modules, exclude_modules)
-        return self._start(fn, kind, data, options, extra_args, extra_env, modules, inside, reducers)
-
-    def _await(self, future: Future) -> None:
-        """Keep the executor open until a future is settled that has yet to submit its last task."""
-        self._reductions[:] = [*(known for known in self._reductions if not known.done()), future]
-
-    def _reduce(self, extra: Sequence[Any] | Mapping[str, Any], fn: Callable[..., Any], results: list[Any]) -> Future:
-        """Run the last task of a map_reduce, even while the executor closes."""
-        args, kwargs = ((), dict(extra)) if isinstance(extra, Mapping) else (tuple(extra), {})
-        return self._start(fn, "call", [((results, *args), kwargs)], inside=True)[0]
-
-    def _start_backend(self) -> None:
-        if self._lifetime.start(self):
-            self._local.note()
-
-    def _adopt(self, job: Job) -> None:
-        self._history.begin(job)
-        try:
-            self._scheduler.submit(job)
-        except RuntimeError:
-            self._history.end(job)
-            raise
-
-    def _options(self, **given: Any) -> Options:
-        return options_of(self.config, self._can, bool(self._queues), **given)
-
-    def _start(
-        self,
-        fn: Callable[..., Any],
-        kind: Kind,
-        data: Iterable[Any],
-        options: Options | None = None,
-        extra_args: Sequence[Any] | Mapping[str, Any] = (),
-        extra_env: Mapping[str, str] | None = None,
-        modules: tuple[Iterable[ModuleType | str], Iterable[ModuleType | str]] = ((), ()),
-        inside: bool = False,
-        reducers: Mapping[type, Callable[[Any], Any]] = MappingProxyType({}),
-    ) -> FutureList:
-        self._lifetime.check(inside)
-        options = options or self._options()
-        call = make_call(
-            fn,
-            kind=kind,
-            extra_args=extra_args if isinstance(extra_args, tuple | Mapping) else tuple(extra_args),
-            env=extra_env,
-            retry=options.retry,
-            storage=self.config.storage,
-            folder=working_folder() if self._can.shares_files else None,
-        )
-        check_items(call, data)
-        include, exclude = map(list, modules)
-        imports = self._lifetime.started and self._can.shares_files and not self._can.inline
-        shipped = dump_call(call, include, self._can.shares_files, exclude, self._local if imports else None)
-        shipped.reducers = reducers
-        _logger.debug("%s ships %d bytes, modules by value: %s", call.name, len(shipped.data), include or "none")
-        futures = FutureList(new_job_id(), self)
-        if kind == "call" and not inside:  # results that go on to a reduction are nobody else's
-            data = [Packing(shipped).snapshot(item) for item in data]
-        self._start_backend()
-        job = self._job(call.name, shipped, data, options, futures)
-        job.listing = data if isinstance(data, Listing) else None
-        self._adopt(job)
-        return futures
-
-    def _job(self, name: str, call: Definitions, data: Iterable[Any], options: Options, futures: FutureList) -> Job:
-        if not options.durable:
-            return DirectJob(futures.job_id, name, call, data, options, futures, self._can.inline)
-        from core.job.create import create
-
-        return create(name, call, data, options, futures, self._backend, self.config.storage, self._listener)
-
-
-def new_job_id() -> str:
-    """Return a name that no other job has, and that sorts by time."""
-    return f"{_shown(int(time.time()))}-{os.urandom(4).hex()}"
-
-
-@functools.lru_cache(maxsize=1)
-def _shown(second: int) -> str:
-    return time.strftime("%Y%m%d-%H%M%S", time.gmtime(second))

@@ -20,6 +20,9 @@ ENGINES = ("podman", "docker", "buildah")
 INFO_TIMEOUT = 30.0
 """Seconds in which an engine that works says so."""
 
+SAID = "fanfold: "
+"""What a sentence begins with that a build of ours ends with; the engine's own words come after it."""
+
 ENTRY = ("python", "-m", "core.worker.entry")
 """Entry point of every image."""
 
@@ -149,7 +152,8 @@ def _call(engine: Engine, *arguments: str, show: bool = False) -> str:
         text=True,
     )
     if done.returncode:
-        reason = "see above" if show else _last_line(done.stderr) or f"exit status {done.returncode}"
+        ours = [line.removeprefix(SAID) for line in (done.stderr or "").splitlines() if line.startswith(SAID)]
+        reason = "see above" if show else "; ".join(ours) or _last_line(done.stderr) or f"exit status {done.returncode}"
         raise ComputeError(f"{engine.command} {arguments[0]} failed: {reason}")
     return done.stdout or ""
 

@@ -47,12 +47,14 @@ class Tenure:
         Raises
         ------
         InputError
-            The job was removed, or is just being removed.
+            The job was removed, or its driver is about to.
         """
         self._is_attached = True
         self._watch()
         try:
-            self.is_watching = self._is_driven()
+            if not self._has_record():
+                raise self._removed()
+            self.is_watching = True
             self.renew()
         except BaseException:
             self._unwatch()
@@ -80,22 +82,29 @@ class Tenure:
         return watched and not self.is_watching
 
     def _is_driven(self) -> bool:
-        """Whether another drives the job, and is not about to go."""
+        """Whether another drives the job, and is not just parting from it."""
         delay = POLL_MIN
-        while (lease := self._other()) is not None and lease.closing:
+        while (other := self._other()) is not None and not self._has_record():
             time.sleep(delay)
             delay = min(2 * delay, POLL_MAX)
-        return lease is not None
+        return other is not None
+
+    def _has_record(self) -> bool:
+        try:
+            self._storage.head(keys.record(self._job_id))
+        except NotFound:
+            return False
+        return True
+
+    def _removed(self) -> InputError:
+        where = f"{self._job_id} was removed from {self._storage.address}"
+        return InputError(f"job {where}, by its driver or by a clean-up")
 
     def _other(self) -> Lease | None:
         """Return the lease of another driver that lives."""
         lease = read_lease(self._storage, self._job_id)
-        if lease is None:
-            try:
-                self._storage.head(keys.record(self._job_id))
-            except NotFound:
-                where = f"{self._job_id} was removed from {self._storage.address}"
-                raise InputError(f"job {where}, by its driver or by a clean-up") from None
+        if lease is None and not self._has_record():
+            raise self._removed()
         return lease if lease is not None and lease.holder != self._lease.holder and lease.alive() else None
 
     def _write(self, seconds: float) -> None:

@@ -12,7 +12,9 @@ from typing import Any, Protocol, Self
 
 from core.errors import InputError
 from core.futures import Future, FutureList
+from core.job.launch import Launcher
 from core.pool.results import AsyncResult, Callback, MapResults, OrderedResults, StreamResults, UnorderedResults
+from core.task.call import Kind
 from core.task.prepare import Prepared, Starred
 
 _NO_KEYWORDS: Mapping[str, Any] = MappingProxyType({})
@@ -25,10 +27,6 @@ class Host(Protocol):
     @property
     def workers(self) -> int:
         """Tasks that run at the same time."""
-
-    @property
-    def _run(self) -> Callable[..., FutureList]:
-        """Run a function on data of one kind, with options."""
 
     def cancel(self, futures: Any = None) -> None:
         """Cancel futures, by force where they run."""
@@ -49,13 +47,14 @@ class Pool(Executor):
     def __init__(
         self,
         host: Host,
+        launcher: Launcher,
         options: Mapping[str, Any],
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be a function, not {type(initializer).__name__}")
-        self._host, self._options = host, options
+        self._host, self._launcher, self._options = host, launcher, options
         self._initializer, self._initargs = initializer, initargs
         self._ident = os.urandom(8).hex()
         self._open = True
@@ -210,7 +209,7 @@ class Pool(Executor):
             raise PoolClosed("the pool is closed; make another with executor.pool()")
 
     def _start(
-        self, fn: Callable[..., Any], kind: str, data: Iterable[Any], chunksize: int | None = None
+        self, fn: Callable[..., Any], kind: Kind, data: Iterable[Any], chunksize: int | None = None
     ) -> FutureList:
         self._check()
         if not callable(fn):
@@ -222,7 +221,7 @@ class Pool(Executor):
             fn = Prepared(fn, self._initializer, self._initargs, self._ident)
         size = chunksize if chunksize != 1 else None
         try:
-            futures = self._host._run(fn, kind, data, batch_size=size, **self._options)
+            futures = self._launcher.start(fn, kind, data, batch_size=size, **self._options)
         except InputError as error:  # of the serial backend, which reads all input first
             raise error.__cause__ or error from None
         if len(self._work) >= self._crowded:

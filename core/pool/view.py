@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from core.errors import ConfigError
 from core.futures import Future, FutureList
+from core.job.launch import Launcher
+from core.job.unfetched import Unfetched
 from core.pool.pool import Host, Pool
 
 OPTIONS = ("timeout", "memory", "retries", "durable", "extra_env", "include_modules", "exclude_modules")
@@ -24,17 +26,6 @@ class Viewed(Host, Protocol):
     def map_reduce(self) -> Callable[..., Future]:
         """Map, then reduce."""
 
-    @property
-    def _call(self) -> Callable[..., Future]:
-        """Run a function once, with options."""
-
-    @property
-    def _submit(self) -> Callable[..., Future]:
-        """Run a function once, for a caller who has its future; with options."""
-
-    def _options(self, **options: Any) -> object:
-        """Check and settle options."""
-
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Release the workers."""
 
@@ -42,32 +33,41 @@ class Viewed(Host, Protocol):
 class ExecutorView(Executor):
     """The same executor, jobs and workers; calls made through it have options of their own.
 
-    Whatever is not here (``wait``, ``get_result``, ``stats`` ...) is the executor's.
+    What is not here (``wait``, ``get_result``, ``stats`` ...) is the executor's.
     """
 
-    def __init__(self, executor: Viewed, options: dict[str, Any]) -> None:
+    def __init__(self, executor: Viewed, launcher: Launcher, latest: Unfetched, options: dict[str, Any]) -> None:
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise ConfigError(f"options() has no {', '.join(unknown)}; known: {', '.join(OPTIONS)}")
-        executor._options(**{name: options.get(name) for name in OPTIONS[:3]})  # refuses what cannot be
+        launcher.options(**{name: options.get(name) for name in OPTIONS[:3]})  # refuses what cannot be
         self._executor, self._given = executor, options
+        self._launcher, self._latest = launcher, latest
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_executor", "_given"):
+        if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._executor, name)
 
     def options(self, **options: Any) -> ExecutorView:
         """Return a view with these options too."""
-        return ExecutorView(self._executor, {**self._given, **options})
+        return ExecutorView(self._executor, self._launcher, self._latest, {**self._given, **options})
 
     def call_async(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once; returns its future."""
-        return self._executor._call(fn, args, kwargs, **self._given)
+        future = self._launcher.call(fn, args, kwargs, **self._given)
+        self._latest.add(future)
+        return future
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Run ``fn(*args, **kwargs)`` once."""
-        return self._executor._submit(fn, args, kwargs, **self._given)
+        future = self._launcher.call(fn, args, kwargs, **self._given)
+        self._latest.add_held(future)
+        return future
+
+    @property
+    def _max_workers(self) -> int:
+        return self._executor.workers
 
     def map(  # type: ignore[override]
         self, fn: Callable[..., Any], data: Any, **options: Any
@@ -83,7 +83,7 @@ class ExecutorView(Executor):
 
     def pool(self, initializer: Callable[..., object] | None = None, initargs: Iterable[Any] = ()) -> Pool:
         """Return a pool whose tasks have these options."""
-        return Pool(self._executor, self._given, initializer, tuple(initargs))
+        return Pool(self._executor, self._launcher, self._given, initializer, tuple(initargs))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut down the executor itself."""

@@ -18,7 +18,7 @@ from core.serialization import MARKER_SIZE
 from core.storage.base import Storage
 from core.task import keys
 from core.task.jobkeys import forget_key
-from core.task.reading import LARGEST_TEXT, is_count, is_number, is_switch, is_text, read_fields
+from core.task.reading import LARGEST_TEXT, is_count, is_number, is_text, read_fields
 from core.types import ObjectInfo
 
 LEASE = 60.0
@@ -41,7 +41,7 @@ _MOST_WATCHERS = 32
 class Lease:
     """Who drives a job and until when, with what a listing shows of it. Readable without the job's key.
 
-    `owner` is a process and `holder` one of its executors; `closing` says that it is about to remove the job.
+    `owner` is a process and `holder` one of its executors.
     """
 
     owner: str
@@ -51,7 +51,6 @@ class Lease:
     tasks: int
     batch_size: int
     holder: str = ""
-    closing: bool = False
 
     def alive(self) -> bool:
         """Whether the owner may still be at work: at once False if it was a process of this machine and is gone."""
@@ -68,7 +67,6 @@ _LEASE = {
     "tasks": is_count(0, _MOST_TASKS),
     "batch_size": is_count(1, _MOST_TASKS),
     "holder": is_text(_LONGEST_NAME),
-    "closing": is_switch,
 }
 
 
@@ -253,12 +251,12 @@ def remove_job(storage: Storage, job_id: str) -> None:
 
 
 def close_job(storage: Storage, job_id: str, lease: Lease) -> bool:
-    """Remove a job, unless somebody looks on: then it is left to the last who does. Returns whether it was removed.
+    """Remove a job that has ended, unless somebody looks on: then all but its record is left to the last who does.
 
-    The lease says what is about to happen before the watchers are counted, and whoever comes to look on says so before
-    reading the lease. So one of the two sees the other.
+    The record goes before the watchers are counted, and whoever comes to look on says so before they see that it is
+    there. So one of the two sees the other. Returns whether the job was removed.
     """
-    write_lease(storage, job_id, replace(lease, expires=time.time() + LEASE, closing=True))
+    storage.delete([keys.record(job_id)])
     found = [info.key for info in storage.list(keys.prefix(job_id))]
     if count_watchers(storage, job_id, found):
         write_lease(storage, job_id, replace(lease, expires=0.0))

@@ -33,11 +33,6 @@ def is_count(low: int, high: int) -> Check:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def is_switch(value: object) -> bool:
-    """Check for true or false."""
-    return isinstance(value, bool)
-
-
 def _is_real(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -114,7 +114,7 @@ def test_a_thousand_idle_jobs_cost_the_others_nothing():
             job = Idle(f"idle-{number}", "f", Definitions(), Options(), futures)
             futures.extend([Future(job, 0)])
             futures.finish()
-            executor._adopt(job)
+            executor._launcher.adopt(job)
         executor.submit(abs, -1).result(60)
         before = Idle.looks.copy()
 

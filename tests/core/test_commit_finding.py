@@ -221,6 +221,7 @@ def test_near_storage_and_single_commits_are_read_without_threads(monkeypatch):
     monkeypatch.setattr(commits, "ThreadPoolExecutor", None)
     near, distant = MemoryStorage("memory://distant"), Distant(1)
     committed(near, 2)
+    committed(distant, 1)
 
     for storage, parts in ((near, [(0, None), (1, None)]), (distant, [(0, None)])):
         reader = CommitReader(storage, a_ref)

@@ -23,10 +23,8 @@ from core.types import Usage
 def living() -> Counter[str]:
     """Count the objects of the product's own classes."""
     gc.collect()
-    found = Counter(
-        type(thing).__qualname__ for thing in gc.get_objects() if type(thing).__module__.startswith("core.")
-    )
-    return found
+    kinds = [type(thing) for thing in gc.get_objects()]
+    return Counter(kind.__qualname__ for kind in kinds if kind.__module__.startswith("core."))
 
 
 def grown(before: Counter[str]) -> dict[str, int]:

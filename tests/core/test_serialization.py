@@ -2,7 +2,10 @@ import enum
 import gc
 import linecache
 import pickle
+import subprocess
+import sys
 import threading
+import types
 import warnings
 
 import numpy as np
@@ -207,3 +210,33 @@ def test_an_enumeration_whose_members_cannot_be_made_again_says_what_helps():
 
     with pytest.raises(TypeError, match="define it in a module"):
         serialization.dumps(Coordinate.X)
+
+
+def test_a_class_that_was_half_made_is_not_taken_for_whole():
+    script = """
+import pickle, sys
+from core import serialization
+whole, broken = pickle.load(sys.stdin.buffer)
+try:
+    serialization.loads(broken)
+except ModuleNotFoundError as error:
+    kept = error
+print(serialization.loads(whole).told())
+"""
+
+    class Told:
+        def told(self):
+            return "whole"
+
+    whole = serialization.dumps(Told())
+    absent = types.ModuleType("not_there")
+    absent.thing = type("thing", (), {"__module__": "not_there"})
+    sys.modules["not_there"] = absent
+    Told.zz = absent.thing
+    broken = serialization.dumps(Told())
+    del sys.modules["not_there"]
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=pickle.dumps((whole, broken)), capture_output=True, check=True
+    )
+    assert done.stdout.decode().strip() == "whole"

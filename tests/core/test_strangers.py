@@ -31,7 +31,6 @@ GOOD = {
     "tasks": 4,
     "batch_size": 2,
     "holder": "h",
-    "closing": False,
 }
 NUMBERS = st.one_of(st.integers(), st.floats(), st.integers(10**300, 10**301))
 JSON = st.recursive(

@@ -165,14 +165,7 @@ def test_no_key_is_left_where_others_can_write(state: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"",
-        b"{}",
-        b'{"storage": "file:///x"}',
-        b'{"storage": 1, "key": "00"}',
-        b'{"storage": "x", "key": "zz"}',
-        b"\xff",
-    ],
+    [b"", b"{}", b'{"storage": "file:///x"}', b'{"storage": 1, "key": "0"}', b'{"storage": "x", "key": "zz"}', b"\xff"],
 )
 def test_a_key_that_is_damaged_is_named(state: Path, content: bytes) -> None:
     make_private(state / "jobs")

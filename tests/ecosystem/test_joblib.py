@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 import core.joblib
 from core import ConfigError, FunctionExecutor
 from core.joblib import FanfoldBackend
+from core.pool import shared_arrays
 
 LARGE = 1 << 20
 """Bytes from which joblib shares an array, by default."""
@@ -186,8 +187,8 @@ def test_large_arrays_are_mapped_and_not_written_to(large):
 
 def test_a_large_array_is_copied_once_a_call(large, monkeypatch):
     made = []
-    copy = core.joblib._Copy
-    monkeypatch.setattr(core.joblib, "_Copy", lambda array: made.append(1) or copy(array))
+    copy = shared_arrays._Copy
+    monkeypatch.setattr(shared_arrays, "_Copy", lambda array: made.append(1) or copy(array))
 
     Parallel(batch_size=1)(delayed(row_sum)(large, row) for row in range(100))
 
@@ -331,13 +332,26 @@ import joblib
 from joblib import Parallel, delayed
 import core.joblib
 
+class Sample:
+    scale = 0
+
+    def __init__(self, x):
+        self.x = x
+
+    def scaled(self):
+        return Sample(self.x * self.scale)
+
 def process(i):
     return f"{chunk} - {i}"
 
 if __name__ == "__main__":
+    samples = [Sample(x) for x in range(3)]
     with joblib.parallel_config("fanfold", n_jobs=2):
         for chunk in ["a", "b", "c"]:
             print(Parallel()(delayed(process)(i) for i in range(3)))
+        for Sample.scale in (1, 10):
+            scaled = Parallel()(delayed(Sample.scaled)(sample) for sample in samples)
+            print([s.x for s in scaled], {type(s) is Sample for s in scaled}, Sample.scale)
 """
 
 INTERRUPTED = """
@@ -379,10 +393,12 @@ def run_script(folder, text, *arguments):
     )
 
 
-def test_a_script_that_changes_its_globals_sees_the_new_ones(tmp_path):
+def test_a_script_that_changes_its_globals_and_classes_sees_the_new_ones(tmp_path):
     done = run_script(tmp_path, SCRIPT)
 
-    assert done.stdout.splitlines() == [str([f"{chunk} - {i}" for i in range(3)]) for chunk in "abc"], done.stderr
+    of_functions = [str([f"{chunk} - {i}" for i in range(3)]) for chunk in "abc"]
+    of_classes = ["[0, 1, 2] {True} 1", "[0, 10, 20] {True} 10"]
+    assert done.stdout.splitlines() == of_functions + of_classes, done.stderr
 
 
 def test_ctrl_c_ends_the_calls_and_leaves_the_workers_usable(tmp_path):
