@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from core.errors import ComputeError, ConfigError
 from core.settings import parse_size
@@ -110,10 +111,20 @@ def list_images(engine: Engine, label: str) -> list[Image]:
             for row in rows
         ]
     else:
-        idents = dict.fromkeys(_call(engine, "image", "ls", "--quiet", "--filter", f"label={label}").split())
-        rows = json.loads(_call(engine, "image", "inspect", *idents)) if idents else []
+        rows = _inspected(engine, label)
         images = [Image(row["Id"], _plain(row["RepoTags"]), row["Size"], _seconds(row["Created"])) for row in rows]
     return [image for image in images if image.names]
+
+
+def _inspected(engine: Engine, label: str, attempts: int = 3) -> list[dict[str, Any]]:
+    """Return what the engine tells of the images that carry a label; one that is deleted meanwhile is none."""
+    idents = dict.fromkeys(_call(engine, "image", "ls", "--quiet", "--filter", f"label={label}").split())
+    try:
+        return json.loads(_call(engine, "image", "inspect", *idents)) if idents else []
+    except ComputeError:
+        if attempts == 1:
+            raise
+        return _inspected(engine, label, attempts - 1)
 
 
 def run_entry(engine: Engine, image: str, *arguments: str) -> str:
