@@ -102,11 +102,16 @@ def this_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{_birth(os.getpid())}"
 
 
+_ENDED = (b"Z", b"X")
+"""States of a process that has ended and that its parent has not asked for yet (Linux: proc_pid_stat(5))."""
+
+
 def _birth(pid: int) -> str:
-    """Return when a process was started, in the kernel's unit; "" if there is none such, "?" if that is not told."""
+    """Return when a process was started, in the kernel's unit; "" if none such is at work, "?" if that is not told."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[19].decode()
+            state, *rest = file.read().rpartition(b")")[2].split()
+            return "" if state in _ENDED else rest[18].decode()
     except FileNotFoundError:
         if os.path.exists("/proc/self/stat"):
             return ""

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from core import open_storage
-from core.task.leases import Lease, list_jobs, read_lease, this_owner, write_lease
+from core.task.leases import Lease, _birth, list_jobs, read_lease, this_owner, write_lease
 
 
 def lease(owner, seconds=60.0):
@@ -31,6 +31,18 @@ def test_a_lease_of_this_process_is_alive_until_it_expires():
 
 def test_a_process_of_this_machine_that_ended_holds_nothing(ended):
     assert not lease(ended).alive()
+
+
+def test_a_process_that_ended_and_whose_parent_does_not_care_holds_nothing():
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    owner = f"{socket.gethostname()}:{child.pid}:{_birth(child.pid)}"
+    assert lease(owner).alive()
+
+    child.stdin.close()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+
+    assert not lease(owner).alive()
+    child.wait()
 
 
 def test_another_process_that_got_the_same_number_holds_nothing():
