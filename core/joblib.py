@@ -17,12 +17,12 @@ from typing import Any
 import joblib
 from joblib.parallel import ParallelBackendBase
 
-from core.definitions import Definitions
 from core.errors import ConfigError
 from core.executor import FunctionExecutor
 from core.futures import Future
 from core.job.direct import GROWTH, TARGET
 from core.pool.shared_arrays import ARRAYS, SharedArrays
+from core.serialization.definitions import Definitions
 from core.task.arrays import BatchRunner
 from core.task.call import Call
 

@@ -10,9 +10,9 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from core import serialization
-from core.definitions import Definitions
 from core.errors import InputError
 from core.futures import Future, FutureList, Owner
+from core.serialization.definitions import Definitions
 
 AHEAD_BYTES = 64 << 20
 """Items that are read ahead stop here: what two batches carry at most."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from core.errors import ComputeError, ConfigError
 from core.settings import parse_size
@@ -19,6 +20,9 @@ ENGINES = ("podman", "docker", "buildah")
 
 INFO_TIMEOUT = 30.0
 """Seconds in which an engine that works says so."""
+
+SAID = "fanfold: "
+"""What a sentence begins with that a build of ours ends with; the engine's own words come after it."""
 
 ENTRY = ("python", "-m", "core.worker.entry")
 """Entry point of every image."""
@@ -107,10 +111,20 @@ def list_images(engine: Engine, label: str) -> list[Image]:
             for row in rows
         ]
     else:
-        idents = dict.fromkeys(_call(engine, "image", "ls", "--quiet", "--filter", f"label={label}").split())
-        rows = json.loads(_call(engine, "image", "inspect", *idents)) if idents else []
+        rows = _inspected(engine, label)
         images = [Image(row["Id"], _plain(row["RepoTags"]), row["Size"], _seconds(row["Created"])) for row in rows]
     return [image for image in images if image.names]
+
+
+def _inspected(engine: Engine, label: str, attempts: int = 3) -> list[dict[str, Any]]:
+    """Return what the engine tells of the images that carry a label; one that is deleted meanwhile is none."""
+    idents = dict.fromkeys(_call(engine, "image", "ls", "--quiet", "--filter", f"label={label}").split())
+    try:
+        return json.loads(_call(engine, "image", "inspect", *idents)) if idents else []
+    except ComputeError:
+        if attempts == 1:
+            raise
+        return _inspected(engine, label, attempts - 1)
 
 
 def run_entry(engine: Engine, image: str, *arguments: str) -> str:
@@ -149,7 +163,8 @@ def _call(engine: Engine, *arguments: str, show: bool = False) -> str:
         text=True,
     )
     if done.returncode:
-        reason = "see above" if show else _last_line(done.stderr) or f"exit status {done.returncode}"
+        ours = [line.removeprefix(SAID) for line in (done.stderr or "").splitlines() if line.startswith(SAID)]
+        reason = "see above" if show else "; ".join(ours) or _last_line(done.stderr) or f"exit status {done.returncode}"
         raise ComputeError(f"{engine.command} {arguments[0]} failed: {reason}")
     return done.stdout or ""
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from core import serialization
 from core.data.generator import FailedInput, GeneratorReader, read_all
-from core.definitions import Definitions
 from core.futures import Future, FutureList, start_all
 from core.job.job import Batch, Job, Owner
 from core.job.options import Options
+from core.serialization.definitions import Definitions
 from core.task.protocol import BatchLost, BatchResult
 
 TARGET = 0.1

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core import serialization
-from core.definitions import Definitions
 from core.errors import NotFound, StorageUnavailable
 from core.futures import Future, FutureList, start_all
 from core.job.attach import Tenure
@@ -18,6 +17,7 @@ from core.job.commits import CommitFinder, CommitReader, Part, Progress, until
 from core.job.job import Batch, Job
 from core.job.options import Options
 from core.job.returned import stored_future
+from core.serialization.definitions import Definitions
 from core.storage.base import open_storage
 from core.task import keys
 from core.task.commit import Commit, JobRecord, commit, read_loss_report, split

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core import serialization
-from core.definitions import Definitions
 from core.errors import (
     FanfoldError,
     InputError,
@@ -26,6 +25,7 @@ from core.futures import FutureList
 from core.job.costs import BatchCost, cost_of
 from core.job.options import Options
 from core.serialization import Packed, Unpackable
+from core.serialization.definitions import Definitions
 from core.task.protocol import BatchLost, BatchResult, DurableRef, Invocation, Reply, TaskFailure
 from core.task.run import revive
 from core.types import Event, TaskDone, TaskFailed, TaskLogged, TaskRetried

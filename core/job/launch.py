@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from core.compute.base import ComputeBackend
 from core.data.partition import Listing
-from core.definitions import Definitions
 from core.futures import Future, FutureList, Maps
 from core.job.chain import awaits_futures, call_later
 from core.job.direct import DirectJob
@@ -23,8 +22,9 @@ from core.job.lifetime import Lifetime
 from core.job.options import Options, options_of
 from core.job.queue import QueueHub
 from core.job.scheduler import Scheduler
-from core.modules import LocalModules
 from core.serialization import Packing
+from core.serialization.definitions import Definitions
+from core.serialization.modules import LocalModules
 from core.settings import ExecutorConfig
 from core.task.call import Call, Kind, check_items, dump_call, make_call, working_folder
 

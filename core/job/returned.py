@@ -12,9 +12,9 @@ from typing import Any
 
 from core import serialization
 from core.data.objects import process_storage
-from core.definitions import Definitions
 from core.errors import FanfoldError, NotFound, SerializationError, StorageError, WorkerDied
 from core.futures import Future
+from core.serialization.definitions import Definitions
 from core.task.commit import POLL_MAX, POLL_MIN, Commit, read_commit, read_record
 from core.task.leases import close_job, read_lease
 from core.task.protocol import DurableRef

@@ -15,12 +15,12 @@ from typing import Any, TextIO
 
 from core import serialization
 from core.data.objects import spent
-from core.definitions import Definitions
 from core.errors import SerializationError, TaskError
 from core.serialization import Unpackable
+from core.serialization.definitions import Definitions
+from core.serialization.tokens import registry
 from core.task.call import Call, apply
 from core.task.protocol import BatchResult, TaskFailure
-from core.tokens import registry
 
 LOG_LIMIT = 64 << 10
 """Characters of a task's output that are kept: the last ones."""

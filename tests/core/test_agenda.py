@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 
 from core import FunctionExecutor
-from core.definitions import Definitions
 from core.futures import Future, FutureList
 from core.job.agenda import Agenda
 from core.job.calls import IDLE_BYTES, MOST_IDLE, Calls
@@ -15,6 +14,7 @@ from core.job.direct import DirectJob
 from core.job.job import Job
 from core.job.options import Options
 from core.job.unfetched import Unfetched
+from core.serialization.definitions import Definitions
 from core.task.protocol import Invocation
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from core import serialization
-from core.definitions import Definitions
 from core.futures import FutureList
 from core.job.direct import AMORTISED, TARGET, DirectJob
 from core.job.job import Batch
 from core.job.options import Options
+from core.serialization.definitions import Definitions
 from core.task.protocol import BatchResult
 
 WORKERS = 2

@@ -694,7 +694,7 @@ def test_the_state_of_a_class_is_let_go_with_it(tmp_path):
             return Job()
 
         def known(_):
-            from core.tokens import registry
+            from core.serialization.tokens import registry
             gc.collect()
             return len(registry.states), len(registry._tokens)
 
@@ -706,7 +706,7 @@ def test_the_state_of_a_class_is_let_go_with_it(tmp_path):
                     before = before or executor.submit(known, 0).result(60)
                 after = executor.submit(known, 0).result(60)
                 print(after[0] < before[0] + 50, after[1] < before[1] + 200)
-                from core.tokens import registry
+                from core.serialization.tokens import registry
                 gc.collect()
                 print(len(registry._tokens) < 50)
         """,

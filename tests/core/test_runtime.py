@@ -16,9 +16,9 @@ from core import __version__
 from core.cli.images import backend_hook
 from core.cli.main import main
 from core.compute import base
-from core.errors import ConfigError, VersionMismatch
+from core.errors import ComputeError, ConfigError, VersionMismatch
 from core.images.build import Runtime, check_runtime
-from core.images.engines import Engine, Image, find_engine
+from core.images.engines import Engine, Image, build_image, find_engine, list_images
 from core.images.spec import (
     PINNED_PYTHON,
     RuntimeSpec,
@@ -224,6 +224,26 @@ def test_the_first_engine_that_works_is_used_not_the_first_that_is_there(program
     program("docker", "echo Docker version 28")
 
     assert find_engine() == Engine("docker", "docker")
+
+
+def test_an_image_that_is_deleted_while_others_are_listed_is_left_out(program, tmp_path):
+    row = '[{"Id": "b", "RepoTags": ["fanfold-base:1"], "Size": 5, "Created": "2026-01-01T00:00:00Z"}]'
+    program(
+        "podman",
+        f"[ $2 = inspect ] && [ $# = 4 ] && {{ : >{tmp_path}/gone; echo a: image not known >&2; exit 125; }}\n"
+        f"[ $2 = inspect ] && {{ echo '{row}'; exit; }}\n[ -e {tmp_path}/gone ] || echo a; echo b",
+    )
+
+    [image] = list_images(Engine("podman", "podman"), "fanfold.runtime")
+
+    assert image.names == ("fanfold-base:1",)
+
+
+def test_a_build_that_says_why_it_ends_is_believed_before_its_engine(program, tmp_path):
+    program("podman", "echo STEP 1 >&2; echo fanfold: the pins clash >&2; echo Error: exit status 1 >&2; exit 1")
+
+    with pytest.raises(ComputeError, match=r"podman build failed: the pins clash$"):
+        build_image(Engine("podman", "podman"), tmp_path, "Dockerfile", {}, ["name:tag"], show=False)
 
 
 def test_an_engine_under_the_name_of_another_gets_its_own_options(program):

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core import serialization
-from core.by_value import show_source
-from core.definitions import Definitions
 from core.errors import ConfigError, IntegrityError, SerializationError
 from core.serialization import OUT_OF_BAND, Unpackable
+from core.serialization.by_value import show_source
+from core.serialization.definitions import Definitions
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 values = st.lists(plain | st.lists(plain, max_size=3) | st.dictionaries(st.text(), plain, max_size=2), max_size=8)

@@ -145,6 +145,7 @@ def test_a_driver_removes_a_job_when_nobody_looks_on_any_more(storage):
         json.dumps({"owner": "elsewhere:1:1", "expires": time.time() - 1}).encode(),
         json.dumps({"owner": "elsewhere:1:1", "expires": 9e9}).encode(),
     ],
+    ids=["garbage", "empty", "a process that is gone", "out of time", "for ever"],
 )
 def test_marks_that_are_forged_or_of_watchers_that_died_keep_no_job(storage, mark):
     storage.put(keys.watcher("job-1", "00ff"), mark)

@@ -17,9 +17,9 @@ from typing import NoReturn
 from core.compute.local import forkserver
 from core.compute.local.threads import limited_libraries
 from core.compute.local.wire import CONTROL
+from core.serialization.tokens import know_main
 from core.task.call import working_folder
 from core.task.run import in_worker
-from core.tokens import know_main
 
 FORKSERVER_TIMEOUT = 2.0
 """Seconds that a fork server may take to end before it is killed."""

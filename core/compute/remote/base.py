@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from core.compute.base import Capabilities
 from core.compute.remote.courier import Courier, Recent
-from core.compute.remote.slot import NotStarted, Slot, Throttled
+from core.compute.remote.slot import ExchangeError, NotStarted, Slot, Throttled
 from core.compute.waiting import Backoff, Mailbox
-from core.errors import ComputeUnavailable, FanfoldError
+from core.errors import ComputeError, ComputeUnavailable, FanfoldError
 from core.settings import Address, ExecutorConfig
 from core.task.protocol import BatchLost, Invocation, Reply
 
@@ -116,8 +116,17 @@ class RemoteBackend(ABC):
         return None
 
     def start(self) -> None:
-        """Start the slots' threads; each makes its slot ready at once."""
-        self.prepare()
+        """Start the slots' threads; each makes its slot ready at once.
+
+        Raises
+        ------
+        FanfoldError
+            The platform cannot be used.
+        """
+        try:
+            self.prepare()
+        except ExchangeError as error:
+            raise ComputeError(f"{self.name} cannot be used: {error}") from None
         self._courier = Courier(self.name, self.largest, self.config.storage)
         for index in range(self.slots_each * self.workers):
             name = f"fanfold-{self.name}-{index}"

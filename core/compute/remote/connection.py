@@ -28,6 +28,9 @@ CONNECT_TIMEOUT = 10.0
 PAGE = 1 << 16
 """Bytes of an answer that are looked at for people."""
 
+FAILURE_LARGEST = 4 << 20
+"""Bytes of an answer that is no success; a platform's record of a failure has no more."""
+
 PIECE = 1 << 20
 """Bytes of an answer that are asked for at a time."""
 
@@ -136,7 +139,7 @@ class Connection:
         in_doubt = len(lengths) + len(coded) > 1 or not all(re.fullmatch(r"[0-9]{1,19}", each) for each in lengths)
         if in_doubt or [each.lower() for each in coded] not in ([], ["chunked"]):
             raise http.client.HTTPException("its answer does not say plainly where it ends")
-        most = self._largest if response.status == HTTPStatus.OK else PAGE
+        most = self._largest if response.status == HTTPStatus.OK else min(self._largest, FAILURE_LARGEST)
         body = bytearray()
         while len(body) <= most and (piece := response.read1(PIECE)):
             body += piece

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from core.compute.base import check_options
 from core.compute.remote.base import RemoteBackend
 from core.compute.remote.connection import REFUSALS, Answer, Connection, check_host, secret, trusted
-from core.compute.remote.slot import NotStarted, Slot, Throttled, WorkerEnded
+from core.compute.remote.slot import ExchangeError, NotStarted, Slot, Throttled, WorkerEnded
 from core.compute.waiting import Backoff
 from core.errors import ComputeDenied, ComputeError, ConfigError, InputError, excerpt
 from core.settings import Address, ExecutorConfig, parse_duration, parse_size
@@ -86,11 +86,8 @@ class OpenWhiskBackend(RemoteBackend):
             The API key is wrong.
         """
         api = self.api
-        try:
-            with closing(api.connection()) as connection:
-                answer = api.ask(connection, "GET", api.action)
-        except (NotStarted, WorkerEnded) as error:
-            raise ComputeError(f"OpenWhisk cannot be used: {error}") from None
+        with closing(api.connection()) as connection:
+            answer = api.ask(connection, "GET", api.action)
         if answer.status == 404:
             if self.config.runtime is None:
                 raise ConfigError(
@@ -317,10 +314,9 @@ def _manage(api: Api, method: str, path: str, body: dict[str, Any] | None = None
     try:
         with closing(api.connection()) as connection:
             answer = api.ask(connection, method, path, body)
-    except (NotStarted, WorkerEnded) as error:
-        raise ComputeError(f"OpenWhisk cannot be used: {error}") from None
-    if answer.status == 404:
-        raise InputError(f"there is no action {api.name} in namespace {api.namespace} of {api.url.netloc}")
-    if answer.status != 200:
-        refused = api.error(answer)
-        raise refused if isinstance(refused, ComputeError | ConfigError) else ComputeError(str(refused))
+        if answer.status == 404:
+            raise InputError(f"there is no action {api.name} in namespace {api.namespace} of {api.url.netloc}")
+        if answer.status != 200:
+            raise api.error(answer)
+    except ExchangeError as error:
+        raise ComputeError(f"openwhisk cannot be used: {error}") from None

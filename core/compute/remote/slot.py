@@ -7,7 +7,11 @@ from abc import ABC, abstractmethod
 from core.task.protocol import Invocation, LossReason
 
 
-class Throttled(Exception):
+class ExchangeError(Exception):
+    """What became of a request that has no reply."""
+
+
+class Throttled(ExchangeError):
     """The platform has no room now; the request was not begun. `wait` is how long it asks for, in seconds."""
 
     def __init__(self, message: str, wait: float = 0.0) -> None:
@@ -15,17 +19,17 @@ class Throttled(Exception):
         self.wait = wait
 
 
-class NotStarted(Exception):
+class NotStarted(ExchangeError):
     """The request reached no worker and may be made again."""
 
     wait = 0.0
 
 
-class Oversized(Exception):
+class Oversized(ExchangeError):
     """A request does not fit, and there is no storage to leave it in, or the platform finds it too large."""
 
 
-class WorkerEnded(Exception):
+class WorkerEnded(ExchangeError):
     """The worker ended, or may have, while it ran the batch."""
 
     def __init__(self, message: str, reason: LossReason = "died", position: int | None = None) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.definitions import REMEDY, Definitions, Loading, Pickler
-from core.definitions import Buffer as Buffer
-from core.definitions import loads as loads
 from core.errors import IntegrityError
-from core.failures import Spared
+from core.serialization.definitions import REMEDY, Definitions, Loading, Pickler
+from core.serialization.definitions import Buffer as Buffer
+from core.serialization.definitions import loads as loads
+from core.serialization.failures import Spared
 from core.types import Partition
 
 OUT_OF_BAND = 16 << 10

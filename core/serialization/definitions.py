@@ -24,11 +24,11 @@ from typing import IO, Any, NewType, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
-from core import by_value
 from core.errors import ConfigError, SerializationError
-from core.failures import reduce_exception
-from core.modules import is_local
-from core.tokens import MAIN, registry
+from core.serialization import by_value
+from core.serialization.failures import reduce_exception
+from core.serialization.modules import is_local
+from core.serialization.tokens import MAIN, registry
 
 Buffer = bytes | bytearray | memoryview
 

@@ -10,7 +10,7 @@ import sysconfig
 from types import ModuleType
 from typing import Any
 
-from core.tokens import registry
+from core.serialization.tokens import registry
 
 State = tuple[Any, int, int]
 """What changes when a module is loaded anew, and when its file is written: its spec, time of modification, size."""
