@@ -164,7 +164,7 @@ def read_record(storage: Storage, key: bytes, job_id: str) -> JobRecord:
     """
     place = keys.record(job_id)
     head, segments = messages.decode(read_signed(storage, key, place))
-    check_versions(head["versions"])
+    check_versions(head.get("versions") or {})
     record = serialization.loads(segments[0])
     if not isinstance(record, JobRecord) or record.job_id != job_id:
         raise IntegrityError(f"{place} is no record of that job; it is not used")

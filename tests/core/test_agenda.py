@@ -125,6 +125,29 @@ def test_a_thousand_idle_jobs_cost_the_others_nothing():
         executor.cancel()
 
 
+class Broken(Idle):
+    """A job that finds what nobody reckoned with."""
+
+    def poll(self):
+        raise ValueError("nobody reckoned with that")
+
+
+def test_a_job_that_breaks_fails_alone():
+    with FunctionExecutor("process", workers=1) as executor:
+        executor.submit(abs, -1).result(60)
+        futures = FutureList("broken")
+        job = Broken("broken", "f", Definitions(), Options(), futures)
+        futures.extend([Future(job, 0)])
+        futures.finish()
+        executor._launcher._adopt(job)
+
+        error = futures[0].exception(60)
+
+        assert "job broken broke: ValueError('nobody reckoned with that')" in str(error)
+        assert isinstance(error.__cause__, ValueError)
+        assert executor.submit(abs, -2).result(60) == 2
+
+
 def an_invocation(call: bytes, call_hash: str) -> Invocation:
     return Invocation(0, "job", call, call_hash, [0], 0)
 

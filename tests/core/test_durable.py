@@ -464,3 +464,36 @@ def test_a_watcher_finds_commits_in_every_shard(start, tmp_path, store, small_sh
         for batch in reversed(range(3, 9)):
             commit(open_storage(store), DurableRef(store, job_id, record_key, batch), outcome_of(batch * 10), 0, "w")
         assert watcher.get_result(timeout=60) == [x * 10 for x in range(9)]
+
+
+def test_a_job_that_cannot_be_removed_keeps_no_other_from_it(start, store, monkeypatch):
+    from core.storage.local import LocalStorage
+
+    executor = start()
+    stuck, other = executor.map(abs, [1]), executor.map(abs, [2])
+    assert stuck.results(60) + other.results(60) == [1, 2]
+    real = LocalStorage.delete
+
+    def refusing(self, names):
+        names = list(names)
+        if any(stuck.job_id in name for name in names):
+            raise StorageError("no right to delete that")
+        real(self, names)
+
+    monkeypatch.setattr(LocalStorage, "delete", refusing)
+
+    with pytest.raises(StorageError, match="no right"):
+        executor.shutdown()
+
+    assert objects(store, other.job_id) == []
+
+
+def test_cleaning_an_executor_leaves_a_job_on_which_somebody_looks_on(start, store):
+    executor = start()
+    futures = executor.map(abs, [-1])
+    assert futures.results(60) == [1]
+    with FunctionExecutor.attach(futures.job_id, workers=1) as watcher:
+        executor.clean()
+        assert watcher.get_result(timeout=60) == [1]
+
+    assert objects(store) == []
