@@ -351,7 +351,7 @@ class FunctionExecutor(Executor):
     def stats(self) -> pandas.DataFrame:
         """Return one row a finished task: job, task, start, duration, CPU seconds, worker, attempts, memory, bytes.
 
-        Of jobs that have ended, the latest and as many before it as fit into 16 MB: some 70,000 calls, or 700,000 tasks
+        Of jobs that have ended, the latest and as many before it as fit into 8 MB: some 35,000 calls, or 350,000 tasks
         of maps. Older ones are in the sums of `bill` alone.
         """
         return self._history.stats()

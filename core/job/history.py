@@ -17,8 +17,8 @@ from core.types import Bill, TaskStats, Usage
 if TYPE_CHECKING:
     import pandas
 
-LARGEST_TABLE = 16 << 20
-"""Bytes of what is remembered of each batch that has ended, about: some 70,000 single calls, or 700,000 tasks that
+LARGEST_TABLE = 8 << 20
+"""Bytes of what is remembered of each batch that has ended, about: some 35,000 single calls, or 350,000 tasks that
 travelled together."""
 
 _SLACK = 1.25
