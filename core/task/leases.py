@@ -25,8 +25,9 @@ LEASE = 60.0
 """Seconds for which a driver says it will be alive, and a watcher that it looks on; both say so again three times as
 often."""
 
-LONGEST_LEASE = 86400.0
-"""Seconds ahead of this machine's clock that a lease may end: more than any two clocks differ."""
+LONGEST_LEASE = 3600.0
+"""Seconds ahead of this machine's clock that a lease may end. Where clocks differ by more, a job may get a second
+driver, which costs work and changes no result; a forged lease keeps a driver from its job no longer."""
 
 _LATEST_TIME = 1e11
 """Seconds since the epoch; later is no date of any job."""

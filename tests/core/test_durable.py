@@ -401,7 +401,7 @@ def other_driver(store, job_id, alive=True):
     storage = open_storage(store)
     mine = read_lease(storage, job_id)
     owner = this_owner() if alive is None else f"{mine.owner.split(':')[0]}:1:{_birth(1) if alive else 'long ago'}"
-    write_lease(storage, job_id, Lease(owner, time.time() + 3600, mine.name, mine.created, mine.tasks, mine.batch_size))
+    write_lease(storage, job_id, Lease(owner, time.time() + 600, mine.name, mine.created, mine.tasks, mine.batch_size))
 
 
 def test_attaching_while_the_driver_lives_only_looks_on(start, tmp_path, store):

@@ -19,7 +19,7 @@ from core.storage.memory import MemoryStorage
 from core.task import keys, messages
 from core.task.commit import read_commit, read_loss_report, read_record
 from core.task.jobkeys import find_key
-from core.task.leases import Lease, list_jobs, read_lease, this_owner, write_lease
+from core.task.leases import LONGEST_LEASE, Lease, list_jobs, read_lease, this_owner, write_lease
 from core.task.protocol import DurableRef
 from core.task.reading import LARGEST_TEXT, is_count, is_number, is_text, read_fields
 
@@ -78,7 +78,7 @@ def test_whatever_stands_for_a_lease_is_a_sound_lease_or_none(content: bytes) ->
     assert (lease is None) == bool(info.problem)
     if lease is not None:
         assert isinstance(lease.alive(), bool)
-        assert 0 <= lease.expires <= time.time() + 86400
+        assert 0 <= lease.expires <= time.time() + LONGEST_LEASE
         assert (lease.owner + lease.name).isprintable()
 
 
