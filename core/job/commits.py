@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future as Reading
 from concurrent.futures import ThreadPoolExecutor
@@ -210,8 +209,3 @@ class CommitFinder:
         """Hear no more."""
         if self._listener is not None:
             self._listener.leave(self._job_id)
-
-
-def until(moment: float) -> float:
-    """Return the seconds until a monotonic time, none of them negative."""
-    return max(0.0, moment - time.monotonic())

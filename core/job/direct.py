@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core import serialization
 from core.data.generator import FailedInput, GeneratorReader, read_all
 from core.futures import Future, FutureList, start_all
-from core.job.job import Batch, Job, Owner
+from core.job.job import Batch, Job
 from core.job.options import Options
 from core.serialization.definitions import Definitions
 from core.task.protocol import BatchLost, BatchResult
@@ -48,6 +48,25 @@ class _Tasks:
         return _Tasks(self.task_ids[start:end], self.items[start:end], self.attempts, self.memory)
 
 
+class _Owner:
+    """What the futures of a job know of it; a job that has ended is let go, however long they are held."""
+
+    __slots__ = ("job", "job_id")
+
+    def __init__(self, job: DirectJob) -> None:
+        self.job_id = job.job_id
+        self.job: DirectJob | None = job
+
+    def notice_cancel(self) -> None:
+        """Hear that a future was cancelled. Called from any thread."""
+        if (job := self.job) is not None:
+            job.notice_cancel()
+
+    def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Refuse: results of this job exist in this process only."""
+        raise TypeError("only futures of a durable job can be pickled; pass durable=True, or return results")
+
+
 class DirectJob(Job):
     """A job whose inputs and results travel with the calls.
 
@@ -75,8 +94,7 @@ class DirectJob(Job):
         inline: bool,
     ) -> None:
         super().__init__(job_id, name, definitions, options, futures)
-        self._owner = Owner(job_id)
-        self._owner.job = self
+        self._owner = _Owner(self)
         self._redo: deque[_Tasks] | None = None
         self._mean: float | None = None
         self._cost = math.inf

@@ -13,7 +13,7 @@ from core import serialization
 from core.errors import NotFound, StorageUnavailable
 from core.futures import Future, FutureList, start_all
 from core.job.attach import Tenure
-from core.job.commits import CommitFinder, CommitReader, Part, Progress, until
+from core.job.commits import CommitFinder, CommitReader, Part, Progress
 from core.job.job import Batch, Job
 from core.job.options import Options
 from core.job.returned import stored_future
@@ -25,6 +25,7 @@ from core.task.keys import CommitKey
 from core.task.notices import CommitListener
 from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef, Invocation, Reply
 from core.task.run import describe, in_worker
+from core.waiting import time_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +267,7 @@ class DurableJob(Job):
     def next_poll(self) -> float | None:
         """Return the seconds until `poll` has something to do."""
         looks = not self._announced or self._tenure.is_watching
-        return until(min(self._tenure.next_look, self._finder.next_look) if looks else self._tenure.next_look)
+        return time_left(min(self._tenure.next_look, self._finder.next_look) if looks else self._tenure.next_look)
 
     def _discover(self) -> None:
         """List new commits, shard by shard from the lowest that is missing, and collect them."""

@@ -64,25 +64,6 @@ class Batch:
     abandoned: bool = False
 
 
-class Owner:
-    """What the futures of a job know of it; a job that has ended is let go, however long they are held."""
-
-    __slots__ = ("job", "job_id")
-
-    def __init__(self, job_id: str) -> None:
-        self.job_id = job_id
-        self.job: Job | None = None
-
-    def notice_cancel(self) -> None:
-        """Hear that a future was cancelled. Called from any thread."""
-        if (job := self.job) is not None:
-            job.notice_cancel()
-
-    def reference(self, index: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        """Refuse: results of this job exist in this process only."""
-        raise TypeError("only futures of a durable job can be pickled; pass durable=True, or return results")
-
-
 class Job(ABC):
     """Base of a job in progress.
 

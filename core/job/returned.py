@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 import weakref
@@ -14,14 +13,13 @@ from core import serialization
 from core.data.objects import process_storage
 from core.errors import FanfoldError, NotFound, SerializationError, StorageError, WorkerDied
 from core.futures import Future
+from core.job.attach import new_holder
+from core.job.commits import Part
 from core.serialization.definitions import Definitions
 from core.task.commit import POLL_MAX, POLL_MIN, Commit, read_commit, read_record
 from core.task.leases import close_job, read_lease
 from core.task.protocol import DurableRef
 from core.task.run import revive
-
-Part = tuple[int, int | None]
-"""A batch, or one item of a batch that was taken apart."""
 
 
 class StoredJob:
@@ -139,7 +137,7 @@ class StoredJob:
         if self._pending:
             return
         with contextlib.suppress(StorageError):  # the clean-up of the storage takes what is left
-            close_job(self._storage, self.job_id, self._record.lease(os.urandom(8).hex()))
+            close_job(self._storage, self.job_id, self._record.lease(new_holder()))
 
     def notice_cancel(self) -> None:
         """Do nothing: another process drives the job."""
