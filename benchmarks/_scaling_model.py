@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from random import Random
 
 from benchmarks._scaling_terms import BatchResult, Draw, Driver, Job, Platform
-from core.job.backups import BACKUP_AFTER, BACKUP_SHARE, BACKUP_SLOWNESS
+from core.job.backups import BACKUP_AFTER, BACKUP_LEAST, BACKUP_SHARE, BACKUP_SLOWNESS
 from core.task.commit import POLL_MAX, POLL_MIN
 
 LOOK = 0.05
@@ -272,7 +272,7 @@ class _Simulation:
             return
         wait = LOOK
         if self.done >= BACKUP_AFTER * total and self.durations:
-            limit = max(BACKUP_SLOWNESS * self.durations[len(self.durations) // 2], 2 * LOOK)
+            limit = max(BACKUP_SLOWNESS * self.durations[len(self.durations) // 2], BACKUP_LEAST)
             # A reply that waits for the driver is no straggler; a result in a storage may be taken for one.
             running = [
                 e

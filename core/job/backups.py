@@ -15,6 +15,10 @@ BACKUP_SLOWNESS = 3.0
 BACKUP_SHARE = 0.1
 """At most this share of a job's tasks get a backup copy."""
 
+BACKUP_LEAST = 0.3
+"""Seconds that a batch runs at least before it is copied: a copy would hardly be sooner (a container takes about half a
+second to its first result), and a busy machine keeps quick tasks waiting for less."""
+
 STRAGGLER_INTERVAL = 0.05
 """Seconds between two looks for stragglers."""
 
@@ -47,5 +51,5 @@ def stragglers(job: Job, is_running: Callable[[int], bool], now: float) -> Itera
 
 
 def _is_slow(batch: Batch, median: float, now: float) -> bool:
-    usual = max(BACKUP_SLOWNESS * median * len(batch.task_ids), 2 * STRAGGLER_INTERVAL)
+    usual = max(BACKUP_SLOWNESS * median * len(batch.task_ids), BACKUP_LEAST)
     return batch.running_since is not None and now - batch.running_since > usual
