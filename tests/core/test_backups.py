@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from core.serialization.definitions import Definitions
 from core.futures import FutureList
 from core.job.backups import BACKUP_LEAST, BACKUP_SLOWNESS, stragglers, wants_looking
 from core.job.direct import DirectJob
 from core.job.job import Batch
 from core.job.options import Options
+from core.serialization.definitions import Definitions
 
 
 def a_job(tasks: int, speculate: bool = True) -> DirectJob:
