@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import logging
 import os
 import re
 import socket
@@ -20,6 +21,8 @@ from core.task import keys
 from core.task.jobkeys import forget_key
 from core.task.reading import LARGEST_TEXT, is_count, is_number, is_text, read_fields
 from core.types import ObjectInfo
+
+_logger = logging.getLogger("fanfold")
 
 LEASE = 60.0
 """Seconds for which a driver says it will be alive, and a watcher that it looks on; both say so again three times as
@@ -133,8 +136,11 @@ def write_lease(storage: Storage, job_id: str, lease: Lease) -> None:
 
 
 def read_lease(storage: Storage, job_id: str) -> Lease | None:
-    """Return a job's lease, None if it has none that can be read."""
-    return _read_lease(storage, job_id)[0]
+    """Return a job's lease, None if it has none that can be read; one that cannot is named in the log."""
+    lease, problem = _read_lease(storage, job_id)
+    if problem:
+        _logger.warning("%s", problem)
+    return lease
 
 
 def _read_lease(storage: Storage, job_id: str) -> tuple[Lease | None, str]:

@@ -65,11 +65,12 @@ def test_a_lease_survives_storage(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"owner": 1}', b"\xff"])
-def test_a_lease_that_cannot_be_read_is_none(tmp_path, content):
+def test_a_lease_that_cannot_be_read_is_none_and_named(tmp_path, content, caplog):
     storage = open_storage(f"file://{tmp_path}")
     storage.put("job/job-1/lease", content)
 
     assert read_lease(storage, "job-1") is None
+    assert "job/job-1/lease cannot be used" in caplog.text
     (info,) = list_jobs(storage)
     assert info.state == "interrupted"
 
