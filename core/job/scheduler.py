@@ -117,10 +117,13 @@ class Scheduler:
             for index in chosen:
                 job.futures.made[index].drop()
         self._agenda.touch(job)
-        for batch in list(job.inflight.values()):
-            if any(job.futures.made[i].cancelled() for i in batch.task_ids):
-                self._withdraw(batch)
-                job.requeue(batch, range(len(batch.task_ids)))
+        try:
+            for batch in list(job.inflight.values()):
+                if any(job.futures.made[i].cancelled() for i in batch.task_ids):
+                    self._withdraw(batch)
+                    job.requeue(batch, range(len(batch.task_ids)))
+        except Exception as error:
+            self._break(job, error)
 
     def close(self, force: bool = False) -> None:
         """End the loop when no job is left, or at once with `force`, and release the backend."""

@@ -488,6 +488,27 @@ def test_a_job_that_cannot_be_removed_keeps_no_other_from_it(start, store, monke
     assert objects(store, other.job_id) == []
 
 
+def test_a_job_whose_storage_fails_while_it_is_cancelled_fails_alone(start, tmp_path, monkeypatch):
+    executor = start(workers=1)
+
+    def stuck(x):
+        (tmp_path / "runs").touch()
+        while not (tmp_path / "never").exists():
+            pass
+
+    def fail(*_):
+        raise StorageError("no right to split")
+
+    monkeypatch.setattr("core.job.durable.split", fail)
+    futures = executor.map(stuck, range(2), batch_size=2)
+    while not (tmp_path / "runs").exists():
+        pass
+    executor.cancel(futures[0])
+
+    assert isinstance(futures[1].exception(60), StorageError)
+    assert executor.map(abs, [-1]).results(60) == [1]
+
+
 def test_cleaning_an_executor_leaves_a_job_on_which_somebody_looks_on(start, store):
     executor = start()
     futures = executor.map(abs, [-1])
