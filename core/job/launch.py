@@ -142,7 +142,11 @@ class Launcher:
         self.start_backend()
         job = self._job(call.name, shipped, data, options, futures)
         job.listing = data if isinstance(data, Listing) else None
-        self._adopt(job)
+        try:
+            self._adopt(job)
+        except RuntimeError:  # the executor was shut down meanwhile
+            job.remove()
+            raise
         return futures
 
     def start_backend(self) -> None:
@@ -192,6 +196,7 @@ class Launcher:
             self._scheduler.submit(job)
         except RuntimeError:
             self._history.end(job)
+            self._history.part(job)
             raise
 
     def _job(self, name: str, call: Definitions, data: Iterable[Any], options: Options, futures: FutureList) -> Job:

@@ -488,6 +488,24 @@ def test_a_job_that_cannot_be_removed_keeps_no_other_from_it(start, store, monke
     assert objects(store, other.job_id) == []
 
 
+def test_a_job_that_an_executor_refuses_because_it_closes_leaves_nothing(start, store, monkeypatch):
+    executor = start()
+    executor.map(abs, [1]).results(60)
+    real = executor._launcher._job
+
+    def closing(*given):
+        job = real(*given)
+        executor.shutdown()
+        return job
+
+    monkeypatch.setattr(executor._launcher, "_job", closing)
+
+    with pytest.raises(RuntimeError, match="shut down"):
+        executor.map(abs, [2])
+
+    assert objects(store) == []
+
+
 def test_a_job_whose_storage_fails_while_it_is_cancelled_fails_alone(start, tmp_path, monkeypatch):
     executor = start(workers=1)
 
