@@ -39,6 +39,12 @@ S3_START = 60.0
 PR_SET_PDEATHSIG = 1
 
 
+def pytest_configure() -> None:
+    """Have what the tests start heed Ctrl-C, also where the run itself is in a shell's background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Share tests among workers by platform, or else by file."""

@@ -15,9 +15,9 @@ BACKUP_SLOWNESS = 3.0
 BACKUP_SHARE = 0.1
 """At most this share of a job's tasks get a backup copy."""
 
-BACKUP_LEAST = 0.3
+BACKUP_LEAST = 1.0
 """Seconds that a batch runs at least before it is copied: a copy would hardly be sooner (a container takes about half a
-second to its first result), and a busy machine keeps quick tasks waiting for less."""
+second to its first result), and a busy machine, or a worker that is replaced, keeps quick tasks waiting for less."""
 
 STRAGGLER_INTERVAL = 0.05
 """Seconds between two looks for stragglers."""

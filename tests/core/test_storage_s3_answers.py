@@ -31,6 +31,7 @@ def service(monkeypatch):
             self.send_response_only(status)
             for name, value in headers:
                 self.send_header(name, value)
+            self.send_header("Connection", "close")  # else a client may be about to use it again
             self.end_headers()
             try:
                 for piece in body if not isinstance(body, bytes) else (body,):
