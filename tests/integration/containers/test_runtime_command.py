@@ -109,7 +109,8 @@ def test_packages_that_contradict_the_pinned_ones_are_refused(containers, tmp_pa
 def test_a_runtime_is_pushed_to_the_registry_in_its_name(containers, registry):
     tag = containers.runtime("base").rpartition(":")[2]
 
-    pushed = containers.fanfold("runtime", "push", f"{registry}/team/base")
+    # By its tag: a client of other versions may have built the latest.
+    pushed = containers.fanfold("runtime", "push", f"{registry}/team/base:{tag}")
 
     try:
         assert pushed.returncode == 0, pushed.stderr
