@@ -94,8 +94,7 @@ def option_spec(params: OptionParams) -> Any:
         The contract cannot be priced by this method.
     """
     from apps.montecarlo.science.models import GBM
-    from apps.montecarlo.science.options import Option
-    from apps.montecarlo.science.pricing import OptionSpec
+    from apps.montecarlo.science.options import Option, OptionSpec
 
     step = params.years / params.steps
     try:
@@ -150,7 +149,7 @@ def run(params: OptionParams, executor: FunctionExecutor) -> dict[str, Any]:
 
 def black_scholes_price(params: OptionParams) -> float | None:
     """Return the closed-form price of a European option, None for the others."""
-    from apps.montecarlo.science.options import black_scholes
+    from apps.montecarlo.science.formulas import black_scholes
 
     if params.kind != "european":
         return None
