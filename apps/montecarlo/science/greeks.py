@@ -113,7 +113,8 @@ def greeks(spec: OptionSpec, sums: tuple[PriceSums, ...], years: float) -> tuple
     tuple of Greeks
         Where exercise today is best they are those of the gain, without an error.
     """
-    if dict(ladder(spec, sums))[spec.s0].se == 0.0 and spec.option.kind == "american":
+    here = next(value for spot, value in ladder(spec, sums) if spot == spec.s0)
+    if spec.option.kind == "american" and here.se == 0.0:
         return Greeks(1.0 if spec.option.right == "call" else -1.0, 0.0, 0.0, 0.0, 0.0), Greeks(*[0.0] * 5)
     found = [estimate(part, _known(spec, wanted)) for part, wanted in zip(sums, quantities(spec), strict=True)]
     step = years / spec.option.steps
@@ -126,14 +127,17 @@ def greeks(spec: OptionSpec, sums: tuple[PriceSums, ...], years: float) -> tuple
 
 
 def ladder(spec: OptionSpec, sums: tuple[PriceSums, ...]) -> list[tuple[float, Price]]:
-    """Read spots and the prices of the option there."""
+    """Read spots and the prices of the option there, but for spots at which a barrier is crossed already."""
     first = len(Greeks._fields)
     pairs = zip(LADDER, sums[first:], quantities(spec)[first:], strict=True)
     found = [(multiple, estimate(part, _known(spec, wanted))) for multiple, part, wanted in pairs]
-    return [
-        (spec.s0 * multiple, or_exercised(spec, spec.s0 * multiple, Price(spec.s0 * each.value, spec.s0 * each.se)))
-        for multiple, each in found
-    ]
+    rungs = []
+    for multiple, each in found:
+        # Ten digits: 1.1 times 100 is to be 110.
+        spot = spec.s0 if multiple == 1.0 else float(f"{spec.s0 * multiple:.10g}")
+        if not spec.option.crossed(spot):
+            rungs.append((spot, or_exercised(spec, spot, Price(spec.s0 * each.value, spec.s0 * each.se))))
+    return rungs
 
 
 def _known(spec: OptionSpec, wanted: Weighted) -> float | None:

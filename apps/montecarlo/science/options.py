@@ -74,6 +74,10 @@ class Option:
         """Whether the barrier lies above the price."""
         return self.barrier_type.startswith("up")
 
+    def crossed(self, price: float) -> bool:
+        """Tell whether a price lies at or beyond the barrier, if there is one."""
+        return self.kind == "barrier" and (price >= self.barrier if self.upward else price <= self.barrier)
+
 
 def risk_neutral(model: GBM | Merton | Heston, carry: float) -> GBM | Merton | Heston:
     """Replace the drift so that the expected price grows by `carry`.
@@ -146,6 +150,11 @@ class OptionSpec:
             raise ValueError(f"the initial price must be positive and finite, not {self.s0}")
         if self.paths < 2 or self.seed < 0:
             raise ValueError("paths must be at least 2 and the seed not negative")
+        if self.option.crossed(self.s0):
+            raise ValueError(
+                f"a price of {self.s0:g} is at or beyond the barrier of {self.option.barrier:g} already: "
+                f"{self.option.barrier_type} is settled"
+            )
         if self.option.steps > MAX_STEPS:
             raise ValueError(f"an option has at most {MAX_STEPS} steps, not {self.option.steps}")
         if self.method not in METHODS:

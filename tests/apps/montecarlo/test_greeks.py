@@ -7,7 +7,7 @@ import pytest
 
 from apps.montecarlo.science.american import with_policy
 from apps.montecarlo.science.formulas import Greeks, black_scholes, black_scholes_greeks
-from apps.montecarlo.science.greeks import LADDER, greek_blocks, greeks, ladder, merge_greeks
+from apps.montecarlo.science.greeks import greek_blocks, greeks, ladder, merge_greeks
 from apps.montecarlo.science.models import GBM, Heston
 from apps.montecarlo.science.options import METHODS, Option, OptionSpec
 from apps.montecarlo.science.pricing import Price, price, price_blocks
@@ -86,7 +86,7 @@ def test_the_ladder_holds_the_closed_price_at_every_spot() -> None:
 
     rungs = ladder(spec, greek_blocks(spec, 0, spec.n_blocks))
 
-    assert [spot for spot, _ in rungs] == [100.0 * multiple for multiple in LADDER]
+    assert [spot for spot, _ in rungs] == [70.0, 80.0, 85.0, 90.0, 95.0, 100.0, 105.0, 110.0, 115.0, 120.0, 130.0]
     for spot, (value, se) in rungs:
         assert abs(value - black_scholes("call", spot, 110.0, 0.03, 0.2, 1.0)) < 4 * se
 
@@ -98,6 +98,20 @@ def test_the_price_on_the_ladder_is_the_price() -> None:
 
     assert here.value == pytest.approx(priced(spec).value, rel=1e-9)
     assert here.se == pytest.approx(priced(spec).se, rel=1e-9)
+
+
+def test_spots_beyond_a_barrier_are_not_on_the_ladder() -> None:
+    spec = spec_of(Option("barrier", "call", 100.0, 12, 110.0, "up-and-out"), paths=640)
+
+    rungs = ladder(spec, greek_blocks(spec, 0, spec.n_blocks))
+
+    assert [spot for spot, _ in rungs] == [70.0, 80.0, 85.0, 90.0, 95.0, 100.0, 105.0]
+
+
+@pytest.mark.parametrize(("barrier", "way"), [(100.0, "up-and-out"), (90.0, "up-and-in"), (110.0, "down-and-out")])
+def test_a_barrier_that_is_crossed_already_is_refused(barrier: float, way: str) -> None:
+    with pytest.raises(ValueError, match="at or beyond the barrier"):
+        spec_of(Option("barrier", "call", 100.0, 12, barrier, way))
 
 
 def test_an_asian_price_is_quantlibs() -> None:
