@@ -17,6 +17,8 @@ from apps._frame.run import Run
 from apps._frame.stored import JSON, REFERENCE, VALUE, Codec, Stored, commit, look_up, sha256, storage_at
 from core import FunctionExecutor, FutureList, TaskError
 
+PART = ".part-"
+"""What follows a task's name in the keys of objects that it puts beside its value."""
 READERS = 8
 """Requests for commits of earlier attempts that wait for the storage at a time."""
 HELD = 16 << 20
@@ -40,9 +42,9 @@ class TaskOutput:
     def put(self, name: str, data: bytes) -> str:
         """Write an object of this task straight to the run's storage; returns its key there.
 
-        Those that are not part of a committed value are the next attempt's to use or to replace.
+        If the task ends before it returns, such objects are there for its next attempt.
         """
-        key = f"{self._prefix}.{name}"
+        key = f"{self._prefix}{PART}{name}"
         if self._address is None:
             self.beside[key] = data
         else:
@@ -50,12 +52,11 @@ class TaskOutput:
         return key
 
     def earlier(self) -> dict[str, bytes]:
-        """Return what earlier attempts at this task wrote, by name."""
+        """Return what earlier attempts at this task have put, by name."""
         if self._address is None:
             return {}
-        storage, begin = storage_at(self._address), f"{self._prefix}."
-        keys = [info.key for info in storage.list(begin) if not info.key.endswith((VALUE, REFERENCE, ".data"))]
-        return {key.removeprefix(begin): storage.get(key) for key in keys}
+        storage, begin = storage_at(self._address), f"{self._prefix}{PART}"
+        return {info.key.removeprefix(begin): storage.get(info.key) for info in storage.list(begin)}
 
 
 @dataclass(frozen=True, slots=True)
