@@ -163,9 +163,10 @@ CASES: list[Callable[[Costs], list[Case]]] = [process_cases]
 
 def forecast(forecasts: int, invocations: int) -> Invocation:
     """Run one invocation of a forecast over 1,080 days by the numpy kernel here."""
-    from apps.montecarlo.job import merge, simulate
+    from apps.montecarlo.job import simulate
     from apps.montecarlo.params import Params
     from apps.montecarlo.preparation import prepare
+    from apps.montecarlo.science.summary import merge
 
     spec = prepare(Params(forecasts=forecasts, preset="talk", engine="numpy")).spec
     simulate(0, 1, spec)

@@ -26,8 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.montecarlo.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
-from apps.montecarlo.simulation import SimulationSpec, simulate_blocks, uses_numba
+from apps.montecarlo.science.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
+from apps.montecarlo.science.simulation import planned, simulate_blocks
+from apps.montecarlo.science.spec import SimulationSpec, uses_numba
 from benchmarks._measure import ROOT, machine, table
 from core import FunctionExecutor
 
@@ -40,7 +41,8 @@ GOALS = {"numpy": "<= 16 ns", "numba": "<= 7 ns, >= 5,000x the notebook"}
 
 
 def spec(forecasts: int, engine: str) -> SimulationSpec:
-    return SimulationSpec(TALK_MODEL, TALK_LAST_PRICE, TALK_DAYS, forecasts, 1, FAN, levels=(200.0,), engine=engine)
+    job = SimulationSpec(TALK_MODEL, TALK_LAST_PRICE, TALK_DAYS, forecasts, 1, FAN, levels=(200.0,), engine=engine)
+    return planned(job)
 
 
 def notebook(paths: int) -> None:

@@ -53,7 +53,7 @@ class BacktestParams:
 
 def windows_part(starts: tuple[int, ...], prices: Any, options: dict[str, Any]) -> list[Any]:
     """Map function: the results of some windows."""
-    from apps.montecarlo.backtest import backtest_window
+    from apps.montecarlo.science.backtest import backtest_window
 
     return [backtest_window(prices, start, **options) for start in starts]
 
@@ -66,9 +66,9 @@ def run(params: BacktestParams, executor: FunctionExecutor) -> dict[str, Any]:
     InputError
         The prices cannot be used or hold no window.
     """
-    from apps.montecarlo.backtest import summarise, window_starts
     from apps.montecarlo.dataset import load_history
     from apps.montecarlo.figures import calibration_window, versions
+    from apps.montecarlo.science.backtest import summarise, window_starts
 
     history = load_history(params.prices, (params.symbol,), params.window)
     if len(history.names) > 1:

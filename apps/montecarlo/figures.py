@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from apps.montecarlo.calibration import describe
 from apps.montecarlo.job import Result
 from apps.montecarlo.preparation import middle, risk_days
 from apps.montecarlo.pricefile import PriceHistory
-from apps.montecarlo.summary import Summary
+from apps.montecarlo.science.calibration import describe
+from apps.montecarlo.science.summary import Summary
 from core import __version__
 
 TRADING_DAYS_PER_YEAR = 252

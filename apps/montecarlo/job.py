@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from apps.montecarlo.models import FloatArray
 from apps.montecarlo.preparation import Prepared
-from apps.montecarlo.refinement import Target, find_targets, refine, refine_blocks
-from apps.montecarlo.simulation import SimulationSpec, estimate_cpu_seconds, merge, simulate_blocks, uses_numba
-from apps.montecarlo.summary import Summary
+from apps.montecarlo.science.models import FloatArray
+from apps.montecarlo.science.simulation import Target, find_targets, refine, refine_blocks, simulate_blocks
+from apps.montecarlo.science.spec import SimulationSpec, estimate_cpu_seconds, uses_numba
+from apps.montecarlo.science.summary import Summary, merge
 from core import ConfigError, FunctionExecutor, Future, FutureList, InputError
 
 TASK_CPU_SECONDS = 1.0

@@ -93,9 +93,9 @@ def option_spec(params: OptionParams) -> Any:
     ConfigError
         The contract cannot be priced by this method.
     """
-    from apps.montecarlo.models import GBM
-    from apps.montecarlo.options import Option
-    from apps.montecarlo.pricing import OptionSpec
+    from apps.montecarlo.science.models import GBM
+    from apps.montecarlo.science.options import Option
+    from apps.montecarlo.science.pricing import OptionSpec
 
     step = params.years / params.steps
     try:
@@ -117,7 +117,7 @@ def option_spec(params: OptionParams) -> Any:
 
 def price_part(first: int, count: int, spec: Any) -> Any:
     """Map function: the sums of a range of blocks."""
-    from apps.montecarlo.pricing import price_blocks
+    from apps.montecarlo.science.pricing import price_blocks
 
     return price_blocks(spec, first, count)
 
@@ -126,7 +126,7 @@ def run(params: OptionParams, executor: FunctionExecutor) -> dict[str, Any]:
     """Price an option; returns its figures, JSON-ready."""
     from apps.montecarlo.figures import versions
     from apps.montecarlo.job import block_ranges
-    from apps.montecarlo.pricing import merge_prices, price
+    from apps.montecarlo.science.pricing import merge_prices, price
 
     spec = option_spec(params)
     cpu = spec.simulated_paths * params.steps * STEP_CPU_SECONDS
@@ -150,7 +150,7 @@ def run(params: OptionParams, executor: FunctionExecutor) -> dict[str, Any]:
 
 def black_scholes_price(params: OptionParams) -> float | None:
     """Return the closed-form price of a European option, None for the others."""
-    from apps.montecarlo.options import black_scholes
+    from apps.montecarlo.science.options import black_scholes
 
     if params.kind != "european":
         return None

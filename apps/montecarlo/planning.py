@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from apps._cli import charge_rows, charge_text
-from apps.montecarlo.blocks import BATCH_VALUES
-from apps.montecarlo.histograms import BINS
 from apps.montecarlo.job import plan
 from apps.montecarlo.preparation import Prepared
-from apps.montecarlo.simulation import uses_numba
+from apps.montecarlo.science.blocks import BATCH_VALUES
+from apps.montecarlo.science.histograms import BINS
+from apps.montecarlo.science.spec import uses_numba
 from core import FunctionExecutor
 
 WORKER_BASE_BYTES = 40 << 20

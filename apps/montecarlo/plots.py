@@ -15,9 +15,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from apps.montecarlo.figures import TRADING_DAYS_PER_YEAR, as_date, forecast_dates
 from apps.montecarlo.job import Result
-from apps.montecarlo.models import FloatArray
 from apps.montecarlo.preparation import middle, portfolio_value
-from apps.montecarlo.summary import Summary
+from apps.montecarlo.science.models import FloatArray
+from apps.montecarlo.science.summary import Summary
 
 INK = "#1b2733"
 SOFT_INK = "#5b6875"

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from apps.montecarlo.calibration import TALK_LAST_PRICE, TALK_MODEL, calibrate
 from apps.montecarlo.dataset import load_history
-from apps.montecarlo.models import FloatArray, Model
 from apps.montecarlo.params import PORTFOLIO_MODELS, Params, touch_price
 from apps.montecarlo.pricefile import PriceHistory
-from apps.montecarlo.simulation import SimulationSpec
+from apps.montecarlo.science.calibration import TALK_LAST_PRICE, TALK_MODEL, calibrate
+from apps.montecarlo.science.models import FloatArray, Model
+from apps.montecarlo.science.simulation import planned
+from apps.montecarlo.science.spec import SimulationSpec
 from core import ConfigError, InputError
 
 RISK_DAYS = (1, 5, 10)
@@ -124,7 +125,7 @@ def _laid_out(
         if price == s0:
             raise ConfigError(f"--touch {level} is the last price itself, which is touched already; give another level")
     try:
-        spec = SimulationSpec(
+        unplanned = SimulationSpec(
             model=model,
             s0=s0,
             days=params.days,
@@ -137,6 +138,7 @@ def _laid_out(
             antithetic=params.antithetic,
             engine=params.engine,
         )
+        spec = planned(unplanned)
     except ValueError as error:
         raise ConfigError(f"this forecast cannot be simulated: {error}") from error
     return Prepared(params, history, model, spec, touch, drift, volatility)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from apps.montecarlo.kernels import Draws
-from apps.montecarlo.models import (
+from apps.montecarlo.science.kernels import Draws
+from apps.montecarlo.science.models import (
     GBM,
     Bootstrap,
     FloatArray,
@@ -26,7 +26,7 @@ from apps.montecarlo.models import (
 
 
 def evolve_reference(model: Model, draws: Draws) -> FloatArray:
-    """Do what `apps.montecarlo.kernels.evolve` does, one number at a time and without changing `draws`.
+    """Do what `apps.montecarlo.science.kernels.evolve` does, one number at a time and without changing `draws`.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def _value(paths: list[list[float]], weights: FloatArray) -> list[float]:
 
 
 def max_drawdown_reference(path: list[float]) -> float:
-    """Do what `apps.montecarlo.observing.max_drawdown` does for one path of log price over initial price."""
+    """Do what `apps.montecarlo.science.recording.max_drawdown` does for one path of log price over initial price."""
     peak = deepest = 0.0
     for value in path:
         peak = max(peak, value)

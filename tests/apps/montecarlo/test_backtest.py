@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from apps.montecarlo.backtest import (
+from apps.montecarlo.science.backtest import (
     WindowResult,
     backtest_window,
     kupiec_p,
@@ -13,7 +13,7 @@ from apps.montecarlo.backtest import (
     uniform_ks,
     window_starts,
 )
-from apps.montecarlo.models import FloatArray
+from apps.montecarlo.science.models import FloatArray
 
 
 def walk(days: int, seed: int = 1) -> FloatArray:

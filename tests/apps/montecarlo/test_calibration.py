@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from apps.montecarlo.calibration import (
+from apps.montecarlo.science.calibration import (
     MODEL_NAMES,
     PORTFOLIO_MODEL_NAMES,
     TALK_MODEL,
@@ -14,8 +14,8 @@ from apps.montecarlo.calibration import (
     describe,
     log_returns,
 )
-from apps.montecarlo.kernels import draw, evolve
-from apps.montecarlo.models import (
+from apps.montecarlo.science.kernels import draw, evolve
+from apps.montecarlo.science.models import (
     GBM,
     Bootstrap,
     FloatArray,
@@ -189,10 +189,11 @@ def test_parameters_are_listed_by_name() -> None:
 def test_calibrating_and_simulating_a_gbm_loads_no_heavy_package() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from apps.montecarlo.calibration import calibrate\n"
-        "from apps.montecarlo.simulation import SimulationSpec, simulate_blocks\n"
+        "from apps.montecarlo.science.calibration import calibrate\n"
+        "from apps.montecarlo.science.simulation import planned, simulate_blocks\n"
+        "from apps.montecarlo.science.spec import SimulationSpec\n"
         "model = calibrate('gbm', np.random.default_rng(1).normal(0, .01, 99))\n"
-        "simulate_blocks(SimulationSpec(model, 1.0, 9, 99, 1, (9,)), 0, 2)\n"
+        "simulate_blocks(planned(SimulationSpec(model, 1.0, 9, 99, 1, (9,))), 0, 2)\n"
         "print(sorted({'scipy', 'arch', 'pandas', 'matplotlib', 'numba'} & set(sys.modules)))\n"
     )
 

@@ -10,7 +10,7 @@ from apps.montecarlo.job import Result, block_ranges, collect, fold, plan, refin
 from apps.montecarlo.params import Params
 from apps.montecarlo.planning import dry_run
 from apps.montecarlo.preparation import PORTFOLIO_VALUE, fan_days, portfolio_value, prepare, risk_days
-from apps.montecarlo.simulation import observe_blocks
+from apps.montecarlo.science.simulation import observe_blocks
 from core import ConfigError, FunctionExecutor, Future, InputError
 
 SMALL = Params(forecasts=3000, days=30, touch="+2%")  # type: ignore[arg-type]

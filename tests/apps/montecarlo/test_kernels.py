@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.random import SFC64, Generator
 
-from apps.montecarlo.blocks import block_stream, draw_block, draw_blocks
-from apps.montecarlo.kernels import draw, evolve
-from apps.montecarlo.models import (
+from apps.montecarlo.science.blocks import block_stream, draw_block, draw_blocks
+from apps.montecarlo.science.kernels import draw, evolve
+from apps.montecarlo.science.models import (
     GBM,
     Bootstrap,
     GjrGarchFhs,
@@ -17,7 +17,7 @@ from apps.montecarlo.models import (
     PortfolioGBM,
     StudentT,
 )
-from apps.montecarlo.observing import max_drawdown, observe
+from apps.montecarlo.science.recording import max_drawdown, observe
 from tests.apps.montecarlo.reference import evolve_reference, max_drawdown_reference
 
 PAST = np.random.default_rng(3).standard_t(4, (300, 3)) * 0.01

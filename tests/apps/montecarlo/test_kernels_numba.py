@@ -10,11 +10,14 @@ import pytest
 
 pytest.importorskip("numba")
 
-from apps.montecarlo import kernels_numba
-from apps.montecarlo.models import GBM
-from apps.montecarlo.simulation import NUMBA_STEPS, SimulationSpec, observe_blocks, simulate_blocks, uses_numba
+from apps.montecarlo.science import kernels_numba
+from apps.montecarlo.science.models import GBM
+from apps.montecarlo.science.simulation import observe_blocks, planned, simulate_blocks
+from apps.montecarlo.science.spec import NUMBA_STEPS, SimulationSpec, uses_numba
 
-SPEC = SimulationSpec(GBM(-2e-4, 0.0121), 159.44, 300, 1000, 5, (1, 7, 150, 300), levels=(120.0, 200.0), engine="numba")
+SPEC = planned(
+    SimulationSpec(GBM(-2e-4, 0.0121), 159.44, 300, 1000, 5, (1, 7, 150, 300), levels=(120.0, 200.0), engine="numba")
+)
 
 
 def test_numba_paths_have_the_same_bits_as_numpy_paths() -> None:
@@ -52,7 +55,7 @@ def test_the_kernel_works_where_no_cache_can_be_written(monkeypatch: pytest.Monk
 def test_loading_the_kernel_loads_nothing_that_it_does_not_use_and_keeps_nothing_from_others() -> None:
     code = (
         "import sys\n"
-        "from apps.montecarlo.kernels_numba import gbm_kernel\n"
+        "from apps.montecarlo.science.kernels_numba import gbm_kernel\n"
         "gbm_kernel()\n"
         "print(sorted({'scipy', 'coverage'} & set(sys.modules)))\n"
         "import numba, numpy as np\n"

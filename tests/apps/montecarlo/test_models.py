@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from apps.montecarlo.models import (
+from apps.montecarlo.science.models import (
     GBM,
     Bootstrap,
     GjrGarchFhs,

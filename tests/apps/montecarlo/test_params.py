@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.montecarlo import calibration, simulation
 from apps.montecarlo import params as module
 from apps.montecarlo.backtest_job import BacktestParams
 from apps.montecarlo.option_job import BARRIERS, KINDS, METHODS, RIGHTS, OptionParams
 from apps.montecarlo.params import Params, touch_price
+from apps.montecarlo.science import calibration, spec
 from core import ConfigError
 from core.fields import add_flags, as_flags, build
 
@@ -127,11 +127,11 @@ def test_a_touch_level_is_a_change_from_the_last_price_or_a_price(level: str, pr
 
 
 def test_the_names_offered_are_those_the_science_knows() -> None:
-    from apps.montecarlo import options, pricing
+    from apps.montecarlo.science import options, pricing
 
     assert module.MODELS == calibration.MODEL_NAMES
     assert module.PORTFOLIO_MODELS == calibration.PORTFOLIO_MODEL_NAMES
-    assert module.MAX_DAYS == simulation.MAX_DAYS
+    assert module.MAX_DAYS == spec.MAX_DAYS
     assert (KINDS, RIGHTS, BARRIERS, METHODS) == (
         options.KINDS, options.RIGHTS, options.BARRIERS, pricing.METHODS
     )  # fmt: skip

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from apps.montecarlo.models import GBM, Heston, Merton, StudentT
-from apps.montecarlo.options import BARRIERS, Option, black_scholes, control_mean, payoff, risk_neutral
-from apps.montecarlo.pricing import METHODS, OptionSpec, Price, merge_prices, price, price_blocks
-from apps.montecarlo.quasi import brownian_bridge, sobol_normals
+from apps.montecarlo.science.blocks import brownian_bridge, sobol_normals
+from apps.montecarlo.science.models import GBM, Heston, Merton, StudentT
+from apps.montecarlo.science.options import BARRIERS, Option, black_scholes, control_mean, payoff, risk_neutral
+from apps.montecarlo.science.pricing import METHODS, OptionSpec, Price, merge_prices, price, price_blocks
 
 YEAR = 252
 DAILY = GBM(0.0, 0.2 / math.sqrt(YEAR))

@@ -10,21 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.montecarlo.blocks import BLOCK
-from apps.montecarlo.models import GBM, Bootstrap, Heston, Model, PortfolioGBM
-from apps.montecarlo.simulation import (
-    SimulationSpec,
-    estimate_cpu_seconds,
-    merge,
-    observe_blocks,
-    simulate_blocks,
-    uses_numba,
-)
-from apps.montecarlo.summary import Summary
+from apps.montecarlo.science.blocks import BLOCK
+from apps.montecarlo.science.models import GBM, Bootstrap, Heston, Model, PortfolioGBM
+from apps.montecarlo.science.simulation import observe_blocks, planned, simulate_blocks
+from apps.montecarlo.science.spec import SimulationSpec, estimate_cpu_seconds, uses_numba
+from apps.montecarlo.science.summary import Summary, merge
 
 HESTON = Heston(1e-4, 0.05, 1.4e-4, 0.004, -0.7, 3e-4)
 PORTFOLIO = PortfolioGBM(np.array([1e-4, 2e-4]), np.array([[1.0, 0.4], [0.4, 2.0]]) * 1e-4, np.array([0.4, 0.6]))
-SPEC = SimulationSpec(GBM(1e-4, 0.012), 100.0, 40, 64 * 12 - 5, 11, (1, 20, 40), levels=(95.0, 108.0), engine="numpy")
+SPEC = planned(
+    SimulationSpec(GBM(1e-4, 0.012), 100.0, 40, 64 * 12 - 5, 11, (1, 20, 40), levels=(95.0, 108.0), engine="numpy")
+)
 SHIFT = 0.5826
 """Broadie, Glasserman and Kou (1997): daily looking moves a barrier by this many daily standard deviations."""
 
@@ -50,7 +46,7 @@ def test_any_split_order_and_grouping_of_blocks_gives_the_same_bits(
 
 @pytest.mark.parametrize("model", [HESTON, PORTFOLIO, Bootstrap(np.linspace(-0.03, 0.03, 50), 4.0)])
 def test_split_work_gives_the_same_bits_for_every_kind_of_model(model: Model) -> None:
-    spec = replace(SPEC, model=model, bounds=())
+    spec = planned(replace(SPEC, model=model))
 
     parts = [simulate_blocks(spec, first, 4) for first in (8, 0, 4)]
 
@@ -63,7 +59,7 @@ def test_another_seed_gives_another_result() -> None:
 
 @pytest.mark.parametrize("model", [SPEC.model, HESTON, PORTFOLIO])
 def test_a_path_does_not_depend_on_how_many_are_asked_for(model: Model) -> None:
-    spec = replace(SPEC, model=model, bounds=())
+    spec = planned(replace(SPEC, model=model))
     few = observe_blocks(replace(spec, forecasts=70), range(0, 2)).first(70)
 
     many = observe_blocks(spec, range(0, 12))
@@ -81,7 +77,7 @@ def test_the_last_block_counts_only_the_forecasts_asked_for() -> None:
 
 def test_median_and_mean_are_those_of_the_lognormal() -> None:
     drift, volatility, days = 3e-4, 0.012, 250
-    spec = SimulationSpec(GBM(drift, volatility), 100.0, days, 64 * 1000, 7, (days,), drawdown=False)
+    spec = planned(SimulationSpec(GBM(drift, volatility), 100.0, days, 64 * 1000, 7, (days,), drawdown=False))
 
     summary = whole(spec)
 
@@ -92,7 +88,9 @@ def test_median_and_mean_are_those_of_the_lognormal() -> None:
 
 def test_touches_at_daily_closes_agree_with_the_shifted_barrier() -> None:
     drift, volatility, days = 1e-4, 0.012, 250
-    spec = SimulationSpec(GBM(drift, volatility), 100.0, days, 64 * 1000, 8, (days,), levels=(125.0,), drawdown=False)
+    spec = planned(
+        SimulationSpec(GBM(drift, volatility), 100.0, days, 64 * 1000, 8, (days,), levels=(125.0,), drawdown=False)
+    )
 
     p, se = whole(spec).touch_probability(125.0)
 
@@ -105,7 +103,7 @@ def test_touches_at_daily_closes_agree_with_the_shifted_barrier() -> None:
 
 
 def test_a_level_below_the_price_is_touched_from_above() -> None:
-    spec = SimulationSpec(GBM(0.0, 0.012), 100.0, 250, 64 * 500, 8, (250,), levels=(80.0,), drawdown=False)
+    spec = planned(SimulationSpec(GBM(0.0, 0.012), 100.0, 250, 64 * 500, 8, (250,), levels=(80.0,), drawdown=False))
 
     p, se = whole(spec).touch_probability(80.0)
 
@@ -115,7 +113,7 @@ def test_a_level_below_the_price_is_touched_from_above() -> None:
 
 def test_the_mean_log_drawdown_of_a_driftless_walk_is_the_known_one() -> None:
     volatility, days = 0.01, 1000
-    spec = SimulationSpec(GBM(0.0, volatility), 100.0, days, 64 * 150, 9, (days,))
+    spec = planned(SimulationSpec(GBM(0.0, volatility), 100.0, days, 64 * 150, 9, (days,)))
 
     drawdown = observe_blocks(spec, range(150)).drawdown
 
@@ -125,7 +123,7 @@ def test_the_mean_log_drawdown_of_a_driftless_walk_is_the_known_one() -> None:
 
 
 def test_exact_sampling_agrees_with_daily_steps_in_distribution() -> None:
-    daily = replace(SPEC, forecasts=64 * 500, levels=(), drawdown=False, bounds=())
+    daily = planned(replace(SPEC, forecasts=64 * 500, levels=(), drawdown=False))
     exact = replace(daily, exact=True, seed=12)
 
     stepped, jumped = whole(daily), whole(exact)
@@ -162,7 +160,7 @@ def test_the_standard_error_of_a_touch_by_antithetic_pairs_is_the_spread_over_ma
 
 
 def test_asking_for_numba_where_it_is_missing_says_what_adds_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("apps.montecarlo.simulation.find_spec", lambda name: None)
+    monkeypatch.setattr("apps.montecarlo.science.spec.find_spec", lambda name: None)
 
     with pytest.raises(ValueError, match="pip install"):
         replace(SPEC, engine="numba")
@@ -177,9 +175,9 @@ def test_a_spec_survives_pickling_with_its_planned_ranges() -> None:
 
 
 def test_histogram_ranges_do_not_depend_on_the_number_of_forecasts() -> None:
-    other = replace(SPEC, model=HESTON, forecasts=10, bounds=())
+    other = planned(replace(SPEC, model=HESTON, forecasts=10))
 
-    assert other.bounds == replace(other, forecasts=10**9, bounds=()).bounds
+    assert other.bounds == planned(replace(other, forecasts=10**9)).bounds
 
 
 def test_memory_does_not_grow_with_the_number_of_forecasts() -> None:
@@ -195,7 +193,7 @@ def test_memory_does_not_grow_with_the_number_of_forecasts() -> None:
 
 
 def test_a_price_that_cannot_move_is_forecast_exactly() -> None:
-    spec = SimulationSpec(GBM(0.01, 0.0), 100.0, 10, 100, 1, (10,))
+    spec = planned(SimulationSpec(GBM(0.01, 0.0), 100.0, 10, 100, 1, (10,)))
 
     summary = whole(spec)
 
@@ -238,12 +236,12 @@ def test_a_spec_that_cannot_be_simulated_says_why(change: dict[str, object], sen
 
 
 def test_a_model_that_explodes_is_refused_before_any_work() -> None:
-    from apps.montecarlo.models import GjrGarchFhs
+    from apps.montecarlo.science.models import GjrGarchFhs
 
     explosive = GjrGarchFhs(0.0, 1e-6, 5.0, 0.0, 5.0, 1e-4, np.array([-1.0, 1.0]))
 
     with pytest.raises(ValueError, match="explodes"):
-        SimulationSpec(explosive, 100.0, 1000, 100, 1, (1000,))
+        planned(SimulationSpec(explosive, 100.0, 1000, 100, 1, (1000,)))
 
 
 @pytest.mark.parametrize(("first", "count"), [(-1, 2), (0, 13), (12, 1), (0, 0)])

@@ -10,15 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from apps.montecarlo.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
-from apps.montecarlo.exact import UNIT, exponential, row_sums
-from apps.montecarlo.histograms import BINS, Histogram
-from apps.montecarlo.models import GBM, FloatArray, Merton, Model, StudentT
-from apps.montecarlo.refinement import find_targets, refine, refine_blocks
-from apps.montecarlo.simulation import SimulationSpec, merge, observe_blocks, simulate_blocks
-from apps.montecarlo.summary import Summary
+from apps.montecarlo.science.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
+from apps.montecarlo.science.histograms import BINS, UNIT, Histogram, exponential, row_sums
+from apps.montecarlo.science.models import GBM, FloatArray, Merton, Model, StudentT
+from apps.montecarlo.science.simulation import (
+    find_targets,
+    observe_blocks,
+    planned,
+    refine,
+    refine_blocks,
+    simulate_blocks,
+)
+from apps.montecarlo.science.spec import SimulationSpec
+from apps.montecarlo.science.summary import Summary, merge
 
-SPEC = SimulationSpec(GBM(1e-4, 0.012), 100.0, 60, 20_001, 3, (10, 60), engine="numpy")
+SPEC = planned(SimulationSpec(GBM(1e-4, 0.012), 100.0, 60, 20_001, 3, (10, 60), engine="numpy"))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +83,7 @@ CRASHING = Merton(1e-3, 0.006, 0.02, -0.06, 0.01)
     ids=["gbm", "gbm-pairs", "merton", "merton-pairs"],
 )
 def test_standard_errors_are_the_spread_over_many_seeds(model: Model, antithetic: bool) -> None:
-    spec = SimulationSpec(model, 100.0, 20, 1280, 0, (20,), levels=(95.0,), antithetic=antithetic)
+    spec = planned(SimulationSpec(model, 100.0, 20, 1280, 0, (20,), levels=(95.0,), antithetic=antithetic))
     figures, stated = [], []
     for seed in range(300):
         one = simulate_blocks(replace(spec, seed=seed), 0, spec.n_blocks)
@@ -130,9 +136,10 @@ def test_a_plotted_histogram_is_numpys_own(logs: FloatArray, summary: Summary) -
 def test_the_talks_picture_is_repeated_by_its_drift_as_it_stands() -> None:
     peaks, tops, medians = [], [], []
     for seed in range(8):
-        spec = SimulationSpec(
+        talk = SimulationSpec(
             TALK_MODEL, TALK_LAST_PRICE, TALK_DAYS, 100_000, seed, (540, TALK_DAYS), exact=True, drawdown=False
         )
+        spec = planned(talk)
         summary = simulate_blocks(spec, 0, spec.n_blocks)
         edges, counts = summary.histogram(540)
         top = int(counts.argmax())
@@ -209,7 +216,7 @@ def test_figures_that_were_not_recorded_are_refused() -> None:
 
 
 def test_heavy_tails_keep_finite_figures() -> None:
-    spec = SimulationSpec(StudentT(0.0, 0.01, 2.2), 100.0, 5, 5000, 2, (1, 5))
+    spec = planned(SimulationSpec(StudentT(0.0, 0.01, 2.2), 100.0, 5, 5000, 2, (1, 5)))
 
     summary = simulate_blocks(spec, 0, spec.n_blocks)
 

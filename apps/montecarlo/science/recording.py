@@ -1,20 +1,84 @@
-"""Counting of observed paths into a summary."""
+"""What is kept of simulated paths, and its counting into a summary."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apps.montecarlo.exact import exponential, row_sums
-from apps.montecarlo.histograms import BINS, bin_numbers
-from apps.montecarlo.models import FloatArray
-from apps.montecarlo.observing import Observed
-from apps.montecarlo.summary import Summary
+from apps.montecarlo.science.histograms import BINS, bin_numbers, exponential, row_sums
+from apps.montecarlo.science.models import FloatArray
+from apps.montecarlo.science.spec import SimulationSpec
+from apps.montecarlo.science.summary import Summary
 
-if TYPE_CHECKING:
-    from apps.montecarlo.simulation import SimulationSpec
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """Figures of `n` paths, all in log of price over initial price.
+
+    Parameters
+    ----------
+    at : ndarray of float64, shape (horizons, n)
+        Value at each recorded day.
+    drawdown : ndarray of float64, shape (n,), or None
+        Largest fall from an earlier high, the price on day 0 included; not negative.
+    high, low : ndarray of float64, shape (n,), or None
+        Extremes over days 1 to the last.
+    """
+
+    at: FloatArray
+    drawdown: FloatArray | None = None
+    high: FloatArray | None = None
+    low: FloatArray | None = None
+
+    def first(self, n: int) -> Observed:
+        """Keep the figures of the first `n` paths."""
+        if n == self.at.shape[1]:
+            return self
+        return Observed(
+            self.at[:, :n],
+            None if self.drawdown is None else self.drawdown[:n],
+            None if self.high is None else self.high[:n],
+            None if self.low is None else self.low[:n],
+        )
+
+
+def observe(path: FloatArray, horizons: tuple[int, ...], *, drawdown: bool, extremes: bool) -> Observed:
+    """Reduce full daily paths to the figures that are kept.
+
+    Parameters
+    ----------
+    path : ndarray of float64, shape (days, n)
+        Log of price over initial price; row ``t`` is day ``t + 1``.
+    horizons : tuple of int
+        Days to keep, counted from 1.
+    drawdown, extremes : bool
+        Whether to follow drawdowns, and highs and lows.
+
+    Returns
+    -------
+    Observed
+    """
+    at = path[np.asarray(horizons) - 1]
+    return Observed(
+        at,
+        max_drawdown(path) if drawdown else None,
+        path.max(axis=0) if extremes else None,
+        path.min(axis=0) if extremes else None,
+    )
+
+
+def max_drawdown(path: FloatArray) -> FloatArray:
+    """Find the largest fall of each path from an earlier high, day 0 included: (days, n) to (n,), in log price."""
+    peak = np.zeros(path.shape[1])
+    deepest = np.zeros(path.shape[1])
+    fall = np.empty(path.shape[1])
+    for row in path:
+        np.maximum(peak, row, out=peak)
+        np.subtract(peak, row, out=fall)
+        np.maximum(deepest, fall, out=deepest)
+    return deepest
 
 
 class Recorder:
@@ -24,6 +88,8 @@ class Recorder:
     """
 
     def __init__(self, spec: SimulationSpec) -> None:
+        if not spec.bounds:
+            raise ValueError("the histogram ranges of this job are not planned; pass it through `planned` first")
         self._spec = spec
         rows = len(spec.horizons)
         bounds = np.asarray(spec.bounds, dtype=np.float64)

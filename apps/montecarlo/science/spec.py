@@ -1,25 +1,18 @@
-"""Simulation of blocks of forecasts: what a worker runs, and how many of them a job needs.
-
-How a block's random stream makes the result independent of where and beside which others it is simulated stands in
-:mod:`apps.montecarlo.blocks`.
-"""
+"""The record of a simulation job, checked when it is made, and what it asks of a worker."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
-from numpy.random import Generator
 
-from apps.montecarlo.blocks import BATCH_VALUES, BLOCK, assets, batch_width, block_stream, draw_blocks
-from apps.montecarlo.kernels import accumulate, draw, evolve, mirror
-from apps.montecarlo.models import (
+from apps.montecarlo.science.blocks import BLOCK, assets
+from apps.montecarlo.science.kernels import mirror
+from apps.montecarlo.science.models import (
     GBM,
     Bootstrap,
-    FloatArray,
     GjrGarchFhs,
     Heston,
     Merton,
@@ -28,11 +21,6 @@ from apps.montecarlo.models import (
     PortfolioGBM,
     StudentT,
 )
-from apps.montecarlo.observing import Observed, observe
-from apps.montecarlo.recording import Recorder
-from apps.montecarlo.summary import Summary, merge
-
-__all__ = ["SimulationSpec", "estimate_cpu_seconds", "merge", "observed_batches", "simulate_blocks", "uses_numba"]
 
 MAX_DAYS = 25_200
 """100 years of 252 trading days; longer paths would no longer keep a worker's memory small."""
@@ -43,16 +31,6 @@ NUMBA_STEPS = 2_000_000_000
 would be repaid sooner, but whether a worker elsewhere has it cached is not known where a job is planned."""
 PILOT_STREAM = (1 << 32) - 1
 """Number of the stream that plans the histogram ranges; no block has it."""
-PILOT_PATHS = 1024
-GBM_RANGE = 6.5
-"""Half width of a normal's histogram in standard deviations; 1e-10 of the forecasts fall beyond."""
-PILOT_RANGE = 8.0
-"""The same for other models, in standard deviations of the pilot paths."""
-PILOT_MARGIN = 1.5
-"""The range also reaches this much further than the farthest pilot path."""
-DRAWDOWN_MARGIN = 2.0
-NARROWEST = 1e-9
-"""Smallest half width in log price, for models without randomness."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +59,9 @@ class SimulationSpec:
         What runs the daily loop. It never changes a result; ``auto`` takes numba where it is installed and the job is
         large enough to repay loading it.
     bounds : tuple of (float, float)
-        Range of the histogram of each horizon, in log of price over `s0`; planned when empty.
+        Range of the histogram of each horizon, in log of price over `s0`; empty until they are planned.
     drawdown_bound : float
-        Upper end of the drawdown histogram, in log price; planned when 0.
+        Upper end of the drawdown histogram, in log price; 0 until it is planned.
 
     Raises
     ------
@@ -109,13 +87,10 @@ class SimulationSpec:
         # Plain floats print alike everywhere, which the digest of a summary needs.
         object.__setattr__(self, "s0", float(self.s0))
         object.__setattr__(self, "levels", tuple(float(level) for level in self.levels))
-        self._validate()
-        if not self.bounds:
-            bounds, drawdown_bound = plan_bins(self)
-            object.__setattr__(self, "bounds", bounds)
-            object.__setattr__(self, "drawdown_bound", drawdown_bound)
+        self._check_size()
+        self._check_methods()
 
-    def _validate(self) -> None:
+    def _check_size(self) -> None:
         if not 0.0 < self.s0 < math.inf:
             raise ValueError(f"the initial price must be positive and finite, not {self.s0}")
         if not 1 <= self.days <= MAX_DAYS:
@@ -133,6 +108,8 @@ class SimulationSpec:
             raise ValueError(f"horizons must lie between day 1 and the last day, {self.days}, and end with it")
         if any(not 0.0 < level < math.inf or level == self.s0 for level in self.levels):
             raise ValueError("levels must be positive prices other than the initial one")
+
+    def _check_methods(self) -> None:
         if self.exact and (self.drawdown or self.levels):
             raise ValueError("exact sampling skips the days between, so it excludes drawdowns and touch levels")
         if self.exact and not isinstance(self.model, GBM):
@@ -166,94 +143,6 @@ class SimulationSpec:
         return self.forecasts * self.steps
 
 
-def simulate_blocks(spec: SimulationSpec, first: int, count: int) -> Summary:
-    """Simulate blocks ``first`` to ``first + count - 1`` of a job.
-
-    Parameters
-    ----------
-    spec : SimulationSpec
-        The job.
-    first, count : int
-        Which blocks; they must exist.
-
-    Returns
-    -------
-    Summary
-        Of those blocks alone; `merge` joins summaries in any grouping to the same bits.
-
-    Raises
-    ------
-    ValueError
-        There are no such blocks, or prices leave the range of floating point.
-    """
-    recorder = Recorder(spec)
-    for observed in observed_batches(spec, first, count):
-        recorder.add(observed)
-    return recorder.finish()
-
-
-def observed_batches(spec: SimulationSpec, first: int, count: int) -> Iterator[Observed]:
-    """Simulate the blocks that `simulate_blocks` would, and yield the figures of a batch at a time, not yet counted."""
-    if first < 0 or count < 1 or first + count > spec.n_blocks:
-        raise ValueError(f"blocks {first} to {first + count - 1} are not among the {spec.n_blocks} of the job")
-    width = batch_width(spec.model, spec.steps)
-    for start in range(first, first + count, width):
-        blocks = range(start, min(start + width, first + count))
-        used = min(len(blocks) * BLOCK, spec.forecasts - start * BLOCK)
-        yield observe_blocks(spec, blocks).first(used)
-
-
-def observe_blocks(spec: SimulationSpec, blocks: range) -> Observed:
-    """Simulate whole blocks and return their figures, side by side, before anything is counted."""
-    streams = [block_stream(spec.seed, block) for block in blocks]
-    if uses_numba(spec):
-        from apps.montecarlo.kernels_numba import observe_gbm
-
-        return observe_gbm(spec, streams)
-    if spec.exact:
-        return Observed(_exact_path(spec, streams))
-    draws = draw_blocks(spec.model, streams, spec.days, spec.antithetic)
-    return observe(evolve(spec.model, draws), spec.horizons, drawdown=spec.drawdown, extremes=bool(spec.levels))
-
-
-def plan_bins(spec: SimulationSpec) -> tuple[tuple[tuple[float, float], ...], float]:
-    """Plan the histogram ranges of a job, from the model and the seed alone.
-
-    Parameters
-    ----------
-    spec : SimulationSpec
-        The job; its `bounds` are not looked at.
-
-    Returns
-    -------
-    tuple of (float, float)
-        Lower and upper bound of each horizon, in log of price over `s0`.
-    float
-        Upper bound of the drawdown in log price, 0.0 when drawdowns are not wanted.
-    """
-    model = spec.model
-    normal = isinstance(model, GBM)
-    if not normal or spec.drawdown:
-        stream = block_stream(spec.seed, PILOT_STREAM)
-        with np.errstate(over="ignore", invalid="ignore"):
-            path = _pilot_path(model, stream, spec.days)
-            pilot = observe(path, spec.horizons, drawdown=spec.drawdown, extremes=False)
-        if not np.isfinite(pilot.at).all():
-            raise ValueError(f"the {model.name} model explodes within {spec.days} days; check its parameters")
-    if isinstance(model, GBM):
-        days = np.asarray(spec.horizons, dtype=np.float64)
-        centre, half = model.drift * days, GBM_RANGE * model.volatility * np.sqrt(days)
-    else:
-        centre = pilot.at.mean(axis=1)
-        far = np.abs(pilot.at - centre[:, None]).max(axis=1)
-        half = np.maximum(PILOT_RANGE * pilot.at.std(axis=1), PILOT_MARGIN * far)
-    half = np.maximum(half, NARROWEST)
-    bounds = tuple(zip((centre - half).tolist(), (centre + half).tolist(), strict=True))
-    if not spec.drawdown or pilot.drawdown is None:
-        return bounds, 0.0
-    return bounds, max(DRAWDOWN_MARGIN * float(pilot.drawdown.max()), NARROWEST)
-
-
 _NUMPY_NS = {
     GBM: 13.0, Bootstrap: 13.0, StudentT: 45.0, Merton: 80.0, GjrGarchFhs: 18.0, Heston: 30.0,
     PortfolioGBM: 25.0, PortfolioBootstrap: 22.0,
@@ -280,15 +169,3 @@ def uses_numba(spec: SimulationSpec) -> bool:
 
 def _numba_possible(spec: SimulationSpec) -> bool:
     return isinstance(spec.model, GBM) and not spec.exact and not spec.antithetic
-
-
-def _exact_path(spec: SimulationSpec, streams: list[Generator]) -> FloatArray:
-    assert isinstance(spec.model, GBM)
-    gaps = np.diff(np.asarray(spec.horizons, dtype=np.float64), prepend=0.0)[:, None]
-    normals = draw_blocks(spec.model, streams, len(spec.horizons), spec.antithetic)[0]
-    return accumulate(normals * (spec.model.volatility * np.sqrt(gaps)) + spec.model.drift * gaps)
-
-
-def _pilot_path(model: Model, stream: Generator, days: int) -> FloatArray:
-    paths = max(BLOCK, min(PILOT_PATHS, BATCH_VALUES // (days * assets(model))))
-    return evolve(model, draw(model, stream, days, paths))

@@ -14,17 +14,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.random import SFC64, Generator
 
-from apps.montecarlo.blocks import BLOCK
-from apps.montecarlo.models import GBM, FloatArray
-from apps.montecarlo.observing import Observed
-
-if TYPE_CHECKING:
-    from apps.montecarlo.simulation import SimulationSpec
+from apps.montecarlo.science.blocks import BLOCK
+from apps.montecarlo.science.models import GBM, FloatArray
+from apps.montecarlo.science.recording import Observed
+from apps.montecarlo.science.spec import SimulationSpec
 
 UNNEEDED = ("scipy", "coverage")
 """What numba loads where it is installed: scipy for linear algebra, coverage to report compiled lines."""

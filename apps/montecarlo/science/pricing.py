@@ -10,12 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apps.montecarlo import quasi
-from apps.montecarlo.blocks import BLOCK, batch_width, block_stream, draw_blocks
-from apps.montecarlo.exact import UNIT, UNIT_BITS, row_sums
-from apps.montecarlo.kernels import evolve
-from apps.montecarlo.models import GBM, FloatArray, Heston, Merton
-from apps.montecarlo.options import Option, control, control_mean, payoff, risk_neutral
+from apps.montecarlo.science.blocks import (
+    BLOCK,
+    MAX_DIMENSIONS,
+    REPLICATES,
+    batch_width,
+    block_stream,
+    brownian_bridge,
+    draw_blocks,
+    sobol_normals,
+)
+from apps.montecarlo.science.histograms import UNIT, UNIT_BITS, row_sums
+from apps.montecarlo.science.kernels import evolve
+from apps.montecarlo.science.models import GBM, FloatArray, Heston, Merton
+from apps.montecarlo.science.options import Option, control, control_mean, payoff, risk_neutral
 
 METHODS = ("plain", "antithetic", "control", "antithetic+control", "sobol")
 MAX_STEPS = 25_200
@@ -70,8 +78,8 @@ class OptionSpec:
             raise ValueError(f"method {self.method} is for the gbm model alone, not for {self.model.name}")
         if self.antithetic and self.paths % 2:
             raise ValueError("antithetic paths come in pairs: ask for an even number")
-        if self.method == "sobol" and self.option.steps > quasi.MAX_DIMENSIONS:
-            raise ValueError(f"sobol points have at most {quasi.MAX_DIMENSIONS} dimensions; use fewer steps")
+        if self.method == "sobol" and self.option.steps > MAX_DIMENSIONS:
+            raise ValueError(f"sobol points have at most {MAX_DIMENSIONS} dimensions; use fewer steps")
 
     @property
     def antithetic(self) -> bool:
@@ -86,17 +94,17 @@ class OptionSpec:
     @property
     def n_blocks(self) -> int:
         """Number of blocks: of `BLOCK` paths, or one for each replicate of the Sobol points."""
-        return quasi.REPLICATES if self.method == "sobol" else -(-self.paths // BLOCK)
+        return REPLICATES if self.method == "sobol" else -(-self.paths // BLOCK)
 
     @property
     def points(self) -> int:
         """Points of one Sobol replicate, a power of two."""
-        return 1 << max(0, math.ceil(math.log2(self.paths / quasi.REPLICATES)))
+        return 1 << max(0, math.ceil(math.log2(self.paths / REPLICATES)))
 
     @property
     def simulated_paths(self) -> int:
         """Paths truly simulated."""
-        return quasi.REPLICATES * self.points if self.method == "sobol" else self.paths
+        return REPLICATES * self.points if self.method == "sobol" else self.paths
 
     @property
     def process(self) -> GBM | Merton | Heston:
@@ -210,8 +218,8 @@ def _replicate(spec: OptionSpec, block: int) -> PriceSums:
     process = spec.process
     assert isinstance(process, GBM)
     steps, total = spec.option.steps, 0
-    for normals in quasi.sobol_normals(steps, spec.points, spec.seed, block):
-        walk = quasi.brownian_bridge(normals.T)
+    for normals in sobol_normals(steps, spec.points, spec.seed, block):
+        walk = brownian_bridge(normals.T)
         np.multiply(walk, process.volatility, out=walk)
         walk += process.drift * np.arange(1.0, steps + 1.0)[:, None]
         total += row_sums(payoff(spec.option, walk, spec.s0)[None, :])[0]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apps.montecarlo.exact import exponential
-from apps.montecarlo.models import GBM, FloatArray, Heston, Merton
+from apps.montecarlo.science.histograms import exponential
+from apps.montecarlo.science.models import GBM, FloatArray, Heston, Merton
 
 KINDS = ("european", "asian", "barrier")
 RIGHTS = ("call", "put")

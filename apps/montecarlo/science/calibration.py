@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from apps.montecarlo import fitting
-from apps.montecarlo.models import GBM, Bootstrap, FloatArray, Model, PortfolioBootstrap, PortfolioGBM
+from apps.montecarlo.science import fitting
+from apps.montecarlo.science.models import GBM, Bootstrap, FloatArray, Model, PortfolioBootstrap, PortfolioGBM
 
 __all__ = [
     "MODEL_NAMES",

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apps.montecarlo.calibration import MIN_RETURNS, calibrate, log_returns
-from apps.montecarlo.models import GBM, FloatArray
-from apps.montecarlo.simulation import SimulationSpec, simulate_blocks
+from apps.montecarlo.science.calibration import MIN_RETURNS, calibrate, log_returns
+from apps.montecarlo.science.models import GBM, FloatArray
+from apps.montecarlo.science.simulation import planned, simulate_blocks
+from apps.montecarlo.science.spec import SimulationSpec
 
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
 """Central intervals whose coverage is checked."""
@@ -146,7 +147,7 @@ def backtest_window(
     spec = SimulationSpec(
         calibrated, s0, horizon, forecasts, own_seed, (horizon,), drawdown=False, exact=isinstance(calibrated, GBM)
     )
-    summary = simulate_blocks(spec, 0, spec.n_blocks)
+    summary = simulate_blocks(planned(spec), 0, spec.n_blocks)
     return WindowResult(
         start, realised, summary.quantile(horizon, 0.5), summary.probability_below(horizon, realised)[0]
     )

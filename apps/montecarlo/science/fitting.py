@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from apps.montecarlo.models import FloatArray, GjrGarchFhs, Heston, Merton, StudentT
+from apps.montecarlo.science.models import FloatArray, GjrGarchFhs, Heston, Merton, StudentT
 
 PERCENT = 100.0
 """`arch` fits returns in percent: its optimiser is poorly scaled on fractions."""

@@ -1,7 +1,7 @@
 """The price models: frozen parameters, in units of one trading day and of natural-log returns.
 
-What a model does with random draws is in :mod:`apps.montecarlo.kernels` and :mod:`apps.montecarlo.portfolio`; how its
-parameters are found from prices is in :mod:`apps.montecarlo.calibration`.
+What a model does with random draws is in :mod:`apps.montecarlo.science.kernels`; how its parameters are found from
+prices is in :mod:`apps.montecarlo.science.calibration`.
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from apps.montecarlo.exact import UNIT, UNIT_BITS
-from apps.montecarlo.histograms import Histogram, auto_bins, packed, share_se, unpacked
-from apps.montecarlo.models import FloatArray
+from apps.montecarlo.science.histograms import UNIT, UNIT_BITS, Histogram, auto_bins, packed, share_se, unpacked
+from apps.montecarlo.science.models import FloatArray
 
 COUNTS = ("counts", "pair_counts", "drawdown_counts")
 """Fields that are mostly empty bins."""
@@ -110,7 +109,7 @@ class Summary:
         """Return the price at probability `q` on a recorded day, by interpolation within its histogram bin.
 
         Off by less than one bin (4e-4 relative for a volatility of 40%), in practice by about 5e-5 at 100,000
-        forecasts; `apps.montecarlo.refinement` gives the exact order statistic.
+        forecasts; `apps.montecarlo.science.simulation.refine` gives the exact order statistic.
         """
         return self.s0 * math.exp(self._histogram(day).quantile(q))
 
