@@ -52,7 +52,10 @@ def test_a_file_says_what_flags_say_and_flags_win(figures: Figures, home: Path) 
 
 
 def test_a_sub_command_has_its_own_parameters(figures: Figures) -> None:
-    assert figures("find", "texts", "--word", "whale") == {"word": "whale", "texts": {f"texts/{n}.txt": 1 for n in range(5)}}
+    assert figures("find", "texts", "--word", "whale") == {
+        "word": "whale",
+        "texts": {f"texts/{n}.txt": 1 for n in range(5)},
+    }
 
 
 def test_a_dry_run_tells_tasks_requests_and_price_and_does_nothing(figures: Figures, home: Path) -> None:
@@ -72,7 +75,9 @@ def test_a_dry_run_for_people_has_a_line_a_stage(words: Words) -> None:
     assert "\n  count      5" in said
 
 
-def test_the_same_command_again_shows_what_there_is_and_computes_nothing(figures: Figures, words: Words, home: Path) -> None:
+def test_the_same_command_again_shows_what_there_is_and_computes_nothing(
+    figures: Figures, words: Words, home: Path
+) -> None:
     first = figures("texts", "--output", "counts")
     before = (home / "counts" / "result.json").stat().st_mtime_ns
 
@@ -128,7 +133,10 @@ def test_a_file_of_the_users_own_is_never_replaced(figures: Figures, words: Word
     figures("texts", "--output", ".", "--overwrite")
 
     assert done.returncode == 2
-    assert f"words: . has {name.rpartition('/')[0] and 'report-files/' or name}, which no run of words wrote" in done.stderr
+    assert (
+        f"words: . has {name.rpartition('/')[0] and 'report-files/' or name}, which no run of words wrote"
+        in done.stderr
+    )
     assert untouched == "{}"
     assert (home / "result.json").exists()
 
