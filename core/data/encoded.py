@@ -59,10 +59,21 @@ def check_cut(key: str, head: bytes | None = None) -> None:
             f"{key!r} is compressed ({kind}), so lines cannot be found from its middle; give no chunks for it and read "
             "lines() or text(), or unpack it first"
         )
-    if head is not None and encoding_of(head).startswith(("utf-16", "utf-32")):
+    if head is not None:
+        check_width(key, encoding_of(head))
+
+
+def is_wide(encoding: str) -> bool:
+    """Whether a character of this encoding has several bytes, any of which may look like a newline."""
+    return bool(encoding) and codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
+def check_width(key: str, encoding: str) -> None:
+    """Refuse, as ``InputError``, lines of wide characters of an object that is to be cut."""
+    if is_wide(encoding):
         raise InputError(
-            f"{key!r} is text in {encoding_of(head).upper()}, whose lines cannot be found by bytes; give no chunks for "
-            "it and read text(), or store it as UTF-8"
+            f"{key!r} is text in {encoding.upper()}, whose lines cannot be found by bytes; give no chunks for it and "
+            "read text(), or store it as UTF-8"
         )
 
 

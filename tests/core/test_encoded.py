@@ -185,6 +185,22 @@ def test_lines_of_wide_characters_are_refused(encoding):
         handle_on(TEXT.encode(encoding)).lines()
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "UTF-16BE", "utf_32_be"])
+def test_chunks_of_wide_characters_without_a_mark_are_refused_when_they_are_read_as_such(encoding):
+    storage = open_storage("memory://encoded")
+    storage.put("x", TEXT.encode(encoding))
+    cut = [open_handle(part) for part in partition([(storage, storage.head("x"))], Chunks(count=3))]
+    newline = "\n".encode(encoding)
+    (whole,) = partition([(storage, storage.head("x"))])
+
+    for chunk in cut:
+        with pytest.raises(InputError, match="UTF.*whose lines cannot be found by bytes; give no chunks"):
+            chunk.text(encoding)
+    assert open_handle(whole).text(encoding).read() == TEXT
+    parts = partition([(storage, storage.head("x"))], Chunks(count=3, newline=newline))
+    assert "".join(open_handle(part).text(encoding).read() for part in parts) == TEXT
+
+
 def test_a_mark_is_no_part_of_the_first_name_in_a_table():
     content = "\ufeffname,value\na,1\nb,2\n".encode()
     storage = open_storage("memory://encoded")
