@@ -102,6 +102,16 @@ def test_a_name_that_promises_what_the_object_is_not_is_refused_by_lines_alone()
     assert list(handle_on(b"", "x.csv.gz").lines()) == []
 
 
+@pytest.mark.parametrize("name", ["x.csv.ZIP", "x.lz4", "x.txt.br"])
+def test_what_is_compressed_in_another_way_is_refused_by_lines_text_and_chunks_alone(name):
+    handle = handle_on(b"PK\n\x00", name)
+
+    for read in (handle.lines, handle.text, lambda: handle_on(b"PK\n\x00", name, count=2)):
+        with pytest.raises(InputError, match="is compressed in a way that .* do not unpack; use read"):
+            read()
+    assert handle.read() == handle.data_stream.read() == b"PK\n\x00"
+
+
 def test_little_that_becomes_much_takes_little_memory():
     handle = handle_on(gzip.compress(bytes(300 << 20), compresslevel=1), "x.gz")
     code = """if True:
