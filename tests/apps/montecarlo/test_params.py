@@ -102,7 +102,7 @@ def test_a_toml_file_is_checked_like_flags_and_flags_win(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("forecast = 5\n", "has no setting 'forecast'; known: forecasts"),
+        ("forecast = 5\n", r"has no setting 'forecast' \(is it 'forecasts'\?\); known: forecasts"),
         ("days = -1\n", r"run\.toml: days = -1: expected a whole number"),
         ("days = \n", "not valid TOML"),
         (b"\xff\xfe", "not UTF-8 text"),
