@@ -69,6 +69,9 @@ class Run:
         run is finished.
     versions : mapping, optional
         Releases of packages that matter, for the manifest.
+    keeps : sequence of str
+        Prefixes, with a trailing ``/``, of what the application keeps of its work by itself, beside stages: such
+        objects of others are never touched, a run goes on from its own, and `overwrite` removes them.
     overwrite : bool
         Start anew, and replace what is there.
     say : callable, optional
@@ -102,6 +105,7 @@ class Run:
         inputs: Mapping[str, str] | None = None,
         results: Sequence[str] = ("result.json",),
         versions: Mapping[str, str] | None = None,
+        keeps: Sequence[str] = (),
         overwrite: bool = False,
         say: Callable[[str], object] = _logger.warning,
     ) -> None:
@@ -116,6 +120,8 @@ class Run:
         self._stop: threading.Event | None = None
         self._made = _missing_folders(self.folder)
         more = {"inputs": dict(inputs or {}), "results": list(results), "versions": versions or {}}
+        if keeps:
+            more["keeps"] = list(keeps)
         self._manifest: Manifest = new_manifest(app, command, params, **more)
 
     @property
@@ -123,11 +129,16 @@ class Run:
         """The run's folder, if it is one of this machine."""
         return Path(self.address.removeprefix("file://")) if self.address.startswith("file://") else None
 
+    @property
+    def _keeps(self) -> list[str]:
+        """What is kept of the work, apart from stages."""
+        return list(self._manifest.get("keeps", ()))
+
     def __enter__(self) -> Self:
         try:
             before = find_manifest(self.storage)
             if before is None or self._overwrite:
-                self._refuse_foreign(self._manifest["results"])
+                self._refuse_foreign([*self._manifest["results"], *self._keeps])
             else:
                 compare(before, self._manifest, self._params, self.given)
             self._take()
@@ -153,7 +164,7 @@ class Run:
             self._stop.set()
         try:
             if kind is not None:
-                self.kept = not self._fresh or next(self.storage.list(STAGES), None) is not None
+                self.kept = not self._fresh or any(exists(self.storage, name) for name in (STAGES, *self._keeps))
                 if not self.kept:
                     self.storage.delete([MANIFEST, *(info.key for info in self.storage.list(CLAIMS))])
             self._lock.release()
@@ -201,6 +212,17 @@ class Run:
         self._refuse_foreign(wanted)
         content = json.dumps(wanted).encode()
         self.storage.put(f"{CLAIMS}{hashlib.sha256(content).hexdigest()[:32]}.json", content)
+
+    def reopen(self) -> None:
+        """Take back that the run is finished, as there is more to be done than was asked for when it was."""
+        self.storage.delete([self._manifest["results"][-1]])
+        self.finished = False
+
+    def remember(self, facts: Mapping[str, Any]) -> None:
+        """Write into the manifest, under ``found``, what has been found out once and holds for the whole run."""
+        if self._manifest.get("found") != facts:
+            self._manifest["found"] = dict(facts)
+            self._write_manifest()
 
     def read(self, name: str) -> bytes:
         """Return what one of the run's objects holds."""
@@ -287,22 +309,27 @@ class Run:
             self._clear(before)
         elif before is not None:
             compare(before, self._manifest, self._params, self.given)
-            self._manifest = before
+            asked = {name: self._manifest[name] for name in ("params", "params_hash")}
+            self._manifest = {**before, **asked}
             self.resumed, self.finished = True, exists(self.storage, before["results"][-1])
+            if self._manifest != before:
+                self._write_manifest()  # so that `resume` goes on to what was asked for last
             return
-        content = (json.dumps(self._manifest, indent=2) + "\n").encode()
         try:
-            self.storage.put(MANIFEST, content, if_absent=not self._overwrite)
+            self._write_manifest(if_absent=not self._overwrite)
         except PreconditionFailed:
             self._refuse_foreign([MANIFEST])
             raise
+
+    def _write_manifest(self, *, if_absent: bool = False) -> None:
+        self.storage.put(MANIFEST, (json.dumps(self._manifest, indent=2) + "\n").encode(), if_absent=if_absent)
 
     def _clear(self, before: Manifest | None) -> None:
         """Forget an earlier run; its results but for the final one stay until those of this one replace them."""
         if before is not None and before["app"] == self._manifest["app"]:
             earlier = [name for name in before["results"] if name not in self._manifest["results"]]
             self._manifest["results"] = [*earlier, *self._manifest["results"]]
-        stale = [info.key for info in self.storage.list(STAGES)]
+        stale = [info.key for name in (STAGES, *self._keeps) for info in self.storage.list(name)]
         self.storage.delete([*stale, self._manifest["results"][-1]])
 
     def _refuse_foreign(self, names: Sequence[str]) -> None:
@@ -310,7 +337,7 @@ class Run:
         if self._overwrite:
             return
         before = find_manifest(self.storage)
-        known = set() if before is None else set(before["results"])
+        known = set() if before is None else {*before["results"], *before.get("keeps", ())}
         if before is not None:
             known.update(*(json.loads(self.storage.get(info.key)) for info in self.storage.list(CLAIMS)))
         wanted = [name for name in [*names, *([MANIFEST] if before is None else [])] if name not in known]

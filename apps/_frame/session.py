@@ -79,6 +79,7 @@ class Session:
         *,
         inputs: Mapping[str, str] | None = None,
         versions: Mapping[str, str] | None = None,
+        keeps: Sequence[str] = (),
     ) -> Run:
         """Return the run of this command, to be entered; see `Run`."""
         from apps._frame.run import Run
@@ -91,6 +92,7 @@ class Session:
             inputs=inputs,
             results=results,
             versions=versions,
+            keeps=keeps,
             overwrite=self.common.overwrite,
             say=self.tell,
         )
@@ -100,9 +102,10 @@ class Session:
         """Return the stages of a run, in order, with one bar over all; see `Stages`."""
         from apps._frame.stages import Stages
 
-        return Stages(run, self.executor, names, self._together)
+        return Stages(run, self.executor, names, self.together)
 
-    def _together(self, label: str, total: int, done: int) -> AbstractContextManager[None]:
+    def together(self, label: str, total: int, done: int = 0) -> AbstractContextManager[None]:
+        """Return a context in which all jobs have one progress bar, over `total` tasks of which some are done."""
         return nullcontext() if self._bar is None else self._bar.together(label, total, done)
 
     def say(self, words: str) -> None:
