@@ -43,7 +43,8 @@ def gaussian_acceptance(
     Notes
     -----
     The mean of ``min(1, exp(x))`` over a Gaussian x of mean m and deviation s is
-    ``Phi(m/s) + exp(m + s**2/2) Phi(-s - m/s)``. Source: Rathore, Chopra and de Pablo, J. Chem. Phys. 122, 024111 (2005).
+    ``Phi(m/s) + exp(m + s**2/2) Phi(-s - m/s)``. Source: Rathore, Chopra and de Pablo, J. Chem. Phys. 122, 024111
+    (2005).
     """
     difference = beta(t_lower) - beta(t_upper)
     mean = difference * (mean_lower - mean_upper)
