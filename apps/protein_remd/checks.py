@@ -28,6 +28,8 @@ from core.storage import NotFound, Storage
 
 MOST_ERRORS = 4.0
 """Standard errors that a measured value may be from the exact one."""
+FEW = 60
+"""Rounds that show at least whether velocities are rescaled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +158,11 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether the difference is within what chance gives."""
-        return abs(self.measured - self.exact) <= MOST_ERRORS * self.error
+        return bool(abs(self.measured - self.exact) <= MOST_ERRORS * self.error)
 
 
 def validate(session: Session, params: ValidateParams) -> int:
-    """Run two campaigns of oscillators, of which everything is known, and compare."""
+    """Run three campaigns of oscillators, of which everything is known, and compare."""
     md = MD(seed=params.seed)
     swaps = Params(
         system=System(engine="harmonic", dof=12), md=md,
@@ -168,8 +170,14 @@ def validate(session: Session, params: ValidateParams) -> int:
     )  # fmt: skip
     # Segments far shorter than 1/friction: what is wrong with the velocities is not forgotten within one.
     short = replace(swaps, system=System(engine="harmonic", dof=40, dynamics="langevin"), md=replace(md, steps=150))
-    with session.together("rounds", 2 * params.rounds * 4):
-        checks = [*swap_checks(_ran(session, swaps), 12), *ensemble_checks(_ran(session, short), 40)]
+    few = replace(short, md=replace(md, steps=5), exchange=Exchange(rounds=max(FEW, params.rounds // 5)))
+    campaigns = (swaps, short, few)
+    with session.together("rounds", sum(each.exchange.rounds * len(each.ladder.temperatures) for each in campaigns)):
+        checks = [
+            *swap_checks(_ran(session, swaps), swaps.system.dof),
+            *ensemble_checks(_ran(session, short), short.system.dof),
+            *rescale_checks(_ran(session, few)),
+        ]
     rows = [
         (each.name, f"{each.measured:.5g}", f"{each.exact:.5g}", f"{each.error:.2g}", "ok" if each.passed else "WRONG")
         for each in checks
@@ -215,6 +223,23 @@ def ensemble_checks(history: History, degrees: int) -> list[Check]:
         samples = (history.potential[::thin, low], history.potential[::thin, low + 1])
         slope = statistics.ensemble_slope(*samples, t_low, t_high)
         checks.append(Check(f"slope of the ensembles, {t_low:g} and {t_high:g} K", slope.ratio, slope.error, 1.0))
+    return checks
+
+
+def rescale_checks(history: History) -> list[Check]:
+    """Compare kinetic energy over temperature of a replica before and after a swap: the velocities were rescaled.
+
+    Within a few steps little else has changed; that both are compared with each other, and not with their mean, leaves
+    out what every replica has of its own.
+    """
+    state_of = history.state_of
+    ratios = np.log(np.take_along_axis(history.kinetic / np.array(history.temperatures), state_of, axis=1))
+    moves, changes = np.diff(state_of, axis=0), np.diff(ratios, axis=0)
+    checks = []
+    for name, moved in (("lower", moves < 0), ("higher", moves > 0)):
+        found = changes[moved]
+        mean, error = statistics.mean_and_error(found) if len(found) else (float("nan"), float("inf"))
+        checks.append(Check(f"change of log K/T with a swap to a {name} temperature", mean, error, 0.0))
     return checks
 
 

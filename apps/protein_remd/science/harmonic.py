@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import expm
@@ -51,11 +53,17 @@ def langevin(
     The state after the time is Gaussian about ``expm(A t) (x, v)`` with covariance ``S - expm(A t) S expm(A t)^T``,
     where S is the stationary one. Source: Risken, "The Fokker-Planck Equation" (1989), chapter 3.2.
     """
+    propagator, spread = _step(temperature, friction, time)
+    after = propagator @ np.stack([x, v]) + spread @ rng.standard_normal((2, len(x)))
+    return after[0], after[1]
+
+
+@lru_cache(maxsize=1024)
+def _step(temperature: float, friction: float, time: float) -> tuple[FloatArray, FloatArray]:
+    """Return propagator and square root of the covariance of the noise."""
     drift = np.array([[0.0, 1.0], [-(FREQUENCY**2), -friction]])
     propagator = np.asarray(expm(drift * time))
     stationary = BOLTZMANN * temperature * np.diag([1.0 / FREQUENCY**2, 1.0])
     covariance = stationary - propagator @ stationary @ propagator.T
     values, vectors = np.linalg.eigh(covariance)
-    spread = vectors * np.sqrt(np.clip(values, 0.0, None))
-    after = propagator @ np.stack([x, v]) + spread @ rng.standard_normal((2, len(x)))
-    return after[0], after[1]
+    return propagator, vectors * np.sqrt(np.clip(values, 0.0, None))

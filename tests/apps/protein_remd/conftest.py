@@ -37,6 +37,7 @@ def figures(remd: Remd, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any
     """Return a function that runs a command to its end and returns the JSON object it prints."""
 
     def run(*arguments: str) -> Any:
+        capsys.readouterr()
         status = remd(*arguments, "--json")
         said = capsys.readouterr()
         assert status == 0, said.err

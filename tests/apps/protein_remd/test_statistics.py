@@ -46,7 +46,7 @@ def test_a_ladder_that_would_never_end_is_refused():
         ladder.by_acceptance(300.0, 600.0, 0.3, lambda t: 1e9 * t, lambda t: 1.0)
 
 
-@pytest.mark.parametrize(("degrees", "t_lower", "t_upper"), [(3, 300.0, 400.0), (24, 280.0, 310.0), (1, 300.0, 900.0)])
+@pytest.mark.parametrize(("degrees", "t_lower", "t_upper"), [(3, 300.0, 400.0), (24, 280.0, 310.0)])
 def test_the_harmonic_prediction_is_the_integral_over_both_energies(degrees, t_lower, t_upper):
     low = gamma(degrees / 2, scale=BOLTZMANN * t_lower)
     high = gamma(degrees / 2, scale=BOLTZMANN * t_upper)
