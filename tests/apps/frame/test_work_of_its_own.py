@@ -31,9 +31,13 @@ def opened(place, params=None, **options) -> Run:
 def test_a_run_that_failed_after_it_kept_work_can_be_resumed(tmp_path):
     run = opened(tmp_path)
 
-    with pytest.raises(KeyError), run:
-        run.storage.put("rounds/1.json", b"{}")
-        raise KeyError
+    def fail_late():
+        with run:
+            run.storage.put("rounds/1.json", b"{}")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_late()
 
     assert run.kept
     with opened(tmp_path) as again:
