@@ -136,7 +136,8 @@ class Packing:
 
     def snapshot(self, value: Any) -> Any:
         """Return a value for `pack` that stays as it is now: itself if it cannot change, else pickled and copied."""
-        if type(value) in _IMMUTABLE:
+        kind = type(value)
+        if kind in _IMMUTABLE or (kind is tuple and all(type(part) in _IMMUTABLE for part in value)):
             return value
         self._ends, self._counts, self._buffers = [], [], []
         self._stream.seek(0)
