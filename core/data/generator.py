@@ -129,7 +129,7 @@ def kept(item: Any, packing: serialization.Packing) -> Any:
 def taken_now(items: list[Any], definitions: Definitions) -> list[Any]:
     """Return items as they are now, as far as copies of those that may change fit into `AHEAD_BYTES`."""
     packing, room = serialization.Packing(definitions), AHEAD_BYTES
-    taken = []
+    taken: list[Any] = []
     for item in items:
         if room < 0:
             return taken + items[len(taken) :]
