@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,14 @@ from benchmarks._measure import Sample, adopt_orphans, repeated, tree_cpu
 WORKERS = 2
 KILL_EVERY = 0.1
 KILL_TASKS = 1000
+SUBMITS = 5000
+
+
+@dataclass
+class MainPoint:
+    """A value of a class of ``__main__``: a measurement runs this module as a script."""
+
+    x: int
 
 
 class Contender:
@@ -41,6 +49,9 @@ class Contender:
         raise NotImplementedError
 
     def close(self) -> None: ...
+
+    def submit(self, fn: Callable[[Any], Any], item: Any) -> Any:
+        raise NotImplementedError
 
     def sum_csv(self, path: str) -> int:
         return sum(self.map(workloads.add_up_range, workloads.ranges(path), 1))
@@ -63,6 +74,9 @@ class Fanfold(Contender):
 
     def close(self) -> None:
         self.executor.shutdown()
+
+    def submit(self, fn: Callable[[Any], Any], item: Any) -> Any:
+        return self.executor.submit(fn, item)
 
     def sum_csv(self, path: str) -> int:
         chunk = math.ceil(os.path.getsize(path) / workloads.CSV_CHUNKS)
@@ -108,6 +122,9 @@ class ProcessPool(Contender):
 
     def map(self, fn: Callable[[Any], Any], items: Sequence[Any], batch: int | None) -> list[Any]:
         return list(self.executor.map(fn, items, chunksize=batch or 1))
+
+    def submit(self, fn: Callable[[Any], Any], item: Any) -> Any:
+        return self.executor.submit(fn, item)
 
     def close(self) -> None:
         self.executor.shutdown()
@@ -238,6 +255,29 @@ def noops(contender: Contender, tasks: int, batch: int | None) -> dict[str, Any]
     return {"wall": sample.wall / tasks, "cpu": sample.cpu / tasks, "tasks": tasks}
 
 
+def points(contender: Contender, kind: type[Any]) -> dict[str, Any]:
+    items = [kind(number) for number in range(1_000)]
+    contender.open()
+    try:
+        contender.map(workloads.noop, items[: 4 * WORKERS], None)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: cannot send them"}
+    sample = repeated(lambda: check(contender.map(workloads.noop, items, None) == items), least=3)
+    return {"wall": sample.wall / len(items), "cpu": sample.cpu / len(items)}
+
+
+def submits(contender: Contender, _: str, __: str) -> dict[str, Any]:
+    """Measure the process that submits, alone."""
+    if type(contender).submit is Contender.submit:
+        return {"none": "has no submit"}
+    contender.open()
+    contender.map(workloads.noop, list(range(4 * WORKERS)), 1)
+    started, cpu = time.perf_counter(), time.process_time()
+    futures = [contender.submit(workloads.noop, number) for number in range(SUBMITS)]
+    check([future.result() for future in futures] == list(range(SUBMITS)))
+    return {"wall": (time.perf_counter() - started) / SUBMITS, "cpu": (time.process_time() - cpu) / SUBMITS}
+
+
 def csv(contender: Contender, _: str, data: str) -> dict[str, Any]:
     path, total = data.rsplit("=", 1)
     contender.open()
@@ -297,6 +337,9 @@ ROWS: dict[str, Callable[[Contender, str, str], dict[str, Any]]] = {
     "noop-1k-single": lambda contender, *_: noops(contender, 1_000, 1),
     "noop-10k-auto": lambda contender, *_: noops(contender, 10_000, None),
     "noop-10k-single": lambda contender, *_: noops(contender, 10_000, 1),
+    "submit": submits,
+    "main": lambda contender, *_: points(contender, MainPoint),
+    "module": lambda contender, *_: points(contender, workloads.ModulePoint),
     "csv": csv,
     "arrays": arrays,
     "kills": kills,

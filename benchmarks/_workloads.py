@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ CSV_BYTES = 100_000_000
 CSV_CHUNKS = 16
 
 
-def noop(item: int) -> int:
+@dataclass
+class ModulePoint:
+    """A value of a class that workers import."""
+
+    x: int
+
+
+def noop(item: Any) -> Any:
     return item
 
 

@@ -6,6 +6,8 @@ and ray, whose environments are made when they are first measured; one that is m
 
 - cold: from the constructor to the first result, imports done; median of five interpreters.
 - no-op: microseconds a task, warm, batches sized by the contender or of one task.
+- submit: microseconds a call, results awaited at the end; CPU time is that of the submitting process alone.
+- values: microseconds for an instance of a dataclass there and back, batches sized by the contender.
 - CSV: sum of a column of a 100 MB file in 16 chunks. 100 x 10 MB: arrays returned by workers.
 - kill -9: 1,000 tasks of 8 ms, while a random worker is killed every 100 ms.
 """
@@ -30,10 +32,16 @@ HEADS = {
     "noop-1k-single": "no-op 1k, single",
     "noop-10k-auto": "no-op 10k, batched",
     "noop-10k-single": "no-op 10k, single",
+    "submit": "submit, 5k",
+    "main": "1k values, class of `__main__`",
+    "module": "1k values, class of a module",
     "csv": "100 MB CSV",
     "arrays": "100 x 10 MB back",
     "kills": "kill -9 every 100 ms",
 }
+
+PER_TASK = {"noop-1k-auto", "noop-1k-single", "noop-10k-auto", "noop-10k-single", "submit", "main", "module"}
+"""Rows that are given in microseconds a task."""
 
 Answers = dict[tuple[str, str], dict[str, Any]]
 
@@ -94,7 +102,7 @@ def cell(answer: dict[str, Any], own: dict[str, Any], row: str, kind: str) -> st
     if "wall" not in answer:
         return "-" if "none" in answer else "not installed" if answer["error"] == "not installed" else "fails"
     value = answer[kind]
-    text = f"{1e6 * value:,.1f} us" if row.startswith("noop") else f"{value:.3g} s"
+    text = f"{1e6 * value:,.1f} us" if row in PER_TASK else f"{value:.3g} s"
     if row == "kills" and kind == "wall":
         text += f", {'right' if answer['right'] else 'WRONG'} after {answer['killed']} kills"
     if own and own is not answer and own.get(kind):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from core.events.prices import Estimate
     from core.pool.pool import Pool
     from core.pool.view import ExecutorView
+    from core.storage.base import Storage
 
 
 class FunctionExecutor(Executor):
@@ -119,6 +120,18 @@ class FunctionExecutor(Executor):
         """Whether it takes further calls."""
         return not (self._lifetime.closed or self._scheduler.broken)
 
+    def reaches(self, storage: Storage) -> bool:
+        """Whether the workers see the objects of a storage too.
+
+        Buckets count as seen: whether a platform's identity may use them, the first request tells.
+        """
+        if not storage.shared:
+            return self._can.inline
+        if not storage.address.startswith("file://") or self._can.shares_files:
+            return True
+        own = self.config.storage or default_storage()
+        return self._can.results_in_storage and own.partition("://")[0] in ("file", own)
+
     _max_workers = workers  # where software that takes any concurrent.futures executor looks for it
 
     @property
@@ -196,6 +209,7 @@ class FunctionExecutor(Executor):
         durable: bool | None = None,
         chunk_bytes: int | None = None,
         chunks: Chunks | None = None,
+        label: str = "",
     ) -> FutureList:
         """Run a function on every item, or on every object or chunk of objects.
 
@@ -227,6 +241,8 @@ class FunctionExecutor(Executor):
             How objects are cut into chunks of whole lines or records; by default each object is one task.
         chunk_bytes : int, optional
             Short for ``chunks=Chunks(bytes=...)``.
+        label : str, optional
+            What the job is called in progress bars and events, instead of the function's name.
 
         Raises
         ------
@@ -238,7 +254,7 @@ class FunctionExecutor(Executor):
         extra: dict[str, Any] = {"extra_args": extra_args, "extra_env": extra_env, "batch_size": batch_size}
         modules: dict[str, Any] = {"include_modules": include_modules, "exclude_modules": exclude_modules}
         limits: dict[str, Any] = {"timeout": timeout, "memory": memory, "retries": retries, "durable": durable}
-        futures = self._launcher.start(fn, "item", items, **extra, **modules, **limits)
+        futures = self._launcher.start(fn, "item", items, label=label, **extra, **modules, **limits)
         self._latest.add(futures)
         return futures
 

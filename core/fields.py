@@ -1,13 +1,14 @@
 """Settings as the fields of a frozen dataclass: flag, TOML key, variable and Python value of each, checked alike.
 
-One table a dataclass: ``core.settings.ExecutorConfig`` is that of an executor, every application has its own.
+One table a dataclass: ``core.settings.ExecutorConfig`` is that of an executor, every application has its own. A table
+within a table is a section: ``[md]`` in a file, ``--md-timestep`` as a flag, ``md=MD(timestep=2)`` in Python.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, field, fields
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,13 +21,22 @@ _LONGEST_SHOWN = 60
 _SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
-def setting(default: Any, parse: Parse, expects: str, doc: str, metavar: str = "") -> Any:
+def setting(
+    default: Any,
+    parse: Parse,
+    expects: str,
+    doc: str,
+    metavar: str = "",
+    *,
+    positional: bool = False,
+    identity: bool = True,
+) -> Any:
     """Declare a field of a table of settings.
 
     Parameters
     ----------
     default : object
-        Value when it is given nowhere.
+        Value when it is given nowhere; ``dataclasses.MISSING`` for one that must be given.
     parse : callable
         Turns text, a TOML value or a Python value into the checked value; raises ValueError when it does not fit.
     expects : str
@@ -35,13 +45,64 @@ def setting(default: Any, parse: Parse, expects: str, doc: str, metavar: str = "
         One line for ``--help`` and ``fanfold doctor``, with the unit.
     metavar : str
         How the value is shown in ``--help``.
+    positional : bool
+        On a command line it is an argument of its own, without a flag.
+    identity : bool
+        It decides what is computed; where it does not (how work is split, how long it goes on), a run that was begun
+        with another value may be resumed with this one.
     """
-    return field(default=default, metadata={"parse": parse, "expects": expects, "doc": doc, "metavar": metavar})
+    about = {"expects": expects, "doc": doc, "metavar": metavar, "positional": positional, "identity": identity}
+    return field(default=default, metadata={"parse": parse, **about})
+
+
+def section(kind: type[Any]) -> Any:
+    """Declare a field that is a table of settings itself, a frozen dataclass all of whose settings have a default."""
+    return field(default_factory=kind, metadata={"section": kind})
 
 
 def rows(table: Any) -> dict[str, Field[Any]]:
     """Return the settings of a table, a dataclass or an instance of one, by name; other fields are none."""
     return {row.name: row for row in fields(table) if "parse" in row.metadata}
+
+
+def sections(table: Any) -> dict[str, type[Any]]:
+    """Return the tables within a table by name."""
+    return {row.name: row.metadata["section"] for row in fields(table) if "section" in row.metadata}
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A setting and the way to it: the names of its sections and its own."""
+
+    path: tuple[str, ...]
+    row: Field[Any]
+
+    @property
+    def name(self) -> str:
+        """The whole name, such as ``md.timestep``."""
+        return ".".join(self.path)
+
+    @property
+    def flag(self) -> str:
+        """The whole flag, such as ``--md-timestep``; of a positional argument, how it is shown."""
+        if self.row.metadata["positional"]:
+            return str(self.row.metadata["metavar"] or self.row.name.upper())
+        return flag_name("_".join(self.path))
+
+    def of(self, params: Any) -> Any:
+        """Return the value that an instance of the table has."""
+        for name in self.path:
+            params = getattr(params, name)
+        return params
+
+
+def leaves(table: Any, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
+    """Yield the settings of a table and of its sections, in order."""
+    for row in fields(table):
+        if "parse" in row.metadata:
+            yield Leaf((*path, row.name), row)
+        elif "section" in row.metadata:
+            yield from leaves(row.metadata["section"], (*path, row.name))
 
 
 def row_of(table: Any, name: str, origin: str) -> Field[Any]:
@@ -50,12 +111,25 @@ def row_of(table: Any, name: str, origin: str) -> Field[Any]:
     Raises
     ------
     ConfigError
-        There is no such setting; the message names `origin` and those that there are.
+        There is no such setting; the message names `origin`, the nearest one and those that there are.
     """
     known = rows(table)
     if name.replace("-", "_") not in known:
-        raise ConfigError(f"{origin} has no setting {name!r}; known: {', '.join(known)}")
+        there = [*known, *(f"[{each}]" for each in sections(table))]
+        raise ConfigError(f"{origin} has no setting {name!r}{_nearest(table, name)}; known: {', '.join(there)}")
     return known[name.replace("-", "_")]
+
+
+def _nearest(table: Any, name: str) -> str:
+    from difflib import get_close_matches
+
+    by_name = {key: leaf for leaf in leaves(table) for key in (leaf.name, leaf.path[-1])}
+    close = get_close_matches(name.replace("-", "_"), [*by_name, *sections(table)], n=1)
+    if not close:
+        return ""
+    path = by_name[close[0]].path if close[0] in by_name else close
+    where = f" in [{'.'.join(path[:-1])}]" if len(path) > 1 else ""
+    return f" (is it {path[-1]!r}{where}?)"
 
 
 def parse_field(row: Field[Any], value: object, where: str) -> Any:
@@ -82,13 +156,21 @@ def _shown(value: object) -> str:
 def check_fields(params: Any) -> None:
     """Replace every field of a frozen parameter set by its parsed value; for ``__post_init__``.
 
+    A section may be given as a mapping.
+
     Raises
     ------
     ConfigError
         A value does not fit; the message names the flag, the value and what fits.
     """
     for name, row in rows(params).items():
-        object.__setattr__(params, name, parse_field(row, getattr(params, name), flag_name(name)))
+        object.__setattr__(params, name, parse_field(row, getattr(params, name), Leaf((name,), row).flag))
+    for name, kind in sections(params).items():
+        value = getattr(params, name)
+        if isinstance(value, Mapping):
+            object.__setattr__(params, name, made(kind, parse_settings(kind, value, f"[{name}]")))
+        elif not isinstance(value, kind):
+            raise ConfigError(f"{name} = {_shown(value)}: expected {kind.__name__}, or a mapping of its settings")
 
 
 def flag_name(name: str) -> str:
@@ -96,50 +178,122 @@ def flag_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_flags(parser: Any, table: Any, names: Sequence[str] = ()) -> None:
+def add_flags(parser: Any, table: Any, names: Sequence[str] = (), taken: Container[str] = ()) -> None:
     """Add a flag for every setting, or for those named, to a parser of argparse.
 
-    A flag that is not given leaves no trace in the namespace. The help of those named says what fits, since their
-    default may stand elsewhere; that of all says the default.
+    A flag that is not given leaves no trace in the namespace, where a setting of a section has its whole name, such as
+    ``md.timestep``. Such a one has its plain flag, ``--timestep``, beside the whole one if no other flag is called so
+    and it is not `taken`. The help of those named says what fits, since their default may stand elsewhere; that of all
+    says the default.
     """
+    all_leaves = list(leaves(table))
+    last = [leaf.path[-1] for leaf in all_leaves]
+    for leaf in all_leaves:
+        if names and leaf.name not in names:
+            continue
+        flags = [leaf.flag]
+        plain = flag_name(leaf.path[-1])
+        if len(leaf.path) > 1 and last.count(leaf.path[-1]) == 1 and plain not in taken:
+            flags.insert(0, plain)
+        _add_flag(parser, leaf, flags, explain=bool(names))
+
+
+def _add_flag(parser: Any, leaf: Leaf, flags: list[str], explain: bool) -> None:
     from argparse import SUPPRESS
 
-    known = rows(table)
-    for name in names or known:
-        row = known[name]
-        meta, default = row.metadata, row.default
-        if default is False:
-            parser.add_argument(flag_name(name), action="store_true", default=SUPPRESS, help=meta["doc"])
-            continue
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        suffix = "" if shown in (None, "") else f" [{shown}]"
-        about = (meta["doc"] + (f": {meta['expects']}" if names else suffix)).replace("%", "%%")
-        parser.add_argument(flag_name(name), metavar=meta["metavar"] or name.upper(), default=SUPPRESS, help=about)
+    meta, default = leaf.row.metadata, leaf.row.default
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    suffix = "" if shown in (None, "", False, MISSING) else f" [{shown}]"
+    about = (meta["doc"] + (f": {meta['expects']}" if explain and default is not False else suffix)).replace("%", "%%")
+    metavar = meta["metavar"] or leaf.row.name.upper()
+    if meta["positional"]:
+        parser.add_argument(leaf.name, metavar=metavar, nargs="?", default=SUPPRESS, help=about)
+    elif default is False:
+        parser.add_argument(*flags, action="store_true", dest=leaf.name, default=SUPPRESS, help=about)
+        # Over a file that says true.
+        off = [f"--no-{flag[2:]}" for flag in flags]
+        parser.add_argument(*off, action="store_false", dest=leaf.name, default=SUPPRESS, help=SUPPRESS)
+    else:
+        parser.add_argument(*flags, dest=leaf.name, metavar=metavar, default=SUPPRESS, help=about)
 
 
-def build(table: type[T], given: Mapping[str, object], config: str | None = None) -> T:
-    """Build a parameter set from flags over a TOML file over defaults.
+def build(
+    table: type[T], given: Mapping[str, object], config: str | None = None, below: Mapping[str, Any] | None = None
+) -> T:
+    """Build a parameter set from flags, by their whole names, over a TOML file over defaults.
+
+    Parameters
+    ----------
+    below : mapping, optional
+        What ``parse_settings`` returned, in place of the file.
 
     Raises
     ------
     ConfigError
-        The file cannot be read or has an unknown key, or a value does not fit.
+        The file cannot be read or has an unknown key, a value does not fit, or one that must be given is not.
     """
-    values = read_settings(table, config) if config else {}
-    known = rows(table)
-    return table(**values | {name: value for name, value in given.items() if name in known})
+    values = dict(below or {}) if config is None else read_settings(table, config)
+    for leaf in leaves(table):
+        if leaf.name not in given:
+            continue
+        inner = values
+        for name in leaf.path[:-1]:
+            inner[name] = dict(inner.get(name, {}))
+            inner = inner[name]
+        inner[leaf.path[-1]] = parse_field(leaf.row, given[leaf.name], leaf.flag)
+    return made(table, values)
+
+
+def made(table: type[T], values: Mapping[str, Any]) -> T:
+    """Return an instance of a table from what ``parse_settings`` returned.
+
+    Raises
+    ------
+    ConfigError
+        A setting that must be given is not, or two do not go together.
+    """
+    for name, row in rows(table).items():
+        if row.default is MISSING and name not in values:
+            raise ConfigError(f"{Leaf((name,), row).flag} is missing: expected {row.metadata['expects']}")
+    inner = {name: made(kind, values[name]) for name, kind in sections(table).items() if name in values}
+    return table(**{**values, **inner})
 
 
 def read_settings(table: Any, path: str | Path) -> dict[str, Any]:
-    """Return the checked settings that a TOML file gives.
+    """Return the checked settings that a TOML file gives; see ``parse_settings``."""
+    return parse_settings(table, read_toml(path), str(path))
+
+
+def parse_settings(table: Any, given: Mapping[str, Any], origin: str, place: str = "") -> dict[str, Any]:
+    """Return checked settings by name, those of a section in a dict of their own.
+
+    Parameters
+    ----------
+    given : mapping
+        Names with ``_`` or ``-``, and values as TOML has them.
+    origin : str
+        Where they stand, for the message; `place` is the section there.
 
     Raises
     ------
     ConfigError
-        The file is missing, unreadable or not TOML, a key is unknown or its value does not fit.
+        A key is unknown or given twice, or its value does not fit.
     """
-    given = [(row_of(table, key, str(path)), key, value) for key, value in read_toml(path).items()]
-    return {row.name: parse_field(row, value, f"{path}: {key} =") for row, key, value in given}
+    values: dict[str, Any] = {}
+    within = f"{origin}: [{place}]" if place else origin
+    for key, value in given.items():
+        name = key.replace("-", "_")
+        if name in values:
+            raise ConfigError(f"{within} gives {name} twice; drop one of {name} and {name.replace('_', '-')}")
+        kind = sections(table).get(name)
+        if kind is None:
+            row = row_of(table, key, within)
+            values[name] = parse_field(row, value, f"{within} {key} =" if place else f"{origin}: {key} =")
+        elif isinstance(value, Mapping):
+            values[name] = parse_settings(kind, value, origin, f"{place}.{key}" if place else key)
+        else:
+            raise ConfigError(f"{within}: {key} = {_shown(value)}: expected a table, [{key}]")
+    return values
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -162,23 +316,44 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"configuration file {path} is not valid TOML: {error}") from None
 
 
+def as_settings(params: Any) -> dict[str, Any]:
+    """Return every setting by name as JSON and TOML can hold it, those of a section in a dict of their own."""
+    values: dict[str, Any] = {name: _plain(getattr(params, name)) for name in rows(params)}
+    return values | {name: as_settings(getattr(params, name)) for name in sections(params)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
 def changed(params: Any) -> dict[str, object]:
-    """Return the fields that differ from their defaults, in order."""
-    pairs = ((row, getattr(params, name)) for name, row in rows(params).items())
-    return {row.name: value for row, value in pairs if row.default is MISSING or value != row.default}
+    """Return the settings that differ from their defaults, by whole names, in order."""
+    pairs = ((leaf, leaf.of(params)) for leaf in leaves(params))
+    return {leaf.name: value for leaf, value in pairs if leaf.row.default is MISSING or value != leaf.row.default}
 
 
 def as_flags(params: Any) -> list[str]:
-    """Return the command-line flags that give this parameter set."""
+    """Return the command-line arguments that give this parameter set, positional ones last."""
+    values = changed(params)
     flags: list[str] = []
-    for name, value in changed(params).items():
-        if value is True:
-            flags.append(flag_name(name))
+    last: list[str] = []
+    for leaf in leaves(params):
+        value = values.get(leaf.name, MISSING)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        if value is MISSING:
+            continue
+        if leaf.row.metadata["positional"]:
+            last.append(text)
+        elif value is True:
+            flags.append(leaf.flag)
+        elif value is False:
+            flags.append(f"--no-{leaf.flag[2:]}" if leaf.row.default is False else f"{leaf.flag}=false")
         else:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             # With '=' a value may begin with '-', as a touch level of -10% does.
-            flags += [f"{flag_name(name)}={text}"] if text.startswith("-") else [flag_name(name), text]
-    return flags
+            flags += [f"{leaf.flag}={text}"] if text.startswith("-") else [leaf.flag, text]
+    return [*flags, *(["--"] if any(text.startswith("-") for text in last) else []), *last]
 
 
 def whole(least: int, most: float = math.inf) -> Parse:

@@ -20,11 +20,16 @@ from joblib.parallel import ParallelBackendBase
 from core.errors import ConfigError
 from core.executor import FunctionExecutor
 from core.futures import Future
-from core.job.direct import GROWTH, TARGET
+from core.job.direct import TARGET
 from core.pool.shared_arrays import ARRAYS, SharedArrays
 from core.serialization.definitions import Definitions
 from core.task.arrays import BatchRunner
 from core.task.call import Call
+
+GROWTH = 32
+"""How many times as many calls a batch may have as the largest measured one.
+
+joblib looks for results every 10 ms: a further round of growing would cost more than an uneven batch."""
 
 Callback = Callable[[Future], object]
 

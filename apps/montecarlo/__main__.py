@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from apps import _cli
@@ -23,7 +24,7 @@ S&P 500 from the daily prices of 1999-2018 that come with it.
 
 other commands (each has its own --help):
   python -m apps.montecarlo backtest   did past prices fall into the intervals forecast for them?
-  python -m apps.montecarlo option     price European, Asian and barrier options
+  python -m apps.montecarlo option     price European, Asian, barrier and American options
 """
 EXAMPLES = """\
 examples:
@@ -82,28 +83,37 @@ def forecast(session: _cli.Session, argv: Sequence[str]) -> int:
 
 def backtest(session: _cli.Session, argv: Sequence[str]) -> int:
     """Run the backtest command."""
-    from apps.montecarlo import backtest_job
+    from apps.montecarlo import backtest_job, backtest_report
 
-    return _small_command("backtest", backtest_job, backtest_job.BacktestParams, session, argv)
+    kind = backtest_job.BacktestParams
+    return _small_command("backtest", backtest_job, backtest_report, kind, session, argv)
 
 
 def option(session: _cli.Session, argv: Sequence[str]) -> int:
     """Run the option command."""
-    from apps.montecarlo import option_job
+    from apps.montecarlo import option_job, option_report
 
-    return _small_command("option", option_job, option_job.OptionParams, session, argv)
+    return _small_command("option", option_job, option_report, option_job.OptionParams, session, argv)
 
 
-def _small_command(name: str, command: Any, kind: type[Any], session: _cli.Session, argv: Sequence[str]) -> int:
-    """Run a command that prints its figures and writes no folder."""
+def _small_command(
+    name: str, command: Any, report: Any, kind: type[Any], session: _cli.Session, argv: Sequence[str]
+) -> int:
+    """Run a command that prints its figures, and writes them where it is told to."""
+    from apps._output import RunFolder
+
     parser = _cli.Parser(prog=f"python -m {PROGRAM} {name}", usage="%(prog)s [flags]", description=command.DESCRIPTION)
     add_flags(parser.add_argument_group("parameters"), kind)
+    _cli.add_output_flags(parser, "none")
     _cli.add_common_flags(parser, resumable=False)
     flags = parser.parse_args(argv)
     params = build(kind, vars(flags), flags.config)
-    with session.executor(flags) as executor:
+    with session.executor(flags) as executor, ExitStack() as stack:
+        folder = stack.enter_context(RunFolder(flags.output, overwrite=flags.overwrite)) if flags.output else None
         figures = command.run(params, executor)
-    _show(figures, command.as_text, flags)
+        if folder:
+            folder.publish(report.run_files(figures, params))
+    _show(figures, report.as_text, flags)
     return _cli.DONE
 
 

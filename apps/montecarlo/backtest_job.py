@@ -7,12 +7,18 @@ from typing import Any
 
 from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED, MODELS
 from core import ConfigError, FunctionExecutor, InputError
-from core.fields import check_fields, choice, optional, setting, text, whole
+from core.fields import check_fields, choice, number, optional, setting, several, text, whole
 
 DESCRIPTION = """\
 Backtest: cut the price history into disjoint windows, forecast each from what was known before it, and count how often
 the realised price fell into the forecast's central intervals. Good forecasts cover as much as their intervals promise.
+And day by day: forecast the value at risk of the next day, count the losses beyond it, and test their number (Kupiec),
+their clustering (Christoffersen) and their zone (Basel traffic light).
 """
+QUICK_MODELS = ("gbm", "bootstrap")
+"""Models calibrated anew for every day of the value-at-risk test unless another interval is asked for."""
+REFIT_DAYS = 21
+"""Days between calibrations of the other models, whose fit takes longer; their variance follows every day."""
 TASKS_PER_WORKER = 4
 """So that one slow task does not hold up the end."""
 
@@ -33,6 +39,20 @@ class BacktestParams:
         1000, whole(29, 10**6), "a whole number of at least 29", "returns that must be known before the first window",
         "DAYS",
     )  # fmt: skip
+    confidence: tuple[float, ...] = setting(
+        (0.95, 0.99), several(number(0.5, 1.0, open_ends=True), distinct=True, ordered=True),
+        "distinct probabilities between 0.5 and 1",
+        "confidence levels of the value at risk that is tested", "P[,..]",
+    )  # fmt: skip
+    var_days: int = setting(
+        1000, whole(0, 10**6), "a whole number, 0 for none",
+        "latest trading days whose value at risk, forecast the day before, is tested", "DAYS",
+    )  # fmt: skip
+    refit: int | None = setting(
+        None, optional(whole(1, 2520)), "a whole number from 1 to 2520",
+        f"days between calibrations in that test; 1 for {' and '.join(QUICK_MODELS)}, else {REFIT_DAYS}, unless given",
+        "DAYS",
+    )  # fmt: skip
     forecasts: int = setting(
         10_000, whole(100, 10**7), "a whole number from 100 to 10000000", "simulated paths a window", "N"
     )
@@ -50,12 +70,31 @@ class BacktestParams:
         if self.prices and self.symbol != "sp500":
             raise ConfigError("--prices and --symbol both name prices; give only one of them")
 
+    @property
+    def refit_days(self) -> int:
+        """Days between calibrations in the test of the value at risk."""
+        return self.refit or (1 if self.model in QUICK_MODELS else REFIT_DAYS)
+
 
 def windows_part(starts: tuple[int, ...], prices: Any, options: dict[str, Any]) -> list[Any]:
     """Map function: the results of some windows."""
     from apps.montecarlo.science.backtest import backtest_window
 
     return [backtest_window(prices, start, **options) for start in starts]
+
+
+def var_part(starts: range, prices: Any, options: dict[str, Any]) -> list[Any]:
+    """Map function: the values at risk of some days that follow each other."""
+    from apps.montecarlo.science.backtest import var_forecasts
+
+    return var_forecasts(prices, starts, **options)
+
+
+def var_groups(starts: range, refit: int, groups: int) -> list[range]:
+    """Cut days into at most so many groups, each of them beginning where the model is calibrated anew."""
+    calibrations = -(-len(starts) // refit)
+    size = refit * max(1, -(-calibrations // groups))
+    return [starts[first : first + size] for first in range(0, len(starts), size)]
 
 
 def run(params: BacktestParams, executor: FunctionExecutor) -> dict[str, Any]:
@@ -67,8 +106,7 @@ def run(params: BacktestParams, executor: FunctionExecutor) -> dict[str, Any]:
         The prices cannot be used or hold no window.
     """
     from apps.montecarlo.dataset import load_history
-    from apps.montecarlo.figures import calibration_window, versions
-    from apps.montecarlo.science.backtest import summarise, window_starts
+    from apps.montecarlo.science.backtest import summarise, var_starts, window_starts
 
     history = load_history(params.prices, (params.symbol,), params.window)
     if len(history.names) > 1:
@@ -77,15 +115,35 @@ def run(params: BacktestParams, executor: FunctionExecutor) -> dict[str, Any]:
         starts = window_starts(len(history.prices), params.horizon, params.min_history)
     except ValueError as error:
         raise InputError(f"{history.source}: {error}; shorten --horizon or --min-history") from error
-    options = {"horizon": params.horizon, "model": params.model, "history": params.history,
-               "forecasts": params.forecasts, "seed": params.seed}  # fmt: skip
-    groups = min(len(starts), executor.workers * TASKS_PER_WORKER)
-    parts = [(starts[part::groups],) for part in range(groups)]
-    futures = executor.map(windows_part, parts, extra_args=(history.prices[:, 0], options), batch_size=1)
+    prices = history.prices[:, 0]
+    shared = {"model": params.model, "history": params.history, "forecasts": params.forecasts, "seed": params.seed}
+    groups = executor.workers * TASKS_PER_WORKER
+    count = min(len(starts), groups)
+    windows = executor.map(
+        windows_part, [(starts[part::count],) for part in range(count)],
+        extra_args=(prices, shared | {"horizon": params.horizon}), batch_size=1,
+    )  # fmt: skip
+    days = executor.map(
+        var_part,
+        [(group,) for group in var_groups(var_starts(len(prices), params.var_days, params.min_history),
+                                          params.refit_days, groups)],
+        extra_args=(prices, shared | {"confidence": params.confidence, "refit": params.refit_days}), batch_size=1,
+    )  # fmt: skip
     try:
-        report = summarise([window for future in futures for window in future.result()])
+        report = summarise([window for part in windows.results() for window in part])
+        forecasts = [day for part in days.results() for day in part]
     except ValueError as error:
         raise InputError(f"--model {params.model} cannot be calibrated on every window: {error}") from error
+    return figures(params, history, report, forecasts)
+
+
+def figures(params: BacktestParams, history: Any, report: Any, days: list[Any]) -> dict[str, Any]:
+    """Return every figure of a backtest, JSON-ready: losses and values at risk are fractions of the price before."""
+    from apps.montecarlo.figures import calibration_window, versions
+    from apps.montecarlo.science.backtest import var_tests
+
+    steps = sum(params.forecasts * (1 if params.model == "gbm" else params.horizon) for _ in report.windows)
+    dates = history.dates or [None] * len(history.prices)
     return {
         "command": "backtest",
         "model": params.model,
@@ -94,7 +152,7 @@ def run(params: BacktestParams, executor: FunctionExecutor) -> dict[str, Any]:
         "horizon": params.horizon,
         "windows": len(report.windows),
         "forecasts_per_window": params.forecasts,
-        "path_steps": len(starts) * params.forecasts * (1 if params.model == "gbm" else params.horizon),
+        "path_steps": steps + len(days) * params.forecasts,
         "exact_sampling": params.model == "gbm",
         "seed": params.seed,
         "coverage": [
@@ -104,36 +162,21 @@ def run(params: BacktestParams, executor: FunctionExecutor) -> dict[str, Any]:
         "ks_distance": report.ks_distance,
         "ks_p": report.ks_p,
         "pit": [window.pit for window in report.windows],
+        "refit_days": params.refit_days,
+        "var_tests": [_tested(test) for test in var_tests(days, params.confidence)] if days else [],
+        "var_days": [
+            {
+                "date": str(dates[day.start + 1] or ""),
+                "row": day.start + 1,
+                "loss": day.loss,
+                "var": {str(level): value for level, value in zip(params.confidence, day.var, strict=True)},
+            }
+            for day in days
+        ],
         "versions": versions(),
     }
 
 
-def as_text(figures: dict[str, Any]) -> str:
-    """Return the backtest's table for people."""
-    from apps.montecarlo.tables import name_of, percent, render
-
-    window = figures["calibration"]
-    span = f"{window['from']} to {window['to']}" if window["from"] else f"{window['prices']:,} rows"
-    rows = [
-        [
-            name_of(row["nominal"]),
-            percent(row["observed"]),
-            percent(row["se"]),
-            f"{row['hits']}",
-            f"{row['kupiec_p']:.3f}",
-        ]
-        for row in figures["coverage"]
-    ]
-    head = (
-        f"Backtest of {figures['model']} on {figures['source']}, {span}\n"
-        f"{figures['windows']:,} disjoint windows of {figures['horizon']} trading days, "
-        f"{figures['forecasts_per_window']:,} forecasts each, seed {figures['seed']}"
-    )
-    title = "Share of realised prices inside the central interval"
-    table = render((title, ["interval", "observed", "± s.e.", "windows inside", "Kupiec p"], rows))
-    ks = f"Uniformity of the forecast probabilities: Kolmogorov-Smirnov p = {figures['ks_p']:.3f}."
-    hint = (
-        "Observed above the interval's own percentage: the interval was wider than needed; below: too narrow. A p "
-        "below 0.05 says that the difference is hardly chance."
-    )
-    return "\n\n".join([head, table, ks, hint])
+def _tested(test: Any) -> dict[str, Any]:
+    known = {key: None if value != value else value for key, value in vars(test).items()}
+    return known | {"expected": test.expected, "plus_factor": test.plus_factor}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import shlex
 import textwrap
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -16,23 +14,18 @@ from apps.montecarlo import tables
 from apps.montecarlo.job import Result
 from apps.montecarlo.params import Params
 from apps.montecarlo.tables import error, name_of, percent, price, rounded
-from core.fields import as_flags
-
-NOTE_WIDTH = 100
 
 
 def terminal(figures: dict[str, Any]) -> str:
     """Return the text that is printed when a forecast is done."""
-    facts = tables.facts(figures)
-    width = max(len(name) for name, _ in facts)
     timing = (
         f"{figures['wall_seconds']:.2f} s, {figures['cpu_seconds']:.2f} CPU s in {figures['tasks']} tasks "
         f"on {figures['workers']} workers"
     )
-    parts = ["\n".join(f"{name.ljust(width)}  {value}" for name, value in [*facts, ["Took", timing]])]
+    parts = [tables.facts_text([*tables.facts(figures), ["Took", timing]])]
     for table in (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures)):
         parts.append(tables.render(table))
-    parts += [textwrap.fill(f"Note: {note}", NOTE_WIDTH) for note in figures["notes"]]
+    parts += [textwrap.fill(f"Note: {note}", tables.NOTE_WIDTH) for note in figures["notes"]]
     return "\n\n".join(parts)
 
 
@@ -70,12 +63,7 @@ def forecast_columns(figures: dict[str, Any]) -> dict[str, list[Any]]:
 
 def forecasts_csv(figures: dict[str, Any]) -> bytes:
     """Return the percentile fan as CSV."""
-    columns = forecast_columns(figures)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return buffer.getvalue().encode()
+    return tables.csv_bytes(forecast_columns(figures))
 
 
 def forecasts_parquet(figures: dict[str, Any]) -> bytes:
@@ -103,11 +91,6 @@ def _arrow_array(values: list[Any]) -> Any:
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(values), [None, pa.py_buffer(numbers)])
 
 
-def reproduction(params: Params) -> str:
-    """Return the command that gives the same figures again."""
-    return shlex.join(["python", "-m", "apps.montecarlo", *as_flags(params)])
-
-
 def html(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) -> str:
     """Return the self-contained report."""
     end = f"{figures['days']:,}"
@@ -123,11 +106,7 @@ def html(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) 
             histogram, "Histograms of the price at the middle and the end of the forecast", _histogram_caption(params)
         ),
     ]
-    footer = (
-        f"fanfold {figures['versions']['fanfold']}, Python {figures['versions']['python']}, "
-        f"numpy {figures['versions']['numpy']}. {figures['wall_seconds']:.2f} s on {figures['workers']} workers. "
-        f"Result SHA-256 {figures['result_sha256']}."
-    )
+    footer = f"{figures['wall_seconds']:.2f} s on {figures['workers']} workers. {tables.footer(figures)}"
     return page(
         f"Price forecast: {title(figures)}", lead, _cards(figures), pictures, _sections(figures, params), footer
     )
@@ -187,7 +166,7 @@ def _sections(figures: dict[str, Any], params: Params) -> list[Section]:
     rows = [*tables.facts(figures), ["Model parameters", parameters or "see the prices: drawn from their past returns"]]
     sections.append(Table("What it stands on", [], rows, facts=True))
     sections.append(Text("Read with care", figures["notes"]))
-    sections.append(Text("The same again", [reproduction(params)], code=True))
+    sections.append(Text("The same again", [tables.reproduction(params)], code=True))
     return sections
 
 

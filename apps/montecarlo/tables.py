@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from core.fields import as_flags
 
 Rows = list[list[str]]
 Table = tuple[str, list[str], Rows]
 """Title, header, rows."""
+NOTE_WIDTH = 100
 
 
 def price(value: float) -> str:
@@ -130,3 +136,31 @@ def render(table: Table) -> str:
         return "  " + "  ".join(cells).rstrip()
 
     return "\n".join([title, line(header), *map(line, rows)])
+
+
+def facts_text(rows: Sequence[Sequence[str]]) -> str:
+    """Lay names and values out for a terminal."""
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+
+
+def csv_bytes(columns: Mapping[str, Sequence[Any]]) -> bytes:
+    """Return columns by name as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return buffer.getvalue().encode()
+
+
+def reproduction(params: Any, *command: str) -> str:
+    """Return the command that gives the same figures again."""
+    return shlex.join(["python", "-m", "apps.montecarlo", *command, *as_flags(params)])
+
+
+def footer(figures: Mapping[str, Any]) -> str:
+    """Say with what it was made."""
+    known = figures["versions"]
+    return f"fanfold {known['fanfold']}, Python {known['python']}, numpy {known['numpy']}." + (
+        f" Result SHA-256 {figures['result_sha256']}." if "result_sha256" in figures else ""
+    )

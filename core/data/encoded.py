@@ -24,6 +24,9 @@ _MAGIC = {
 """How compressed data begins. Sources: RFC 1952, RFC 8878; the formats of bzip2 and xz."""
 
 _SUFFIXES = {".gz": "gzip", ".bgz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd", ".zstd": "zstd"}
+_SEALED = (".zip", ".7z", ".rar", ".lz4", ".lzma", ".br", ".snappy")
+"""Names of objects that are compressed in ways that are not unpacked here."""
+
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
     codecs.BOM_UTF32_BE: "utf-32",
@@ -36,7 +39,18 @@ LONGEST_MARK = 16
 
 
 def compression_of(key: str) -> str:
-    """Return how an object is compressed, going by its name; empty if it is not."""
+    """Return how an object is compressed, going by its name; empty if it is not.
+
+    Raises
+    ------
+    InputError
+        In a way that is not unpacked here.
+    """
+    if key.lower().endswith(_SEALED):
+        raise InputError(
+            f"{key!r} is compressed in a way that lines() and text() do not unpack; use read() or data_stream, or "
+            f"store it as one of {', '.join(_SUFFIXES)}"
+        )
     return next((kind for suffix, kind in _SUFFIXES.items() if key.lower().endswith(suffix)), "")
 
 
@@ -59,10 +73,21 @@ def check_cut(key: str, head: bytes | None = None) -> None:
             f"{key!r} is compressed ({kind}), so lines cannot be found from its middle; give no chunks for it and read "
             "lines() or text(), or unpack it first"
         )
-    if head is not None and encoding_of(head).startswith(("utf-16", "utf-32")):
+    if head is not None:
+        check_width(key, encoding_of(head))
+
+
+def is_wide(encoding: str) -> bool:
+    """Whether a character of this encoding has several bytes, any of which may look like a newline."""
+    return bool(encoding) and codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+
+
+def check_width(key: str, encoding: str) -> None:
+    """Refuse, as ``InputError``, lines of wide characters of an object that is to be cut."""
+    if is_wide(encoding):
         raise InputError(
-            f"{key!r} is text in {encoding_of(head).upper()}, whose lines cannot be found by bytes; give no chunks for "
-            "it and read text(), or store it as UTF-8"
+            f"{key!r} is text in {encoding.upper()}, whose lines cannot be found by bytes; give no chunks for it and "
+            "read text(), or store it as UTF-8"
         )
 
 

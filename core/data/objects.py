@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any, BinaryIO, cast
 
-from core.data.encoded import LONGEST_MARK, check_cut, check_returns, encoding_of, unpacked
+from core.data.encoded import LONGEST_MARK, check_cut, check_returns, check_width, encoding_of, is_wide, unpacked
 from core.data.ranges import BLOCK, PROBE, LineSearch, RangeStream, Source, line_start
 from core.data.records import Records, guard_of
 from core.errors import InputError
@@ -99,7 +99,7 @@ class ObjectHandle:
         """
         newline = self.partition.newline or b"\n"
         stream = self._unpacked()
-        if encoding_of(stream.peek(LONGEST_MARK)).startswith(("utf-16", "utf-32")) and self.start == 0:
+        if is_wide(encoding_of(stream.peek(LONGEST_MARK))) and self.start == 0:
             raise InputError(f"{self.key!r} is text of wide characters, which lines() would cut; iterate over text()")
         return self._lines(stream) if newline == b"\n" else _split(stream, newline)
 
@@ -117,6 +117,8 @@ class ObjectHandle:
         if encoding is None:
             begins = self.start == 0 or self.partition.header_lines > 0
             encoding = (encoding_of(stream.peek(LONGEST_MARK)) if begins else "") or "utf-8"
+        if self.partition.is_cut and len(self.partition.newline or b"") == 1:
+            check_width(self.key, encoding)
         return io.TextIOWrapper(stream, encoding=encoding, newline="")
 
     def __repr__(self) -> str:

@@ -6,7 +6,8 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -38,6 +39,7 @@ class _Bar:
     grows: bool
     failed: int = 0
     retried: int = 0
+    together: bool = False
 
 
 class ProgressBar:
@@ -56,6 +58,28 @@ class ProgressBar:
         self._show = (file or sys.stderr).isatty() if show is None else show
         self._delay = _DELAY if show is None else 0.0
         self._bars: dict[str, _Bar] = {}
+        self._together: _Bar | None = None
+
+    @contextmanager
+    def together(self, label: str, total: int, done: int = 0) -> Iterator[None]:
+        """Draw one bar for all jobs that begin within a ``with`` block.
+
+        Parameters
+        ----------
+        label : str
+            What stands before the bar.
+        total, done : int
+            Tasks of all of them, and how many are done already.
+        """
+        if not self._show:
+            yield
+            return
+        bar = self._together = _Bar(self._draw(label, total, done), grows=False, together=True)
+        try:
+            yield
+        finally:
+            self._together = None
+            bar.bar.close()
 
     def __call__(self, event: Event) -> None:
         """Receive an event of the executor."""
@@ -72,12 +96,20 @@ class ProgressBar:
             self._bars.popitem()[1].bar.close()
 
     def _open(self, event: JobCreated) -> _Bar:
+        return self._together or _Bar(self._draw(event.name, event.tasks), grows=event.tasks is None)
+
+    def _draw(self, label: str, total: int | None, done: int = 0) -> Any:
         from tqdm.auto import tqdm
 
-        bar = tqdm(
-            total=event.tasks, desc=event.name, unit="task", file=self._file, delay=self._delay, dynamic_ncols=True
+        return tqdm(
+            total=total,
+            initial=done,
+            desc=label,
+            unit="task",
+            file=self._file,
+            delay=self._delay,
+            dynamic_ncols=True,
         )
-        return _Bar(bar, grows=event.tasks is None)
 
     def _advance(self, state: _Bar, event: Event) -> None:
         if isinstance(event, TaskDone):
@@ -93,8 +125,9 @@ class ProgressBar:
             state.retried += 1
             self._note(state)
         elif isinstance(event, JobDone):
-            state.bar.close()
             del self._bars[event.job_id]
+            if not state.together:
+                state.bar.close()
 
     @staticmethod
     def _note(state: _Bar) -> None:

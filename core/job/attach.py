@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from core.errors import AccessDenied, InputError, NotFound, StorageError
 from core.storage.base import Storage
+from core.storage.owner import LEASE
 from core.task import keys
 from core.task.commit import POLL_MAX, POLL_MIN
-from core.task.leases import LEASE, Lease, close_job, read_lease, remove_job, unwatch, watch, write_lease
+from core.task.leases import Lease, close_job, read_lease, remove_job, unwatch, watch, write_lease
 
 
 def new_holder() -> str:

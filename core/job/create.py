@@ -20,11 +20,12 @@ from core.job.durable import DurableJob
 from core.job.options import Options
 from core.serialization.definitions import Definitions
 from core.settings import default_storage
+from core.storage.owner import LEASE
 from core.storage.probe import check_put_if_absent
 from core.task import keys
 from core.task.commit import LIFETIME, JobRecord, read_record, write_record
 from core.task.jobkeys import find_key, forget_key, keep_key
-from core.task.leases import LEASE, remove_job, write_lease
+from core.task.leases import remove_job, write_lease
 from core.task.notices import CommitListener
 
 WAVES = 8

@@ -8,6 +8,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,7 @@ class Launcher:
         include_modules: Iterable[ModuleType | str] = (),
         exclude_modules: Iterable[ModuleType | str] = (),
         inside: bool = False,
+        label: str = "",
         **limits: Any,
     ) -> FutureList:
         """Run a function on data of one kind; `inside` means that it was asked for before the executor closed."""
@@ -83,7 +85,7 @@ class Launcher:
         options = self.options(**limits)
         call, shipped = self.ship(fn, kind, options, extra_args, extra_env, include_modules, exclude_modules)
         check_items(call, data)
-        return self.launch(call, shipped, data, options, inside)
+        return self.launch(replace(call, name=label) if label else call, shipped, data, options, inside)
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> Future:
         """Run a function once, when the futures among its arguments have their results."""

@@ -122,28 +122,37 @@ class _Copy:
         else:
             descriptor, self._path = tempfile.mkstemp(prefix="fanfold-array-")
             weakref.finalize(self, _remove, descriptor, self._path)
-        os.ftruncate(descriptor, HEAD + flat.nbytes)
-        mapped = mmap.mmap(descriptor, HEAD + flat.nbytes)
-        mapped[: len(self._name)] = self._name
-        self._data: Array = np.ndarray(flat.shape, flat.dtype, mapped, HEAD)
-        self._data[...] = flat
+        self._descriptor = descriptor
+        # Written, not mapped: a mapping's pages would be made one fault at a time.
+        _write(descriptor, self._name.ljust(HEAD, b"\0"), 0)
+        _write(descriptor, flat.reshape(-1).view(np.uint8).data, HEAD)
+        self._dtype, self._nbytes = flat.dtype, flat.nbytes
         self._shape, self._strides = array.shape, _strides(array)
 
     def equals(self, array: Array) -> bool:
         """Whether an array has the same shape, and the same bytes."""
         flat = _in_order(array)
-        if (array.shape, _strides(array), array.dtype) != (self._shape, self._strides, self._data.dtype):
+        if (array.shape, _strides(array), array.dtype) != (self._shape, self._strides, self._dtype):
             return False
-        return not _memcmp(flat.ctypes.data, self._data.ctypes.data, flat.nbytes)
+        mapped = mmap.mmap(self._descriptor, HEAD + self._nbytes, prot=mmap.PROT_READ)
+        kept: Array = np.frombuffer(mapped, np.uint8, offset=HEAD)
+        return not _memcmp(flat.ctypes.data, kept.ctypes.data, self._nbytes)
 
     def where(self, writable: bool) -> FileArray:
         """Return what a worker opens."""
-        data, writes = self._data, "copy" if writable else "no"
-        return FileArray(self._path, HEAD, data.nbytes, 0, data.dtype, self._shape, self._strides, self._name, writes)
+        writes = "copy" if writable else "no"
+        return FileArray(self._path, HEAD, self._nbytes, 0, self._dtype, self._shape, self._strides, self._name, writes)
 
 
 _memcmp = ctypes.CDLL(None).memcmp
 _memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+
+
+def _write(descriptor: int, content: bytes | memoryview, offset: int) -> None:
+    left = memoryview(content)
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        left, offset = left[written:], offset + written
 
 
 def _remove(descriptor: int, path: str) -> None:

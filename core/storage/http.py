@@ -60,6 +60,10 @@ class _Copy:
         return os.pread(self.file.fileno(), max(0, stop - start), start)
 
 
+_CODINGS = ("identity", "gzip", "x-gzip", "zstd")
+"""Content encodings of objects that are recognised by how they begin, when their lines are read."""
+
+
 class HttpStorage:
     """Objects of one web server, to be read only.
 
@@ -186,6 +190,13 @@ class HttpStorage:
         url = f"{self.address}/{urllib.parse.quote(key, safe=_SAFE)}"
         request = urllib.request.Request(url, headers=headers, method=method)
         response: http.client.HTTPResponse = _opener(os.getpid()).open(request, timeout=TIMEOUT)
+        coding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
+        if coding not in _CODINGS:
+            response.close()
+            raise InputError(
+                f"{self.address}/{key} comes encoded ({ascii(coding[:40])}) though it was asked for as it is; download "
+                "and unpack it by another program"
+            )
         return response
 
     def _try(self, key: str, request: Callable[[], T]) -> T:

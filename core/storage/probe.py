@@ -33,7 +33,7 @@ def check_put_if_absent(storage: Storage, key: str) -> None:
         return
     service = getattr(storage, "endpoint", "")
     raise ConfigError(
-        f"{storage.address}{service and f' at {service}'} cannot hold durable jobs: it writes over an object although "
-        "asked not to (If-None-Match), so that a result could count twice; use a shared folder or a service that "
-        "obeys, such as AWS, Ceph or SeaweedFS, or run the job without durable=True"
+        f"{storage.address}{service and f' at {service}'} cannot hold durable jobs or runs: it writes over an object "
+        "although asked not to (If-None-Match), so that a result could count twice; use a shared folder or a service "
+        "that obeys, such as AWS, Ceph or SeaweedFS, or run the job without durable=True"
     )

@@ -20,9 +20,10 @@ from core.data.objects import process_storage, spent
 from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed, SerializationError
 from core.serialization import MARKER, Buffer, Packed
 from core.storage.base import Storage
+from core.storage.owner import this_owner
 from core.task import keys, messages
 from core.task.call import Call, load_call
-from core.task.leases import Lease, this_owner
+from core.task.leases import Lease
 from core.task.notices import announce
 from core.task.protocol import BatchLost, BatchResult, DurableRef, Invocation
 from core.task.run import Mark, failed, run

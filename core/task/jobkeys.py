@@ -10,8 +10,8 @@ from pathlib import Path
 
 from core.errors import ConfigError, InputError, IntegrityError, printable
 from core.settings import STATE_VARIABLE, state_dir
+from core.storage.reading import LARGEST_TEXT, is_text, read_fields
 from core.task import keys
-from core.task.reading import LARGEST_TEXT, is_text, read_fields
 from core.trust import distrust, make_private, read_private
 
 _KEY = re.compile(r"[0-9a-f]{64}")

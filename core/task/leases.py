@@ -5,9 +5,7 @@ from __future__ import annotations
 import calendar
 import json
 import logging
-import os
 import re
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -17,26 +15,15 @@ from typing import Literal
 from core.errors import AccessDenied, FanfoldError, IntegrityError, NotFound, printable
 from core.serialization import MARKER_SIZE
 from core.storage.base import Storage
+from core.storage.owner import LATEST_TIME, LEASE, LONGEST_LEASE, LONGEST_NAME, owner_lives, this_owner
+from core.storage.reading import LARGEST_TEXT, is_count, is_number, is_text, read_fields
 from core.task import keys
 from core.task.jobkeys import forget_key
-from core.task.reading import LARGEST_TEXT, is_count, is_number, is_text, read_fields
 from core.types import ObjectInfo
 
 _logger = logging.getLogger("fanfold")
 
-LEASE = 60.0
-"""Seconds for which a driver says it will be alive, and a watcher that it looks on; both say so again three times as
-often."""
-
-LONGEST_LEASE = 3600.0
-"""Seconds ahead of this machine's clock that a lease may end. Where clocks differ by more, a job may get a second
-driver, which costs work and changes no result; a forged lease keeps a driver from its job no longer."""
-
-_LATEST_TIME = 1e11
-"""Seconds since the epoch; later is no date of any job."""
-
 _MOST_TASKS = 1 << 40
-_LONGEST_NAME = 200
 _MOST_WATCHERS = 32
 """Marks that are read; whoever finds so many knows enough."""
 
@@ -62,15 +49,15 @@ class Lease:
 
 
 _OWNER = re.compile(r"[^:]*:[0-9]+:[0-9?]*")
-_TIME = is_number(0, _LATEST_TIME)
-_MARK = {"owner": is_text(_LONGEST_NAME), "expires": _TIME}
+_TIME = is_number(0, LATEST_TIME)
+_MARK = {"owner": is_text(LONGEST_NAME), "expires": _TIME}
 _LEASE = {
     **_MARK,
-    "name": is_text(_LONGEST_NAME),
+    "name": is_text(LONGEST_NAME),
     "created": _TIME,
     "tasks": is_count(0, _MOST_TASKS),
     "batch_size": is_count(1, _MOST_TASKS),
-    "holder": is_text(_LONGEST_NAME),
+    "holder": is_text(LONGEST_NAME),
 }
 
 
@@ -92,42 +79,6 @@ class JobInfo:
     lease_expires: float
     watchers: int = 0
     problem: str = ""
-
-
-def owner_lives(owner: str) -> bool:
-    """Whether a process may be at work: False if it was one of this machine and is gone; others are believed."""
-    host, _, process = owner.partition(":")
-    pid, _, born = process.partition(":")
-    return host != socket.gethostname() or not pid.isdecimal() or born == _birth(int(pid))
-
-
-def this_owner() -> str:
-    """Return a name of this process that no other process has."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_birth(os.getpid())}"
-
-
-_ENDED = (b"Z", b"X")
-"""States of a process that has ended and that its parent has not asked for yet (Linux: proc_pid_stat(5))."""
-
-
-def _birth(pid: int) -> str:
-    """Return when a process was started, in the kernel's unit; "" if none such is at work, "?" if that is not told."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state, *rest = file.read().rpartition(b")")[2].split()
-            return "" if state in _ENDED else rest[18].decode()
-    except FileNotFoundError:
-        if os.path.exists("/proc/self/stat"):
-            return ""
-    except OSError:
-        return ""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "?"
 
 
 def write_lease(storage: Storage, job_id: str, lease: Lease) -> None:

@@ -1,6 +1,6 @@
 """What a script may define. Run by test_definitions, behind a definition of `open_executor`."""
 
-# ruff: noqa: B006, B019, B905, F821, PT018, UP045
+# ruff: noqa: B006, B019, C901, B905, F821, PT018, UP045
 import asyncio
 import collections
 import contextlib

@@ -115,7 +115,8 @@ def test_an_unknown_key_names_file_key_and_the_known_ones(here: Path) -> None:
     (here / "fanfold.toml").write_text("wrokers = 2\n")
 
     with pytest.raises(
-        ConfigError, match=r"^fanfold\.toml has no setting 'wrokers'; known: compute, storage, runtime, workers"
+        ConfigError,
+        match=r"^fanfold\.toml has no setting 'wrokers' \(is it 'workers'\?\); known: compute, storage, runtime",
     ):
         load_config()
 

@@ -133,6 +133,39 @@ def test_calls_that_take_turns_in_one_worker_keep_their_own_state_of_a_class(tmp
     assert shown == ["kept"]
 
 
+def test_a_definition_travels_once_and_not_with_every_value(tmp_path, place):
+    there, back = run_script(
+        tmp_path,
+        place,
+        """
+        class Table:
+            taken_apart = 0
+            def __reduce__(self):
+                Table.taken_apart += 1
+                return Table, ()
+
+        class Job:
+            table = Table()
+
+        def work(job):
+            return job, Table.taken_apart
+
+        def items():
+            for _ in range(200):
+                yield Job()
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                results = executor.map(work, items(), batch_size=2).results(60)
+                assert all(type(job) is Job for job, _ in results)
+                print(Table.taken_apart, max(count for _, count in results))
+        """,
+    )
+
+    assert int(there) == 1
+    assert int(back) <= 1
+
+
 def test_what_scientists_define_in_a_script_goes_to_workers_and_comes_back_as_itself(tmp_path, place):
     shown = run_script(
         tmp_path,

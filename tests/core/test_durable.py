@@ -9,10 +9,11 @@ import pytest
 from core import ConfigError, FunctionExecutor, InputError, RetryPolicy, open_storage, serialization
 from core.errors import IntegrityError, StorageError, VersionMismatch
 from core.settings import state_dir
+from core.storage.owner import birth, this_owner
 from core.task import keys
 from core.task.commit import commit, split
 from core.task.jobkeys import find_key
-from core.task.leases import Lease, _birth, list_jobs, read_lease, remove_job, this_owner, write_lease
+from core.task.leases import Lease, list_jobs, read_lease, remove_job, write_lease
 from core.task.protocol import BatchResult, DurableRef
 
 
@@ -400,7 +401,7 @@ def other_driver(store, job_id, alive=True):
     """Make it look as if process 1 of this machine drove the job."""
     storage = open_storage(store)
     mine = read_lease(storage, job_id)
-    owner = this_owner() if alive is None else f"{mine.owner.split(':')[0]}:1:{_birth(1) if alive else 'long ago'}"
+    owner = this_owner() if alive is None else f"{mine.owner.split(':')[0]}:1:{birth(1) if alive else 'long ago'}"
     write_lease(storage, job_id, Lease(owner, time.time() + 600, mine.name, mine.created, mine.tasks, mine.batch_size))
 
 

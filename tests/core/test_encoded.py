@@ -102,6 +102,16 @@ def test_a_name_that_promises_what_the_object_is_not_is_refused_by_lines_alone()
     assert list(handle_on(b"", "x.csv.gz").lines()) == []
 
 
+@pytest.mark.parametrize("name", ["x.csv.ZIP", "x.lz4", "x.txt.br"])
+def test_what_is_compressed_in_another_way_is_refused_by_lines_text_and_chunks_alone(name):
+    handle = handle_on(b"PK\n\x00", name)
+
+    for read in (handle.lines, handle.text, lambda: handle_on(b"PK\n\x00", name, count=2)):
+        with pytest.raises(InputError, match="is compressed in a way that .* do not unpack; use read"):
+            read()
+    assert handle.read() == handle.data_stream.read() == b"PK\n\x00"
+
+
 def test_little_that_becomes_much_takes_little_memory():
     handle = handle_on(gzip.compress(bytes(300 << 20), compresslevel=1), "x.gz")
     code = """if True:
@@ -183,6 +193,22 @@ def test_big_and_little_ends_are_told_apart():
 def test_lines_of_wide_characters_are_refused(encoding):
     with pytest.raises(InputError, match="iterate over text"):
         handle_on(TEXT.encode(encoding)).lines()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "UTF-16BE", "utf_32_be"])
+def test_chunks_of_wide_characters_without_a_mark_are_refused_when_they_are_read_as_such(encoding):
+    storage = open_storage("memory://encoded")
+    storage.put("x", TEXT.encode(encoding))
+    cut = [open_handle(part) for part in partition([(storage, storage.head("x"))], Chunks(count=3))]
+    newline = "\n".encode(encoding)
+    (whole,) = partition([(storage, storage.head("x"))])
+
+    for chunk in cut:
+        with pytest.raises(InputError, match="UTF.*whose lines cannot be found by bytes; give no chunks"):
+            chunk.text(encoding)
+    assert open_handle(whole).text(encoding).read() == TEXT
+    parts = partition([(storage, storage.head("x"))], Chunks(count=3, newline=newline))
+    assert "".join(open_handle(part).text(encoding).read() for part in parts) == TEXT
 
 
 def test_a_mark_is_no_part_of_the_first_name_in_a_table():

@@ -197,3 +197,23 @@ def test_requests_that_tasks_make_by_the_boto3_client_are_counted_once(compute, 
         executor.map(work, range(4), batch_size=1).results(60)
 
         assert executor.bill().requests == executor.stats().requests.sum() == 4 * 3
+
+
+def test_a_job_with_a_label_is_called_so_in_events_and_failures(compute):
+    def fail(x):
+        import os
+
+        os._exit(3) if compute == "process" else 1 / 0
+
+    raised = []
+
+    def work(executor):
+        try:
+            executor.map(fail, [1], label="2/7 centroids", retries=0).results(60)
+        except Exception as error:
+            raised.append(str(error))
+
+    heard = listen(compute, work)
+
+    assert heard[0].name == "2/7 centroids"
+    assert compute == "serial" or "task 0 of 2/7 centroids" in raised[0]

@@ -9,7 +9,7 @@ import traceback
 
 import pytest
 
-from core import ConfigError, FunctionExecutor, FutureList, TaskError
+from core import ConfigError, FunctionExecutor, FutureList, TaskError, open_storage
 
 
 @pytest.fixture(scope="module")
@@ -353,3 +353,24 @@ def test_an_executor_that_closed_keeps_its_statistics():
     assert isinstance(futures, FutureList)
     assert len(executor.stats()) == 2
     assert executor.bill().tasks == 2
+
+
+@pytest.mark.parametrize(
+    ("compute", "settings", "file", "memory", "bucket"),
+    [
+        ("serial", {}, True, True, True),
+        ("process", {}, True, False, True),
+        ("http://127.0.0.1:9", {}, False, False, True),
+        ("slurm://main", {"storage": "shared/jobs"}, True, False, True),
+        ("slurm://main", {"storage": "memory://jobs"}, False, False, True),
+    ],
+)
+def test_it_says_which_storages_its_workers_see(tmp_path, monkeypatch, compute, settings, file, memory, bucket):
+    pytest.importorskip("boto3", reason="needs boto3: pip install '.[s3]'")
+    monkeypatch.setenv("FANFOLD_WORKER_TOKEN", "t" * 32)
+    places = str(tmp_path), f"memory://{tmp_path}", "s3://bucket/run"
+
+    with FunctionExecutor(compute, **settings) as executor:
+        reached = [executor.reaches(open_storage(place)) for place in places]
+
+    assert reached == [file, memory, bucket]

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import importlib
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 import core
 
 PUBLIC = {
@@ -50,3 +53,12 @@ def test_every_error_is_told_apart_by_its_base() -> None:
     assert len(found) >= 16
     assert [kind.__name__ for kind in found if not issubclass(kind, core.FanfoldError)] == []
     assert [kind.__name__ for kind in found if f"{kind.__name__}" not in (errors.__doc__ or "")] == []
+
+
+@given(st.text())
+def test_what_an_error_says_can_be_printed_whatever_it_quotes(text: str) -> None:
+    for kind in (core.ConfigError, core.InputError, core.TaskError):
+        said = str(kind(f"cannot use {text}"))
+
+        assert said.replace("\n", "").replace("\t", "").isprintable()
+        assert not text.isprintable() or said.endswith(text)

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from core import open_storage
-from core.task.leases import Lease, _birth, list_jobs, read_lease, this_owner, write_lease
+from core.storage.owner import birth, this_owner
+from core.task.leases import Lease, list_jobs, read_lease, write_lease
 
 
 def lease(owner, seconds=60.0):
@@ -17,7 +18,7 @@ def lease(owner, seconds=60.0):
 @pytest.fixture(scope="module")
 def ended():
     """A process of this machine that is gone: its number, and when it was born."""
-    script = "from core.task.leases import this_owner; print(this_owner())"
+    script = "from core.storage.owner import this_owner; print(this_owner())"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment
@@ -35,7 +36,7 @@ def test_a_process_of_this_machine_that_ended_holds_nothing(ended):
 
 def test_a_process_that_ended_and_whose_parent_does_not_care_holds_nothing():
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
-    owner = f"{socket.gethostname()}:{child.pid}:{_birth(child.pid)}"
+    owner = f"{socket.gethostname()}:{child.pid}:{birth(child.pid)}"
     assert lease(owner).alive()
 
     child.stdin.close()

@@ -3,8 +3,10 @@
 import logging
 import os
 import pickle
+import re
 import threading
 import types
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,51 @@ from core import ConfigError, FunctionExecutor, InputError, RetryPolicy
 from core.data.objects import open_handle
 from core.futures import Future, FutureList
 from core.types import Partition
+
+PAGE = (Path(__file__).parents[2] / "docs" / "from-lithops.md").read_text()
+LITHOPS = """
+FunctionExecutor LocalhostExecutor ServerlessExecutor StandaloneExecutor RetryingFunctionExecutor Storage lithops.wait
+lithops.get_result mode config config_file backend storage monitoring log_level runtime runtime_memory workers
+call_async map map_reduce wait get_result plot clean job_summary func data extra_env timeout include_modules
+exclude_modules iterdata chunksize extra_args obj_chunk_size obj_chunk_number obj_newline extra_args_reduce
+map_runtime_memory reduce_runtime_memory obj_reduce_by_key spawn_reducer fs throw_except return_when download_results
+threadpool_size wait_dur_sec show_progressbar clean_jobs dst figsize cs clean_cloudobjects clean_fn force
+cloud_objects_n retries ResponseFuture RetryingFuture cancel new invoked running ready error success done futures status
+result stats logs executor_id job_id call_id activation_id FuturesList sync get_client get_storage_config create_bucket
+put_object get_object stream extra_get_args upload_file download_file head_object delete_object delete_objects
+head_bucket list_objects match_pattern list_keys put_cloudobject get_cloudobject delete_cloudobject delete_cloudobjects
+CloudObject StorageNoSuchKeyError obj id rabbitmq ibm_cos bucket key part total_parts chunk_size data_byte_range
+data_stream url Pool Process Manager Queue Lock Value Array register_lithops
+""".split()
+"""Names of the public API of Lithops 3.8: of its modules' ``__all__``, its documentation and its examples."""
+
+
+def rows():
+    """Return (Lithops, here) of every row of the page's tables."""
+    return [line.split(" | ", 1) for line in PAGE.splitlines() if line.startswith("| ")]
+
+
+def test_the_page_for_users_of_lithops_names_all_that_they_have():
+    named = set(re.findall(r"[\w.]+", " ".join(there for there, _ in rows())))
+    named |= {name.strip(".") for name in named} | {name.rpartition(".")[2] for name in named}
+
+    assert [name for name in LITHOPS if name not in named] == []
+
+
+def test_what_the_page_for_users_of_lithops_offers_them_is_there(tmp_path):
+    here = FunctionExecutor("serial", f"file://{tmp_path}")
+    kinds = {
+        "executor": here,
+        "storage": here.storage,
+        "obj": open_handle(Partition("memory://a", "k", 0, 0, 0, "")),
+        "future": Future(),
+        "futures": FutureList(),
+    }
+
+    offered = re.findall(rf"`({'|'.join(kinds)})\.(\w+)", " ".join(here for _, here in rows()))
+
+    assert len(offered) > 20
+    assert [f"{kind}.{name}" for kind, name in offered if not hasattr(kinds[kind], name)] == []
 
 
 @pytest.fixture(scope="module", params=["process", "serial"])

@@ -129,7 +129,7 @@ class TestTable:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ("gb_secnd = 1.0", "lambda has no setting 'gb_secnd'; known: name, gb_second"),
+            ("gb_secnd = 1.0", r"lambda has no setting 'gb_secnd' \(is it 'gb_second'\?\); known: name, gb_second"),
             ("gb_second = -1.0", "lambda: gb_second = -1.0: expected US dollars"),
             ("gb_second = nan", "lambda: gb_second = nan: expected US dollars"),
             ("gb_second = true", "lambda: gb_second = True: expected US dollars"),

@@ -94,6 +94,34 @@ class TestProgressBar:
         assert "1/4" in out.getvalue()
         assert "1/8" in out.getvalue()
 
+    def test_jobs_that_begin_together_share_a_bar_and_what_comes_late_is_no_harm(self) -> None:
+        out = io.StringIO()
+        bar = ProgressBar(show=True, file=out)
+
+        with bar.together("2/7 centroids", 5, done=2):
+            for job in ("a", "b"):
+                bar(JobCreated(job, 0.0, "square", 1))
+                bar(done(0, job))
+            bar(JobDone("a", 2.0, 1, 0, 0))
+        shown = last_line(out.getvalue())
+        bar(JobDone("b", 2.0, 1, 0, 0))
+        bar(JobCreated("c", 0.0, "alone", 3))
+        bar.close()
+
+        assert shown.startswith("2/7 centroids:  80%")
+        assert "4/5" in shown
+        assert "square" not in out.getvalue()
+        assert "alone" in last_line(out.getvalue())
+
+    def test_nothing_is_drawn_together_where_nobody_watches(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+        out = io.StringIO()
+
+        with ProgressBar(file=out).together("2/7 centroids", 5):
+            pass
+
+        assert out.getvalue() == ""
+
     def test_events_of_an_unknown_job_are_ignored(self) -> None:
         out = io.StringIO()
 

@@ -16,10 +16,11 @@ from core import FunctionExecutor, open_storage, serialization
 from core.errors import IntegrityError, WorkerDied
 from core.futures import FutureList, wait
 from core.job.returned import StoredFuture
+from core.storage.owner import this_owner
 from core.task import keys
 from core.task.commit import commit, split
 from core.task.jobkeys import find_key
-from core.task.leases import list_jobs, this_owner, write_lease
+from core.task.leases import list_jobs, write_lease
 from core.task.protocol import BatchResult, DurableRef
 
 

@@ -1,6 +1,7 @@
 """Objects on web servers, with a server of this process."""
 
 import email.utils
+import gzip
 import http.server
 import io
 import threading
@@ -255,6 +256,26 @@ def test_what_is_no_answer_to_the_question_is_refused(server, monkeypatch, statu
 
     assert str(caught.value).isprintable()
     assert server.sent < 32 << 20
+
+
+@pytest.mark.parametrize("coding", ["br", "deflate", "gzip, br", "\x1b[2J"])
+def test_an_encoding_that_lines_would_not_recognise_is_refused(server, coding):
+    server.scripted = 200, {"Content-Length": "4", "Content-Encoding": coding}, b"abcd"
+    storage = open_storage(server.url)
+
+    for read in (storage.head, storage.get):
+        with pytest.raises(InputError, match="comes encoded .* unpack it by another program") as caught:
+            read("data/table.csv")
+        assert str(caught.value).isprintable()
+
+
+def test_an_object_that_a_server_calls_compressed_is_unpacked_by_lines_and_raw_otherwise(server):
+    packed = gzip.compress(TABLE)
+    server.scripted = 200, {"Content-Length": str(len(packed)), "Content-Encoding": "gzip"}, packed
+    (handle,) = chunks(server)
+
+    assert handle.read() == packed
+    assert b"".join(handle.lines()) == TABLE
 
 
 def test_an_answer_with_more_than_its_range_is_read_no_further(server):

@@ -16,12 +16,13 @@ from core.cli.main import chosen_jobs, main
 from core.errors import FanfoldError, IntegrityError, VersionMismatch
 from core.job.commits import MOST_STRAYS, CommitFinder
 from core.storage.memory import MemoryStorage
+from core.storage.owner import LONGEST_LEASE, this_owner
+from core.storage.reading import LARGEST_TEXT, is_count, is_number, is_text, read_fields
 from core.task import keys, messages
 from core.task.commit import read_commit, read_loss_report, read_record
 from core.task.jobkeys import find_key
-from core.task.leases import LONGEST_LEASE, Lease, list_jobs, read_lease, this_owner, write_lease
+from core.task.leases import Lease, list_jobs, read_lease, write_lease
 from core.task.protocol import DurableRef
-from core.task.reading import LARGEST_TEXT, is_count, is_number, is_text, read_fields
 
 GOOD = {
     "owner": "host:1:1",

@@ -1,5 +1,7 @@
 """Numerical threads of workers, in drivers of their own; counted as the system counts them."""
 
+import ctypes.util
+import importlib.util
 import os
 import subprocess
 import sys
@@ -43,6 +45,45 @@ def driven(when, compute, workers, **variables):
 def test_workers_use_their_share_of_the_processors_wherever_numpy_was_loaded_first(when, start):
     assert driven(when, f"process?start={start}", usable_cores()) == "{1}"
     assert driven(when, f"process?start={start}", 1) == f"{{{usable_cores()}}}"
+
+
+ASKED = {
+    "pyarrow": "import pyarrow; number = pyarrow.cpu_count()",
+    "numexpr": "import numexpr; number = numexpr.set_num_threads(1); numexpr.set_num_threads(number)",
+    "numba": "import numba; number = numba.get_num_threads()",
+    "gomp": "import ctypes; number = ctypes.CDLL('libgomp.so.1').omp_get_max_threads()",
+}
+SHARED = """
+import sys
+from core import FunctionExecutor
+def run(code):
+    scope = {}
+    exec(code, scope)
+    return scope["number"]
+if sys.argv[2] == "imported":
+    exec(sys.argv[1].partition(";")[0])
+if sys.argv[2] == "asked":
+    run(sys.argv[1])
+for workers in map(int, sys.argv[3:]):
+    with FunctionExecutor("process", workers=workers) as executor:
+        print(executor.submit(run, sys.argv[1]).result(60))
+"""
+
+
+@needs_cores
+@pytest.mark.parametrize("library", ASKED)
+@pytest.mark.parametrize("when", ["imported", "asked", "in the worker alone"])
+def test_thread_pools_of_other_libraries_have_the_workers_share_too(library, when):
+    if library == "gomp" and ctypes.util.find_library("gomp") is None:
+        pytest.skip("needs libgomp: apt-get install libgomp1")
+    if library != "gomp" and importlib.util.find_spec(library) is None:
+        pytest.skip(f"needs {library}: pip install {library}")
+
+    plain = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    command = [sys.executable, "-c", SHARED, ASKED[library], when, str(usable_cores()), "1"]
+    shown = subprocess.run(command, env=plain, capture_output=True, text=True, timeout=100, check=True).stdout
+
+    assert shown.split() == ["1", str(usable_cores())]
 
 
 @needs_cores

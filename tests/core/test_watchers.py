@@ -18,8 +18,9 @@ from core.errors import AccessDenied
 from core.job import attach as tenure
 from core.job.attach import Tenure
 from core.storage.local import LocalStorage
+from core.storage.owner import this_owner
 from core.task import keys
-from core.task.leases import Lease, list_jobs, read_lease, this_owner, unwatch, watch, write_lease
+from core.task.leases import Lease, list_jobs, read_lease, unwatch, watch, write_lease
 
 
 def a_lease(holder: str, seconds: float = 60.0) -> Lease:

@@ -32,7 +32,8 @@ from core.errors import (
     excerpt,
 )
 from core.settings import Address, ExecutorConfig
-from core.task.leases import Lease, this_owner
+from core.storage.owner import this_owner
+from core.task.leases import Lease
 
 DEFAULT_WORKERS = 32
 """Tasks that run at the same time unless ``workers`` says."""

@@ -24,7 +24,8 @@ from core.compute.cluster.base import ClusterBackend, WorkerJob, WorkerJobEnd, r
 from core.compute.cluster.slurm_commands import CANCELLED, OPTIONS, Commands, JobState, environment
 from core.errors import ComputeError, ConfigError, FanfoldError, VersionMismatch
 from core.settings import Address, ExecutorConfig, parse_duration, state_dir
-from core.task.leases import Lease, this_owner
+from core.storage.owner import this_owner
+from core.task.leases import Lease
 from core.task.protocol import LossReason
 
 DEFAULT_WORKERS = 32

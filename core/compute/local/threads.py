@@ -135,7 +135,7 @@ def limit_modules(threads: int, free: frozenset[str]) -> None:
     free : frozenset of str
         Variables that are not the user's.
     """
-    arrow, numexpr, numba = _module("pyarrow"), _module("numexpr"), _module("numba.core.config")
+    arrow, numexpr = _module("pyarrow"), _module("numexpr")
     with contextlib.suppress(AttributeError):  # a module that is half imported, or only called so
         if arrow is not None and "OMP_NUM_THREADS" in free and arrow.cpu_count() > threads:
             arrow.set_cpu_count(threads)
@@ -143,8 +143,19 @@ def limit_modules(threads: int, free: frozenset[str]) -> None:
         if numexpr is not None and "NUMEXPR_NUM_THREADS" in free:
             numexpr.set_num_threads(threads)
     with contextlib.suppress(AttributeError):
-        if numba is not None and "NUMBA_NUM_THREADS" in free and numba.NUMBA_NUM_THREADS > threads:
-            numba.NUMBA_NUM_THREADS = threads  # read when its threads start; asking would start them
+        if "NUMBA_NUM_THREADS" in free:
+            _limit_numba(threads)
+
+
+def _limit_numba(threads: int) -> None:
+    config, parallel = _module("numba.core.config"), _module("numba.np.ufunc.parallel")
+    if parallel is None or threads >= parallel.NUM_THREADS:
+        return
+    config.NUMBA_NUM_THREADS = threads  # compared with the variable whenever something is compiled
+    if not parallel._is_initialized:
+        parallel.NUM_THREADS = threads  # so many will start; to ask numba itself would start them
+    elif parallel.get_num_threads() > threads:
+        parallel.set_num_threads(threads)
 
 
 def _module(name: str) -> Any:

@@ -102,7 +102,7 @@ def test_a_toml_file_is_checked_like_flags_and_flags_win(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("forecast = 5\n", "has no setting 'forecast'; known: forecasts"),
+        ("forecast = 5\n", r"has no setting 'forecast' \(is it 'forecasts'\?\); known: forecasts"),
         ("days = -1\n", r"run\.toml: days = -1: expected a whole number"),
         ("days = \n", "not valid TOML"),
         (b"\xff\xfe", "not UTF-8 text"),
@@ -127,13 +127,13 @@ def test_a_touch_level_is_a_change_from_the_last_price_or_a_price(level: str, pr
 
 
 def test_the_names_offered_are_those_the_science_knows() -> None:
-    from apps.montecarlo.science import options, pricing
+    from apps.montecarlo.science import options
 
     assert module.MODELS == calibration.MODEL_NAMES
     assert module.PORTFOLIO_MODELS == calibration.PORTFOLIO_MODEL_NAMES
     assert module.MAX_DAYS == spec.MAX_DAYS
     assert (KINDS, RIGHTS, BARRIERS, METHODS) == (
-        options.KINDS, options.RIGHTS, options.BARRIERS, pricing.METHODS
+        options.KINDS, options.RIGHTS, options.BARRIERS, options.METHODS
     )  # fmt: skip
 
 

@@ -255,7 +255,7 @@ def test_the_reproduction_command_gives_the_same_hash(result: Result, forecast: 
 
     parser = argparse.ArgumentParser()
     add_flags(parser, Params)
-    flags = shlex.split(report.reproduction(result.prepared.params))[3:]
+    flags = shlex.split(tables.reproduction(result.prepared.params))[3:]
     again = build(Params, vars(parser.parse_args(flags)))
 
     assert again == result.prepared.params

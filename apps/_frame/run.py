@@ -1,0 +1,360 @@
+"""A run: a prefix in any storage with a manifest, one driver at a time, and results that are published last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from apps._frame.manifest import (
+    CLAIMS,
+    LEASE,
+    MANIFEST,
+    STAGES,
+    STAGING,
+    Manifest,
+    compare,
+    exists,
+    find_manifest,
+    new_manifest,
+)
+from core import ConfigError, FanfoldError, open_storage
+from core.storage import Holder, LeaseLock, PreconditionFailed, StorageError, check_put_if_absent
+
+RENEWAL = 20.0
+"""Seconds between two renewals of the lease, which is for a minute."""
+LOOKS = (0.5, 10.0)
+"""Seconds between two looks at a run that another process drives, at first and at most."""
+FEW = 16
+"""Names that are looked for one by one; for more all that is there is listed."""
+
+Content = bytes | Iterable[bytes]
+
+_logger = logging.getLogger("fanfold")
+
+
+def new_run_path(parent: str) -> str:
+    """Return a fresh folder name such as ``parent/20260131-174503-1f3a``."""
+    return os.path.join(parent, f"{datetime.now():%Y%m%d-%H%M%S}-{os.urandom(2).hex()}")
+
+
+class Run:
+    """A run of an application; a context manager that holds it.
+
+    Inside the ``with`` block this process alone drives the run. A process that comes second waits until the first has
+    ended, and then goes on from what it left; one whose parameters differ is refused at once.
+
+    Parameters
+    ----------
+    address : str
+        ``./runs/x``, ``file:///runs/x``, ``s3://bucket/runs/x``, ``memory://x``: a prefix in any storage.
+    app : str
+        The application's module.
+    params : dataclass
+        Its settings; those that are of its identity must be those that the run was begun with.
+    command : str
+        Which of the application's commands it is.
+    inputs : mapping, optional
+        Tag of each input, by address; they too must be those that the run was begun with.
+    results : sequence of str
+        Names of what ``publish`` will write; one with a trailing ``/`` stands for all below. The last one says that the
+        run is finished.
+    versions : mapping, optional
+        Releases of packages that matter, for the manifest.
+    overwrite : bool
+        Start anew, and replace what is there.
+    say : callable, optional
+        Is told in a sentence when the run has to wait; by default the log is.
+
+    Attributes
+    ----------
+    storage : Storage
+        Where everything of the run is, by key.
+    resumed : bool
+        Whether an earlier process began it.
+    finished : bool
+        Whether its results have been published.
+    kept : bool
+        Once the block was left by an exception: whether there is anything that need not be done again.
+
+    Raises
+    ------
+    ConfigError
+        The place cannot be written, it holds a run with other parameters, or a file there that no run of this
+        application wrote would be replaced. Nothing has been written.
+    """
+
+    def __init__(
+        self,
+        address: str | os.PathLike[str],
+        app: str,
+        params: Any,
+        *,
+        command: str = "run",
+        inputs: Mapping[str, str] | None = None,
+        results: Sequence[str] = ("result.json",),
+        versions: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        say: Callable[[str], object] = _logger.warning,
+    ) -> None:
+        self.given = os.fspath(address)
+        self.storage = open_storage(self.given)
+        self.address = self.storage.address
+        self.resumed = self.finished = self.kept = False
+        self.note = ""
+        self._params, self._say = params, say
+        self._overwrite, self._fresh = overwrite, True
+        self._lock = LeaseLock(self.storage, LEASE)
+        self._stop: threading.Event | None = None
+        self._made = _missing_folders(self.folder)
+        more = {"inputs": dict(inputs or {}), "results": list(results), "versions": versions or {}}
+        self._manifest: Manifest = new_manifest(app, command, params, **more)
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder, if it is one of this machine."""
+        return Path(self.address.removeprefix("file://")) if self.address.startswith("file://") else None
+
+    def __enter__(self) -> Self:
+        try:
+            before = find_manifest(self.storage)
+            if before is None or self._overwrite:
+                self._refuse_foreign(self._manifest["results"])
+            else:
+                compare(before, self._manifest, self._params, self.given)
+            self._take()
+            try:
+                self._begin()
+            except BaseException:
+                self._lock.release()
+                raise
+        except ConnectionError:
+            raise
+        except StorageError as error:
+            self._unmake()
+            raise ConfigError(f"{error}; or choose another place with --output") from error
+        except ConfigError:
+            self._unmake()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stop is not None:
+            self._stop.set()
+        try:
+            if kind is not None:
+                self.kept = not self._fresh or next(self.storage.list(STAGES), None) is not None
+                if not self.kept:
+                    self.storage.delete([MANIFEST, *(info.key for info in self.storage.list(CLAIMS))])
+            self._lock.release()
+        except StorageError as failed:
+            if kind is None:
+                raise
+            _logger.warning("the lease of run %s was not given back: %s", self.address, failed)
+        if kind is not None:
+            self._unmake()
+
+    def keep_alive(self) -> None:
+        """Renew the lease from now on, by a thread; for a driver that is busy for long between two stages.
+
+        Call it when the executor has started its workers: a process with threads starts them more slowly.
+        """
+        if self._stop is None:
+            self._stop = threading.Event()
+            threading.Thread(target=self._renew_until, args=(self._stop,), daemon=True, name="fanfold-lease").start()
+
+    def check(self, note: str = "") -> None:
+        """Say what is being done, and make sure that this process still drives the run.
+
+        Raises
+        ------
+        FanfoldError
+            It was taken for dead, and another has taken over.
+        """
+        self.note = note
+        if not self._lock.renew(note):
+            found = self._lock.holder()
+            raise FanfoldError(
+                f"run {self.address} was taken over{f' by {found}' if found else ''} while this process did not "
+                "answer; nothing is lost: 'status' says what it does"
+            )
+
+    def claim(self, names: Iterable[str]) -> None:
+        """Make sure that objects beside the results may be written, and remember them as the run's own.
+
+        Raises
+        ------
+        ConfigError
+            One exists that no run of this application wrote; nothing has been written.
+        """
+        wanted = sorted(set(names))
+        self._refuse_foreign(wanted)
+        content = json.dumps(wanted).encode()
+        self.storage.put(f"{CLAIMS}{hashlib.sha256(content).hexdigest()[:32]}.json", content)
+
+    def read(self, name: str) -> bytes:
+        """Return what one of the run's objects holds."""
+        return self.storage.get(name)
+
+    def figures(self) -> dict[str, Any]:
+        """Return what the last of the results of a finished run says, a JSON object."""
+        found: dict[str, Any] = json.loads(self.read(self._manifest["results"][-1]))
+        return found
+
+    def publish(self, files: Mapping[str, Content], *, keep_stages: bool = False) -> None:
+        """Write the results, all of them or on a local disk that fills up none, the final one last.
+
+        Results of an earlier attempt that are not among them are removed, and so are, unless `keep_stages`, the
+        outputs of the stages.
+
+        Parameters
+        ----------
+        files : mapping
+            Bytes, or an iterable of bytes to be streamed, by name; every name is one of the run's `results`.
+
+        Raises
+        ------
+        FanfoldError
+            The disk is full or the storage failed; the run can be resumed.
+        """
+        results, final = self._manifest["results"], self._manifest["results"][-1]
+        below = tuple(name for name in results if name.endswith("/"))
+        if strange := [name for name in files if name not in results and not name.startswith(below)]:
+            raise ValueError(f"{strange[0]} is not among the results that the run was opened with")
+        self.check("publishing")
+        order = [*(name for name in files if name != final), *([final] if final in files else [])]
+        try:
+            staged = self._staged(order, files)
+            self.storage.delete([final])
+            for name in order:
+                staged[name]()
+            earlier = [info.key for folder in below for info in self.storage.list(folder)]
+            self.storage.delete([name for name in (*results, *earlier) if name not in files and name not in below])
+        except (StorageError, OSError) as error:
+            raise FanfoldError(f"the results were not written: {error}; when that is mended, resume the run") from error
+        finally:
+            self._drop_staging()
+        self.finished, self._fresh = final in files, False
+        if not keep_stages:
+            self.storage.delete([info.key for info in self.storage.list(STAGES)])
+
+    def _staged(self, order: Sequence[str], files: Mapping[str, Content]) -> dict[str, Callable[[], object]]:
+        """Return what puts each result in its place; those of a folder are all written beside it before."""
+        folder = self.folder
+        if folder is None:
+            return {name: lambda name=name: self.storage.put(name, files[name]) for name in order}  # type: ignore[misc]
+        for name in order:
+            self.storage.put(f"{STAGING}{name}", files[name])
+            _flush(folder / STAGING / name)
+        for name in order:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        return {
+            name: lambda name=name: os.replace(folder / STAGING / name, folder / name)  # type: ignore[misc]
+            for name in order
+        }
+
+    def _drop_staging(self) -> None:
+        if self.folder is not None:
+            shutil.rmtree(self.folder / STAGING, ignore_errors=True)
+
+    def _take(self) -> None:
+        """Wait until the run is this process's."""
+        pause, told = LOOKS[0], ""
+        while (holder := self._lock.take()) is not None:
+            if str(holder) != told:
+                told = str(holder)
+                self._say(_waiting(self.given, holder))
+            threading.Event().wait(pause)
+            pause = min(2 * pause, LOOKS[1])
+
+    def _begin(self) -> None:
+        """Write the manifest, or find that there is one that fits."""
+        if self.folder is None and self.storage.shared:
+            check_put_if_absent(self.storage, next(self.storage.list(LEASE)).key)
+        before = find_manifest(self.storage)
+        self._fresh = before is None
+        if self._overwrite:
+            self._clear(before)
+        elif before is not None:
+            compare(before, self._manifest, self._params, self.given)
+            self._manifest = before
+            self.resumed, self.finished = True, exists(self.storage, before["results"][-1])
+            return
+        content = (json.dumps(self._manifest, indent=2) + "\n").encode()
+        try:
+            self.storage.put(MANIFEST, content, if_absent=not self._overwrite)
+        except PreconditionFailed:
+            self._refuse_foreign([MANIFEST])
+            raise
+
+    def _clear(self, before: Manifest | None) -> None:
+        """Forget an earlier run; its results but for the final one stay until those of this one replace them."""
+        if before is not None and before["app"] == self._manifest["app"]:
+            earlier = [name for name in before["results"] if name not in self._manifest["results"]]
+            self._manifest["results"] = [*earlier, *self._manifest["results"]]
+        stale = [info.key for info in self.storage.list(STAGES)]
+        self.storage.delete([*stale, self._manifest["results"][-1]])
+
+    def _refuse_foreign(self, names: Sequence[str]) -> None:
+        """Refuse to replace what no run of this application wrote; see ``claim``."""
+        if self._overwrite:
+            return
+        before = find_manifest(self.storage)
+        known = set() if before is None else set(before["results"])
+        if before is not None:
+            known.update(*(json.loads(self.storage.get(info.key)) for info in self.storage.list(CLAIMS)))
+        wanted = [name for name in [*names, *([MANIFEST] if before is None else [])] if name not in known]
+        if len(wanted) <= FEW:
+            there = [name for name in wanted if exists(self.storage, name)]
+        else:
+            found = {info.key for info in self.storage.list()}
+            there = [name for name in wanted if name in found]
+        if there:
+            more = f" and {len(there) - 1:,} more" if len(there) > 1 else ""
+            raise ConfigError(
+                f"{self.given} has {there[0]}{more}, which no run of {self._manifest['app']} wrote and which this one "
+                "would replace; choose another place with --output, or add --overwrite"
+            )
+
+    def _renew_until(self, stop: threading.Event) -> None:
+        while not stop.wait(RENEWAL):
+            try:
+                if not self._lock.renew(self.note):
+                    return  # the next `check` says so
+            except StorageError as error:
+                _logger.warning("the lease of run %s was not renewed: %s", self.address, error)
+
+    def _unmake(self) -> None:
+        for folder in reversed(self._made):
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+
+
+def _waiting(address: str, holder: Holder) -> str:
+    since = datetime.fromtimestamp(holder.since).strftime("%H:%M")
+    doing = f", now at {holder.note}" if holder.note else ""
+    return f"{holder} has driven run {address} since {since}{doing}; waiting for it (Ctrl-C leaves it alone)"
+
+
+def _missing_folders(folder: Path | None) -> list[Path]:
+    return [] if folder is None else [each for each in reversed((folder, *folder.parents)) if not each.exists()]
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
