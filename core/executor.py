@@ -222,9 +222,10 @@ class FunctionExecutor(Executor):
             parameter ``obj``, or else its first, gets a handle (``obj.key``, ``obj.read()``, ``obj.lines()``,
             ``obj.data_stream`` ...).
         data : iterable, or address
-            Any iterable; a generator is read as workers need items. A string or path is an object, folder, prefix
-            or pattern of objects; so is each element when `fn`, if it is no builtin, has a parameter ``obj`` without
-            default.
+            Any iterable; a generator is read as workers need items. An item is taken as it is when it is read; of a
+            list, at once, but for those that may change and have more than 64 MiB before them. A string or path is an
+            object, folder, prefix or pattern of objects; so is each element when `fn`, if it is no builtin, has a
+            parameter ``obj`` without default.
         extra_args : tuple, list or dict
             Further arguments of every call, after the item's or by name.
         extra_env : mapping

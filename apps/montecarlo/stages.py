@@ -16,7 +16,7 @@ from apps._frame.stored import Codec, sha256
 from apps.montecarlo.mapping import Mapped, in_run, on_executor
 from apps.montecarlo.params import Params
 from apps.montecarlo.preparation import Prepared, prepare
-from apps.montecarlo.pricefile import PriceHistory
+from apps.montecarlo.prices.history import PriceHistory
 from apps.montecarlo.result import Result
 from apps.montecarlo.science.models import FloatArray
 from apps.montecarlo.science.simulation import Target, find_targets, refine, refine_blocks, simulate_blocks

@@ -64,6 +64,11 @@ def running_task() -> tuple[str, int, int] | None:
     return batch.job_id, batch.task_ids[len(batch.durations)], batch.attempt
 
 
+def in_task() -> bool:
+    """Whether what is done here is done for a task, whose result may refer to it."""
+    return in_worker() or running_task() is not None
+
+
 def running_definitions() -> Definitions | None:
     """Return what the call that runs in this process defined, for values that leave it."""
     batch = _running
