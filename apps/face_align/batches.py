@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.face_align import models
-from apps.face_align.aligner import Aligner, Face, Stages
-from apps.face_align.dataset import Item, read
-from apps.face_align.images import BadImage, decode, encode
-from apps.face_align.manifest import (
+from apps.face_align.dataset import MAX_BYTES, Item, read
+from apps.face_align.params import Params
+from apps.face_align.result import (
     DECODE_ERROR,
     MULTIPLE,
     NO_FACE,
@@ -26,12 +25,20 @@ from apps.face_align.manifest import (
     from_json,
     to_json,
 )
-from apps.face_align.params import Params
+from apps.face_align.science.aligner import Aligner, Face, Stages
+from apps.face_align.science.headers import BadImage
+from apps.face_align.science.images import MAX_PIXELS, decode, encode, written_as
 from core import FanfoldError, open_storage, worker_resource
 
 AHEAD = 8
 """Images read before they are needed, and crops being written, at most."""
+AHEAD_BYTES = 64_000_000
+"""Bytes of images read before they are needed, at most, but for one image."""
 READERS = 4
+DETECT_BYTES = 12.5
+"""Memory of detection for a pixel of the image, measured; four times that for each doubling."""
+MODEL_BYTES = 300_000_000
+"""Memory of a worker with its models and small images."""
 COMMIT_SECONDS = 2.0
 """Work that a killed process loses at most, about."""
 COMMITS = ".face-align/"
@@ -62,6 +69,7 @@ class Job:
     model: str
     fingerprint: str
     destination: str
+    memory: int
 
 
 @worker_resource(keep=32)
@@ -70,14 +78,20 @@ def storage_at(address: str) -> Any:
     return open_storage(address)
 
 
+def most_pixels(params: Params, memory: int) -> int:
+    """Return the pixels of the largest image that a worker with so many bytes can look for faces in."""
+    each = DETECT_BYTES * 4**params.upsample
+    return min(MAX_PIXELS, int(max(0, memory - MODEL_BYTES) / each))
+
+
 def output_keys(name: str, params: Params, faces: int) -> list[str]:
     """Return the keys of an image's crops."""
     stem, extension = os.path.splitext(name)
-    if params.format != "keep":
-        extension = f".{params.format}"
+    extension = written_as(extension) if params.format == "keep" else f".{params.format}"
     if params.select != "all":
         return [stem + extension] * min(faces, 1)
-    return [f"{stem}.face{number}{extension}" for number in range(1, faces + 1)]
+    digits = len(str(faces))  # so that face 2 comes before face 10 wherever names are sorted as text
+    return [f"{stem}.face{number:0{digits}d}{extension}" for number in range(1, faces + 1)]
 
 
 def align_batch(batch: Batch, job: Job, attempt: int) -> Done:
@@ -92,8 +106,8 @@ def align_batch(batch: Batch, job: Job, attempt: int) -> Done:
     stages.end("start")
     destination = storage_at(job.destination)
     rows = _committed(destination, batch) if attempt else []
-    known = {row.key for row in rows}
-    items = [item for item in batch.items if item.name not in known]
+    known = {(row.key, row.etag) for row in rows}
+    items = [item for item in batch.items if (item.name, item.etag) not in known]
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(READERS) as writers:
         behind = _Behind(batch.commit, destination, writers, rows)
         try:
@@ -146,17 +160,26 @@ class _Behind:
 def _committed(destination: Any, batch: Batch) -> list[Row]:
     """Return the rows that earlier attempts at a batch have committed."""
     parts = [info.key for info in destination.list(f"{batch.commit}-")]
-    rows = {(row.key, row.face): row for key in parts for row in from_json(destination.get(key))}
+    rows = {(row.key, row.etag, row.face): row for key in parts for row in from_json(destination.get(key))}
     return list(rows.values())
 
 
 def _read_ahead(items: Sequence[Item], pool: ThreadPoolExecutor) -> Iterator[tuple[Item, Future[bytes]]]:
     waiting: deque[tuple[Item, Future[bytes]]] = deque()
+    ahead = 0
     for item in items:
-        waiting.append((item, pool.submit(_read, item)))
-        if len(waiting) > AHEAD:
+        while waiting and (len(waiting) > AHEAD or ahead + _bytes(item) > AHEAD_BYTES):
+            ahead -= _bytes(waiting[0][0])
             yield waiting.popleft()
+        waiting.append((item, pool.submit(_read, item)))
+        ahead += _bytes(item)
     yield from waiting
+
+
+def _bytes(item: Item) -> int:
+    """Return the bytes that an image takes once it is read: none if it is refused before."""
+    size = item.member.unpacked if item.member else item.size
+    return 0 if item.fault or size > MAX_BYTES else size
 
 
 def _read(item: Item) -> bytes:
@@ -174,18 +197,19 @@ def _align_one(
         return [replace(row, status=error.status, reason=str(error))], [b""]
     except ConnectionError:
         raise
-    except (FanfoldError, OSError) as error:
-        return [replace(row, status=READ_ERROR, reason=str(error))], [b""]
+    except Exception as error:  # of whatever kind, it is this image's alone
+        return [replace(row, status=READ_ERROR, reason=str(error) or type(error).__name__)], [b""]
     started = time.perf_counter()
     stages.start()
     try:
-        image = decode(data, job.params.max_side)
+        image = decode(data, job.params.max_side, most_pixels(job.params, job.memory))
         stages.end("decode")
-        count, faces = aligner.align(image, stages)
+        found = aligner.align(image, stages)
+        row = replace(row, faces=found.count, width=found.width, height=found.height, turn=found.turn)
+        faces = found.faces
         if not faces:
-            row = replace(row, status=MULTIPLE if count else NO_FACE, faces=count, ms=_ms(started))
-            return [row], [b""]
-        keys = output_keys(item.name, job.params, len(faces))
+            return [replace(row, status=MULTIPLE if found.count else NO_FACE, ms=_ms(started))], [b""]
+        keys = output_keys(item.output or item.name, job.params, len(faces))
         extension = os.path.splitext(keys[0])[1]
         crops = [encode(face.crop, extension, job.params.quality) for face in faces]
         stages.end("encode")
@@ -196,14 +220,14 @@ def _align_one(
     except Exception as error:  # whatever a decoder or detector makes of a file stays that file's matter
         return [replace(row, status=DECODE_ERROR, reason=f"{type(error).__name__}: {error}")], [b""]
     numbered = enumerate(zip(faces, keys, strict=True), 1)
-    row = replace(row, faces=count, ms=_ms(started))
+    row = replace(row, ms=_ms(started))
     return [_face_row(row, number, face, key) for number, (face, key) in numbered], crops
 
 
 def _face_row(row: Row, number: int, face: Face, key: str) -> Row:
     left, top, right, bottom = face.box
     return replace(
-        row, face=number, left=left, top=top, right=right, bottom=bottom, output=key,
+        row, face=number, left=left, top=top, right=right, bottom=bottom, cut=face.cut, output=key,
         points=tuple(face.points.reshape(-1).tolist()), matrix=tuple(face.matrix.reshape(-1).tolist()),
     )  # fmt: skip
 

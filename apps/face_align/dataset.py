@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import re
-import struct
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, BinaryIO, cast
 
-from apps.face_align.images import EXTENSIONS, BadImage
+from apps.face_align.archives import ArchiveError, Member, members, read_member
+from apps.face_align.science.formats import EXTENSIONS, is_apple_double, left_out, unreadable
+from apps.face_align.science.headers import BadImage
 from core import FanfoldError, InputError, open_storage
 
 ARCHIVES = (".zip", ".tar")
 LISTS = (".txt", ".lst", ".list")
-_PACKED = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _BUFFER = 1 << 18
 """Bytes read at once while an archive's directory is looked for."""
 _THREADS = 16
-_ZIP_HEADER = struct.Struct("<4s5H3I2H")
-"""A local file header; its last fields are the lengths of name and extra field. Source: PKWARE APPNOTE 6.3, 4.3.7."""
-_ZIP_EXTRA = 1 << 10
-"""Bytes by which a member's local extra field may be longer than that in the archive's directory."""
 MAX_BYTES = 256_000_000
 """Bytes of a file, unpacked, beyond which it is not read."""
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+RESULTS_INSIDE = "files of the output, which lies inside the source"
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One image: its name below the source, a tag that changes with its content, and where its bytes are.
 
-    `size` is in bytes. `start` is set within an archive; `packing` is then ``stored``, ``zip-stored`` or
-    ``zip-deflated``. `fault` says why there is nothing to read.
+    `size` is in bytes, as they lie there. `member` is set within an archive, whose own tag is then `source_etag`.
+    `fault` says why there is nothing to read, `status` in a word. `output` is the name that its crops are to have, its
+    own unless given.
     """
 
     name: str
@@ -45,22 +43,22 @@ class Item:
     size: int
     root: str
     key: str
-    start: int = -1
-    packing: str = ""
+    member: Member | None = None
     source_etag: str = ""
-    checksum: int = 0
     fault: str = ""
+    status: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The images of a source in the order of their names, and how many other files it has."""
+    """The images of a source in the natural order of their names, and how much else it has, by what it is."""
 
     items: tuple[Item, ...]
-    ignored: int
+    left_out: Mapping[str, int]
 
 
-def find(source: str, leave_out: str = "") -> Found:
+def find(source: str, output: str = "") -> Found:
     """List the images of a source, once.
 
     Parameters
@@ -69,17 +67,16 @@ def find(source: str, leave_out: str = "") -> Found:
         Folder or prefix (archives in it are shards, and their members lie in folders of the shards' names), one
         ``.zip`` or ``.tar``, shards such as ``s3://bucket/faces-{000..099}.tar``, a text file of keys or addresses, or
         one image.
-    leave_out : str
-        Address below which objects are results, not inputs.
+    output : str
+        Address of the results; what lies below it, inside the source, is no input.
 
     Raises
     ------
     InputError
-        There is no image.
+        There is no image, or nothing at all at that address.
     """
     name = _path(source).lower()
-    if name.endswith(_PACKED):
-        raise InputError(f"{source}: a compressed tar cannot be read in parallel; unpack it, or make it a plain .tar")
+    counted: Counter[str] = Counter()
     if name.endswith(ARCHIVES):
         addresses = list(_expand(source))
         parts = _in_threads(lambda one: _one_archive(one, len(addresses) > 1), addresses)
@@ -88,21 +85,73 @@ def find(source: str, leave_out: str = "") -> Found:
         found = _listed(source)
     elif name.endswith(tuple(EXTENSIONS)):
         root, key = split(source)
-        info = open_storage(root).head(key)
+        info = _head(source, root, key)
         found = [Item(key, info.etag, info.size, root, key)]
+    elif reason := unreadable(name):
+        raise InputError(f"{source}: {reason}")
     else:
-        found = _folder(source, leave_out)
-    items = sorted((item for item in found if item.fault or is_image(item.name)), key=lambda item: item.name)
-    readable = [item for item in items if not item.fault]
-    if not readable:
-        faults = next((f": {item.fault}" for item in items), "; give a folder, prefix, archive or list of images")
-        raise InputError(f"no image found at {source}{faults}")
-    return Found(tuple(items), len(found) - len(items))
+        found = _folder(source, output, counted)
+    items = sorted(_images(found, counted), key=lambda item: natural(item.name))
+    if all(item.fault for item in items):
+        raise InputError(_nothing(source, items, counted))
+    return Found(tuple(items), dict(sorted(counted.items())))
 
 
-def is_image(name: str) -> bool:
-    """Whether a name's extension is that of an image."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
+def natural(name: str) -> tuple[Any, ...]:
+    """Return a key that sorts names as people do: ``face2`` before ``face10``."""
+    parts: list[Any] = re.split("([0-9]+)", name)
+    numbers = [digits.lstrip("0") for digits in parts[1::2]]
+    parts[1::2] = [(len(digits), digits) for digits in numbers]
+    return tuple(parts), name
+
+
+def _images(found: Iterable[Item], counted: Counter[str]) -> Iterator[Item]:
+    """Yield what is an image, or should be; count the rest."""
+    for item in found:
+        what = "" if item.fault and item.member is None else left_out(item.name)
+        reason = unreadable(item.name)
+        if what:
+            counted[what] += 1
+        elif reason and not item.fault:
+            yield replace(item, fault=reason, status="unsupported")
+        else:
+            yield item
+
+
+def _nothing(source: str, items: list[Item], counted: Mapping[str, int]) -> str:
+    """Say that there is no image, and why."""
+    here = ", ".join(f"{number:,} {what}" for what, number in counted.items())
+    if items:
+        also = f"; {here}" if here else ""
+        return f"no image found at {source}: {items[0].name}: {items[0].fault} ({len(items):,} such{also})"
+    if here:
+        return f"no image found at {source}, only {here}; give a folder, prefix, archive or list of images"
+    path = source.removeprefix("file://")
+    if "://" in path:
+        return f"no image found at {source}: no object's key begins so"
+    if os.path.isfile(path):
+        return f"{source} is no image, archive or list of images by its extension"
+    if os.path.isdir(path):
+        return f"no image found at {source}: the folder is empty"
+    return f"there is no file or folder {source}{_similar(path)}"
+
+
+def _similar(path: str) -> str:
+    """Suggest what was meant by a path that leads nowhere."""
+    folder, name = os.path.split(path.rstrip("/"))
+    try:
+        near = difflib.get_close_matches(name, os.listdir(folder or "."), 1)
+    except OSError:
+        near = []
+    return f"; did you mean {os.path.join(folder, near[0])}?" if near else ""
+
+
+def _head(source: str, root: str, key: str) -> Any:
+    try:
+        return open_storage(root).head(key)
+    except FileNotFoundError as error:
+        suggestion = "" if "://" in source.removeprefix("file://") else _similar(source.removeprefix("file://"))
+        raise InputError(f"{error}{suggestion}") from None
 
 
 def split(address: str) -> tuple[str, str]:
@@ -135,68 +184,63 @@ def _expand(source: str) -> Iterator[str]:
         yield from _expand(f"{source[: match.start()]}{number:0{len(first)}d}{source[match.end() :]}")
 
 
-def _folder(source: str, leave_out: str) -> list[Item]:
+def _folder(source: str, output: str, counted: Counter[str]) -> list[Item]:
     storage = open_storage(source.rstrip("/") or "/")
-    below = _path(leave_out).rstrip("/") + "/" if leave_out else ""
-    base = _path(storage.address).rstrip("/")
+    base, results = f"{_place(storage.address)}/", f"{_place(output)}/" if output else ""
+    inside = results.removeprefix(base) if results.startswith(base) else ""
+    if output and results == base:
+        raise InputError(f"the output is the source itself, {source}; choose another --output")
     items, archives = [], []
     for info in storage.list():
         name = info.key
-        if name.endswith("/") or (below and f"{base}/{name}".startswith(below)):
-            continue
-        if name.lower().endswith(ARCHIVES):
+        if inside and name.startswith(inside):
+            counted[RESULTS_INSIDE] += 1
+        elif name.lower().endswith(ARCHIVES) and not is_apple_double(name):
             archives.append(info)
-        else:
+        elif not name.endswith("/"):
             items.append(Item(name, info.etag, info.size, storage.address, name))
+    counted.update(storage.left_out)
     parts = _in_threads(lambda info: _members(storage, info, os.path.splitext(info.key)[0] + "/"), archives)
     return items + [item for part in parts for item in part]
 
 
+def _place(address: str) -> str:
+    """Return an address by which two are compared: without options, and with links followed."""
+    path = _path(address).rstrip("/")
+    local = path.removeprefix("file://")
+    return path if "://" in local else f"file://{os.path.realpath(local or '/').rstrip('/')}"
+
+
 def _one_archive(address: str, several: bool) -> list[Item]:
     root, key = split(address)
-    storage = open_storage(root)
     try:
+        storage = open_storage(root)
         return _members(storage, storage.head(key), os.path.splitext(key)[0] + "/" if several else "")
     except FileNotFoundError as error:
         if not several:
-            raise
-        return [Item(key, "", 0, root, key, fault=str(error))]
+            _head(address, root, key)
+        return [Item(key, "", 0, root, key, fault=str(error), status="read_error")]
 
 
 def _members(storage: Any, info: Any, folder: str) -> list[Item]:
     """List an archive; one that is damaged is one item with a fault, after those found before the damage."""
     items: list[Item] = []
-    stream: Any = io.BufferedReader(_Ranges(storage, info), _BUFFER)
-    member = _zip_members if info.key.lower().endswith(".zip") else _tar_members
+    stream = cast(BinaryIO, io.BufferedReader(_Ranges(storage, info), _BUFFER))
     try:
-        for name, start, size, packing, checksum in member(stream):
-            tag = f"{checksum:08x}-{size}" if checksum else f"{info.etag}+{start}"
-            items.append(Item(folder + name, tag, size, storage.address, info.key, start, packing, info.etag, checksum))
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, struct.error, ValueError) as error:
-        items.append(Item(info.key, info.etag, 0, storage.address, info.key, fault=f"damaged archive: {error}"))
+        for member in members(stream, info.size, "zip" if info.key.lower().endswith(".zip") else "tar"):
+            checked = member.packing and not member.fault
+            tag = f"{member.checksum:08x}-{member.unpacked}" if checked else f"{info.etag}+{member.start}"
+            place = (storage.address, info.key, member, info.etag, member.fault, member.status)
+            items.append(Item(folder + member.name, tag, member.size, *place))
+    except ArchiveError as error:
+        fault = f"damaged archive: {error}"
+        items.append(Item(info.key, info.etag, 0, storage.address, info.key, fault=fault, status="decode_error"))
     return items
-
-
-def _zip_members(stream: Any) -> Iterator[tuple[str, int, int, str, int]]:
-    packings = {zipfile.ZIP_STORED: "zip-stored", zipfile.ZIP_DEFLATED: "zip-deflated"}
-    with zipfile.ZipFile(stream) as archive:
-        for info in archive.infolist():
-            if info.is_dir():
-                continue
-            packing = "zip-unknown" if info.flag_bits & 1 else packings.get(info.compress_type, "zip-unknown")
-            yield info.filename, info.header_offset, info.compress_size, packing, info.CRC
-
-
-def _tar_members(stream: Any) -> Iterator[tuple[str, int, int, str, int]]:
-    with tarfile.open(fileobj=stream, mode="r:") as archive:
-        for info in archive:
-            if info.isreg():
-                yield info.name.removeprefix("./"), info.offset_data, info.size, "stored", 0
 
 
 def _listed(source: str) -> list[Item]:
     root, name = split(source)
-    lines = open_storage(root).get(name).decode("utf-8", "replace").splitlines()
+    lines = open_storage(root).get(name).decode("utf-8-sig", "surrogateescape").splitlines()
     keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
     def look_up(line: str) -> Item:
@@ -208,7 +252,7 @@ def _listed(source: str) -> list[Item]:
         except (FanfoldError, OSError) as error:
             if isinstance(error, ConnectionError):
                 raise
-            return Item(label, "", 0, place, key, fault=str(error))
+            return Item(label, "", 0, place, key, fault=str(error), status="read_error")
         return Item(label, info.etag, info.size, place, key)
 
     return _in_threads(look_up, keys)
@@ -220,45 +264,21 @@ def read(item: Item, storage: Any) -> bytes:
     Raises
     ------
     BadImage
-        It has more than ``MAX_BYTES``, unpacked.
-    InputError
-        Its archive is damaged, encrypted, or packed in a way that cannot be read.
+        There is nothing to read, it is damaged in its archive, or has more than ``MAX_BYTES``, unpacked.
     FanfoldError, OSError
         The storage refused.
     """
     if item.fault:
-        raise InputError(item.fault)
-    if item.size > MAX_BYTES:
-        raise BadImage("too_large", f"{item.size:,} bytes are more than {MAX_BYTES:,}")
-    if item.start < 0:
+        raise BadImage(item.status, item.fault)
+    if item.member is None:
+        if item.size > MAX_BYTES:
+            raise BadImage("too_large", f"{item.size:,} bytes are more than {MAX_BYTES:,}")
         return bytes(storage.get(item.key))
-    if item.packing == "stored":
-        return bytes(storage.get(item.key, item.start, item.start + item.size, etag=item.source_etag))
-    if item.packing == "zip-unknown":
-        raise InputError("encrypted, or packed otherwise than stored or deflated")
-    slack = _ZIP_HEADER.size + len(item.name.encode()) + _ZIP_EXTRA
-    data = storage.get(item.key, item.start, item.start + slack + item.size, etag=item.source_etag)
-    name_length, extra_length = _ZIP_HEADER.unpack_from(data)[-2:]
-    begin = _ZIP_HEADER.size + name_length + extra_length
-    content = data[begin : begin + item.size]
     try:
-        content = _inflated(content) if item.packing == "zip-deflated" else content
-    except zlib.error as error:
-        raise InputError(f"damaged in its archive: {error}") from None
-    if zlib.crc32(content) != item.checksum:
-        raise InputError("damaged in its archive: the checksum differs")
-    return bytes(content)
-
-
-def _inflated(content: bytes) -> bytes:
-    """Return what was deflated; bytes that would unpack to more than an image may have are left alone."""
-    unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
-    found = unpacking.decompress(content, MAX_BYTES)
-    if unpacking.unconsumed_tail:
-        raise BadImage("too_large", f"{len(content):,} bytes in its archive unpack to more than {MAX_BYTES:,}")
-    if not unpacking.eof:
-        raise zlib.error("it breaks off")
-    return found
+        get = partial(storage.get, item.key, etag=item.source_etag)
+        return read_member(item.member, get, MAX_BYTES)
+    except ArchiveError as error:
+        raise BadImage("decode_error", str(error)) from None
 
 
 class _Ranges(io.RawIOBase):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from apps.face_align.geometry import Image
+from apps.face_align.science.geometry import Image
 from core import ConfigError
 
 PORTRAIT = "astronaut.png"

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from apps.face_align import models
 from apps.face_align.batches import COMMITS, Batch, Done, Job, align_batch, output_keys
-from apps.face_align.dataset import Found, Item, find
-from apps.face_align.images import MAX_PIXELS
-from apps.face_align.manifest import DECODE_ERROR, PASSING, STATUSES, WRITE_ERROR, Row, from_csv, from_json
+from apps.face_align.dataset import Found, Item, find, natural
 from apps.face_align.params import Params
+from apps.face_align.result import DECODE_ERROR, PASSING, STATUSES, WRITE_ERROR, Row, from_csv, from_json
+from apps.face_align.science.images import MAX_PIXELS
 from core import ConfigError, FunctionExecutor, InputError, RetryPolicy, TaskError, open_storage
 
 MANIFEST = "manifest.csv"
@@ -34,6 +35,9 @@ SECONDS_PER_PIXEL = 2.6e-7
 """CPU of detection at --upsample 1, measured on one core of a 2020s server; four times less for each doubling less."""
 PIXELS_PER_BYTE = {".jpg": 5.0, ".jpeg": 5.0, ".webp": 8.0, ".png": 0.7}
 """Pixels that a byte of a file stands for, about; 0.33 for formats without compression."""
+
+MEMORY = 3_000_000_000
+"""Bytes that a worker may use unless --memory says otherwise: enough for the largest image at --upsample 1."""
 
 RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
 """For workers that die, and for a storage that is away for longer than its client tries."""
@@ -72,7 +76,7 @@ class Result:
     @property
     def counts(self) -> dict[str, int]:
         """Images by status; one with several crops counts once."""
-        status = {row.key: row.status for row in reversed(self.rows)}
+        status = {(row.key, row.etag): row.status for row in reversed(self.rows)}
         counted = Counter(status.values())
         return {name: counted[name] for name in STATUSES}
 
@@ -122,47 +126,61 @@ def plan(source: str, destination: str, params: Params, executor: FunctionExecut
     target = open_storage(destination)
     with ThreadPoolExecutor(1) as beside:
         hashed = beside.submit(models.model_hash, params)
-        found = find(source, leave_out=target.address)
-    check_collisions(found.items, target.address, params)
+        found = find(source, target.address)
+    found = replace(found, items=settle_names(found.items, target.address, params))
     if not target.shared and executor.config.compute.partition("?")[0] != "serial":
         raise ConfigError(f"{destination} is seen by this process alone; use --compute serial, or another destination")
     model = hashed.result()
-    job = Job(params, model, params.fingerprint(model), target.address)
+    job = Job(params, model, params.fingerprint(model), target.address, executor.config.memory or MEMORY)
     kept = () if overwrite else tuple(_kept(target, found.items, job))
-    done = {row.key for row in kept}
-    pending = [item for item in found.items if item.name not in done]
+    done = {(row.key, row.etag) for row in kept}
+    pending = [item for item in found.items if (item.name, item.etag) not in done]
     seconds = [estimate_seconds(item, params) for item in pending]
     return Plan(source, job, found, kept, tuple(_batches(pending, seconds, job, executor.workers)), sum(seconds))
 
 
-def check_collisions(items: Iterable[Item], destination: str, params: Params) -> None:
-    """Refuse inputs that would write the same crop, a result of the run, or an input.
+def settle_names(items: Sequence[Item], destination: str, params: Params) -> tuple[Item, ...]:
+    """Return the images, each with a name for its crops that no other one has.
 
     Raises
     ------
     InputError
-        The message names both.
+        Several would write the same crop, a result of the run, or an input, and --rename is not given. All are named.
     """
-    owners = dict.fromkeys(RESULTS, "the run's own results")
     base = destination.partition("?")[0].rstrip("/")
-    inputs = {f"{item.root.partition('?')[0].rstrip('/')}/{item.key}" for item in items}
+    inputs = {f"{item.root.partition('?')[0].rstrip('/')}/{item.key}": item.name for item in items}
+    taken = dict.fromkeys(RESULTS, "a result of the run")
+    settled, clashes = [], []
     for item in items:
-        if item.fault:
-            continue
         key = output_keys(item.name, params, 1)[0]
-        if key in owners:
-            raise InputError(
-                f"{item.name} and {owners[key]} would both write {key}; nothing was written; rename one, align them "
-                "separately, or choose another --format"
-            )
-        owners[key] = item.name
-        if f"{base}/{key}" in inputs:
-            raise InputError(f"{item.name} would write over an input, {base}/{key}; choose another --output")
+        other = taken.get(key) or inputs.get(f"{base}/{key}")
+        if other and not item.fault:
+            clashes.append(f"{item.name} and {other}: {key}")
+            names = (_renamed(item, number) for number in itertools.count(1))
+            while key in taken or f"{base}/{key}" in inputs:
+                item = replace(item, output=next(names))
+                key = output_keys(item.output, params, 1)[0]
+        if not item.fault:
+            taken[key] = item.name
+        settled.append(item)
+    if clashes and not params.rename:
+        listed = "\n  ".join(clashes)
+        raise InputError(
+            f"{len(clashes):,} images would write over another crop, an input or a result; nothing was written; add "
+            f"--rename, or choose another --format or --output:\n  {listed}"
+        )
+    return tuple(settled)
+
+
+def _renamed(item: Item, number: int) -> str:
+    """Return another name: ``a.jpg`` is ``a_jpg.jpg``, then ``a_jpg_2.jpg``, whatever its crops' own extension."""
+    stem, extension = os.path.splitext(item.name)
+    return f"{stem}_{extension[1:].lower()}{f'_{number}' if number > 1 else ''}{extension}"
 
 
 def _kept(target: Any, items: Sequence[Item], job: Job) -> Iterator[Row]:
     """Yield rows of earlier runs, finished or not, that still hold: same tag, same parameters, crops in place."""
-    rows: dict[str, list[Row]] = {}
+    rows: dict[tuple[str, str], list[Row]] = {}
     commits = [info.key for info in target.list(COMMITS)]
     with ThreadPoolExecutor(16) as pool:
         earlier = [from_json(content) for content in pool.map(target.get, commits)]
@@ -171,21 +189,19 @@ def _kept(target: Any, items: Sequence[Item], job: Job) -> Iterator[Row]:
     except FileNotFoundError:
         pass
     for batch in earlier:
-        fresh: dict[str, list[Row]] = {}
+        fresh: dict[tuple[str, str], list[Row]] = {}
         for row in batch:
             if row.parameters == job.fingerprint:
-                fresh.setdefault(row.key, []).append(row)
+                fresh.setdefault((row.key, row.etag), []).append(row)
         rows |= fresh
     if not rows:
         return
     there = {info.key for info in target.list()}
     for item in items:
-        known = rows.get(item.name, [])
+        known = rows.get((item.name, item.etag), []) if item.etag else []
+        named = set(output_keys(item.output or item.name, job.params, len(known)))
         if known and all(
-            item.etag
-            and row.etag == item.etag
-            and row.status not in PASSING
-            and (not row.output or row.output in there)
+            row.status not in PASSING and (not row.output or row.output in there and row.output in named)
             for row in known
         ):
             yield from known
@@ -251,7 +267,7 @@ def run(planned: Plan, executor: FunctionExecutor, *, started: float | None = No
             continue
         rows.extend(done.rows)
         seconds.update(done.seconds)
-    rows.sort(key=lambda row: (row.key, row.face))
+    rows.sort(key=lambda row: (natural(row.key), row.face))
     return Result(planned, tuple(rows), dict(seconds), time.perf_counter() - started, executor.workers)
 
 
@@ -259,7 +275,9 @@ def _done(todo: Sequence[Batch], shared: Job, executor: FunctionExecutor) -> Ite
     """Align batches; yields what each returned, or how its worker ended."""
     if not todo:
         return
-    futures = executor.map(align_batch, todo, extra_args=(shared,), batch_size=1, retries=RETRIES, durable=False)
+    futures = executor.map(
+        align_batch, todo, extra_args=(shared,), batch_size=1, memory=shared.memory, retries=RETRIES, durable=False
+    )
     for position, (batch, future) in enumerate(zip(todo, futures, strict=True)):
         try:
             yield batch, future.result()

@@ -14,11 +14,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from apps.face_align.aligner import Aligner, Detect
-from apps.face_align.geometry import ANCHORS
 from apps.face_align.packages import INSTALL, LANDMARK_PACKAGE
 from apps.face_align.params import Params
-from apps.face_align.trees import ModelFormatError, Trees, parse
+from apps.face_align.science.aligner import Aligner, Detect
+from apps.face_align.science.geometry import ANCHORS
+from apps.face_align.science.trees import ModelFormatError, Trees, parse
 from core import ConfigError, InputError, open_storage, shared_file, worker_resource
 
 _FILES = {
@@ -81,7 +81,8 @@ def aligner(params: Params, model: str) -> Aligner:
     cv2.setNumThreads(1)  # one worker a processor is parallel enough
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     trees = _mapped(model, lambda: read_model(params))
-    return Aligner(_detector(params.detector), trees.predict, params)
+    wanted = {row.name: getattr(params, row.name) for row in fields(Aligner) if hasattr(params, row.name)}
+    return Aligner(detect=_detector(params.detector), predict=trees.predict, **wanted)
 
 
 def _detector(name: str) -> Detect:

@@ -58,6 +58,13 @@ class Params:
         "hog", choice(*DETECTORS), f"one of {', '.join(DETECTORS)}",
         "hog, or cnn (finds more faces, a hundred times slower without a GPU)", "NAME",
     )  # fmt: skip
+    rotate: bool = setting(
+        False, switch, "true or false",
+        "turn an image in which no face is found by 90, 180 and 270 degrees, and look again",
+    )  # fmt: skip
+    rename: bool = setting(
+        False, switch, "true or false", "give crops that would have one name different ones, rather than refuse them"
+    )
     landmark_model: str = setting(
         "", text, "a file or URL", "dlib shape predictor to use instead of the packaged one: file or URL, .dat or .bz2",
         "FILE|URL",
@@ -71,4 +78,5 @@ class Params:
     def fingerprint(self, model: str) -> str:
         """Return a short hash of everything that determines the crops; `model` is the landmark model's own."""
         settings = asdict(self) | {"landmark_model": model}
+        del settings["rename"]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -6,7 +6,7 @@ import json
 import math
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
@@ -18,10 +18,11 @@ import numpy as np
 from apps._cli import charge_rows
 from apps._report import Card, Picture, Section, Table, Text, page
 from apps.face_align.batches import COMMITS, storage_at
-from apps.face_align.geometry import Image
-from apps.face_align.images import BadImage, decode
 from apps.face_align.job import MANIFEST, Plan, Result
-from apps.face_align.manifest import OK, Row, to_csv, to_parquet
+from apps.face_align.result import OK, Row, to_csv, to_parquet, visible
+from apps.face_align.science.geometry import Image
+from apps.face_align.science.headers import BadImage
+from apps.face_align.science.images import decode
 from core import FanfoldError, FunctionExecutor, __version__
 from core.fields import as_flags
 
@@ -40,6 +41,7 @@ LABELS = {
     "multiple": "several faces, skipped",
     "decode_error": "damaged or unknown",
     "too_large": "too large",
+    "unsupported": "of a kind that cannot be read",
     "read_error": "could not be read",
     "write_error": "could not be written",
 }
@@ -62,9 +64,10 @@ def result_object(result: Result) -> dict[str, Any]:
         "images": sum(counts.values()),
         "crops": sum(row.status == OK for row in result.rows),
         "status": counts,
+        "cut_by_the_border": sum(row.cut for row in result.rows),
         "aligned_now": new,
         "kept_from_earlier": sum(counts.values()) - new,
-        "ignored_files": result.plan.found.ignored,
+        "left_out": dict(result.plan.found.left_out),
         "wall_seconds": round(result.wall_seconds, 3),
         "cpu_seconds": {name: round(result.seconds.get(name, 0.0), 3) for name in STAGES},
         "batches": len(result.plan.batches),
@@ -91,7 +94,7 @@ def plan_object(planned: Plan, executor: FunctionExecutor) -> dict[str, Any]:
         "destination": planned.job.destination,
         "images": images,
         "bytes": sum(item.size for item in planned.found.items),
-        "ignored_files": planned.found.ignored,
+        "left_out": dict(planned.found.left_out),
         "to_align": planned.pending,
         "kept_from_earlier": images - planned.pending,
         "batches": batches,
@@ -102,14 +105,20 @@ def plan_object(planned: Plan, executor: FunctionExecutor) -> dict[str, Any]:
     }
 
 
+def left_out_text(counted: Mapping[str, int]) -> str:
+    """Return what of a source is no image, and how much of it."""
+    return ", ".join(f"{number:,} {what}" for what, number in counted.items()) or "nothing"
+
+
 def plan_text(figures: dict[str, Any]) -> str:
     """Return the text that --dry-run prints."""
     return _aligned(
         [
             (
                 "Images",
-                f"{figures['images']:,} ({figures['bytes'] / 1e6:,.1f} MB), {figures['ignored_files']:,} other files",
+                f"{figures['images']:,} ({figures['bytes'] / 1e6:,.1f} MB)",
             ),
+            ("Left out", left_out_text(figures["left_out"])),
             ("To align", f"{figures['to_align']:,}; {figures['kept_from_earlier']:,} kept from earlier runs"),
             ("Batches", f"{figures['batches']:,} on {figures['workers']} workers"),
             ("CPU time", f"about {figures['cpu_seconds']:,.1f} s, guessed from the files' sizes"),
@@ -124,6 +133,8 @@ def terminal(figures: dict[str, Any]) -> str:
     """Return the text that is printed when a run is done."""
     lines = [("Images", f"{figures['images']:,}")]
     lines += [(f"  {LABELS[name]}", f"{count:,}") for name, count in figures["status"].items() if count]
+    if figures["left_out"]:
+        lines.append(("Left out", left_out_text(figures["left_out"])))
     if figures["kept_from_earlier"]:
         lines.append(("  of these, from earlier", f"{figures['kept_from_earlier']:,}"))
     cpu = sum(figures["cpu_seconds"].values())
@@ -149,7 +160,7 @@ def publish(result: Result) -> dict[str, Any]:
         target.put("contact-sheet.png", sheet)
     else:
         target.delete(["contact-sheet.png"])
-    target.put("report.html", html(result, figures, sheet).encode())
+    target.put("report.html", visible(html(result, figures, sheet)).encode())
     target.put("result.json", (json.dumps(figures, indent=2) + "\n").encode())
     target.put(MANIFEST, to_csv(result.rows))
     target.delete([info.key for info in target.list(COMMITS)])
@@ -238,7 +249,7 @@ def _sections(result: Result, figures: dict[str, Any]) -> list[Section]:
         more = f"The first {LISTED} of {len(failures):,}; the manifest has all." if len(failures) > LISTED else ""
         sections.append(Table("Failures", ["image", "status", "reason"], listed, more))
     facts = [
-        ["Source", f"{figures['source']} ({figures['ignored_files']:,} files that are no images left out)"],
+        ["Source", f"{figures['source']} (left out: {left_out_text(figures['left_out'])})"],
         ["Output", figures["destination"]],
         ["Algorithm", "dlib's HOG frontal face detector and regression trees; affine map of three landmarks; OpenCV 4"
          if result.plan.job.params.detector == "hog" else

@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
+from core.serialization.tokens import MAIN
+
 Reduced = tuple[Callable[..., Any], tuple[Any, ...], Any, Callable[[Any, Any], None]]
 
 CACHED = type(functools.cache(len))
@@ -107,6 +109,8 @@ def reduce_function(function: FunctionType, space: Any, source: tuple[str, int, 
     held = function.__globals__
     used = {name: held[name] for name in names if name in held}
     reached = [*used.values(), *(cell.cell_contents for cell in function.__closure__ or () if _is_full(cell))]
+    if any(type(value) is ModuleType and vars(value) is held for value in reached):  # import __main__; __main__.LIMIT
+        used.update((name, held[name]) for name in sorted(every) if name in held)
     state = (
         used,
         [name for value in reached for name in _submodules(value, every)],
@@ -182,6 +186,8 @@ def make_space(base: dict[str, Any]) -> ModuleType:
 
 def module_state(module: ModuleType) -> dict[str, Any]:
     """Return what a module holds, without what importing has put there."""
+    if module.__name__ in MAIN:
+        return {}  # what functions reach of it comes with them
     left = ("__builtins__", "__loader__", "__spec__", "__cached__", *_SPACE)
     return {name: value for name, value in vars(module).items() if name not in left}
 

@@ -395,7 +395,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _is_importable(self, obj: Any) -> bool:
         if isinstance(obj, ModuleType):
-            return obj.__name__ in sys.modules and not self._is_included(obj.__name__)
+            return obj.__name__ not in MAIN and obj.__name__ in sys.modules and not self._is_included(obj.__name__)
         module = getattr(obj, "__module__", None)
         found: Any = sys.modules.get(module) if isinstance(module, str) else None
         if found is None or module is None or module in MAIN:

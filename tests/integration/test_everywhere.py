@@ -103,7 +103,7 @@ def photographs(s3_server: Any, tmp_path_factory: pytest.TempPathFactory) -> str
 
 def aligned(compute: str, source: str, place: str, tmp_path: Path) -> tuple[dict[str, bytes], list[Any]]:
     """Align the demonstration batch; returns every object written that has no times, and the manifest without them."""
-    from apps.face_align.manifest import from_csv
+    from apps.face_align.result import from_csv
 
     run(tmp_path, "apps.face_align", source, "--output", place, "--compute", compute)
     store = open_storage(place)

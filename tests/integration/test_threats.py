@@ -227,7 +227,7 @@ def photograph() -> bytes:
 
 
 def statuses(destination: Path) -> dict[str, str]:
-    from apps.face_align.manifest import from_csv
+    from apps.face_align.result import from_csv
 
     return {row.key: row.status for row in from_csv((destination / "manifest.csv").read_bytes())}
 
@@ -254,7 +254,7 @@ def test_a_member_that_unpacks_without_end_is_told_and_not_held_in_memory(
     photograph: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from apps.face_align import dataset
-    from apps.face_align.images import BadImage
+    from apps.face_align.science.headers import BadImage
     from core import open_storage
 
     monkeypatch.setattr(dataset, "MAX_BYTES", 2_000_000)
@@ -263,7 +263,7 @@ def test_a_member_that_unpacks_without_end_is_told_and_not_held_in_memory(
     storage = open_storage(str(tmp_path))
     tracemalloc.start()
     try:
-        with pytest.raises(BadImage, match="unpack to more than") as caught:
+        with pytest.raises(BadImage, match="unpacked, are more than") as caught:
             dataset.read(item, storage)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -274,7 +274,8 @@ def test_a_member_that_unpacks_without_end_is_told_and_not_held_in_memory(
 
 
 def test_a_format_that_only_the_decoder_knows_is_not_unpacked(photograph: bytes) -> None:
-    from apps.face_align.images import BadImage, decode
+    from apps.face_align.science.headers import BadImage
+    from apps.face_align.science.images import decode
 
     width, height = 64, 8  # Radiance RGBE; run-length coded, 40 MB of it can stand for 3 GB of pixels
     row = bytes([2, 2, 0, width]) + 4 * bytes([128 + width, 1])

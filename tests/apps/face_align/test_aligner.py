@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.face_align import models
-from apps.face_align.aligner import Aligner, Box, choose
-from apps.face_align.images import Image
 from apps.face_align.params import Params
+from apps.face_align.science.aligner import Aligner, Box, choose
+from apps.face_align.science.geometry import Image
 
 sides = st.integers(1, 300)
 boxes = st.lists(
@@ -65,7 +65,7 @@ def test_a_face_smaller_than_asked_for_is_ignored(head: Any) -> None:
     def predict(image: Image, box: Box) -> Any:
         return np.array([(k, k * k % 97) for k in range(68)], np.int32)
 
-    counts = [Aligner(detect, predict, Params(min_face=least)).align(head)[0] for least in (50, 51, 81, 82)]
+    counts = [Aligner(detect=detect, predict=predict, min_face=least).align(head).count for least in (50, 51, 81, 82)]
 
     assert counts == [2, 1, 1, 0]
 
@@ -76,7 +76,7 @@ def test_doublings_find_smaller_faces(head: Any) -> None:
     counts = []
     for upsample in (0, 1):
         params = Params(upsample=upsample)
-        counts.append(models.aligner(params, models.model_hash(params)).align(small)[0])
+        counts.append(models.aligner(params, models.model_hash(params)).align(small).count)
 
     assert counts == [0, 1]
 
@@ -85,7 +85,7 @@ def test_the_network_finds_the_face_where_the_other_detector_does(head: Any) -> 
     found = []
     for detector in ("cnn", "hog"):
         params = Params(detector=detector)
-        _, faces = models.aligner(params, models.model_hash(params)).align(head)
-        found.append(np.array(faces[0].box))
+        aligned = models.aligner(params, models.model_hash(params)).align(head)
+        found.append(np.array(aligned.faces[0].box))
 
     assert np.abs(found[0] - found[1]).max() < 20

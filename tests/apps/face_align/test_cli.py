@@ -96,7 +96,7 @@ def test_a_source_without_images_is_wrong_input(main: Main, tmp_path: Path) -> N
     status, _, err = main([str(tmp_path / "nothing"), "--output", str(tmp_path / "faces")])
 
     assert status == 2
-    assert "no image found at" in err
+    assert "there is no file or folder" in err
 
 
 def test_a_model_that_is_none_is_wrong_input(main: Main, batch: Batch, tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from apps.face_align.dataset import find, read
+from apps.face_align.dataset import find, natural, read
+from apps.face_align.science.headers import BadImage
 from core import InputError, open_storage
 
 FILES = {"b.jpg": b"two", "a/c.PNG": b"three", "a.jpg": b"one " * 1000}
@@ -46,16 +49,135 @@ def test_a_folder_gives_its_images_in_the_order_of_their_names(tmp_path: Path) -
     found = find(str(tmp_path))
 
     assert [item.name for item in found.items] == ["a.jpg", "a/c.PNG", "b.jpg"]
-    assert found.ignored == 2
+    assert found.left_out == {"other files": 2}
     assert read_all(f"{tmp_path}/") == FILES
 
 
 def test_results_below_a_source_are_not_its_images(tmp_path: Path) -> None:
     write(tmp_path, FILES | {"faces/a.jpg": b"crop", "faces-of-mine/d.jpg": b"four"})
 
-    found = find(str(tmp_path), leave_out=f"file://{tmp_path}/faces")
+    found = find(str(tmp_path), f"file://{tmp_path}/faces")
 
     assert [item.name for item in found.items] == ["a.jpg", "a/c.PNG", "b.jpg", "faces-of-mine/d.jpg"]
+
+
+def test_results_in_the_source_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, FILES | {"faces/a.jpg": b"crop", "faces/deep/b.jpg": b"crop"})
+
+    found = find(str(tmp_path), f"file://{tmp_path}/faces")
+
+    assert found.left_out == {"files of the output, which lies inside the source": 2}
+
+
+@pytest.mark.parametrize("output", ["{0}", "{0}/"])
+def test_an_output_that_is_the_source_is_refused(output: str, tmp_path: Path) -> None:
+    write(tmp_path, FILES)
+
+    with pytest.raises(InputError, match="the output is the source itself"):
+        find(str(tmp_path), output.format(tmp_path))
+
+
+def test_an_output_that_holds_the_source_leaves_it_whole(tmp_path: Path) -> None:
+    write(tmp_path / "photographs", FILES)
+
+    assert len(find(str(tmp_path / "photographs"), f"file://{tmp_path}").items) == len(FILES)
+
+
+def test_an_output_is_found_in_the_source_behind_a_link(tmp_path: Path) -> None:
+    write(tmp_path / "real", FILES | {"faces/a.jpg": b"crop"})
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    assert len(find(str(tmp_path / "link"), f"file://{tmp_path}/real/faces").items) == len(FILES)
+
+
+LEFT_OUT = {
+    "._a.jpg": "AppleDouble files",
+    "__MACOSX/a.jpg": "AppleDouble files",
+    "__MACOSX/sub/._a.jpg": "AppleDouble files",
+    "photo": "files without extension",
+    "sub/IMG_1": "files without extension",
+    ".DS_Store": "other files",
+    "notes.md": "other files",
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_is_no_image_is_counted_by_what_it_is(name: str, tmp_path: Path) -> None:
+    write(tmp_path, {"a.jpg": b"one", name: b"x"})
+
+    found = find(str(tmp_path))
+
+    assert found.left_out == {LEFT_OUT[name]: 1}
+    assert [item.name for item in found.items] == ["a.jpg"]
+
+
+def test_what_macos_adds_to_an_archive_is_no_image(tmp_path: Path) -> None:
+    found = find(str(write_zip(tmp_path / "x.zip", {"a.jpg": b"one", "__MACOSX/._a.jpg": b"fork"})))
+
+    assert [item.name for item in found.items] == ["a.jpg"]
+    assert found.left_out == {"AppleDouble files": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a.CR2", "develop it"), ("a.nef", "develop it"), ("a.dng", "develop it"), ("a.psd", "export it"),
+        ("a.jxl", "export it"), ("a.svg", "export it"), ("a.tar.gz", "unpack it"), ("a.7z", "unpack it"),
+    ],
+)  # fmt: skip
+def test_an_image_that_cannot_be_read_is_named_with_what_to_do(name: str, remedy: str, tmp_path: Path) -> None:
+    write(tmp_path, {"z.jpg": b"one", name: b"x"})
+
+    item = find(str(tmp_path)).items[0]
+
+    assert (item.name, item.status) == (name, "unsupported")
+    assert remedy in item.fault
+
+
+def test_links_to_nothing_are_counted(tmp_path: Path) -> None:
+    write(tmp_path, {"a.jpg": b"one"})
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+
+    assert find(str(tmp_path)).left_out == {"links to nothing": 1}
+
+
+def test_names_sort_as_people_count(tmp_path: Path) -> None:
+    names = ["face2.jpg", "face10.jpg", "face010.jpg", "a/9/x.jpg", "a/10/x.jpg", "9" * 200 + ".jpg"]
+    write(tmp_path, dict.fromkeys(names, b"1"))
+
+    found = [item.name for item in find(str(tmp_path)).items]
+
+    assert found == ["9" * 200 + ".jpg", "a/9/x.jpg", "a/10/x.jpg", "face2.jpg", "face010.jpg", "face10.jpg"]
+
+
+@given(st.lists(st.text(alphabet="aB0129./", max_size=12)))
+def test_any_names_can_be_sorted(names: list[str]) -> None:
+    assert sorted(sorted(names, key=natural), key=natural) == sorted(reversed(names), key=natural)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("photos", "there is no file or folder {0}/photos; did you mean {0}/photographs?"),
+        ("nothing-like-it", "there is no file or folder {0}/nothing-like-it"),
+        ("batsh.zip", "did you mean {0}/batch.zip?"),
+        ("photographs/aa.jpg", "did you mean {0}/photographs/a.jpg?"),
+        ("empty", "no image found at {0}/empty: the folder is empty"),
+        ("script", "{0}/script is no image, archive or list of images by its extension"),
+        ("others", "no image found at {0}/others, only 1 files without extension, 2 other files; give a folder"),
+        ("raw", "no image found at {0}/raw: a.nef: a camera's raw file cannot be read"),
+    ],
+)
+def test_a_source_that_leads_nowhere_says_why(given: str, sentence: str, tmp_path: Path) -> None:
+    write(tmp_path / "photographs", {"a.jpg": b"one"})
+    write_zip(tmp_path / "batch.zip", {"a.jpg": b"one"})
+    write(tmp_path, {"script": b"", "others/x": b"", "others/y.md": b"", "others/z.md": b"", "raw/a.nef": b""})
+    (tmp_path / "empty").mkdir()
+
+    with pytest.raises(InputError) as caught:
+        find(str(tmp_path / given))
+
+    assert sentence.format(tmp_path) in str(caught.value)
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -108,7 +230,7 @@ def test_a_listed_key_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     items = find(str(tmp_path / "keys.lst")).items
 
     assert [bool(item.fault) for item in items] == [False, True]
-    with pytest.raises(InputError, match=r"no object 'b\.jpg'"):
+    with pytest.raises(BadImage, match=r"no object 'b\.jpg'"):
         read(items[1], open_storage(items[1].root))
 
 
@@ -135,7 +257,7 @@ def test_a_tar_cut_off_gives_what_is_before_the_cut(tmp_path: Path) -> None:
     items = find(str(path)).items
 
     assert [item.name for item in items if not item.fault][:2] == ["0.jpg", "1.jpg"]
-    assert [item.name for item in items if item.fault] == ["batch.tar"]
+    assert [item.name for item in items if item.fault] == ["2.jpg", "batch.tar"]
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -148,7 +270,7 @@ def test_a_damaged_member_is_told_by_its_checksum(packing: int, tmp_path: Path) 
     storage.put("batch.zip", bytes(content))
     changed = find(str(path)).items[0]
 
-    with pytest.raises(InputError, match="damaged in its archive"):
+    with pytest.raises(BadImage, match="damaged in its archive"):
         read(changed, storage)
     with pytest.raises(InputError, match="changed while the job was reading it"):
         read(item, storage)
@@ -166,7 +288,7 @@ def test_a_tag_changes_with_the_content_alone(tmp_path: Path) -> None:
 def test_a_compressed_tar_is_refused_with_the_remedy(name: str, tmp_path: Path) -> None:
     write_tar(tmp_path / name, FILES, "w:gz")
 
-    with pytest.raises(InputError, match="unpack it, or make it a plain .tar"):
+    with pytest.raises(InputError, match="unpack it, or make it a .zip or .tar"):
         find(str(tmp_path / name))
 
 

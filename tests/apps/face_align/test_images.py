@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from apps.face_align import images
-from apps.face_align.images import BadImage, decode, encode
+from apps.face_align.science import images
+from apps.face_align.science.headers import BadImage
+from apps.face_align.science.images import decode, encode
 
 
 def packed(image: Any, format: str, mode: str = "RGB", **options: Any) -> bytes:

@@ -15,8 +15,8 @@ import pytest
 from apps.face_align import align, batches, demo, job
 from apps.face_align.batches import COMMITS, align_batch
 from apps.face_align.dataset import Item, read
-from apps.face_align.manifest import Row, from_csv, from_json, to_csv, to_json, to_parquet
 from apps.face_align.params import Params
+from apps.face_align.result import Row, from_csv, from_json, to_csv, to_json, to_parquet
 from core import ConfigError, FunctionExecutor, InputError, open_storage
 
 Batch = Callable[..., Path]
@@ -69,7 +69,7 @@ def test_the_same_crops_for_any_number_of_workers(batch: Batch, tmp_path: Path, 
 def test_every_fault_is_a_row_and_no_stop(
     batch: Batch, tmp_path: Path, serial: FunctionExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("apps.face_align.images.MAX_PIXELS", 2_000_000)
+    monkeypatch.setattr("apps.face_align.science.images.MAX_PIXELS", 2_000_000)
     head = demo.portrait()
     source = batch(
         1,
@@ -243,7 +243,7 @@ def test_inputs_that_would_write_the_same_crop_are_refused_before_anything_is_wr
     for file in names:
         (source / file).write_bytes(encoded(demo.portrait()))
 
-    with pytest.raises(InputError, match="would both write"):
+    with pytest.raises(InputError, match="would write over another crop"):
         align(source, tmp_path / "faces", executor=serial, **settings)
 
     assert not (tmp_path / "faces").exists()
@@ -371,7 +371,25 @@ def test_the_result_is_the_same_on_s3(
 
 def test_a_manifest_survives_its_formats() -> None:
     rows = [
-        Row("a,b\n.jpg", "tag", "ok", 2, 1, -1, 2, 30, 40, (1, -2, 3), (0.1, -2.5e-7), 1.5, "x.jpg", "", "p"),
+        Row(
+            "a,b\n.jpg",
+            "tag",
+            "ok",
+            2,
+            1,
+            640,
+            480,
+            90,
+            -1,
+            2,
+            30,
+            40,
+            True,
+            (1, -2, 3),
+            (0.1, -2.5e-7),
+            1.5,
+            "x.jpg",
+        ),
         Row("é.jpg", "", "decode_error", reason='said "no"'),
     ]
 
@@ -379,6 +397,7 @@ def test_a_manifest_survives_its_formats() -> None:
 
     assert from_csv(to_csv(rows)) == rows
     assert from_json(to_json(rows)) == rows
+    assert [row["cut"] for row in table] == [True, False]
     assert table[0]["points"] == [1, -2, 3]
     assert table[0]["matrix"] == [0.1, -2.5e-7]
     assert (table[1]["left"], table[1]["status"]) == (None, "decode_error")
@@ -392,7 +411,7 @@ def test_another_file_in_the_manifests_place_is_not_one() -> None:
 def work_of(images: int, workers: int) -> list[float]:
     """CPU seconds of each batch that as many equal images are formed into; none is left out, none moved."""
     items = [Item(f"{number:05d}.jpg", "tag", 15_000, "", "") for number in range(images)]
-    given = batches.Job(Params(), "model", "print", "file:///faces")
+    given = batches.Job(Params(), "model", "print", "file:///faces", job.MEMORY)
     seconds = [job.estimate_seconds(item, Params()) for item in items]
     made = list(job._batches(items, seconds, given, workers))
     assert [item for one in made for item in one.items] == items

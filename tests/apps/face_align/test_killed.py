@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from apps.face_align import align, batches, images, job
+from apps.face_align import align, batches, job
 from apps.face_align.batches import COMMITS
+from apps.face_align.science import images
 from core import FunctionExecutor
 
 Batch = Callable[..., Path]
@@ -116,10 +118,10 @@ def test_an_image_that_ends_every_worker_is_a_row(
 ) -> None:
     monkeypatch.setattr(job, "BATCH_SECONDS", (100.0, 100.0))
 
-    def fatal(content: bytes, max_side: int | None = None) -> images.Image:
+    def fatal(content: bytes, *limits: Any) -> images.Image:
         if content == b"poison":
             os._exit(9)
-        return images.decode(content, max_side)
+        return images.decode(content, *limits)
 
     monkeypatch.setattr(batches, "decode", fatal)
 

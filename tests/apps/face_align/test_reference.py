@@ -56,7 +56,7 @@ def straightforward(rgb: Any, dlib_models: tuple[Any, Any], landmarks: str, size
 
 def ours(rgb: Any, **settings: Any) -> Any:
     params = Params(**settings)
-    _, faces = models.aligner(params, models.model_hash(params)).align(rgb)
+    faces = models.aligner(params, models.model_hash(params)).align(rgb).faces
     return faces[0].crop if faces else None
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apps.face_align import models
 from apps.face_align.params import Params
-from apps.face_align.trees import ModelFormatError, parse
+from apps.face_align.science.trees import ModelFormatError, parse
 
 
 @pytest.fixture(scope="module", params=["inner-eyes", "five-points"])

@@ -11,10 +11,11 @@ from importlib.util import find_spec
 from typing import Any
 
 OK, NO_FACE, MULTIPLE = "ok", "no_face", "multiple"
-DECODE_ERROR, TOO_LARGE, READ_ERROR, WRITE_ERROR = "decode_error", "too_large", "read_error", "write_error"
-STATUSES = (OK, NO_FACE, MULTIPLE, DECODE_ERROR, TOO_LARGE, READ_ERROR, WRITE_ERROR)
-PASSING = (READ_ERROR, WRITE_ERROR)
-"""Failures of the storage, which the next run tries again."""
+DECODE_ERROR, TOO_LARGE, UNSUPPORTED = "decode_error", "too_large", "unsupported"
+READ_ERROR, WRITE_ERROR = "read_error", "write_error"
+STATUSES = (OK, NO_FACE, MULTIPLE, DECODE_ERROR, TOO_LARGE, UNSUPPORTED, READ_ERROR, WRITE_ERROR)
+PASSING = (UNSUPPORTED, READ_ERROR, WRITE_ERROR)
+"""What the next run tries again: it depends on the storage, or on what is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,13 @@ class Row:
         One of ``STATUSES``; `reason` explains it.
     faces, face : int
         Faces found in the image, and which this is, from 1; 0 without a crop.
+    width, height, turn : int
+        Pixels of the image in which box and points are: upright, reduced by --max-side, and turned by so many degrees
+        clockwise; 0 if it was not decoded.
     left, top, right, bottom : int or None
         Box of the face in pixels, inclusive.
+    cut : bool
+        Whether the face is cut by the border of the image: its box or a landmark lies beyond it.
     points : tuple of int
         x and y of each landmark in turn, in pixels.
     matrix : tuple of float
@@ -48,10 +54,14 @@ class Row:
     status: str
     faces: int = 0
     face: int = 0
+    width: int = 0
+    height: int = 0
+    turn: int = 0
     left: int | None = None
     top: int | None = None
     right: int | None = None
     bottom: int | None = None
+    cut: bool = False
     points: tuple[int, ...] = ()
     matrix: tuple[float, ...] = ()
     ms: float = 0.0
@@ -61,7 +71,7 @@ class Row:
 
 
 _NAMES = [row.name for row in fields(Row)]
-_INTEGERS = ("faces", "face", "left", "top", "right", "bottom")
+_INTEGERS = ("faces", "face", "width", "height", "turn", "left", "top", "right", "bottom")
 
 
 def to_csv(rows: Iterable[Row]) -> bytes:
@@ -85,6 +95,7 @@ def from_csv(content: bytes) -> list[Row]:
     for line in reader:
         values: dict[str, Any] = dict(line)
         values |= {name: int(line[name]) if line[name] else None for name in _INTEGERS}
+        values["cut"] = line["cut"] == "True"
         values["points"] = tuple(map(int, line["points"].split()))
         values["matrix"] = tuple(map(float, line["matrix"].split()))
         rows.append(Row(**values | {"ms": float(line["ms"])}))
@@ -105,6 +116,11 @@ def from_json(content: bytes) -> list[Row]:
         return []
 
 
+def visible(text: str) -> str:
+    r"""Return text with what was no UTF-8 in a name shown as bytes, ``\xe9``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def to_parquet(rows: Sequence[Row]) -> bytes | None:
     """Return the manifest as Parquet, or None without pyarrow."""
     if find_spec("pyarrow") is None:
@@ -113,11 +129,13 @@ def to_parquet(rows: Sequence[Row]) -> bytes | None:
     import pyarrow.parquet as pq
 
     kinds: dict[str, Any] = {name: pa.int32() for name in _INTEGERS}
-    kinds |= {"points": pa.list_(pa.int32()), "matrix": pa.list_(pa.float64()), "ms": pa.float64()}
-    columns = {
-        name: pa.array([getattr(row, name) for row in rows], kinds.get(name, pa.string()), from_pandas=False)
-        for name in _NAMES
-    }
+    kinds |= {"points": pa.list_(pa.int32()), "matrix": pa.list_(pa.float64()), "ms": pa.float64(), "cut": pa.bool_()}
+    columns = {}
+    for name in _NAMES:
+        values = [getattr(row, name) for row in rows]
+        if name not in kinds:
+            values = [visible(value) for value in values]
+        columns[name] = pa.array(values, kinds.get(name, pa.string()), from_pandas=False)
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     return buffer.getvalue()
