@@ -6,26 +6,31 @@ within a table is a section: ``[md]`` in a file, ``--md-timestep`` as a flag, ``
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import ConfigError
+from core.parsers import Parse
+from core.parsers import choice as choice
+from core.parsers import number as number
+from core.parsers import optional as optional
+from core.parsers import several as several
+from core.parsers import switch as switch
+from core.parsers import text as text
+from core.parsers import whole as whole
 
 T = TypeVar("T")
-Parse = Callable[[Any], Any]
 
 _LONGEST_SHOWN = 60
-_SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 def setting(
     default: Any,
     parse: Parse,
-    expects: str,
-    doc: str,
+    expects: str = "",
+    doc: str = "",
     metavar: str = "",
     *,
     positional: bool = False,
@@ -40,7 +45,7 @@ def setting(
     parse : callable
         Turns text, a TOML value or a Python value into the checked value; raises ValueError when it does not fit.
     expects : str
-        What fits, for the error message: "a whole number of at least 1".
+        What fits, for the error message: "a whole number of at least 1"; by default what the parser says.
     doc : str
         One line for ``--help`` and ``fanfold doctor``, with the unit.
     metavar : str
@@ -51,6 +56,9 @@ def setting(
         It decides what is computed; where it does not (how work is split, how long it goes on), a run that was begun
         with another value may be resumed with this one.
     """
+    expects = expects or getattr(parse, "expects", "")
+    if not (expects and doc):
+        raise TypeError("a setting says what it expects, or its parser does, and what it is for")
     about = {"expects": expects, "doc": doc, "metavar": metavar, "positional": positional, "identity": identity}
     return field(default=default, metadata={"parse": parse, **about})
 
@@ -359,82 +367,3 @@ def as_flags(params: Any) -> list[str]:
             # With '=' a value may begin with '-', as a touch level of -10% does.
             flags += [f"{leaf.flag}={text}"] if text.startswith("-") else [leaf.flag, text]
     return [*flags, *(["--"] if any(text.startswith("-") for text in last) else []), *last]
-
-
-def whole(least: int, most: float = math.inf) -> Parse:
-    """Parse whole numbers within bounds; ``100_000`` and ``1e6`` are whole numbers too."""
-
-    def parse(value: Any) -> int:
-        number = value
-        if isinstance(value, str):
-            number = float(value) if "e" in value.lower() else int(value)
-        if isinstance(number, float) and number.is_integer():
-            number = int(number)
-        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-            raise ValueError
-        return number
-
-    return parse
-
-
-def number(least: float = -math.inf, most: float = math.inf, *, open_ends: bool = False) -> Parse:
-    """Parse finite numbers within bounds, which are themselves excluded when `open_ends`."""
-
-    def parse(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
-        result = float(value)
-        inside = least < result < most if open_ends else least <= result <= most
-        if not math.isfinite(result) or not inside:
-            raise ValueError
-        return result
-
-    return parse
-
-
-def optional(parse: Parse) -> Parse:
-    """Also accept None, for "not given"."""
-    return lambda value: None if value is None else parse(value)
-
-
-def choice(*names: str) -> Parse:
-    """Parse one of some names."""
-
-    def parse(value: Any) -> str:
-        if value not in names:
-            raise ValueError
-        return str(value)
-
-    return parse
-
-
-def several(parse: Parse, *, distinct: bool = False, ordered: bool = False) -> Parse:
-    """Parse a list, or text separated by commas, into a tuple; sorted when `ordered`."""
-
-    def parse_all(value: Any) -> tuple[Any, ...]:
-        if isinstance(value, str):
-            parts: Sequence[Any] = [part.strip() for part in value.split(",")] if value else ()
-        else:
-            parts = value if isinstance(value, list | tuple) else (value,)
-        items = tuple(parse(part) for part in parts)
-        if distinct and len(set(items)) != len(items):
-            raise ValueError
-        return tuple(sorted(items)) if ordered else items
-
-    return parse_all
-
-
-def text(value: Any) -> str:
-    """Accept text."""
-    if not isinstance(value, str):
-        raise ValueError
-    return value
-
-
-def switch(value: Any) -> bool:
-    """Accept true or false, and the words for them in text, such as ``yes`` and ``off``."""
-    if isinstance(value, str):
-        value = _SWITCHES[value.strip().lower()]
-    if not isinstance(value, bool):
-        raise ValueError
-    return value

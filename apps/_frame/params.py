@@ -6,7 +6,8 @@ the dataclass: ``[md]`` in the file, ``--md-timestep`` (or ``--timestep``, if no
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class MD:
-        timestep: float = setting(2.0, number(0, 5, open_ends=True), "femtoseconds from 0 to 5", "time step", "FS")
+        timestep: float = setting(2.0, number(0, 5), "femtoseconds from 0 to 5", "time step", "FS")
+        steps: int = setting(5000, whole(1), doc="steps of a segment", metavar="N")
 
         def __post_init__(self) -> None:
             check_fields(self)
@@ -82,14 +83,12 @@ EXECUTION = ("compute", "storage", "runtime", "notify", "workers", "memory", "ti
 class Common:
     """What every command can be told besides its own parameters."""
 
-    output: str | None = setting(None, optional(text), "a folder or prefix", "folder or prefix of the run", "ADDRESS")
-    overwrite: bool = setting(False, switch, "true or false", "start anew, and replace what is in the output's place")
-    json: bool = setting(False, switch, "true or false", "one JSON object on stdout, progress as JSON lines on stderr")
-    dry_run: bool = setting(
-        False, switch, "true or false", "print tasks, CPU seconds, GB-seconds, requests and price; run nothing"
-    )
-    quiet: bool = setting(False, switch, "true or false", "no progress and no table")
-    verbose: bool = setting(False, switch, "true or false", "log what happens; show tracebacks")
+    output: str | None = setting(None, optional(text), "a folder or prefix", "where the run is kept", "ADDRESS")
+    overwrite: bool = setting(False, switch, doc="start anew, and replace what is in the output's place")
+    json: bool = setting(False, switch, doc="one JSON object on stdout, progress as JSON lines on stderr")
+    dry_run: bool = setting(False, switch, doc="print tasks, CPU seconds, GB-seconds, requests and price; run nothing")
+    quiet: bool = setting(False, switch, doc="no progress and no table")
+    verbose: bool = setting(False, switch, doc="log what happens; show tracebacks")
 
     def __post_init__(self) -> None:
         check_fields(self)
