@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 
 from apps._frame.report_style import SCRIPT, STYLE
-from apps._frame.tables import printable
+from apps._frame.tables import printable, visible
 
 EMBEDDED = 8 << 20
 """Bytes of pictures that a page holds at most; a larger one is slow to open and too large for mail."""
@@ -237,7 +237,10 @@ def _href(link: str) -> str:
 
     if link.startswith(("https://", "http://")):
         return _text(link)
-    return escape(quote(link.encode("utf-8", "surrogateescape")))
+    try:
+        return escape(quote(link.encode("utf-8", "surrogateescape")))
+    except UnicodeEncodeError:  # no file has such a name
+        return escape(quote(visible(link)))
 
 
 def _table(table: Table) -> Iterator[str]:

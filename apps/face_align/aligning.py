@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 from apps._frame.stages import TaskOutput
-from apps._frame.stored import storage_at
 from apps.face_align import models
 from apps.face_align.batches import Batch, Job
 from apps.face_align.dataset import MAX_BYTES, Item, read
@@ -33,6 +32,7 @@ from apps.face_align.science.aligner import Aligner, Face, Stages
 from apps.face_align.science.headers import BadImage
 from apps.face_align.science.images import decode, encode
 from core import FanfoldError
+from core.storage import process_storage
 
 AHEAD = 8
 """Images read before they are needed, and crops being written, at most."""
@@ -57,7 +57,7 @@ def align_batch(batch: Batch, params: Job, output: TaskOutput) -> Done:
     known = {(row.key, row.etag) for row in rows}
     items = [item for item in batch.items if (item.name, item.etag) not in known]
     with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(READERS) as writers:
-        behind = _Behind(output, storage_at(params.destination), writers, rows)
+        behind = _Behind(output, process_storage(params.destination), writers, rows)
         try:
             for item, content in _read_ahead(items, readers):
                 behind.add(*_align_one(item, content, aligner, params, stages))
@@ -120,7 +120,7 @@ def _bytes(item: Item) -> int:
 
 
 def _read(item: Item) -> bytes:
-    return read(item, storage_at(item.root))
+    return read(item, process_storage(item.root))
 
 
 def _align_one(

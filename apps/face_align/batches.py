@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from apps._frame.stages import outputs_left
-from apps._frame.stored import storage_at
 from apps.face_align import models
 from apps.face_align.dataset import Found, Item, find
 from apps.face_align.naming import output_keys, settle_names
@@ -16,6 +15,7 @@ from apps.face_align.params import Params
 from apps.face_align.result import PASSING, Row, from_json
 from apps.face_align.science.images import MAX_PIXELS
 from core import ConfigError, FunctionExecutor
+from core.storage import process_storage
 
 STAGE = "align"
 
@@ -90,13 +90,13 @@ def look_for(params: Params, destination: str, executor: FunctionExecutor) -> tu
         A parameter does not fit, workers cannot reach source or destination, there is no image, or two images would
         write the same crop.
     """
-    target = storage_at(destination)
+    target = process_storage(destination)
     with ThreadPoolExecutor(1) as beside:
         hashed = beside.submit(models.model_hash, params)
         found = find(params.source, target.address)
     found = replace(found, items=settle_names(found.items, target.address, params))
     for place in dict.fromkeys([target.address, *(item.root for item in found.items)]):
-        if not executor.reaches(storage_at(place)):
+        if not executor.reaches(process_storage(place)):
             raise ConfigError(
                 f"workers of {executor.config.compute} do not see {place}; use a bucket, or a --compute that does"
             )
@@ -115,7 +115,7 @@ def plan_work(job: Job, found: Found, workers: int, *, overwrite: bool = False) 
 
 def _kept(items: Sequence[Item], job: Job) -> Iterator[Row]:
     """Yield rows of earlier runs, finished or not, that still hold: same tag, same parameters, crops in place."""
-    target = storage_at(job.destination)
+    target = process_storage(job.destination)
     rows: dict[tuple[str, str], list[Row]] = {}
     for content in outputs_left(target, STAGE):
         fresh: dict[tuple[str, str], list[Row]] = {}

@@ -20,6 +20,7 @@ from apps.face_align.params import Params
 from apps.face_align.result import OK, Result, Row, to_csv, to_parquet
 from apps.face_align.sheet import Crop, contact_sheet, read_crops
 from core import __version__
+from core.storage import Storage
 
 SHEET_CROPS = 144
 """Crops on the contact sheet and in the report at most, spread evenly over their names."""
@@ -119,7 +120,7 @@ def terminal(found: Mapping[str, Any]) -> str:
     return facts_text([*lines, ("Crops", f"{found['crops']:,} in {found['destination']}{cut}"), ("Took", took)])
 
 
-def files(result: Result, storage: Any) -> dict[str, bytes | Iterable[bytes]]:
+def files(result: Result, storage: Storage) -> dict[str, bytes | Iterable[bytes]]:
     """Return all that a run publishes beside its crops, by name; crops are read back from where they were written."""
     found = figures(result)
     rows = [row for row in result.rows if row.status == OK]

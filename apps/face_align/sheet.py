@@ -21,6 +21,7 @@ from apps.face_align.science.geometry import Image
 from apps.face_align.science.headers import BadImage
 from apps.face_align.science.images import decode
 from core import FanfoldError
+from core.storage import Storage
 
 SHEET_WIDTH = 1400
 """Pixels."""
@@ -48,7 +49,7 @@ class Crop:
         return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def read_crops(storage: Any, rows: Sequence[Row]) -> list[Crop]:
+def read_crops(storage: Storage, rows: Sequence[Row]) -> list[Crop]:
     """Return the crops of rows, from the storage they were written to; one that cannot be read is left out."""
 
     def read(row: Row) -> Crop | None:

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from apps.montecarlo.drawing import (
+    BAND_ALPHA,
+    BLUE,
+    FONT,
+    INK,
+    RED,
+    SIZE,
+    SOFT_INK,
+    TITLE,
+    new_figure,
+    png,
+    short_loss,
+    short_percent,
+    short_price,
+)
 from apps.montecarlo.figures import TRADING_DAYS_PER_YEAR, as_date, forecast_dates
-from apps.montecarlo.job import Result
 from apps.montecarlo.preparation import middle, portfolio_value
+from apps.montecarlo.result import Result
 from apps.montecarlo.science.models import FloatArray
 from apps.montecarlo.science.summary import Summary
 
-INK = "#1b2733"
-SOFT_INK = "#5b6875"
-BLUE = "#1f5f99"
-BAND_ALPHA = 0.17
-RED = "#b3382c"
-GRID = "#dfe4e9"
-FONT = 11.5
-"""Points; on a picture 5.6 inches wide this stays legible at the width of a phone."""
-SIZE = (5.6, 4.9)
-DPI = 200
 TAIL_CUT = 0.999
 """Share of the forecasts that the axis of a histogram reaches to; a few outliers would squeeze the rest."""
 MOST_BINS = 250
@@ -44,7 +45,7 @@ MOST_HISTORY = 1.0
 def fan_png(result: Result) -> bytes:
     """Draw the past prices and the percentiles of the forecasts over time."""
     summary, params, s0 = result.summary, result.prepared.params, result.summary.s0
-    figure, (axes,) = _figure(SIZE)
+    figure, (axes,) = new_figure(SIZE)
     days = (0, *summary.horizons)
     curves = {q: [s0, *(summary.quantile(day, q) for day in summary.horizons)] for q in params.levels}
     levels = list(params.levels)
@@ -68,19 +69,19 @@ def fan_png(result: Result) -> bytes:
     _date_axis(axes, result, len(past))
     left_of_today = len(past) > 1
     axes.annotate(
-        f"today {_price(s0)}", (0, 0.02), (-5 if left_of_today else 5, 0), xycoords=("data", "axes fraction"),
+        f"today {short_price(s0)}", (0, 0.02), (-5 if left_of_today else 5, 0), xycoords=("data", "axes fraction"),
         textcoords="offset points", ha="right" if left_of_today else "left", color=INK, fontsize=FONT,
         bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1},
     )  # fmt: skip
-    axes.set_title(f"{_unit(result)}: percentiles ahead", **_TITLE)
-    return _png(figure, left=0.125, right=0.785, bottom=0.115 if axes.get_xlabel() else 0.075)
+    axes.set_title(f"{_unit(result)}: percentiles ahead", **TITLE)
+    return png(figure, left=0.125, right=0.785, bottom=0.115 if axes.get_xlabel() else 0.075)
 
 
 def histogram_png(result: Result) -> bytes:
     """Draw the distribution of the price at the middle and the end, with the value at risk marked."""
     summary, params = result.summary, result.prepared.params
     days = sorted({middle(params.days), params.days})
-    figure, panels = _figure((SIZE[0], (SIZE[1] - 0.35) / 2 * len(days) + 0.35), rows=len(days))
+    figure, panels = new_figure((SIZE[0], (SIZE[1] - 0.35) / 2 * len(days) + 0.35), rows=len(days))
     right = max(summary.s0, *(summary.quantile(day, TAIL_CUT) for day in days))
     left = min(min(summary.min(day) for day in days), summary.s0)
     for axes, day in zip(panels, days, strict=True):
@@ -88,7 +89,7 @@ def histogram_png(result: Result) -> bytes:
         if right > left:
             axes.set_xlim(max(0.0, left - 0.15 * (right - left)), right)
     panels[-1].set_xlabel(_unit(result), color=SOFT_INK, fontsize=FONT - 1)
-    return _png(figure, left=0.09, right=0.97, bottom=0.5 / figure.get_figheight(), hspace=0.42)
+    return png(figure, left=0.09, right=0.97, bottom=0.5 / figure.get_figheight(), hspace=0.42)
 
 
 def _histogram(axes: Axes, result: Result, day: int) -> None:
@@ -101,24 +102,24 @@ def _histogram(axes: Axes, result: Result, day: int) -> None:
     top = max(1.0, float(counts.max()))
     axes.set_ylim(0, top * 1.42)
     peak = float(centres[int(counts.argmax())])
-    axes.annotate(f"peak near {_price(peak)}: {top:,.0f}\nforecasts in {_price(widths[0])} wide bins",
+    axes.annotate(f"peak near {short_price(peak)}: {top:,.0f}\nforecasts in {short_price(widths[0])} wide bins",
                   (1.0, 0.9), xycoords="axes fraction", color=SOFT_INK, fontsize=FONT - 1.5, ha="right",
                   va="top")  # fmt: skip
     axes.plot([s0, s0], [0, top * 1.12], color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
-    axes.annotate(f"today {_price(s0)}", (s0, top * 1.12), (0, 3), textcoords="offset points", color=INK,
+    axes.annotate(f"today {short_price(s0)}", (s0, top * 1.12), (0, 3), textcoords="offset points", color=INK,
                   fontsize=FONT - 1.5, ha="center")  # fmt: skip
     for index, confidence in enumerate(reversed(result.prepared.params.confidence)):
         price = s0 * (1.0 - summary.var_es(day, confidence).var)
         height = top * (0.42 + 0.42 * index)
         axes.plot([price, price], [0, height], color=RED, linewidth=1.1)
-        loss = f"VaR {_percent(confidence)}\n{_loss(s0 - price)}"
+        loss = f"VaR {short_percent(confidence)}\n{short_loss(s0 - price)}"
         axes.annotate(loss, (price, height), (-3, 2), textcoords="offset points", color=RED, fontsize=FONT - 1.5,
                       ha="right", va="top", linespacing=1.05)  # fmt: skip
     axes.yaxis.set_visible(False)
     axes.spines["left"].set_visible(False)
     axes.grid(False)
     when = forecast_dates(result.prepared.history, (day,))[0]
-    axes.set_title(f"After {day:,} trading days{f' ({when})' if when else ''}", **_TITLE)
+    axes.set_title(f"After {day:,} trading days{f' ({when})' if when else ''}", **TITLE)
 
 
 def bins_shown(summary: Summary, day: int) -> tuple[FloatArray, FloatArray]:
@@ -134,31 +135,6 @@ def bins_shown(summary: Summary, day: int) -> tuple[FloatArray, FloatArray]:
     edges = left + (right - left if right > left else 1.0) * np.arange(bins + 1) / bins
     below = np.array([summary.probability_below(day, float(edge))[0] for edge in edges])
     return edges, np.diff(below) * summary.forecasts
-
-
-_TITLE: dict[str, Any] = {"loc": "left", "fontsize": FONT + 0.5, "color": INK, "fontweight": "bold", "pad": 7}
-
-
-def _figure(size: tuple[float, float], rows: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
-    panels: list[Axes] = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(GRID)
-        axes.tick_params(colors=SOFT_INK, labelsize=FONT - 1, length=0)
-        axes.grid(axis="y", color=GRID, linewidth=0.6)
-        axes.set_axisbelow(True)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(6))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    return figure, panels
-
-
-def _png(figure: Figure, *, left: float, right: float, bottom: float = 0.085, hspace: float = 0.2) -> bytes:
-    figure.subplots_adjust(left=left, right=right, bottom=bottom, top=1 - 0.37 / figure.get_figheight(), hspace=hspace)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def _past_values(result: Result) -> FloatArray:
@@ -182,7 +158,7 @@ def _label_ends(axes: Axes, ends: dict[float, float], day: float) -> None:
     for (q, value), height in zip(ends.items(), heights, strict=True):
         middle_one = abs(q - 0.5) < 1e-12
         axes.annotate(
-            f"{_percent(q)}  {_price(value)}", (day, height), (6, 0), textcoords="offset points", va="center",
+            f"{short_percent(q)}  {short_price(value)}", (day, height), (6, 0), textcoords="offset points", va="center",
             color=BLUE if middle_one else INK, fontsize=FONT - 0.5, fontweight="bold" if middle_one else "normal",
             annotation_clip=False,
         )  # fmt: skip
@@ -217,15 +193,3 @@ def _unit(result: Result) -> str:
     if len(history.names) > 1:
         return "Portfolio, 100 = day 0"
     return history.source.split(" (packaged")[0] if "(packaged" in history.source else history.names[0]
-
-
-def _price(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.3g}"
-
-
-def _loss(value: float) -> str:
-    return f"−{_price(value)}" if value >= 0 else f"+{_price(-value)}"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.4g}%"

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-import shlex
 import textwrap
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from apps._report import Card, Picture, Section, Table, Text, page
+from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Report, Text, report_files
+from apps._frame.run import Content
+from apps._frame.tables import csv_bytes, facts_text, json_text
 from apps.montecarlo import tables
-from apps.montecarlo.job import Result
 from apps.montecarlo.params import Params
+from apps.montecarlo.result import Result
 from apps.montecarlo.tables import error, name_of, percent, price, rounded
-from core.fields import as_flags
 
-NOTE_WIDTH = 100
+RESULTS = ("forecasts.csv", "forecasts.parquet", "fan.png", "histogram.png", "report.html", "result.json")
 
 
 def terminal(figures: dict[str, Any]) -> str:
     """Return the text that is printed when a forecast is done."""
-    facts = tables.facts(figures)
-    width = max(len(name) for name, _ in facts)
     timing = (
         f"{figures['wall_seconds']:.2f} s, {figures['cpu_seconds']:.2f} CPU s in {figures['tasks']} tasks "
         f"on {figures['workers']} workers"
     )
-    parts = ["\n".join(f"{name.ljust(width)}  {value}" for name, value in [*facts, ["Took", timing]])]
+    parts = [facts_text([*tables.facts(figures), ["Took", timing]])]
     for table in (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures)):
-        parts.append(tables.render(table))
-    parts += [textwrap.fill(f"Note: {note}", NOTE_WIDTH) for note in figures["notes"]]
+        parts.append(table.text())
+    parts += [textwrap.fill(f"Note: {note}", tables.NOTE_WIDTH) for note in figures["notes"]]
     return "\n\n".join(parts)
 
 
@@ -44,17 +40,17 @@ def warm_up() -> None:
         import pyarrow.parquet  # noqa: F401
 
 
-def run_files(result: Result, figures: dict[str, Any]) -> dict[str, bytes]:
-    """Return every file of the run folder by name."""
+def run_files(result: Result, figures: dict[str, Any]) -> dict[str, Content]:
+    """Return every result of the run by name."""
     from apps.montecarlo.plots import fan_png, histogram_png
 
     fan, histogram = fan_png(result), histogram_png(result)
-    files = {
+    files: dict[str, Content] = {
         "forecasts.csv": forecasts_csv(figures),
         "fan.png": fan,
         "histogram.png": histogram,
-        "report.html": html(figures, result.prepared.params, fan, histogram).encode(),
-        "result.json": (json.dumps(figures, indent=2) + "\n").encode(),
+        **report_files(report(figures, result.prepared.params, fan, histogram)),
+        "result.json": (json_text(figures, indent=2) + "\n").encode(),
     }
     if find_spec("pyarrow") is not None:
         files["forecasts.parquet"] = forecasts_parquet(figures)
@@ -71,11 +67,7 @@ def forecast_columns(figures: dict[str, Any]) -> dict[str, list[Any]]:
 def forecasts_csv(figures: dict[str, Any]) -> bytes:
     """Return the percentile fan as CSV."""
     columns = forecast_columns(figures)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return buffer.getvalue().encode()
+    return csv_bytes(list(columns), zip(*columns.values(), strict=True))
 
 
 def forecasts_parquet(figures: dict[str, Any]) -> bytes:
@@ -103,13 +95,8 @@ def _arrow_array(values: list[Any]) -> Any:
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(values), [None, pa.py_buffer(numbers)])
 
 
-def reproduction(params: Params) -> str:
-    """Return the command that gives the same figures again."""
-    return shlex.join(["python", "-m", "apps.montecarlo", *as_flags(params)])
-
-
-def html(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) -> str:
-    """Return the self-contained report."""
+def report(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) -> Report:
+    """Return what the report says."""
     end = f"{figures['days']:,}"
     dated = figures["fan"][-1]["date"]
     levels = list(figures["quantiles"])
@@ -123,14 +110,9 @@ def html(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) 
             histogram, "Histograms of the price at the middle and the end of the forecast", _histogram_caption(params)
         ),
     ]
-    footer = (
-        f"fanfold {figures['versions']['fanfold']}, Python {figures['versions']['python']}, "
-        f"numpy {figures['versions']['numpy']}. {figures['wall_seconds']:.2f} s on {figures['workers']} workers. "
-        f"Result SHA-256 {figures['result_sha256']}."
-    )
-    return page(
-        f"Price forecast: {title(figures)}", lead, _cards(figures), pictures, _sections(figures, params), footer
-    )
+    footer = f"{figures['wall_seconds']:.2f} s on {figures['workers']} workers. {tables.footer(figures)}"
+    blocks = [Cards(_cards(figures)), Figures(pictures), *_sections(figures, params)]
+    return Report(f"Price forecast: {title(figures)}", lead, blocks, footer)
 
 
 def title(figures: Mapping[str, Any]) -> str:
@@ -171,8 +153,8 @@ def _cards(figures: dict[str, Any]) -> list[Card]:
     return cards
 
 
-def _sections(figures: dict[str, Any], params: Params) -> list[Section]:
-    sections: list[Section] = []
+def _sections(figures: dict[str, Any], params: Params) -> list[Block]:
+    sections: list[Block] = []
     captions = (
         "Price units of the source; the last row is the standard error at the last day. Dates count weekdays, "
         "not holidays.",
@@ -181,13 +163,12 @@ def _sections(figures: dict[str, Any], params: Params) -> list[Section]:
         "Judged at daily closes. Standard errors are of the simulation.",
     )
     built = (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures))
-    for (name, header, rows), caption in zip(built, captions, strict=True):
-        sections.append(Table(name, header, rows, caption))
+    sections += [tables.with_note(each, note) for each, note in zip(built, captions, strict=True)]
     parameters = ", ".join(f"{name} {value:.6g}" for name, value in figures["model_parameters"].items())
     rows = [*tables.facts(figures), ["Model parameters", parameters or "see the prices: drawn from their past returns"]]
-    sections.append(Table("What it stands on", [], rows, facts=True))
+    sections.append(Facts("What it stands on", rows))
     sections.append(Text("Read with care", figures["notes"]))
-    sections.append(Text("The same again", [reproduction(params)], code=True))
+    sections.append(Text("The same again", [tables.reproduction(params)], code=True))
     return sections
 
 

@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 import sysconfig
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -51,6 +52,19 @@ class LocalModules:
         states = {name: _state(module)[1:] for name, module in self._local().items()}
         return Renewal(states)
 
+    def forget_changed(self) -> None:
+        """Have modules read again that were written anew since a task imported them: the driver may not know them."""
+        if any(os.path.isfile(self._loaded[name].__file__ or "") for name in self.note()):
+            for name in self._loaded:
+                sys.modules.pop(name, None)
+            self._states.clear()
+        self.changed.clear()
+
+    def note_new(self) -> None:
+        """Look at modules if some were loaded since the last look."""
+        if len(sys.modules) != self._count:
+            self.note()
+
 
 def _state(module: ModuleType) -> State:
     with contextlib.suppress(OSError):
@@ -85,7 +99,23 @@ def is_local(module: ModuleType) -> bool:
     name = getattr(module, "__name__", "__main__")
     if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
         return False
-    return not ("site-packages" in path or "dist-packages" in path or path.startswith(_installed_folders()))
+    if "site-packages" in path or "dist-packages" in path or path.startswith(_installed_folders()):
+        return False
+    above = name.count(".") + os.path.basename(path).startswith("__init__.")
+    return name.partition(".")[0] not in _installed_in(Path(path).parents[above])
+
+
+@functools.cache
+def _installed_in(folder: Path) -> frozenset[str]:
+    """Return the modules that an installer has put into a folder of its own, as ``pip install --target`` does."""
+    found: set[str] = set()
+    for record in folder.glob("*.dist-info/RECORD"):
+        with contextlib.suppress(OSError, ValueError):
+            found.update(
+                line.partition(",")[0].partition("/")[0].partition(".")[0]
+                for line in record.read_text("utf-8").splitlines()
+            )
+    return frozenset(found)
 
 
 @functools.cache

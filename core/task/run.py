@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from core import serialization
-from core.data.objects import spent
 from core.errors import SerializationError, TaskError
 from core.serialization import Unpackable
 from core.serialization.definitions import Definitions
 from core.serialization.tokens import registry
+from core.storage.clients import spent
 from core.task.call import Call, apply
 from core.task.protocol import BatchResult, TaskFailure
 
@@ -62,6 +62,11 @@ def running_task() -> tuple[str, int, int] | None:
     if batch is None or batch.process != os.getpid() or len(batch.durations) >= len(batch.task_ids):
         return None
     return batch.job_id, batch.task_ids[len(batch.durations)], batch.attempt
+
+
+def in_task() -> bool:
+    """Whether what is done here is done for a task, whose result may refer to it."""
+    return in_worker() or running_task() is not None
 
 
 def running_definitions() -> Definitions | None:

@@ -1,7 +1,8 @@
 """Backtests: whether past prices came where forecasts made at the time said they would.
 
 History is cut into windows that do not overlap. Before each, a model is calibrated on what was known then; the price at
-the window's end is compared with the forecast's distribution.
+the window's end is compared with the forecast's distribution. The value at risk of one step is forecast for every one
+of the latest steps, and losses beyond it are counted.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import NamedTuple
 import numpy as np
 
 from apps.montecarlo.science.calibration import MIN_RETURNS, calibrate, log_returns
-from apps.montecarlo.science.models import GBM, FloatArray
+from apps.montecarlo.science.coverage import VarTest, kupiec_p, uniform_ks, var_test
+from apps.montecarlo.science.fitting import brought_to_date
+from apps.montecarlo.science.models import GBM, FloatArray, Model
 from apps.montecarlo.science.simulation import planned, simulate_blocks
 from apps.montecarlo.science.spec import SimulationSpec
+from apps.montecarlo.science.summary import Summary
 
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
 """Central intervals whose coverage is checked."""
-KOLMOGOROV_TERMS = 100
 
 
 class WindowResult(NamedTuple):
@@ -139,17 +142,90 @@ def backtest_window(
     -------
     WindowResult
     """
-    known = prices[: start + 1] if history is None else prices[max(0, start - history) : start + 1]
-    calibrated = calibrate(model, log_returns(known))
-    s0, realised = float(prices[start]), float(prices[start + horizon])
+    calibrated = calibrate(model, log_returns(_known(prices, start, history)))
+    summary = _forecast(calibrated, prices, start, horizon, forecasts, seed)
+    realised = float(prices[start + horizon])
+    return WindowResult(
+        start, realised, summary.quantile(horizon, 0.5), summary.probability_below(horizon, realised)[0]
+    )
+
+
+def _known(prices: FloatArray, start: int, history: int | None) -> FloatArray:
+    return prices[: start + 1] if history is None else prices[max(0, start - history) : start + 1]
+
+
+def _forecast(model: Model, prices: FloatArray, start: int, horizon: int, forecasts: int, seed: int) -> Summary:
     # The window's row is part of the seed: streams of one seed would make all windows err alike.
     own_seed = int(np.random.SeedSequence((seed, start)).generate_state(1, np.uint64)[0])
     spec = SimulationSpec(
-        calibrated, s0, horizon, forecasts, own_seed, (horizon,), drawdown=False, exact=isinstance(calibrated, GBM)
-    )
-    summary = simulate_blocks(planned(spec), 0, spec.n_blocks)
-    return WindowResult(
-        start, realised, summary.quantile(horizon, 0.5), summary.probability_below(horizon, realised)[0]
+        model, float(prices[start]), horizon, forecasts, own_seed, (horizon,), drawdown=False,
+        exact=isinstance(model, GBM),
+    )  # fmt: skip
+    return simulate_blocks(planned(spec), 0, spec.n_blocks)
+
+
+class VarForecast(NamedTuple):
+    """The value at risk forecast for one step, and what came.
+
+    Parameters
+    ----------
+    start : int
+        Row of the last price that the forecast knew.
+    loss : float
+        What the step lost, as a fraction of the price before it; negative is a gain.
+    var : tuple of float
+        Value at risk at each confidence, as such a fraction.
+    """
+
+    start: int
+    loss: float
+    var: tuple[float, ...]
+
+
+def var_starts(prices: int, days: int, min_history: int) -> range:
+    """Return the rows of the last known price before each of the latest `days` steps, or as many as there are."""
+    return range(max(min_history, prices - 1 - days), prices - 1)
+
+
+def var_forecasts(
+    prices: FloatArray, starts: Sequence[int], *, model: str, confidence: Sequence[float], refit: int,
+    history: int | None = None, forecasts: int = 10_000, seed: int = 0,
+) -> list[VarForecast]:  # fmt: skip
+    """Forecast the value at risk of steps that follow each other.
+
+    Parameters
+    ----------
+    prices : ndarray of float64, shape (n,)
+        All prices, oldest first.
+    starts : sequence of int
+        Rows of the last known prices, each one after the other.
+    model : str
+        Name of a model for one asset.
+    confidence : sequence of float
+        Confidence levels.
+    refit : int
+        Steps between calibrations, the first of them at the first start; in between the model's parameters stay and its
+        state (the variance of today) follows the prices.
+    history, forecasts, seed : int
+        As for ``backtest_window``.
+    """
+    results = []
+    calibrated: Model | None = None
+    for number, start in enumerate(starts):
+        returns = log_returns(_known(prices, start, history))
+        if calibrated is None or number % refit == 0:
+            calibrated = calibrate(model, returns)
+        summary = _forecast(brought_to_date(calibrated, returns), prices, start, 1, forecasts, seed)
+        loss = 1.0 - float(prices[start + 1] / prices[start])
+        results.append(VarForecast(start, loss, tuple(summary.var_es(1, level).var for level in confidence)))
+    return results
+
+
+def var_tests(days: Sequence[VarForecast], confidence: Sequence[float]) -> tuple[VarTest, ...]:
+    """Count and test the losses beyond the value at risk at each confidence, `days` being in order of time."""
+    losses = np.array([day.loss for day in days])
+    return tuple(
+        var_test(losses > np.array([day.var[column] for day in days]), level) for column, level in enumerate(confidence)
     )
 
 
@@ -182,35 +258,3 @@ def summarise(windows: Sequence[WindowResult], nominal: Sequence[float] = NOMINA
         coverages.append(Coverage(level, hits, pits.size, kupiec_p(hits, pits.size, level)))
     distance, p = uniform_ks(pits)
     return BacktestReport(ordered, tuple(coverages), distance, p)
-
-
-def kupiec_p(hits: int, windows: int, nominal: float) -> float:
-    """Test that `hits` of `windows` agree with a coverage of `nominal`, and return the p-value.
-
-    Notes
-    -----
-    Kupiec, "Techniques for verifying the accuracy of risk measurement models", J. Derivatives 3 (1995): a likelihood
-    ratio, chi-squared with one degree of freedom.
-    """
-    misses = windows - hits
-
-    def log_likelihood(p: float) -> float:
-        inside = hits * math.log(p) if hits else 0.0
-        return inside + (misses * math.log1p(-p) if misses else 0.0)
-
-    ratio = 2.0 * (log_likelihood(hits / windows) - log_likelihood(nominal))
-    return math.erfc(math.sqrt(max(ratio, 0.0) / 2.0))
-
-
-def uniform_ks(values: FloatArray) -> tuple[float, float]:
-    """Test values against the uniform law: distance of Kolmogorov and Smirnov, and its asymptotic p-value."""
-    ordered, n = np.sort(values), values.size
-    steps = np.arange(n + 1) / n
-    distance = float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))
-    # Stephens, J. Royal Statistical Society B 32 (1970): this scaling makes the limit law good from a few values on.
-    scaled = distance * (math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n))
-    if scaled < 0.2:
-        return distance, 1.0
-    terms = range(1, KOLMOGOROV_TERMS + 1)
-    p = 2.0 * sum((-1.0) ** (k - 1) * math.exp(-2.0 * k * k * scaled * scaled) for k in terms)
-    return distance, min(max(p, 0.0), 1.0)

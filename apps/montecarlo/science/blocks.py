@@ -27,9 +27,12 @@ MAX_DIMENSIONS = 21_201
 """Directions that Joe and Kuo tabulated, SIAM J. Sci. Comput. 30 (2008)."""
 
 
-def block_stream(seed: int, block: int) -> Generator:
-    """Open the random stream of one block: the same wherever and whenever the block is simulated."""
-    return Generator(SFC64(SeedSequence(seed, spawn_key=(block,))))
+def block_stream(seed: int, block: int, *purpose: int) -> Generator:
+    """Open the random stream of one block: the same wherever and whenever the block is simulated.
+
+    A `purpose` other than the simulation itself has streams of its own.
+    """
+    return Generator(SFC64(SeedSequence(seed, spawn_key=(block, *purpose))))
 
 
 def assets(model: Model) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from apps.montecarlo.science.models import FloatArray, GjrGarchFhs, Heston, Merton, StudentT
+from apps.montecarlo.science.models import FloatArray, GjrGarchFhs, Heston, Merton, Model, StudentT
 
 PERCENT = 100.0
 """`arch` fits returns in percent: its optimiser is poorly scaled on fractions."""
@@ -193,13 +194,44 @@ def fit_heston(returns: FloatArray) -> Heston:
     weights = persistence ** (leads - 1.0)
     slope = float(weights @ leverage / (weights @ weights))
     rho = slope / (xi * theta) if xi > 0.0 else 0.0
-    age = np.arange(squares.size)[::-1]
-    recent = EWMA_DECAY**age
     return Heston(
         drift=mean,
         kappa=1.0 - persistence,
         theta=theta,
         xi=xi,
         rho=float(np.clip(rho, -CORRELATION_LIMIT, CORRELATION_LIMIT)),
-        v0=float(recent @ squares / recent.sum()),
+        v0=_recent_variance(squares),
     )
+
+
+def brought_to_date(model: Model, returns: FloatArray) -> Model:
+    """Give a model fitted earlier the state that later returns have brought about; its parameters stay.
+
+    Parameters
+    ----------
+    model : Model
+        A model for one asset.
+    returns : ndarray of float64, shape (n,)
+        All log returns known by now, oldest first.
+
+    Returns
+    -------
+    Model
+        Another variance of the first forecast day for GJR-GARCH and Heston; the other models have no state.
+    """
+    if isinstance(model, Heston):
+        return replace(model, v0=_recent_variance(np.square(returns - model.drift)))
+    if not isinstance(model, GjrGarchFhs):
+        return model
+    shocks = returns - model.mean
+    variance = float(shocks.var())
+    for shock in shocks.tolist():
+        weight = model.alpha + (model.gamma if shock < 0.0 else 0.0)
+        variance = model.omega + weight * shock * shock + model.beta * variance
+    return replace(model, next_variance=variance)
+
+
+def _recent_variance(squares: FloatArray) -> float:
+    """Weigh squared returns exponentially, the latest most."""
+    recent = EWMA_DECAY ** np.arange(squares.size)[::-1]
+    return float(recent @ squares / recent.sum())

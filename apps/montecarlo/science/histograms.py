@@ -58,12 +58,12 @@ def exponential(values: FloatArray) -> FloatArray:
 
 
 def row_sums(values: FloatArray) -> list[int]:
-    """Add each row of non-negative `values`, exactly, as integers in units of 2**-40.
+    """Add each row of `values`, exactly, as integers in units of 2**-40.
 
     Parameters
     ----------
     values : ndarray of float64, shape (rows, n)
-        Not negative; larger ones than `LARGEST` count as `LARGEST`.
+        Those beyond plus or minus `LARGEST` count as that.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def row_sums(values: FloatArray) -> list[int]:
     """
     totals = [0] * values.shape[0]
     for start in range(0, values.shape[1], ROWS_PER_SUM):
-        part = np.minimum(values[:, start : start + ROWS_PER_SUM], LARGEST)
+        part = np.clip(values[:, start : start + ROWS_PER_SUM], -LARGEST, LARGEST)
         whole = np.floor(part)
         part -= whole
         np.multiply(part, 2.0**UNIT_BITS, out=part)

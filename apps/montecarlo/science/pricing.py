@@ -4,112 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from apps.montecarlo.science.american import stopped_payoff
 from apps.montecarlo.science.blocks import (
     BLOCK,
-    MAX_DIMENSIONS,
-    REPLICATES,
     batch_width,
     block_stream,
     brownian_bridge,
     draw_blocks,
     sobol_normals,
 )
-from apps.montecarlo.science.histograms import UNIT, UNIT_BITS, row_sums
+from apps.montecarlo.science.formulas import control_mean
+from apps.montecarlo.science.histograms import UNIT, UNIT_BITS, exponential, row_sums
 from apps.montecarlo.science.kernels import evolve
-from apps.montecarlo.science.models import GBM, FloatArray, Heston, Merton
-from apps.montecarlo.science.options import Option, control, control_mean, payoff, risk_neutral
-
-METHODS = ("plain", "antithetic", "control", "antithetic+control", "sobol")
-MAX_STEPS = 25_200
-
-
-@dataclass(frozen=True)
-class OptionSpec:
-    """Everything a worker needs to price an option; small and picklable.
-
-    Parameters
-    ----------
-    option : Option
-        The contract.
-    model : GBM, Merton or Heston
-        Shocks of one step; the drift is replaced by the risk-neutral one.
-    s0 : float
-        Price today, in currency.
-    rate, dividend : float
-        Interest and dividend yield per step, continuously compounded.
-    paths, seed : int
-        Number of simulated paths (`sobol` rounds up to 2**m in each replicate), and the seed.
-    method : str
-        One of `METHODS`; `control` and `sobol` are for the GBM alone.
-
-    Raises
-    ------
-    ValueError
-        A value is out of range or two exclude each other.
-    """
-
-    option: Option
-    model: GBM | Merton | Heston
-    s0: float
-    rate: float
-    paths: int
-    seed: int
-    dividend: float = 0.0
-    method: str = "plain"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.model, GBM | Merton | Heston):
-            raise ValueError("options are priced under a gbm, merton or heston model")
-        if not 0.0 < self.s0 < math.inf:
-            raise ValueError(f"the initial price must be positive and finite, not {self.s0}")
-        if self.paths < 2 or self.seed < 0:
-            raise ValueError("paths must be at least 2 and the seed not negative")
-        if self.option.steps > MAX_STEPS:
-            raise ValueError(f"an option has at most {MAX_STEPS} steps, not {self.option.steps}")
-        if self.method not in METHODS:
-            raise ValueError(f"there is no method {self.method!r}; choose from {', '.join(METHODS)}")
-        if not isinstance(self.model, GBM) and (self.uses_control or self.method == "sobol"):
-            raise ValueError(f"method {self.method} is for the gbm model alone, not for {self.model.name}")
-        if self.antithetic and self.paths % 2:
-            raise ValueError("antithetic paths come in pairs: ask for an even number")
-        if self.method == "sobol" and self.option.steps > MAX_DIMENSIONS:
-            raise ValueError(f"sobol points have at most {MAX_DIMENSIONS} dimensions; use fewer steps")
-
-    @property
-    def antithetic(self) -> bool:
-        """Whether paths come in mirrored pairs."""
-        return self.method.startswith("antithetic")
-
-    @property
-    def uses_control(self) -> bool:
-        """Whether a control variate steadies the price."""
-        return self.method.endswith("control")
-
-    @property
-    def n_blocks(self) -> int:
-        """Number of blocks: of `BLOCK` paths, or one for each replicate of the Sobol points."""
-        return REPLICATES if self.method == "sobol" else -(-self.paths // BLOCK)
-
-    @property
-    def points(self) -> int:
-        """Points of one Sobol replicate, a power of two."""
-        return 1 << max(0, math.ceil(math.log2(self.paths / REPLICATES)))
-
-    @property
-    def simulated_paths(self) -> int:
-        """Paths truly simulated."""
-        return REPLICATES * self.points if self.method == "sobol" else self.paths
-
-    @property
-    def process(self) -> GBM | Merton | Heston:
-        """The risk-neutral model of one step."""
-        return risk_neutral(self.model, self.rate - self.dividend)
+from apps.montecarlo.science.models import GBM, FloatArray
+from apps.montecarlo.science.options import OptionSpec, control, payoff, settled
 
 
 @dataclass(frozen=True)
@@ -154,13 +68,8 @@ def price_blocks(spec: OptionSpec, first: int, count: int) -> PriceSums:
     ValueError
         There are no such blocks.
     """
-    if first < 0 or count < 1 or first + count > spec.n_blocks:
-        raise ValueError(f"blocks {first} to {first + count - 1} are not among the {spec.n_blocks} of the job")
-    if spec.method == "sobol":
-        return merge_prices(_replicate(spec, block) for block in range(first, first + count))
-    width = batch_width(spec.model, spec.option.steps)
-    starts = range(first, first + count, width)
-    return merge_prices(_batch(spec, range(start, min(start + width, first + count))) for start in starts)
+    simulated = _replicate if spec.method == "sobol" else _batch
+    return merge_prices(simulated(spec, blocks) for blocks in batches(spec, first, count))
 
 
 def merge_prices(parts: Iterable[PriceSums]) -> PriceSums:
@@ -178,22 +87,69 @@ def merge_prices(parts: Iterable[PriceSums]) -> PriceSums:
 
 
 def price(spec: OptionSpec, sums: PriceSums) -> Price:
-    """Read the discounted price and its standard error from the sums of all blocks.
+    """Read the discounted price and its standard error from the sums of all blocks."""
+    known = None
+    if spec.uses_control and isinstance(spec.process, GBM):
+        known = control_mean(spec.option, spec.process, spec.s0)
+    mean, se = estimate(sums, known)
+    scale = spec.s0 * math.exp(-spec.rate * spec.option.steps)
+    return or_exercised(spec, spec.s0, Price(scale * mean, scale * se))
 
-    With a control variate the price is ``mean(p) - b (mean(c) - E[c])``, ``b`` being the regression slope in the same
-    sample; its bias is of the order of 1/paths.
+
+def or_exercised(spec: OptionSpec, spot: float, waiting: Price) -> Price:
+    """Return the gain of exercise today, which is certain, where an American option allows it and it is the better."""
+    gain = spot - spec.option.strike if spec.option.right == "call" else spec.option.strike - spot
+    return Price(gain, 0.0) if spec.option.kind == "american" and gain >= waiting.value else waiting
+
+
+def estimate(sums: PriceSums, known: float | None) -> Price:
+    """Read a mean and its standard error from sums, in their own unit.
+
+    Parameters
+    ----------
+    sums : PriceSums
+        Of all blocks.
+    known : float, optional
+        Expected value ``E[c]`` of the control variate, if there is one: the result is then
+        ``mean(p) - b (mean(c) - E[c])``, ``b`` being the regression slope in the same sample; its bias is of the order
+        of 1/paths.
     """
     n, unit = sums.observations, 1 << UNIT_BITS
     mean = sums.payoff / n * UNIT
     variance = _covariance(n, sums.payoff_square * unit, sums.payoff * sums.payoff)
-    if spec.uses_control and isinstance(spec.process, GBM):
+    if known is not None:
         spread = _covariance(n, sums.control_square * unit, sums.control * sums.control)
         common = _covariance(n, sums.product * unit, sums.payoff * sums.control)
         slope = common / spread if spread > 0.0 else 0.0
-        mean -= slope * (sums.control / n * UNIT - control_mean(spec.option, spec.process, spec.s0))
+        mean -= slope * (sums.control / n * UNIT - known)
         variance = max(variance - slope * common, 0.0)
-    scale = spec.s0 * math.exp(-spec.rate * spec.option.steps)
-    return Price(scale * mean, scale * math.sqrt(variance / n))
+    return Price(mean, math.sqrt(variance / n))
+
+
+def paired(spec: OptionSpec, values: FloatArray) -> FloatArray:
+    """Return independent observations along the last axis: the values, or the means of antithetic pairs."""
+    return (values[..., ::2] + values[..., 1::2]) * 0.5 if spec.antithetic else values
+
+
+def batches(spec: OptionSpec, first: int, count: int) -> Iterator[range]:
+    """Group blocks ``first`` to ``first + count - 1`` into those that are simulated side by side.
+
+    Raises
+    ------
+    ValueError
+        There are no such blocks.
+    """
+    if first < 0 or count < 1 or first + count > spec.n_blocks:
+        raise ValueError(f"blocks {first} to {first + count - 1} are not among the {spec.n_blocks} of the job")
+    width = 1 if spec.method == "sobol" else batch_width(spec.model, spec.option.steps)
+    for start in range(first, first + count, width):
+        yield range(start, min(start + width, first + count))
+
+
+def _paid(spec: OptionSpec, path: FloatArray) -> FloatArray:
+    if spec.option.kind == "american":
+        return stopped_payoff(spec, exponential(path), spec.s0)
+    return payoff(spec.option, settled(spec.option, path), spec.s0)
 
 
 def _batch(spec: OptionSpec, blocks: range) -> PriceSums:
@@ -201,28 +157,24 @@ def _batch(spec: OptionSpec, blocks: range) -> PriceSums:
     draws = draw_blocks(spec.model, streams, spec.option.steps, spec.antithetic)
     used = min(len(blocks) * BLOCK, spec.paths - blocks[0] * BLOCK)
     path = evolve(spec.process, draws)[:, :used]
-    paid = _observations(spec, payoff(spec.option, path, spec.s0))
+    paid = paired(spec, _paid(spec, path))
     if not spec.uses_control:
         return _sums(paid, used * spec.option.steps)
-    steady = _observations(spec, control(spec.option, path, spec.s0))
+    steady = paired(spec, control(spec.option, path, spec.s0))
     total, square, product = row_sums(np.stack([steady, steady * steady, paid * steady]))
     plain = _sums(paid, used * spec.option.steps)
     return replace(plain, control=total, control_square=square, product=product)
 
 
-def _observations(spec: OptionSpec, values: FloatArray) -> FloatArray:
-    return (values[::2] + values[1::2]) * 0.5 if spec.antithetic else values
-
-
-def _replicate(spec: OptionSpec, block: int) -> PriceSums:
+def _replicate(spec: OptionSpec, blocks: range) -> PriceSums:
     process = spec.process
     assert isinstance(process, GBM)
     steps, total = spec.option.steps, 0
-    for normals in sobol_normals(steps, spec.points, spec.seed, block):
+    for normals in sobol_normals(steps, spec.points, spec.seed, blocks[0]):
         walk = brownian_bridge(normals.T)
         np.multiply(walk, process.volatility, out=walk)
         walk += process.drift * np.arange(1.0, steps + 1.0)[:, None]
-        total += row_sums(payoff(spec.option, walk, spec.s0)[None, :])[0]
+        total += row_sums(_paid(spec, walk)[None, :])[0]
     return _sums(np.array([total / spec.points * UNIT]), spec.points * steps)
 
 

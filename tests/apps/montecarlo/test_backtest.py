@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from apps.montecarlo.science.backtest import (
+    VarForecast,
     WindowResult,
     backtest_window,
-    kupiec_p,
     summarise,
-    uniform_ks,
+    var_forecasts,
+    var_starts,
+    var_tests,
     window_starts,
 )
-from apps.montecarlo.science.models import FloatArray
+from apps.montecarlo.science.calibration import calibrate
+from apps.montecarlo.science.fitting import brought_to_date
+from apps.montecarlo.science.models import FloatArray, GjrGarchFhs, Heston, StudentT
 
 
 def walk(days: int, seed: int = 1) -> FloatArray:
@@ -110,30 +114,79 @@ def test_the_report_counts_windows_inside_central_intervals_in_order_of_time() -
     assert [window.start for window in report.windows] == [6, 7, 8, 9, 10]
 
 
-def test_kupiecs_test_gives_the_published_value() -> None:
-    # 17 exceptions in 250 days at 95%: likelihood ratio 1.5401, chi-squared p-value 0.2146.
-    assert kupiec_p(233, 250, 0.95) == pytest.approx(0.2146, abs=5e-4)
-    assert kupiec_p(95, 100, 0.95) == pytest.approx(1.0)
-    assert kupiec_p(100, 100, 0.5) < 1e-20
-    assert kupiec_p(0, 100, 0.5) < 1e-20
-
-
-def test_the_uniform_test_agrees_with_scipy() -> None:
-    from scipy.stats import kstest
-
-    values = np.random.default_rng(6).uniform(0, 1, 60) ** 1.3
-
-    distance, p = uniform_ks(values)
-
-    expected = kstest(values, "uniform")
-    assert distance == pytest.approx(expected.statistic)
-    assert p == pytest.approx(expected.pvalue, abs=0.01)
-
-
-def test_evenly_spread_values_are_uniform() -> None:
-    assert uniform_ks((np.arange(500) + 0.5) / 500)[1] == 1.0
-
-
 def test_nothing_to_summarise_is_refused() -> None:
     with pytest.raises(ValueError, match="no window"):
         summarise([])
+
+
+def test_the_latest_steps_are_tested_or_as_many_as_the_history_leaves() -> None:
+    assert var_starts(1000, 250, 300) == range(749, 999)
+    assert var_starts(1000, 900, 300) == range(300, 999)
+
+
+def test_value_at_risk_holds_its_promise_where_the_model_is_true() -> None:
+    prices = walk(2500, seed=4)
+
+    days = var_forecasts(
+        prices, var_starts(2500, 2000, 400), model="gbm", confidence=(0.95, 0.99), refit=20, forecasts=2000
+    )
+    wide, narrow = var_tests(days, (0.95, 0.99))
+
+    assert (wide.days, narrow.days) == (2000, 2000)
+    for test in (wide, narrow):
+        assert test.kupiec_p > 0.01
+        assert test.independence_p > 0.01
+
+
+def test_the_value_at_risk_of_a_gbm_is_the_normal_one() -> None:
+    prices = walk(300)
+    returns = np.diff(np.log(prices[:251]))
+
+    (day,) = var_forecasts(prices, [250], model="gbm", confidence=(0.95,), refit=1, forecasts=100_000)
+
+    assert day.var[0] == pytest.approx(1 - math.exp(returns.mean() - 1.644854 * returns.std(ddof=1)), rel=0.02)
+    assert day.loss == 1 - prices[251] / prices[250]
+
+
+def test_a_loss_of_just_the_value_at_risk_is_no_exception() -> None:
+    days = [VarForecast(0, 0.02, (0.02,)), VarForecast(1, 0.021, (0.02,)), VarForecast(2, -0.5, (0.02,))]
+
+    assert var_tests(days, (0.95,))[0].exceptions == 1
+
+
+GARCH = GjrGarchFhs(0.0, 2e-6, 0.02, 0.1, 0.9, 1e-4, np.array([-1.0, 1.0]))
+HESTON = Heston(0.0, 0.05, 1e-4, 0.002, -0.5, 1e-4)
+
+
+@pytest.mark.parametrize("model", [GARCH, HESTON], ids=["gjr-garch", "heston"])
+def test_between_calibrations_the_variance_follows_the_prices(model: GjrGarchFhs | Heston) -> None:
+    calm = np.tile([0.01, -0.01], 300)
+    stormy = np.concatenate([calm, [-0.05, 0.05] * 5])
+
+    quiet, loud = (brought_to_date(model, returns) for returns in (calm, stormy))
+
+    name = "next_variance" if model is GARCH else "v0"
+    assert getattr(loud, name) > 4 * getattr(quiet, name)
+
+
+def test_a_gjr_garch_variance_is_the_recursion_written_out() -> None:
+    found = brought_to_date(GARCH, np.array([0.01, -0.02]))
+
+    start = np.array([0.01, -0.02]).var()
+    first = 2e-6 + 0.02 * 0.01**2 + 0.9 * start
+    assert found.next_variance == pytest.approx(2e-6 + 0.12 * 0.02**2 + 0.9 * first)  # type: ignore[union-attr]
+
+
+def test_a_model_without_a_state_stays_as_it_was_fitted() -> None:
+    model = StudentT(0.0, 0.01, 4.0)
+
+    assert brought_to_date(model, np.ones(30)) is model
+
+
+def test_a_gjr_garch_model_brought_to_the_day_of_its_fit_has_the_variance_of_the_fit() -> None:
+    returns = np.diff(np.log(walk(2000, seed=6)))
+    fitted = calibrate("gjr-garch", returns)
+
+    again = brought_to_date(fitted, returns)
+
+    assert again.next_variance == pytest.approx(fitted.next_variance, rel=0.03)  # type: ignore[union-attr]

@@ -7,8 +7,8 @@ import pytest
 
 from apps.montecarlo.science.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
 from apps.montecarlo.science.models import GBM, Bootstrap, GjrGarchFhs, Heston, Merton, Model, StudentT
-from apps.montecarlo.science.options import Option
-from apps.montecarlo.science.pricing import OptionSpec, price_blocks
+from apps.montecarlo.science.options import Option, OptionSpec
+from apps.montecarlo.science.pricing import price_blocks
 from apps.montecarlo.science.simulation import planned, simulate_blocks
 from apps.montecarlo.science.spec import SimulationSpec
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.montecarlo import params as module
-from apps.montecarlo.backtest_job import BacktestParams
-from apps.montecarlo.option_job import BARRIERS, KINDS, METHODS, RIGHTS, OptionParams
+from apps.montecarlo.backtest_params import BacktestParams
+from apps.montecarlo.option_params import BARRIERS, KINDS, METHODS, RIGHTS, OptionParams
 from apps.montecarlo.params import Params, touch_price
 from apps.montecarlo.science import calibration, spec
 from core import ConfigError
@@ -127,13 +127,13 @@ def test_a_touch_level_is_a_change_from_the_last_price_or_a_price(level: str, pr
 
 
 def test_the_names_offered_are_those_the_science_knows() -> None:
-    from apps.montecarlo.science import options, pricing
+    from apps.montecarlo.science import options
 
     assert module.MODELS == calibration.MODEL_NAMES
     assert module.PORTFOLIO_MODELS == calibration.PORTFOLIO_MODEL_NAMES
     assert module.MAX_DAYS == spec.MAX_DAYS
     assert (KINDS, RIGHTS, BARRIERS, METHODS) == (
-        options.KINDS, options.RIGHTS, options.BARRIERS, pricing.METHODS
+        options.KINDS, options.RIGHTS, options.BARRIERS, options.METHODS
     )  # fmt: skip
 
 

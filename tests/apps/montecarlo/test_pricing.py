@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from apps.montecarlo.science.blocks import brownian_bridge, sobol_normals
-from apps.montecarlo.science.models import GBM, Heston, Merton, StudentT
-from apps.montecarlo.science.options import BARRIERS, Option, black_scholes, control_mean, payoff, risk_neutral
-from apps.montecarlo.science.pricing import METHODS, OptionSpec, Price, merge_prices, price, price_blocks
+from apps.montecarlo.science.formulas import black_scholes, control_mean
+from apps.montecarlo.science.models import GBM, FloatArray, Heston, Merton, StudentT
+from apps.montecarlo.science.options import BARRIERS, METHODS, Option, OptionSpec, payoff, risk_neutral, settled
+from apps.montecarlo.science.pricing import Price, merge_prices, price, price_blocks
 
 YEAR = 252
 DAILY = GBM(0.0, 0.2 / math.sqrt(YEAR))
@@ -25,6 +26,10 @@ ASIAN_PRICE = 5.3002
 
 def priced(spec: OptionSpec) -> Price:
     return price(spec, price_blocks(spec, 0, spec.n_blocks))
+
+
+def paid(option: Option, path: FloatArray) -> FloatArray:
+    return payoff(option, settled(option, path), 1.0)
 
 
 def test_the_formula_gives_the_known_call() -> None:
@@ -97,11 +102,9 @@ def test_knock_in_and_knock_out_add_up_to_the_european(way: str) -> None:
     path = np.log(np.random.default_rng(1).uniform(0.7, 1.4, (5, 200)))
     level = 1.3 if way == "up" else 0.75
 
-    outs, ins = (
-        payoff(Option("barrier", "put", 1.0, 5, level, f"{way}-and-{end}"), path, 1.0) for end in ("out", "in")
-    )
+    outs, ins = (paid(Option("barrier", "put", 1.0, 5, level, f"{way}-and-{end}"), path) for end in ("out", "in"))
 
-    assert np.array_equal(outs + ins, payoff(Option("european", "put", 1.0, 5), path, 1.0))
+    assert np.array_equal(outs + ins, paid(Option("european", "put", 1.0, 5), path))
     assert outs.any()
     assert ins.any()
 

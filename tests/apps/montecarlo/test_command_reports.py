@@ -1,0 +1,155 @@
+"""Reports of the commands beside the forecast: option and backtest."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from apps._frame.report import page
+from apps.montecarlo import backtest, backtest_report, option, option_report
+from apps.montecarlo.backtest_params import BacktestParams
+from apps.montecarlo.mapping import on_executor
+from apps.montecarlo.option_params import OptionParams
+from core import FunctionExecutor
+
+Main = Callable[[Sequence[str]], tuple[int, str, str]]
+
+OPTIONS: list[dict[str, object]] = [
+    {"kind": "european"},
+    {"kind": "asian", "right": "put", "method": "antithetic"},
+    {"kind": "barrier", "barrier": 130, "barrier_type": "up-and-out"},
+    {"kind": "american", "right": "put"},
+    {"kind": "american", "right": "put", "strike": 200},
+    {"kind": "european", "method": "sobol"},
+]
+
+
+def option_figures(**settings: object) -> tuple[OptionParams, dict[str, object]]:
+    params = OptionParams(**{"paths": 2000, "steps": 12} | settings)  # type: ignore[arg-type]
+    with FunctionExecutor("serial") as executor:
+        return params, option.run(params, on_executor(executor))
+
+
+@pytest.fixture(scope="module")
+def tested() -> tuple[BacktestParams, dict[str, object]]:
+    params = BacktestParams(forecasts=200, var_days=300, window="1800")
+    with FunctionExecutor("serial") as executor:
+        return params, backtest.run(params, on_executor(executor))
+
+
+@pytest.mark.parametrize("settings", OPTIONS, ids=str)
+def test_every_kind_of_option_gives_all_its_files(settings: dict[str, object]) -> None:
+    params, figures = option_figures(**settings)
+
+    files = option_report.run_files(figures, params)
+
+    assert set(files) == {"ladder.csv", "price.png", "expiry.png", "report.html", "result.json"}
+    assert json.loads(files["result.json"]) == figures
+
+
+def test_vega_and_rho_are_told_by_the_percentage_point_and_theta_by_the_day() -> None:
+    _, figures = option_figures(method="antithetic+control", paths=20_000)
+
+    closed, found, errors = (figures[key] for key in ("black_scholes_greeks", "greeks", "greeks_se"))
+    # QuantLib 1.44 says 38.88346 a unit of volatility, 35.74525 a unit of interest, -4.960704 a year.
+    assert closed["vega"] == pytest.approx(0.3888346)  # type: ignore[index]
+    assert closed["rho"] == pytest.approx(0.3574525)  # type: ignore[index]
+    assert closed["theta"] == pytest.approx(-4.960704 / 365)  # type: ignore[index]
+    for name, value in found.items():  # type: ignore[attr-defined]
+        assert abs(value - closed[name]) < 4 * errors[name] + 2e-3 * abs(closed[name])  # type: ignore[index]
+
+
+def test_exercise_that_is_best_today_is_said() -> None:
+    params, figures = option_figures(kind="american", right="put", strike=200)
+
+    assert figures["price"] == 100.0
+    assert "100: exercise today" in option_report.as_text(figures)
+    said = b"".join(page(option_report.report(figures, params, {"price.png": b"", "expiry.png": b""}))).decode()
+    assert "exercise today" in said
+
+
+def test_the_ladder_is_written_as_csv() -> None:
+    params, figures = option_figures()
+
+    rows = list(csv.DictReader(io.StringIO(option_report.run_files(figures, params)["ladder.csv"].decode())))
+
+    assert [float(row["spot"]) for row in rows] == [rung["spot"] for rung in figures["ladder"]]  # type: ignore[attr-defined]
+    assert float(rows[5]["price"]) == pytest.approx(figures["price"])
+
+
+def test_a_backtest_gives_all_its_files(tested: tuple[BacktestParams, dict[str, object]]) -> None:
+    params, figures = tested
+
+    files = backtest_report.run_files(figures, params)
+
+    assert set(files) == {"coverage.png", "var.png", "var.csv", "report.html", "result.json"}
+    rows = list(csv.DictReader(io.StringIO(files["var.csv"].decode())))
+    assert (len(rows), rows[-1]["date"]) == (300, "2018-12-31")
+    assert float(rows[-1]["loss"]) == pytest.approx(-0.00849, abs=1e-5)
+
+
+def test_a_backtest_without_days_has_no_test_of_the_value_at_risk() -> None:
+    params = BacktestParams(forecasts=200, var_days=0, window="1200")
+    with FunctionExecutor("serial") as executor:
+        figures = backtest.run(params, on_executor(executor))
+
+    assert "var.png" not in backtest_report.run_files(figures, params)
+    assert "value at risk" not in backtest_report.as_text(figures)
+
+
+def test_a_backtest_says_exceptions_tests_and_zone(
+    tested: tuple[BacktestParams, dict[str, object]],
+) -> None:
+    text = backtest_report.as_text(tested[1])
+
+    for said in ("exceptions", "Kupiec p", "independence p", "in the last 250", "plus factor"):
+        assert said in text
+
+
+@pytest.mark.parametrize("refit", [1, 21, 400])
+def test_days_are_grouped_at_calibrations_so_that_grouping_changes_nothing(refit: int) -> None:
+    starts = range(700, 1700)
+
+    found = backtest.var_groups(starts, refit)
+
+    assert [start for group in found for start in range(*group)] == list(starts)
+    assert all((first - starts[0]) % refit == 0 for first, _ in found)
+    assert len(found) <= backtest.MOST_TASKS
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_a_backtest_does_not_depend_on_the_workers(
+    main: Main, workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = [
+        "backtest",
+        "--forecasts",
+        "200",
+        "--var-days",
+        "60",
+        "--window",
+        "1300",
+        "--refit",
+        "7",
+        "--json",
+        "--quiet",
+    ]
+    serial = json.loads(main([*flags, "--compute", "serial"])[1])
+
+    assert json.loads(main([*flags, "--workers", workers])[1]) == serial
+
+
+@pytest.mark.parametrize("command", ["option", "backtest"])
+def test_output_is_written_where_it_is_asked_for(main: Main, command: str, tmp_path: Path) -> None:
+    small = ["--paths", "640", "--steps", "4"] if command == "option" else ["--forecasts", "100", "--window", "1100"]
+
+    status, _, err = main([command, *small, "--compute", "serial", "--output", f"{tmp_path}/run"])
+
+    assert status == 0, err
+    assert (tmp_path / "run" / "report.html").exists()
