@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from html import escape
 
 from apps._frame.report_style import SCRIPT, STYLE
-from apps._frame.tables import printable, visible
+from apps._frame.tables import KEPT, printable, visible
 
 EMBEDDED = 8 << 20
 """Bytes of pictures that a page holds at most; a larger one is slow to open and too large for mail."""
 FOLDER = "report-files/"
 """Where pictures are that do not fit into the page."""
 
-_KEPT = "\n\t\u00a0\u2009\u202f"
 _NUMBER = re.compile(r"[-+−±$€£]?\d[\d,.]*(e[-+]?\d+)?( ?[%x]| ?±.*)?", re.IGNORECASE)
 _KINDS = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"RIFF", "webp"), (b"<", "svg+xml"))
 
@@ -180,7 +179,7 @@ def page(report: Report, beside: dict[int, str] | None = None) -> Iterator[bytes
 
 
 def _text(text: object) -> str:
-    return escape(printable(text, _KEPT))
+    return escape(printable(text, KEPT))
 
 
 def _block(block: Block, beside: dict[int, str]) -> Iterator[str]:

@@ -290,8 +290,8 @@ class Stages:
         if isinstance(task, Stored):
             reached = self._executor.reaches(process_storage(task.address))
             return dataclasses.replace(task, data=None if reached else task.read())
-        if isinstance(task, list | tuple) and type(task) in (list, tuple):
-            return type(task)(self._sent(each) for each in task)
+        if isinstance(task, list | tuple):
+            return getattr(task, "_make", type(task))(self._sent(each) for each in task)  # `_make`: of named tuples
         if isinstance(task, dict):
             return {key: self._sent(each) for key, each in task.items()}
         if dataclasses.is_dataclass(task) and not isinstance(task, type):

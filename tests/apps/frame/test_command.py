@@ -149,6 +149,30 @@ def test_wrong_usage_is_one_sentence(capsys: pytest.CaptureFixture[str], argv: l
     assert capsys.readouterr() == ("", f"apps.x: {sentence}\n")
 
 
+@pytest.mark.parametrize("value", ["-10%", "-.5,+3%", "-1e3"])
+def test_what_begins_with_a_minus_and_a_digit_is_the_value_of_a_flag(value: str) -> None:
+    seen = []
+
+    assert app(lambda session, params: seen.append(params.title)).main(["--title", value, "--days", "3"]) == 0
+
+    assert seen == [value]
+
+
+def test_nothing_that_is_said_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(session: Session, params: Params) -> None:
+        session.say("caf\udce9 \x1b[2J")
+        session.show({}, "a\u2009b\x9b")
+        session.tell("waits\r")
+        raise RuntimeError("\x1b]0;title\x07")
+
+    app(body).main([])
+
+    out, err = capsys.readouterr()
+    assert out == "caf\\xe9 \\x1b[2J\na\u2009b\\x9b\n"
+    assert "waits\\r\n" in err
+    assert "\\x1b]0;title\\x07" in err
+
+
 def test_a_setting_of_the_executor_that_does_not_fit_names_its_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert app(lambda session, params: session.executor.workers and None).main(["--memory", "lots"]) == 2
 
