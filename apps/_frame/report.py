@@ -44,7 +44,7 @@ class Cards:
 class Picture:
     """A picture (PNG, JPEG, WebP or SVG) with the text that stands for it and a caption.
 
-    With `href` in place of `image` it is an object that the run has anyway, by its key.
+    `href` is where it leads, an object of the run by its key; without an `image`, that object is the picture.
     """
 
     image: bytes
@@ -215,13 +215,15 @@ def _card(card: Card) -> str:
 
 def _figure(picture: Picture, beside: dict[int, str], lazy: bool = False) -> str:
     caption = f"<figcaption>{_text(picture.caption)}</figcaption>" if picture.caption else ""
-    link = beside.get(id(picture), picture.href)
-    if link:
-        source = _href(link)
-    else:
-        source = f"data:image/{_kind(picture.image)};base64,{base64.b64encode(picture.image).decode('ascii')}"
+    place = beside.get(id(picture), "" if picture.image else picture.href)
+    link = _href(picture.href or place)
+    source = _href(place) if place else _embedded(picture.image)
     image = f'<img alt="{_text(picture.alt)}" src="{source}"{" loading=lazy" if lazy else ""}>'
-    return f"<figure>{f'<a href={chr(34)}{source}{chr(34)}>{image}</a>' if link else image}{caption}</figure>\n"
+    return f"<figure>{f'<a href={chr(34)}{link}{chr(34)}>{image}</a>' if link else image}{caption}</figure>\n"
+
+
+def _embedded(image: bytes) -> str:
+    return f"data:image/{_kind(image)};base64,{base64.b64encode(image).decode('ascii')}"
 
 
 def _kind(image: bytes) -> str:

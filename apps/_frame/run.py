@@ -208,6 +208,14 @@ class Run:
         content = json.dumps(wanted).encode()
         self.storage.put(f"{CLAIMS}{hashlib.sha256(content).hexdigest()[:32]}.json", content)
 
+    def owned(self) -> set[str]:
+        """Return the names of what runs of this application have written here, or said that they would."""
+        before = find_manifest(self.storage)
+        if before is None:
+            return set()
+        claims = [json.loads(self.storage.get(info.key)) for info in self.storage.list(CLAIMS)]
+        return {MANIFEST, *before["results"]}.union(*claims)
+
     def remembered(self, name: str, value: Any) -> Any:
         """Return what was given under a name when the run was begun, as JSON has it; `value`, if it is given now.
 
@@ -337,11 +345,8 @@ class Run:
         """Refuse to replace what no run of this application wrote; see ``claim``."""
         if self._overwrite:
             return
-        before = find_manifest(self.storage)
-        known = set() if before is None else set(before["results"])
-        if before is not None:
-            known.update(*(json.loads(self.storage.get(info.key)) for info in self.storage.list(CLAIMS)))
-        wanted = [name for name in [*names, *([MANIFEST] if before is None else [])] if name not in known]
+        known = self.owned()
+        wanted = [name for name in [*names, MANIFEST] if name not in known]
         if len(wanted) <= FEW:
             there = [name for name in wanted if exists(self.storage, name)]
         else:

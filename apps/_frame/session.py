@@ -56,6 +56,10 @@ class Session:
             self._output = new_run_path(self._parent)
         return self._output
 
+    @output.setter
+    def output(self, address: str) -> None:
+        self._output = address
+
     @property
     def executor(self) -> FunctionExecutor:
         """The executor that flags, file and environment ask for; opened when it is first asked for.
