@@ -132,7 +132,7 @@ class Packing:
     def packed(self) -> Packed:
         """Return the values so far; no more can be added."""
         counts = self._counts if self._buffers else None
-        return Packed(len(self._ends), self._stream.getbuffer(), self._ends, counts, self._buffers)
+        return Packed(len(self._ends), self._stream.getvalue(), self._ends, counts, self._buffers)
 
     def snapshot(self, value: Any) -> Any:
         """Return a value for `pack` that stays as it is now: itself if it cannot change, else pickled and copied."""
