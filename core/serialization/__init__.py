@@ -190,6 +190,12 @@ def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[A
         start, used = end, used + held
 
 
+def copied(packed: Packed) -> Packed:
+    """Return values that share no memory with those that were packed."""
+    buffers: list[Buffer] = [bytearray(buffer) for buffer in packed.buffers]
+    return Packed(packed.count, packed.data, packed.ends, packed.buffer_counts, buffers)
+
+
 def split(packed: Packed) -> Iterator[Packed]:
     """Yield every value of a `Packed` as a `Packed` of its own, without copying."""
     if packed.ends is None:

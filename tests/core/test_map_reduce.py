@@ -79,6 +79,13 @@ def test_objects_are_merged_by_themselves(executor, folder):
     assert list(reduced.values()) == [[b"1\n2\n3"], [b"10\r\n20\r\n"], [b""], [b"x"]]
 
 
+def test_an_object_that_comes_again_after_others_is_refused_and_not_lost(executor, folder):
+    first, second, *_ = sorted(map(str, folder.iterdir()))
+
+    with pytest.raises(InputError, match="again after other objects"):
+        executor.map_reduce(lambda obj: obj.size, [first, second, first], sum, reduce_by="object").result(60)
+
+
 def test_reducing_by_object_what_is_no_object_is_refused(executor):
     with pytest.raises(InputError, match="objects"):
         executor.map_reduce(lambda x: x, [1, 2], sum, reduce_by="object").result(60)
