@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from apps.montecarlo.job import Result
 from apps.montecarlo.preparation import middle, risk_days
-from apps.montecarlo.pricefile import PriceHistory
+from apps.montecarlo.prices.history import PriceHistory
+from apps.montecarlo.result import Result
 from apps.montecarlo.science.calibration import describe
 from apps.montecarlo.science.summary import Summary
 from core import __version__
@@ -104,11 +104,13 @@ def notes(result: Result) -> list[str]:
     if result.prepared.params.model == "student-t":
         said.append(HEAVY_TAIL)
     history = result.prepared.history
-    if history is not None and len(history.names) > 1:
+    if history is None:
+        return said
+    if len(history.names) > 1:
         said.append(
             "The portfolio is bought at its weights on day 0, held, and not rebalanced; its value starts at 100."
         )
-    return said
+    return [*history.notes, *said]
 
 
 def assets(result: Result) -> list[dict[str, Any]]:

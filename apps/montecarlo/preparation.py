@@ -10,7 +10,7 @@ import numpy as np
 
 from apps.montecarlo.dataset import load_history
 from apps.montecarlo.params import PORTFOLIO_MODELS, Params, touch_price
-from apps.montecarlo.pricefile import PriceHistory
+from apps.montecarlo.prices.history import PriceHistory
 from apps.montecarlo.science.calibration import TALK_LAST_PRICE, TALK_MODEL, calibrate
 from apps.montecarlo.science.models import FloatArray, Model
 from apps.montecarlo.science.simulation import planned
