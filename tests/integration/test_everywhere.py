@@ -81,7 +81,7 @@ def result_here(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_published_forecast_has_the_same_hash_everywhere(platform, request, place, tmp_path, result_here):
     compute = address_of(platform, request, "montecarlo")
 
-    figures = run(tmp_path, *FORECAST, "--compute", compute, "--storage", place, "--durable")
+    figures = run(tmp_path, *FORECAST, "--compute", compute, "--storage", place)
 
     assert figures["result_sha256"] == result_here
     assert figures["forecasts"] == 100_000
