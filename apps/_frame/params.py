@@ -1,8 +1,8 @@
 """Parameters of an application: one frozen dataclass for flags, a TOML file and the Python API.
 
-What an application declares its own with is ``core.fields``, whose names are here too. A section is a dataclass within
-the dataclass: ``[md]`` in the file, ``--md-timestep`` (or ``--timestep``, if nothing else is called so) as a flag,
-``Params(md=MD(timestep=2.0))`` in Python::
+What an application declares its own with is here: `setting`, `section`, `check_fields` and parsers. A section is a
+dataclass within the dataclass: ``[md]`` in the file, ``--md-timestep`` (or ``--timestep``, if nothing else is called
+so) as a flag, ``Params(md=MD(timestep=2.0))`` in Python::
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class MD:
@@ -27,17 +27,11 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any
 
+from apps._frame.flags import add_flags, as_flags, build, changed
 from core import ConfigError
 from core.fields import (
-    add_flags,
-    as_flags,
     as_settings,
-    build,
-    changed,
     check_fields,
-    choice,
-    number,
-    optional,
     parse_settings,
     read_toml,
     row_of,
@@ -45,16 +39,14 @@ from core.fields import (
     section,
     sections,
     setting,
-    several,
-    switch,
-    text,
-    whole,
 )
+from core.parsers import Parser, choice, number, optional, several, switch, text, whole
 from core.settings import ExecutorConfig, parse_duration, parse_size
 
 __all__ = [
     "MISSING",
     "Common",
+    "Parser",
     "add_flags",
     "as_flags",
     "as_settings",
