@@ -67,8 +67,8 @@ def result_object(result: Result) -> dict[str, Any]:
         "mean": summary.mean(end),
         "mean_se": summary.mean_se(end),
         "std": summary.std(end),
-        "prob_loss": summary.probability_below(end, spec.s0)[0],
-        "prob_loss_se": summary.probability_below(end, spec.s0)[1],
+        "prob_loss": summary.probability_of_loss(end)[0],
+        "prob_loss_se": summary.probability_of_loss(end)[1],
         "var": {str(c): spec.s0 * summary.var_es(end, c).var for c in params.confidence},
         "es": {str(c): spec.s0 * summary.var_es(end, c).es for c in params.confidence},
         "risk": [_risk(summary, day, c) for day in risk_days(end) for c in params.confidence],
@@ -103,6 +103,15 @@ def notes(result: Result) -> list[str]:
         )
     if result.prepared.params.model == "student-t":
         said.append(HEAVY_TAIL)
+    shared = atoms(result)
+    if shared:
+        places = ", ".join(
+            f"{100 * q:.6g}% after {day:,} ({100 * share:.3g}% of forecasts)" for day, q, share in shared
+        )
+        said.append(
+            f"Many forecasts share one price at these percentiles, in steps ahead: {places}. Such a percentile jumps "
+            "where others shift, so its standard error, and that of a VaR there, does not mean what it does elsewhere."
+        )
     history = result.prepared.history
     if history is None:
         return said
@@ -111,6 +120,15 @@ def notes(result: Result) -> list[str]:
             "The portfolio is bought at its weights on day 0, held, and not rebalanced; its value starts at 100."
         )
     return [*history.notes, *said]
+
+
+def atoms(result: Result) -> list[tuple[int, float, float]]:
+    """Return day, probability and share of each percentile that stands at a price shared by many forecasts."""
+    params, summary = result.prepared.params, result.summary
+    asked = [(day, 1.0 - c) for day in risk_days(params.days) for c in params.confidence]
+    asked += [(params.days, q) for q in params.levels]
+    found = [(day, q, summary.atom(day, q)) for day, q in dict.fromkeys(asked)]
+    return [(day, q, share) for day, q, share in found if share]
 
 
 def assets(result: Result) -> list[dict[str, Any]]:

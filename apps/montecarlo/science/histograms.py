@@ -24,6 +24,13 @@ ROWS_PER_SUM = 4096
 """Longest row added in one go: its integer parts stay below 2**53 while values stay below `LARGEST`."""
 LARGEST = 2.0**41
 
+ATOM_SHARE = 0.005
+"""Share of all values in one bin from which it may hold a value that many share; a smooth law has less in a bin."""
+ATOM_CONTRAST = 10.0
+"""And how many times as many as in a bin nearby."""
+ATOM_NEIGHBOURS = 4
+"""Bins on either side that are nearby; the first of them may hold part of the shared value."""
+
 Counts = NDArray[np.int64]
 Packed = tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger], tuple[int, ...]]
 
@@ -135,6 +142,19 @@ class Histogram:
         step = self._share_se(q, self.quantile(q))
         below, above = max(q - step, 0.0), min(q + step, 1.0)
         return (self.quantile(above) - self.quantile(below)) * step / (above - below)
+
+    def atom(self, q: float) -> float:
+        """Return the share of the values that are one and the same at probability `q`; 0 for a smooth distribution.
+
+        Where there is one, as with returns that are drawn again or prices that stand still, a quantile jumps where
+        others shift, and `quantile_se` does not mean what it does elsewhere.
+        """
+        ends = np.cumsum(self.counts)
+        i = min(int(np.searchsorted(ends, q * (float(ends[-1]) - 1.0), side="right")), BINS - 1)
+        share = float(self.counts[i]) / float(ends[-1])
+        left = self.counts[max(0, i - ATOM_NEIGHBOURS) : max(0, i - 1)]
+        near = np.concatenate([left, self.counts[i + 2 : i + 1 + ATOM_NEIGHBOURS]])
+        return share if share >= ATOM_SHARE and self.counts[i] > ATOM_CONTRAST * near.mean() else 0.0
 
     def share_below(self, value: float) -> tuple[float, float]:
         """Return the share of the counted values below `value`, and its standard error."""

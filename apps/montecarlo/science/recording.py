@@ -12,6 +12,9 @@ from apps.montecarlo.science.models import FloatArray
 from apps.montecarlo.science.spec import SimulationSpec
 from apps.montecarlo.science.summary import Summary
 
+TIE = 1e-10
+"""Log prices this close are one price: sums of returns that cancel leave rounding errors a thousand times smaller."""
+
 
 @dataclass(frozen=True, eq=False)
 class Observed:
@@ -100,6 +103,7 @@ class Recorder:
         self._lowest, self._highest = np.full(rows, np.inf), np.full(rows, -np.inf)
         self._moments = [[0] * rows for _ in range(3)]
         self._touches, self._touched_pairs = [0] * len(spec.levels), [0] * len(spec.levels)
+        self._below, self._pairs_below = [0] * rows, [0] * rows
         self._drawdown_counts = np.zeros((1 if spec.drawdown else 0, BINS), dtype=np.int64)
         self._drawdown_moments, self._deepest = [[0], [0], [0]], 0.0
         self._forecasts = 0
@@ -123,16 +127,23 @@ class Recorder:
         np.minimum(self._lowest, at.min(axis=1), out=self._lowest)
         np.maximum(self._highest, at.max(axis=1), out=self._highest)
         self._moments = self._plus(self._moments, exponential(at - self._centre[:, None]))
+        self._add_below(at < -TIE)
         self._add_touches(observed)
         if observed.drawdown is not None:
             self._add_drawdown(observed.drawdown)
+
+    def _add_below(self, below: NDArray[np.bool_]) -> None:
+        self._below = [a + b for a, b in zip(self._below, below.sum(axis=1).tolist(), strict=True)]
+        if self._spec.antithetic:
+            both = (below[:, ::2] & below[:, 1::2]).sum(axis=1).tolist()
+            self._pairs_below = [a + b for a, b in zip(self._pairs_below, both, strict=True)]
 
     def _add_touches(self, observed: Observed) -> None:
         if observed.high is None or observed.low is None:
             return
         for i, level in enumerate(self._spec.levels):
             distance = np.log(level / self._spec.s0)
-            touched = observed.high >= distance if distance > 0 else observed.low <= distance
+            touched = observed.high >= distance - TIE if distance > 0 else observed.low <= distance + TIE
             self._touches[i] += int(np.count_nonzero(touched))
             if self._spec.antithetic:
                 self._touched_pairs[i] += int(np.count_nonzero(touched[::2] & touched[1::2]))
@@ -172,6 +183,8 @@ class Recorder:
             pair_squares=tuple(self._moments[2]),
             touches=tuple(self._touches),
             touched_pairs=tuple(self._touched_pairs),
+            below=tuple(self._below),
+            pairs_below=tuple(self._pairs_below),
             drawdown_counts=self._drawdown_counts.reshape(-1),
             drawdown_sums=tuple(moment[0] for moment in self._drawdown_moments),
             deepest=self._deepest,

@@ -21,6 +21,8 @@ from apps.montecarlo.science.models import FloatArray
 
 COUNTS = ("counts", "pair_counts", "drawdown_counts")
 """Fields that are mostly empty bins."""
+NOT_HASHED = ("below", "pairs_below")
+"""Fields that a digest leaves out: digests of stored results are older, and the paths of the others give these too."""
 
 
 class TailRisk(NamedTuple):
@@ -75,6 +77,8 @@ class Summary:
         square of a pair's mean, in units of 2**-40.
     touches, touched_pairs : tuple of int
         Forecasts that touched each level, and pairs of which both did.
+    below, pairs_below : tuple of int
+        Forecasts below the initial price at each horizon, and pairs of which both are.
     drawdown_counts : ndarray of int64, shape (BINS,)
         Histogram of the maximum drawdown in log price; empty when not followed.
     drawdown_sums : tuple of int
@@ -101,6 +105,8 @@ class Summary:
     pair_squares: tuple[int, ...]
     touches: tuple[int, ...]
     touched_pairs: tuple[int, ...]
+    below: tuple[int, ...]
+    pairs_below: tuple[int, ...]
     drawdown_counts: NDArray[np.int64]
     drawdown_sums: tuple[int, ...]
     deepest: float
@@ -139,6 +145,20 @@ class Summary:
     def max(self, day: int) -> float:
         """Return the highest simulated price on a recorded day."""
         return self.s0 * math.exp(float(self.highest[self._row(day)]))
+
+    def probability_of_loss(self, day: int) -> tuple[float, float]:
+        """Return the chance of a price below the initial one on a recorded day, counted exactly, and its standard error.
+
+        `probability_below` spreads a bin's forecasts evenly, which goes wrong where many stay at the initial price.
+        """
+        row = self._row(day)
+        share = self.below[row] / self.forecasts
+        both = 2 * self.pairs_below[row] / self.forecasts if self.antithetic else None
+        return share, share_se(share, self.forecasts, both)
+
+    def atom(self, day: int, q: float) -> float:
+        """Return the share of the forecasts that share one price at probability `q` on a recorded day, 0 for none."""
+        return self._histogram(day).atom(q)
 
     def probability_below(self, day: int, price: float) -> tuple[float, float]:
         """Return the chance that the price on a recorded day is below `price`, and its standard error."""
@@ -218,7 +238,9 @@ class Summary:
     def digest(self) -> str:
         """Return the SHA-256 of the whole content, in hexadecimal: equal for equal results on any backend."""
         content = hashlib.sha256()
-        for value in vars(self).values():
+        for name, value in vars(self).items():
+            if name in NOT_HASHED:
+                continue
             if isinstance(value, np.ndarray):
                 content.update(value.astype(value.dtype.newbyteorder("<")).tobytes())
             else:
@@ -293,6 +315,8 @@ def _joined(left: Summary, right: Summary) -> Summary:
         pair_squares=_plus(left.pair_squares, right.pair_squares),
         touches=_plus(left.touches, right.touches),
         touched_pairs=_plus(left.touched_pairs, right.touched_pairs),
+        below=_plus(left.below, right.below),
+        pairs_below=_plus(left.pairs_below, right.pairs_below),
         drawdown_counts=left.drawdown_counts + right.drawdown_counts,
         drawdown_sums=_plus(left.drawdown_sums, right.drawdown_sums),
         deepest=max(left.deepest, right.deepest),
