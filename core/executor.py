@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from core.compute.base import open_backend
 from core.data.chunks import Chunks, chunks_of
 from core.data.items import items_of, recorded
-from core.data.objects import process_storage
 from core.errors import ConfigError
 from core.futures import Future, FutureList, as_list, fetch, wait
 from core.job.history import JobHistory
@@ -24,6 +23,7 @@ from core.job.reduce import Reduction, check_reduction
 from core.job.scheduler import Scheduler
 from core.job.unfetched import Unfetched
 from core.settings import default_storage, load_config, parse_address
+from core.storage.clients import process_storage
 from core.task.signature import takes_objects
 from core.types import Bill, Listener, Partition, Retries, ReturnWhen
 

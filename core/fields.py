@@ -105,31 +105,36 @@ def leaves(table: Any, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
             yield from leaves(row.metadata["section"], (*path, row.name))
 
 
-def row_of(table: Any, name: str, origin: str) -> Field[Any]:
-    """Return the setting that `origin` calls `name`.
+def row_of(table: Any, name: str, origin: str, only: Sequence[str] = ()) -> Field[Any]:
+    """Return the setting that `origin` calls `name`, one of all or of those named.
 
     Raises
     ------
     ConfigError
         There is no such setting; the message names `origin`, the nearest one and those that there are.
     """
-    known = rows(table)
+    known = {key: row for key, row in rows(table).items() if key in only or not only}
     if name.replace("-", "_") not in known:
+        ways = {key: (key,) for key in known} if only else _ways(table)
         there = [*known, *(f"[{each}]" for each in sections(table))]
-        raise ConfigError(f"{origin} has no setting {name!r}{_nearest(table, name)}; known: {', '.join(there)}")
+        raise ConfigError(f"{origin} has no setting {name!r}{_nearest(name, ways)}; known: {', '.join(there)}")
     return known[name.replace("-", "_")]
 
 
-def _nearest(table: Any, name: str) -> str:
+def _ways(table: Any) -> dict[str, tuple[str, ...]]:
+    """Return where each setting and section of a table is, by the names that somebody might give it."""
+    by_name = {key: leaf.path for leaf in leaves(table) for key in (leaf.name, leaf.path[-1])}
+    return {**by_name, **{name: (name,) for name in sections(table)}}
+
+
+def _nearest(name: str, ways: Mapping[str, tuple[str, ...]]) -> str:
     from difflib import get_close_matches
 
-    by_name = {key: leaf for leaf in leaves(table) for key in (leaf.name, leaf.path[-1])}
-    close = get_close_matches(name.replace("-", "_"), [*by_name, *sections(table)], n=1)
+    close = get_close_matches(name.replace("-", "_"), ways, n=1)
     if not close:
         return ""
-    path = by_name[close[0]].path if close[0] in by_name else close
-    where = f" in [{'.'.join(path[:-1])}]" if len(path) > 1 else ""
-    return f" (is it {path[-1]!r}{where}?)"
+    *within, last = ways[close[0]]
+    return f" (is it {last!r}{' in [' + '.'.join(within) + ']' if within else ''}?)"
 
 
 def parse_field(row: Field[Any], value: object, where: str) -> Any:

@@ -39,6 +39,7 @@ from core.fields import (
     optional,
     parse_settings,
     read_toml,
+    row_of,
     rows,
     section,
     sections,
@@ -126,8 +127,7 @@ def read_file(table: Any, path: str) -> FileSettings:
         common |= parse_settings(Common, {key: values[key] for key in known}, path, place)
         rest.append({key: value for key, value in values.items() if key not in known})
     for key in rest[1]:
-        if key.replace("-", "_") not in EXECUTION:
-            raise ConfigError(f"{path}: [execution] has no setting {key!r}; known: {', '.join(EXECUTION)}")
+        row_of(ExecutorConfig, key, f"{path}: [execution]", EXECUTION)
     parse_settings(ExecutorConfig, rest[1], path, "execution")
     chosen = {key.replace("-", "_"): value for key, value in rest[1].items()}
     return FileSettings(parse_settings(table, rest[0], path), common, chosen)

@@ -14,8 +14,9 @@ from typing import Any
 from apps._frame.content import code_version, content_of
 from apps._frame.manifest import STAGES
 from apps._frame.run import Run
-from apps._frame.stored import JSON, REFERENCE, VALUE, Codec, Stored, commit, look_up, sha256, storage_at
+from apps._frame.stored import JSON, REFERENCE, VALUE, Codec, Stored, commit, look_up, sha256
 from core import FunctionExecutor, FutureList, TaskError
+from core.storage import process_storage
 
 PART = ".part-"
 """What follows a task's name in the keys of objects that it puts beside its value."""
@@ -48,14 +49,14 @@ class TaskOutput:
         if self._address is None:
             self.beside[key] = data
         else:
-            storage_at(self._address).put(key, data)
+            process_storage(self._address).put(key, data)
         return key
 
     def earlier(self) -> dict[str, bytes]:
         """Return what earlier attempts at this task have put, by name."""
         if self._address is None:
             return {}
-        storage, begin = storage_at(self._address), f"{self._prefix}{PART}"
+        storage, begin = process_storage(self._address), f"{self._prefix}{PART}"
         return {info.key.removeprefix(begin): storage.get(info.key) for info in storage.list(begin)}
 
 
@@ -165,7 +166,7 @@ def _perform(work: _Work, shared: _Shared, attempt: int) -> Stored | _Uncommitte
     data = shared.encode(shared.fn(work.task, **{name: offered[name] for name in shared.filled}))
     if shared.address is None:
         return _Uncommitted(data, output.beside)
-    return commit(storage_at(shared.address), work.base, data)
+    return commit(process_storage(shared.address), work.base, data)
 
 
 class Stages:
@@ -267,7 +268,7 @@ class Stages:
     def _sent(self, task: Any) -> Any:
         """Return a task as workers get it: what they can read themselves without its content, the rest with it."""
         if isinstance(task, Stored):
-            reached = self._executor.reaches(storage_at(task.address))
+            reached = self._executor.reaches(process_storage(task.address))
             return dataclasses.replace(task, data=None if reached else task.read())
         if isinstance(task, list | tuple) and type(task) in (list, tuple):
             return type(task)(self._sent(each) for each in task)

@@ -8,19 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from core import InputError, open_storage, worker_resource
-from core.storage import NotFound, PreconditionFailed, Storage, join_address, split_address
+from core import InputError
+from core.storage import NotFound, PreconditionFailed, Storage, join_address, process_storage, split_address
 
 INLINE = 64 << 10
 """Bytes of an output up to which it is its own commit, and also comes back with the task."""
 VALUE, REFERENCE = ".out", ".ref"
 """What commits are called after: an output itself, or where a large one is."""
-
-
-@worker_resource(keep=8)
-def storage_at(address: str) -> Storage:
-    """Return this process's connection to a storage."""
-    return open_storage(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,7 @@ class Stored:
         """
         if self.data is not None:
             return self.data
-        data = storage_at(self.address).get(self.key, etag="" if self.is_output else self.tag)
+        data = process_storage(self.address).get(self.key, etag="" if self.is_output else self.tag)
         if self.is_output and sha256(data) != self.tag:
             raise InputError(f"{self.url} is damaged: its content has changed; delete it, and resume the run")
         return data
@@ -102,7 +96,7 @@ def find_inputs(address: str) -> list[Stored]:
         There is none.
     """
     root, key = split_address(address)
-    storage = open_storage(root)
+    storage = process_storage(root)
     folder = key if not key or key.endswith("/") else f"{key}/"
     found = [info for info in storage.list(key) if info.key == key or info.key.startswith(folder)]
     shown = [info for info in found if not any(name.startswith(".") for name in info.key[len(folder) :].split("/"))]

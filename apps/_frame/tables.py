@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What ends a line, or a file, for some readers of CSV, even within quotes."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheets take a cell's text for a formula by (OWASP, "CSV injection")."""
 
@@ -54,8 +56,8 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    shown = visible(value)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+    shown = f"'{value}" if value.startswith(_FORMULA) else value
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], visible(shown))
 
 
 def json_text(figures: Any, indent: int | None = None) -> str:
@@ -72,7 +74,7 @@ def _plain(value: Any) -> Any:
         return {visible(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    return value
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value  # numpy's numbers and arrays
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from core import serialization
-from core.data.objects import process_storage
 from core.errors import FanfoldError, NotFound, SerializationError, StorageError, WorkerDied
 from core.futures import Future
 from core.job.attach import new_holder
 from core.job.commits import Part
 from core.serialization.definitions import Definitions
+from core.storage.clients import process_storage
 from core.task.commit import POLL_MAX, POLL_MIN, Commit, read_commit, read_record
 from core.task.leases import close_job, read_lease
 from core.task.protocol import DurableRef

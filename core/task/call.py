@@ -10,11 +10,12 @@ from types import ModuleType
 from typing import Any, Literal
 
 from core.data.buckets import StorageHandle
-from core.data.objects import open_handle, process_storage
+from core.data.objects import open_handle
 from core.data.partition import Listing
 from core.errors import ConfigError, InputError, SerializationError
 from core.serialization.definitions import REMEDY, Buffer, Definitions
 from core.serialization.modules import LocalModules
+from core.storage.clients import process_storage
 from core.task.signature import OBJECT, Signature, read_signature, refuse_missing
 from core.types import Partition, RetryPolicy
 

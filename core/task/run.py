@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from core import serialization
-from core.data.objects import spent
 from core.errors import SerializationError, TaskError
 from core.serialization import Unpackable
 from core.serialization.definitions import Definitions
 from core.serialization.tokens import registry
+from core.storage.clients import spent
 from core.task.call import Call, apply
 from core.task.protocol import BatchResult, TaskFailure
 

@@ -131,7 +131,7 @@ def test_a_fork_of_the_driver_keeps_its_arrays_and_cannot_change_the_drivers():
 
 
 def test_inputs_that_somebody_swapped_in_storage_are_not_run(tmp_path):
-    from core.data import objects
+    from core.storage import clients
     from core.task import commit as durable
     from core.task import keys
 
@@ -147,7 +147,7 @@ def test_inputs_that_somebody_swapped_in_storage_are_not_run(tmp_path):
         place.write_bytes(data[c:d] + data[a:b])
         return made
 
-    objects.process_storage(store)
+    clients.process_storage(store)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("core.job.create.write_record", swapped)
         with FunctionExecutor("serial", store, durable=True) as executor:

@@ -11,9 +11,9 @@ from core import FunctionExecutor, InputError, serialization
 from core.compute import base
 from core.compute.remote.pipe import PipeSlot
 from core.compute.remote.slot import NotStarted, Slot
-from core.data.objects import process_storage
 from core.errors import ComputeUnavailable, StorageUnavailable, WorkerDied
 from core.settings import ExecutorConfig, parse_address
+from core.storage.clients import process_storage
 from core.task import messages
 from core.task.call import dump_call, make_call
 from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef, Invocation
