@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from apps.montecarlo.percent import shares
 from core import ConfigError
 from core.fields import check_fields, choice, number, optional, setting, several, switch, text, whole
 
@@ -26,7 +27,7 @@ MAX_SEED = 2**64 - 1
 
 _TOUCH = re.compile(r"([+-]\d+(?:\.\d+)?)%|(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", re.IGNORECASE)
 
-_probabilities = several(number(0.0, 1.0, open_ends=True), distinct=True, ordered=True)
+_probabilities = shares(number(0.0, 1.0, open_ends=True), sorted_once=True)
 
 
 def _touch(value: object) -> str:
@@ -69,8 +70,9 @@ class Params:
         "your own daily prices: CSV file or object URL; several columns make a portfolio", "FILE.csv[:COLUMN,..]",
     )  # fmt: skip
     weights: tuple[float, ...] = setting(
-        (), several(number(0.0, 1.0)), "shares from 0 to 1 separated by commas, one an asset, summing to 1",
-        "share of each asset in the portfolio on day 0; equal shares unless given", "W,W[,..]",
+        (), shares(number(0.0, 1.0), summing_to_one=True),
+        "shares from 0 to 1 (or percentages) separated by commas, one an asset, summing to 1",
+        "share of each asset in the portfolio on day 0, as 0.6,0.4 or 60%,40%; equal shares unless given", "W,W[,..]",
     )  # fmt: skip
     window: str = setting(
         "", text, "a number of rows, or dates FROM:TO",
@@ -85,13 +87,13 @@ class Params:
         "price levels, or changes from the last price, to give the probability of reaching", "LEVEL[,..]",
     )  # fmt: skip
     levels: tuple[float, ...] = setting(
-        (0.05, 0.25, 0.5, 0.75, 0.95), _probabilities, "distinct probabilities between 0 and 1",
-        "percentiles of the fan, as probabilities", "P[,..]",
+        (0.05, 0.25, 0.5, 0.75, 0.95), _probabilities, "distinct probabilities between 0 and 1 (or percentages)",
+        "percentiles of the fan, as 0.05,0.5,0.95 or 5,50,95", "P[,..]",
     )  # fmt: skip
     confidence: tuple[float, ...] = setting(
-        (0.95, 0.99), several(number(0.5, 1.0, open_ends=True), distinct=True, ordered=True),
-        "distinct probabilities between 0.5 and 1", "confidence levels of value at risk and expected shortfall",
-        "P[,..]",
+        (0.95, 0.99), shares(number(0.5, 1.0, open_ends=True), sorted_once=True),
+        "distinct probabilities between 0.5 and 1 (or percentages)",
+        "confidence levels of value at risk and expected shortfall, as 0.99 or 99%", "P[,..]",
     )  # fmt: skip
     antithetic: bool = setting(
         False, switch, "true or false", "pair each path with its mirror image (models driven by normal shocks)"

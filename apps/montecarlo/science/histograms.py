@@ -105,6 +105,8 @@ class Histogram:
         Exact extremes of what was counted.
     higher : ndarray of int64, shape (BINS,), optional
         Where values come in antithetic pairs, the counts of the higher one of each.
+    additive : bool
+        Whether values are prices themselves, up to a constant, instead of their logarithms.
     """
 
     counts: Counts
@@ -112,6 +114,7 @@ class Histogram:
     lowest: float
     highest: float
     higher: Counts | None = None
+    additive: bool = False
 
     @property
     def total(self) -> int:
@@ -164,6 +167,8 @@ class Histogram:
     def shortfall(self, q: float) -> tuple[float, float]:
         """Return the mean of ``max(exp(quantile(q)) - exp(value), 0)`` over all values, and its standard error.
 
+        Without the exponentials where values are additive.
+
         For antithetic pairs the standard error is the largest that the distributions of the lower and the higher values
         allow, by the inequality of Cauchy and Schwarz: close where both rarely fall short, as under a GBM.
         """
@@ -213,7 +218,7 @@ class Histogram:
         with np.errstate(invalid="ignore", divide="ignore"):
             inside = np.where(high > low, (top - low) / (high - low), 1.0)
         weight = counts[filled[keep]] * inside / float(counts.sum())
-        gap = math.exp(cut) - np.exp((low + top) / 2.0)
+        gap = cut - (low + top) / 2.0 if self.additive else math.exp(cut) - np.exp((low + top) / 2.0)
         return float(weight @ gap), float(weight @ (gap * gap))
 
 
