@@ -21,6 +21,7 @@ INTERNAL = ".run/"
 STAGES = f"{INTERNAL}stages/"
 LEASE = f"{INTERNAL}lease/"
 CLAIMS = f"{INTERNAL}claims/"
+NOTES = f"{INTERNAL}notes/"
 STAGING = f"{INTERNAL}new/"
 
 FORMAT = 1

@@ -18,6 +18,7 @@ from apps._frame.manifest import (
     CLAIMS,
     LEASE,
     MANIFEST,
+    NOTES,
     STAGES,
     STAGING,
     Manifest,
@@ -155,7 +156,7 @@ class Run:
             if kind is not None:
                 self.kept = not self._fresh or next(self.storage.list(STAGES), None) is not None
                 if not self.kept:
-                    self.storage.delete([MANIFEST, *(info.key for info in self.storage.list(CLAIMS))])
+                    self.storage.delete([MANIFEST, *self._keys(CLAIMS), *self._keys(NOTES)])
             self._lock.release()
         except StorageError as failed:
             if kind is None:
@@ -202,6 +203,18 @@ class Run:
         content = json.dumps(wanted).encode()
         self.storage.put(f"{CLAIMS}{hashlib.sha256(content).hexdigest()[:32]}.json", content)
 
+    def remembered(self, name: str, value: Any) -> Any:
+        """Return what was given under a name when the run was begun, as JSON has it; `value`, if it is given now.
+
+        For what depends on the machine, such as into how many tasks work is split: who takes the run up elsewhere is to
+        find the same tasks.
+        """
+        try:
+            self.storage.put(f"{NOTES}{name}.json", json.dumps(value).encode(), if_absent=True)
+        except PreconditionFailed:
+            return json.loads(self.storage.get(f"{NOTES}{name}.json"))
+        return value
+
     def read(self, name: str) -> bytes:
         """Return what one of the run's objects holds."""
         return self.storage.get(name)
@@ -246,7 +259,10 @@ class Run:
             self._drop_staging()
         self.finished, self._fresh = final in files, False
         if not keep_stages:
-            self.storage.delete([info.key for info in self.storage.list(STAGES)])
+            self.storage.delete([*self._keys(STAGES), *self._keys(NOTES)])
+
+    def _keys(self, prefix: str) -> list[str]:
+        return [info.key for info in self.storage.list(prefix)]
 
     def _staged(self, order: Sequence[str], files: Mapping[str, Content]) -> dict[str, Callable[[], object]]:
         """Return what puts each result in its place; those of a folder are all written beside it before."""
@@ -302,8 +318,7 @@ class Run:
         if before is not None and before["app"] == self._manifest["app"]:
             earlier = [name for name in before["results"] if name not in self._manifest["results"]]
             self._manifest["results"] = [*earlier, *self._manifest["results"]]
-        stale = [info.key for info in self.storage.list(STAGES)]
-        self.storage.delete([*stale, self._manifest["results"][-1]])
+        self.storage.delete([*self._keys(STAGES), *self._keys(NOTES), self._manifest["results"][-1]])
 
     def _refuse_foreign(self, names: Sequence[str]) -> None:
         """Refuse to replace what no run of this application wrote; see ``claim``."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from apps.montecarlo.job import Result
 from apps.montecarlo.preparation import middle, risk_days
 from apps.montecarlo.prices.history import PriceHistory
+from apps.montecarlo.result import Result
 from apps.montecarlo.science.calibration import describe
 from apps.montecarlo.science.summary import Summary
 from core import __version__

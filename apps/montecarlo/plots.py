@@ -25,8 +25,8 @@ from apps.montecarlo.drawing import (
     short_price,
 )
 from apps.montecarlo.figures import TRADING_DAYS_PER_YEAR, as_date, forecast_dates
-from apps.montecarlo.job import Result
 from apps.montecarlo.preparation import middle, portfolio_value
+from apps.montecarlo.result import Result
 from apps.montecarlo.science.models import FloatArray
 from apps.montecarlo.science.summary import Summary
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
-import json
 import textwrap
 from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from apps._report import Card, Picture, Section, Table, Text, page
+from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Report, Text, report_files
+from apps._frame.run import Content
+from apps._frame.tables import csv_bytes, facts_text, json_text
 from apps.montecarlo import tables
-from apps.montecarlo.job import Result
 from apps.montecarlo.params import Params
+from apps.montecarlo.result import Result
 from apps.montecarlo.tables import error, name_of, percent, price, rounded
+
+RESULTS = ("forecasts.csv", "forecasts.parquet", "fan.png", "histogram.png", "report.html", "result.json")
 
 
 def terminal(figures: dict[str, Any]) -> str:
@@ -22,9 +25,9 @@ def terminal(figures: dict[str, Any]) -> str:
         f"{figures['wall_seconds']:.2f} s, {figures['cpu_seconds']:.2f} CPU s in {figures['tasks']} tasks "
         f"on {figures['workers']} workers"
     )
-    parts = [tables.facts_text([*tables.facts(figures), ["Took", timing]])]
+    parts = [facts_text([*tables.facts(figures), ["Took", timing]])]
     for table in (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures)):
-        parts.append(tables.render(table))
+        parts.append(table.text())
     parts += [textwrap.fill(f"Note: {note}", tables.NOTE_WIDTH) for note in figures["notes"]]
     return "\n\n".join(parts)
 
@@ -37,17 +40,17 @@ def warm_up() -> None:
         import pyarrow.parquet  # noqa: F401
 
 
-def run_files(result: Result, figures: dict[str, Any]) -> dict[str, bytes]:
-    """Return every file of the run folder by name."""
+def run_files(result: Result, figures: dict[str, Any]) -> dict[str, Content]:
+    """Return every result of the run by name."""
     from apps.montecarlo.plots import fan_png, histogram_png
 
     fan, histogram = fan_png(result), histogram_png(result)
-    files = {
+    files: dict[str, Content] = {
         "forecasts.csv": forecasts_csv(figures),
         "fan.png": fan,
         "histogram.png": histogram,
-        "report.html": html(figures, result.prepared.params, fan, histogram).encode(),
-        "result.json": (json.dumps(figures, indent=2) + "\n").encode(),
+        **report_files(report(figures, result.prepared.params, fan, histogram)),
+        "result.json": (json_text(figures, indent=2) + "\n").encode(),
     }
     if find_spec("pyarrow") is not None:
         files["forecasts.parquet"] = forecasts_parquet(figures)
@@ -63,7 +66,8 @@ def forecast_columns(figures: dict[str, Any]) -> dict[str, list[Any]]:
 
 def forecasts_csv(figures: dict[str, Any]) -> bytes:
     """Return the percentile fan as CSV."""
-    return tables.csv_bytes(forecast_columns(figures))
+    columns = forecast_columns(figures)
+    return csv_bytes(list(columns), zip(*columns.values(), strict=True))
 
 
 def forecasts_parquet(figures: dict[str, Any]) -> bytes:
@@ -91,8 +95,8 @@ def _arrow_array(values: list[Any]) -> Any:
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(values), [None, pa.py_buffer(numbers)])
 
 
-def html(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) -> str:
-    """Return the self-contained report."""
+def report(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) -> Report:
+    """Return what the report says."""
     end = f"{figures['days']:,}"
     dated = figures["fan"][-1]["date"]
     levels = list(figures["quantiles"])
@@ -107,9 +111,8 @@ def html(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) 
         ),
     ]
     footer = f"{figures['wall_seconds']:.2f} s on {figures['workers']} workers. {tables.footer(figures)}"
-    return page(
-        f"Price forecast: {title(figures)}", lead, _cards(figures), pictures, _sections(figures, params), footer
-    )
+    blocks = [Cards(_cards(figures)), Figures(pictures), *_sections(figures, params)]
+    return Report(f"Price forecast: {title(figures)}", lead, blocks, footer)
 
 
 def title(figures: Mapping[str, Any]) -> str:
@@ -150,8 +153,8 @@ def _cards(figures: dict[str, Any]) -> list[Card]:
     return cards
 
 
-def _sections(figures: dict[str, Any], params: Params) -> list[Section]:
-    sections: list[Section] = []
+def _sections(figures: dict[str, Any], params: Params) -> list[Block]:
+    sections: list[Block] = []
     captions = (
         "Price units of the source; the last row is the standard error at the last day. Dates count weekdays, "
         "not holidays.",
@@ -160,11 +163,10 @@ def _sections(figures: dict[str, Any], params: Params) -> list[Section]:
         "Judged at daily closes. Standard errors are of the simulation.",
     )
     built = (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures))
-    for (name, header, rows), caption in zip(built, captions, strict=True):
-        sections.append(Table(name, header, rows, caption))
+    sections += [tables.with_note(each, note) for each, note in zip(built, captions, strict=True)]
     parameters = ", ".join(f"{name} {value:.6g}" for name, value in figures["model_parameters"].items())
     rows = [*tables.facts(figures), ["Model parameters", parameters or "see the prices: drawn from their past returns"]]
-    sections.append(Table("What it stands on", [], rows, facts=True))
+    sections.append(Facts("What it stands on", rows))
     sections.append(Text("Read with care", figures["notes"]))
     sections.append(Text("The same again", [tables.reproduction(params)], code=True))
     return sections

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from apps._frame.report import Table
+from apps._frame.tables import TextTable
 from core.fields import as_flags
 
 Rows = list[list[str]]
-Table = tuple[str, list[str], Rows]
-"""Title, header, rows."""
 NOTE_WIDTH = 100
 
 
@@ -43,7 +41,7 @@ def name_of(share: float) -> str:
     return f"{100 * share:.6g}%"
 
 
-def fan_table(figures: dict[str, Any]) -> Table:
+def fan_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate percentiles and mean of the price at the risk horizons and the quarters of the forecast."""
     wanted = {row["day"] for row in figures["risk"]} | {figures["middle_day"]}
     wanted |= {-(-figures["days"] * part // 4) for part in (1, 2, 3)}
@@ -57,10 +55,10 @@ def fan_table(figures: dict[str, Any]) -> Table:
     ]  # fmt: skip
     errors = [error(figures["quantiles_se"][q]) for q in levels] + [error(figures["mean_se"]), ""]
     rows.append(["s.e.", *([""] if dated else []), *errors])
-    return "Percentiles of the price", header, rows
+    return TextTable("Percentiles of the price", header, rows)
 
 
-def risk_table(figures: dict[str, Any]) -> Table:
+def risk_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate value at risk and expected shortfall, in price units and as a share of the last price."""
     header = ["days", "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
     rows = [
@@ -68,10 +66,10 @@ def risk_table(figures: dict[str, Any]) -> Table:
          percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"])]
         for row in figures["risk"]
     ]  # fmt: skip
-    return f"Loss from {price(figures['s0'])} (a negative loss is a gain)", header, rows
+    return TextTable(f"Loss from {price(figures['s0'])} (a negative loss is a gain)", header, rows)
 
 
-def chance_table(figures: dict[str, Any]) -> Table:
+def chance_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate probabilities of a loss and of touching levels, and the drawdown distribution."""
     days = f"{figures['days']:,}"
     rows = [[f"price below {price(figures['s0'])} after {days} days", percent(figures["prob_loss"], 2),
@@ -86,7 +84,7 @@ def chance_table(figures: dict[str, Any]) -> Table:
         rows.append(["largest fall from a peak: mean", percent(drawdown["mean"], 2), percent(drawdown["mean_se"], 2)])
         rows += [[f"largest fall from a peak: {name_of(float(q))} of forecasts below", percent(value, 1), ""]
                  for q, value in drawdown["quantiles"].items()]  # fmt: skip
-    return "Chances and drawdowns", ["daily closes", "value", "± s.e."], rows
+    return TextTable("Chances and drawdowns", ["daily closes", "value", "± s.e."], rows)
 
 
 def facts(figures: dict[str, Any]) -> Rows:
@@ -126,31 +124,9 @@ def _window(figures: dict[str, Any]) -> str:
     return f"{span}{window['prices']:,} daily prices"
 
 
-def render(table: Table) -> str:
-    """Lay a table out for a terminal: first column left, numbers right."""
-    title, header, rows = table
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        return "  " + "  ".join(cells).rstrip()
-
-    return "\n".join([title, line(header), *map(line, rows)])
-
-
-def facts_text(rows: Sequence[Sequence[str]]) -> str:
-    """Lay names and values out for a terminal."""
-    width = max(len(row[0]) for row in rows)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
-
-
-def csv_bytes(columns: Mapping[str, Sequence[Any]]) -> bytes:
-    """Return columns by name as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return buffer.getvalue().encode()
+def with_note(table: TextTable, note: str) -> Table:
+    """Return a table of the terminal for the report."""
+    return Table(table.title, table.header, table.rows, note)
 
 
 def reproduction(params: Any, *command: str) -> str:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apps.montecarlo import params as module
-from apps.montecarlo.backtest_job import BacktestParams
-from apps.montecarlo.option_job import BARRIERS, KINDS, METHODS, RIGHTS, OptionParams
+from apps.montecarlo.backtest_params import BacktestParams
+from apps.montecarlo.option_params import BARRIERS, KINDS, METHODS, RIGHTS, OptionParams
 from apps.montecarlo.params import Params, touch_price
 from apps.montecarlo.science import calibration, spec
 from core import ConfigError

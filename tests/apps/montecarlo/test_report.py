@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from apps._frame.report import page
 from apps.montecarlo import plots, report, tables
 from apps.montecarlo.figures import forecast_dates, result_object
-from apps.montecarlo.job import Result
 from apps.montecarlo.params import Params
 from apps.montecarlo.preparation import prepare
+from apps.montecarlo.result import Result
 
 REQUIRED = (
     "model", "seed", "forecasts", "days", "path_steps", "exact_sampling", "s0", "drift", "volatility", "quantiles",
@@ -102,7 +103,7 @@ def test_the_terminal_states_seed_model_window_steps_and_errors(figures: dict[st
 
 
 def test_terminal_tables_line_up(figures: dict[str, object]) -> None:
-    lines = tables.render(tables.risk_table(figures)).splitlines()[1:]
+    lines = tables.risk_table(figures).text().splitlines()[1:]
 
     assert len({len(line) for line in lines}) == 1
 
@@ -201,6 +202,10 @@ def test_the_talk_picture_peaks_where_the_talk_saw_it(forecast: Callable[..., Re
     assert 2300 < counts[peak] < 2600
 
 
+def html(figures: dict[str, object], params: Params, *pictures: bytes) -> str:
+    return b"".join(page(report.report(figures, params, *(pictures or (b"", b""))))).decode()
+
+
 class Page(HTMLParser):
     """Collects tags, addresses and text of a page."""
 
@@ -220,16 +225,16 @@ class Page(HTMLParser):
 
 
 def test_the_page_needs_no_network_and_no_script(result: Result, figures: dict[str, object]) -> None:
-    page = Page(report.html(figures, result.prepared.params, b"fan", b"histogram"))
+    shown = Page(html(figures, result.prepared.params, b"fan", b"histogram"))
 
-    assert page.tags.count("img") == 2
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
-    assert not {"script", "link", "iframe"} & set(page.tags)
-    assert "http" not in page.text
+    assert shown.tags.count("img") == 2
+    assert all(address.startswith("data:image/png;base64,") for address in shown.addresses)
+    assert not {"script", "link", "iframe"} & set(shown.tags)
+    assert "http" not in shown.text
 
 
 def test_the_page_carries_figures_seed_command_and_limits(result: Result, figures: dict[str, object]) -> None:
-    text = Page(report.html(figures, result.prepared.params, b"", b"")).text
+    text = Page(html(figures, result.prepared.params)).text
 
     for said in (str(figures["result_sha256"]), "20181231", "python -m apps.montecarlo --forecasts 2000 --days 60",
                  "no evidence of skill", "1999-01-04 to 2018-12-31", tables.rounded(figures["quantiles"]["0.5"])):  # type: ignore[index]  # fmt: skip
@@ -242,10 +247,10 @@ def test_names_from_a_file_are_escaped_in_the_page(forecast: Callable[..., Resul
         file.write("<script>alert(1)</script>\n" + "\n".join(str(100 + i % 7) for i in range(40)))
     result = forecast(prices=path)
 
-    html = report.html(result_object(result), result.prepared.params, b"", b"")
+    shown = html(result_object(result), result.prepared.params)
 
-    assert "<script" not in html
-    assert "&lt;script&gt;" in html
+    assert "<script" not in shown
+    assert "&lt;script&gt;" in shown
 
 
 def test_the_reproduction_command_gives_the_same_hash(result: Result, forecast: Callable[..., Result]) -> None:
