@@ -72,6 +72,16 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; the value after a flag may begin with a minus, as -10% does, which argparse takes for a flag."""
+        given: list[str] = []
+        for word in sys.argv[1:] if args is None else args:
+            if given and re.match(r"-[\d.]", word) and re.fullmatch(r"--[^=]+", given[-1]):
+                given[-1] += f"={word}"
+            else:
+                given.append(word)
+        return super().parse_known_args(given, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong as a ``ConfigError``."""
         sentence = re.sub(r"^argument (\S+): ", r"\1: ", message)

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from apps.montecarlo.preparation import middle, risk_days
+from apps.montecarlo.prices.calendar import Spacing, dates_ahead
 from apps.montecarlo.prices.history import PriceHistory
 from apps.montecarlo.result import Result
 from apps.montecarlo.science.calibration import describe
 from apps.montecarlo.science.summary import Summary
 from core import __version__
 
-TRADING_DAYS_PER_YEAR = 252
-"""Customary number, for annualised figures."""
 DRAWDOWN_LEVELS = (0.5, 0.9, 0.95, 0.99)
 DOUBLE_COUNTED = (
     "The preset's drift is the published one: the notebook takes half the variance off a mean of log returns, which "
@@ -25,6 +24,10 @@ DOUBLE_COUNTED = (
 HEAVY_TAIL = (
     "Under Student-t log returns the mean price has no finite expectation: the mean, its standard error and the "
     "standard deviation depend on the few largest paths. Percentiles, VaR and ES are sound."
+)
+BELOW_ZERO = (
+    "The bachelier model adds normal changes to the price, which may fall below zero: drift and volatility are in "
+    "units of the price, and there is no drawdown, which is a share of the price."
 )
 LIMITATION = (
     "Calibrated on past prices: it shows what follows if the future behaves like that past, and is no evidence of "
@@ -36,7 +39,7 @@ def result_object(result: Result) -> dict[str, Any]:
     """Return every figure of a forecast, JSON-ready.
 
     Prices are in the unit of the source, losses in the same unit and positive, probabilities and drawdowns fractions,
-    drift and volatility per trading day unless the name says annual.
+    drift and volatility of log returns (price changes where ``additive``) per step unless the name says annual.
     """
     prepared, summary = result.prepared, result.summary
     params, spec = prepared.params, prepared.spec
@@ -59,8 +62,10 @@ def result_object(result: Result) -> dict[str, Any]:
         "s0": spec.s0,
         "drift": prepared.drift,
         "volatility": prepared.volatility,
-        "annual_drift": prepared.drift * TRADING_DAYS_PER_YEAR,
-        "annual_volatility": prepared.volatility * TRADING_DAYS_PER_YEAR**0.5,
+        "additive": spec.additive,
+        "annual_drift": prepared.drift * prepared.spacing.per_year,
+        "annual_volatility": prepared.volatility * prepared.spacing.per_year**0.5,
+        "step": step(prepared.spacing),
         "quantiles": {str(q): result.quantile(end, q) for q in params.levels},
         "quantiles_exact": result.exact_quantiles is not None,
         "quantiles_se": {str(q): summary.quantile_se(end, q) for q in params.levels},
@@ -101,6 +106,8 @@ def notes(result: Result) -> list[str]:
             f"Exact sampling: prices were drawn at {len(spec.horizons)} recorded days without the days between, so "
             "there is no drawdown.",
         )
+    if spec.additive:
+        said.append(BELOW_ZERO)
     if result.prepared.params.model == "student-t":
         said.append(HEAVY_TAIL)
     shared = atoms(result)
@@ -132,11 +139,11 @@ def atoms(result: Result) -> list[tuple[int, float, float]]:
 
 
 def assets(result: Result) -> list[dict[str, Any]]:
-    """Return name, last price, and daily drift and volatility of each asset in the calibration sample."""
+    """Return name, last price, and drift and volatility a step of each asset in the calibration sample."""
     history = result.prepared.history
     if history is None:
         return []
-    returns = history.log_returns
+    returns = history.changes if result.prepared.spec.additive else history.log_returns
     shares = getattr(result.prepared.model, "weights", np.ones(1))
     return [
         {
@@ -150,6 +157,17 @@ def assets(result: Result) -> list[dict[str, Any]]:
     ]
 
 
+def step(spacing: Spacing) -> dict[str, Any]:
+    """Return what one step is called, and how many there are in a year."""
+    return {
+        "name": spacing.step,
+        "plural": "days" if spacing.step == "day" else spacing.steps,
+        "long": spacing.steps,
+        "adjective": spacing.adjective,
+        "per_year": spacing.per_year,
+    }
+
+
 def calibration_window(history: PriceHistory | None) -> dict[str, Any] | None:
     """Return first and last date and the number of prices, None for a preset."""
     if history is None:
@@ -159,11 +177,10 @@ def calibration_window(history: PriceHistory | None) -> dict[str, Any] | None:
 
 
 def forecast_dates(history: PriceHistory | None, days: tuple[int, ...]) -> list[str]:
-    """Return the calendar date of each forecast day, counting weekdays; empty text without a last date."""
-    if history is None or not history.dates:
+    """Return the date of each forecast step by the calendar of the prices; empty text without a last date."""
+    if history is None:
         return [""] * len(days)
-    last = np.datetime64(history.dates[-1], "D")
-    return [str(np.busday_offset(last, day, roll="backward")) for day in days]
+    return dates_ahead(history.dates, history.spacing, days)
 
 
 def as_date(text: str) -> date | None:
@@ -197,8 +214,8 @@ def _risk(summary: Summary, day: int, confidence: float) -> dict[str, Any]:
         "var_se": money.var_se,
         "es": money.es,
         "es_se": money.es_se,
-        "var_fraction": share.var,
-        "es_fraction": share.es,
+        "var_fraction": share.var if summary.s0 > 0.0 else None,
+        "es_fraction": share.es if summary.s0 > 0.0 else None,
     }
 
 
