@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from apps._frame.params import EXECUTION, MISSING, Common, add_flags, build, read_file, setting, text
 from apps._frame.session import Session, resume_command
+from apps._frame.tables import counted, facts_text, for_terminal, json_text
 from core import ConfigError, FanfoldError, InputError, __version__
 from core.fields import leaves, parse_settings
 from core.settings import ExecutorConfig
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from apps._frame.plan import Plan
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+_BARE_FLAG = re.compile(r"--[a-z][\w-]*")
+_NEGATIVE = re.compile(r"-[.,]?\d")
 
 STATUS = "exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted"
 
@@ -72,15 +76,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; the value after a flag may begin with a minus, as -10% does, which argparse takes for a flag."""
-        given: list[str] = []
-        for word in sys.argv[1:] if args is None else args:
-            if given and re.match(r"-[\d.]", word) and re.fullmatch(r"--[^=]+", given[-1]):
-                given[-1] += f"={word}"
+    def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse arguments; after a flag what begins with a minus and a digit, such as ``-10%``, is its value."""
+        joined: list[str] = []
+        for each in args:
+            if joined and _BARE_FLAG.fullmatch(joined[-1]) and _NEGATIVE.match(each):
+                joined[-1] += f"={each}"
             else:
-                given.append(word)
-        return super().parse_known_args(given, namespace)
+                joined.append(each)
+        return super().parse_args(joined, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong as a ``ConfigError``."""
@@ -257,10 +261,8 @@ class App:
             logging.getLogger(__name__).info("details", exc_info=error)
         try:
             if ("--json" in argv if session is None else session.json) and not (session and session.shown):
-                from apps._frame.tables import json_text
-
                 print(json_text({"error": sentence, "status": status}), flush=True)
-            print(f"{self.name}: {sentence}", file=sys.stderr)
+            print(f"{self.name}: {for_terminal(sentence)}", file=sys.stderr)
         except OSError as closed:
             if closed.errno not in (errno.EPIPE, errno.EBADF):
                 raise
@@ -302,7 +304,6 @@ def _no_run(session: Session, params: RunParams) -> NoReturn:
 
 def _status(session: Session, params: RunParams) -> None:
     from apps._frame.manifest import status
-    from apps._frame.tables import counted, facts_text
 
     found = status(params.run)
     drives = {"running": "driven by", "interrupted": "last driven by"}

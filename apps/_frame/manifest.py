@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from apps._frame.stored import REFERENCE, VALUE
-from core import ConfigError, __version__, open_storage
+from core import ConfigError, InputError, __version__, open_storage
 from core.fields import as_settings, leaves
 from core.storage import LeaseLock, NotFound, Storage
 
@@ -146,7 +146,7 @@ def exists(storage: Storage, key: str) -> bool:
     try:
         storage.head(key)
         return True
-    except NotFound:
+    except (NotFound, InputError):  # not there, or what no object can be called
         return False
 
 

@@ -16,7 +16,7 @@ from apps._frame.manifest import STAGES
 from apps._frame.run import Run
 from apps._frame.stored import JSON, REFERENCE, VALUE, Codec, Stored, commit, look_up, sha256
 from core import FunctionExecutor, FutureList, TaskError
-from core.storage import process_storage
+from core.storage import Storage, process_storage
 
 PART = ".part-"
 """What follows a task's name in the keys of objects that it puts beside its value."""
@@ -24,6 +24,26 @@ READERS = 8
 """Requests for commits of earlier attempts that wait for the storage at a time."""
 HELD = 16 << 20
 """Bytes of outputs that the driver keeps at most; what is beyond is read again when it is asked for."""
+
+
+def outputs_left(storage: Storage, stage: str) -> Iterator[bytes]:
+    """Yield what tasks of a stage have left in a run so far, whatever tasks they were.
+
+    Of a task that was committed that is its output, of another one all that it has put beside (`TaskOutput`).
+    """
+    found: dict[str, list[str]] = {}
+    for info in storage.list(f"{STAGES}{stage}/"):
+        folder, _, name = info.key.rpartition("/")
+        found.setdefault(f"{folder}/{name.partition('.')[0]}", []).append(info.key)
+
+    def read(base: str) -> list[bytes]:
+        if {f"{base}{VALUE}", f"{base}{REFERENCE}"} & set(found[base]):
+            return [look_up(storage, base).read()]
+        return [storage.get(key) for key in found[base] if key.startswith(f"{base}{PART}")]
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for contents in readers.map(read, found):
+            yield from contents
 
 
 class TaskOutput:
@@ -270,8 +290,8 @@ class Stages:
         if isinstance(task, Stored):
             reached = self._executor.reaches(process_storage(task.address))
             return dataclasses.replace(task, data=None if reached else task.read())
-        if isinstance(task, list | tuple) and type(task) in (list, tuple):
-            return type(task)(self._sent(each) for each in task)
+        if isinstance(task, list | tuple):
+            return getattr(task, "_make", type(task))(self._sent(each) for each in task)  # `_make`: of named tuples
         if isinstance(task, dict):
             return {key: self._sent(each) for key, each in task.items()}
         if dataclasses.is_dataclass(task) and not isinstance(task, type):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from apps._frame.params import check_fields, choice, number, optional, setting, several, switch, text, whole
 from apps.montecarlo.percent import shares
 from core import ConfigError
-from core.fields import check_fields, choice, number, optional, setting, several, switch, text, whole
 
 MODELS = ("gbm", "bootstrap", "block-bootstrap", "student-t", "merton", "gjr-garch", "heston", "bachelier")
 RETURN_MODELS = MODELS[:-1]

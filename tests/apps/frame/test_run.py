@@ -201,6 +201,49 @@ def test_a_name_that_was_not_announced_is_an_error_of_the_application(place: str
         run.publish({"more.csv": b"1"})
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_outputs_of_stages_go_with_the_last_result_unless_they_are_kept(place: str, keep: bool) -> None:
+    with begin(place, keep_stages=keep) as run:
+        commit(run)
+        run.publish({"table.csv": b"1"})
+        assert ".run/stages/count/0.out" in keys(place)
+        run.publish({"result.json": b"{}"})
+
+    assert (".run/stages/count/0.out" in keys(place)) == keep
+
+
+def test_what_a_driver_killed_at_the_very_end_left_is_removed_by_the_next(place: str) -> None:
+    finish(place)
+    storage = open_storage(place)
+    for key in (".run/stages/count/0.out", ".run/notes/ranges.json"):
+        storage.put(key, b"1")
+
+    with begin(place) as run:
+        assert run.finished
+
+    assert [key for key in keys(place) if key.startswith(".run/")] == []
+
+
+def test_what_was_noted_when_the_run_was_begun_is_found_by_who_goes_on(place: str) -> None:
+    break_off(place, lambda run: run.remembered("ranges", [[0, 5]]), commit)
+
+    with begin(place) as run:
+        assert run.remembered("ranges", [[0, 2], [2, 3]]) == [[0, 5]]
+
+
+def test_a_driver_may_plan_for_longer_than_it_may_be_silent_later(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(owner.time, "time", lambda: now)
+    states = []
+    with begin(place) as run:
+        for pause in (200.0, 50.0, 65.0):
+            now += pause
+            states.append(status(place).state)
+            run.check("1/2 count")
+
+    assert states == ["running", "running", "interrupted"]
+
+
 def test_objects_beside_the_results_are_claimed_and_known_again(place: str) -> None:
     crops = [f"crops/{number}.png" for number in range(50)]
     break_off(place, lambda run: run.claim(crops[:40]), lambda run: run.storage.put(crops[7], b"crop"), commit)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -205,14 +205,19 @@ def test_of_two_attempts_the_first_that_commits_wins(run: Run, serial: FunctionE
 def test_a_driver_commits_what_its_workers_cannot_reach(
     run: Run, executor: FunctionExecutor, monkeypatch: pytest.MonkeyPatch, marked: Path
 ) -> None:
-    def work(task: tuple[Stored, int], output: TaskOutput) -> dict[str, str]:
-        note(marked, task[1])
-        return {"text": task[0].read().decode(), "beside": output.put("beside", b"large"), "data": str(task[0].data)}
+    class Item(NamedTuple):
+        source: Stored
+        number: int
+
+    def work(task: Item, output: TaskOutput) -> dict[str, str]:
+        note(marked, task.number)
+        text = task.source.read().decode()
+        return {"text": text, "beside": output.put("beside", b"large"), "data": str(task.source.data)}
 
     (marked.parent / "input").write_text("abc")
     (source,) = find_inputs(str(marked.parent / "input"))
     monkeypatch.setattr(FunctionExecutor, "reaches", lambda self, storage: False)
-    stage = Stage("work", [(source, 1), (source, 2)], work, version="1")
+    stage = Stage("work", [Item(source, 1), Item(source, 2)], work, version="1")
     first = Stages(run, executor, ["work"]).run(stage)
     again = Stages(run, executor, ["work"]).run(stage)
 
@@ -268,6 +273,20 @@ def test_a_reference_that_no_task_wrote_is_damaged(run: Run, serial: FunctionExe
 
     with pytest.raises(InputError, match=r"\.ref is damaged; delete it, and resume the run"):
         Stages(run, serial, ["a"]).run(stage)
+
+
+@pytest.mark.parametrize("value", [{1: 2}, [{"a": {2.5: 1}}], ({None: 1},)])
+def test_a_value_whose_keys_json_would_turn_into_text_is_refused(
+    run: Run, serial: FunctionExecutor, value: object
+) -> None:
+    with pytest.raises(TypeError, match=r"is no text, as JSON wants it; give the stage a codec of its own"):
+        Stages(run, serial, ["a"]).run(Stage("a", [1], lambda x: value))
+
+
+def test_a_value_comes_back_to_the_bit(run: Run, serial: FunctionExecutor) -> None:
+    value = {"a": [0.1 + 0.2, 1e-320, float("inf"), 2**70, None, True], "caf\udce9": "\ud800"}
+
+    assert Stages(run, serial, ["a"]).run(Stage("a", [1], lambda x: value)).value(0) == value
 
 
 def test_an_input_that_changes_before_it_is_read_is_an_error(tmp_path: Path) -> None:
