@@ -159,7 +159,8 @@ class Run:
             self._stop.set()
         try:
             if kind is not None:
-                self.kept = not self._fresh or next(self.storage.list(STAGES), None) is not None
+                any_output = next(self.storage.list(STAGES), None) is not None
+                self.kept = not self._fresh or any_output or self._claims_matter()
                 if not self.kept:
                     self.storage.delete([MANIFEST, *self._keys(CLAIMS), *self._keys(NOTES)])
             self._lock.release()
@@ -346,18 +347,24 @@ class Run:
         if self._overwrite:
             return
         known = self.owned()
-        wanted = [name for name in [*names, MANIFEST] if name not in known]
-        if len(wanted) <= FEW:
-            there = [name for name in wanted if exists(self.storage, name)]
-        else:
-            found = {info.key for info in self.storage.list()}
-            there = [name for name in wanted if name in found]
+        there = self._there([name for name in [*names, MANIFEST] if name not in known])
         if there:
             more = f" and {len(there) - 1:,} more" if len(there) > 1 else ""
             raise ConfigError(
                 f"{self.given} has {there[0]}{more}, which no run of {self._manifest['app']} wrote and which this one "
                 "would replace; choose another place with --output, or add --overwrite"
             )
+
+    def _there(self, names: Sequence[str]) -> list[str]:
+        if len(names) <= FEW:
+            return [name for name in names if exists(self.storage, name)]
+        found = {info.key for info in self.storage.list()}
+        return [name for name in names if name in found]
+
+    def _claims_matter(self) -> bool:
+        """Whether an object that is this run's own by its claims alone is there, or may come of workers yet."""
+        claimed = sorted(self.owned() - {MANIFEST, *self._manifest["results"]})
+        return bool(claimed) and (self._stop is not None or bool(self._there(claimed)))
 
     def _renew_until(self, stop: threading.Event) -> None:
         while not stop.wait(RENEWAL):

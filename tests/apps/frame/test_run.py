@@ -91,6 +91,31 @@ def test_a_run_that_failed_before_anything_was_done_leaves_nothing(place: str, t
     assert not run.kept
 
 
+def test_a_run_that_failed_with_an_object_of_its_own_in_place_knows_it_again(place: str) -> None:
+    run = break_off(place, lambda run: run.claim(["crops/a.png"]), lambda run: run.storage.put("crops/a.png", b"crop"))
+
+    assert run.kept
+    with begin(place) as again:
+        again.claim(["crops/a.png"])
+        assert again.owned() >= {"crops/a.png", "manifest.json"}
+
+
+def test_a_run_whose_workers_may_still_write_keeps_its_claims(place: str) -> None:
+    run = break_off(place, lambda run: run.claim(["crops/a.png"]), lambda run: run.keep_alive())
+    run.storage.put("crops/a.png", b"late")
+
+    assert run.kept
+    with begin(place) as again:
+        again.claim(["crops/a.png"])
+
+
+def test_nothing_is_owned_where_no_run_was(place: str) -> None:
+    open_storage(place).put("crops/a.png", b"mine")
+
+    with begin(place) as run:
+        assert "crops/a.png" not in run.owned()
+
+
 def test_a_failed_run_removes_no_folder_that_was_there(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
 
@@ -264,6 +289,12 @@ def test_a_claim_on_a_foreign_object_names_it(place: str, count: int) -> None:
         run.claim(f"crops/{number}.png" for number in range(count))
 
     assert keys(place) == ["crops/1.png", "crops/2.png"]
+
+
+@pytest.mark.parametrize("name", ["../up.png", "a//b.png", "/abs.png"])
+def test_a_name_that_no_object_can_have_is_nobodys(tmp_path: Path, name: str) -> None:
+    with begin(tmp_path / "run") as run:
+        run.claim([name])
 
 
 def test_who_comes_second_waits_until_the_first_has_ended(place: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from apps._frame.run import Run
-from apps._frame.stages import Stage, Stages, TaskOutput
+from apps._frame.stages import Stage, Stages, TaskOutput, outputs_left
 from apps._frame.stored import BYTES, INLINE, Stored, commit, find_inputs
 from core import FunctionExecutor, InputError, TaskError, open_storage
 from tests.apps.frame.test_run import Params, begin
@@ -227,6 +227,24 @@ def test_a_driver_commits_what_its_workers_cannot_reach(
     assert run.read(values[0]["beside"]) == b"large"
     assert values[0]["data"] == "b'abc'"
     assert marks(marked) == ["1", "2"]
+
+
+def test_what_tasks_have_left_is_found_without_knowing_the_tasks(run: Run, serial: FunctionExecutor) -> None:
+    def task(item: int, output: TaskOutput) -> bytes:
+        output.put("0", b"part of %d" % item)
+        if item == 3:
+            raise ValueError
+        return b"%d" % item * (LARGE if item == 2 else 1)
+
+    stages = Stages(run, serial, ["x", "xx"])
+    stages.run(Stage("xx", [9], lambda item: item))
+    with pytest.raises(ValueError):  # noqa: PT011
+        stages.run(Stage("x", [1, 2, 3], task, codec=BYTES))
+
+    left = sorted(outputs_left(run.storage, "x"))
+
+    assert left == [b"1", b"2" * LARGE, b"part of 3"]
+    assert list(outputs_left(run.storage, "none")) == []
 
 
 def test_the_driver_works_meanwhile(run: Run, serial: FunctionExecutor) -> None:
