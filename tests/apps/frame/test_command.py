@@ -109,6 +109,12 @@ def test_an_interrupt_is_130_and_says_that_nothing_was_written(capsys: pytest.Ca
     assert capsys.readouterr().err == "\napps.x: interrupted; nothing was written\n"
 
 
+def test_a_program_hears_of_an_interrupt_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app(failing(KeyboardInterrupt())).main(["--json"]) == 130
+
+    assert json.loads(capsys.readouterr().out) == {"error": "interrupted; nothing was written", "status": 130}
+
+
 def test_a_failure_that_leaves_something_says_how_to_go_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def body(session: Session, params: Params) -> None:
         with session.open_run(["result.json"]) as run:

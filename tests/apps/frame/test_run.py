@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,9 +35,13 @@ class Params:
         check_fields(self)
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "bucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"memory://runs-{next(numbers)}/x" if request.param == "memory" else str(tmp_path / "runs" / "x")
+    if request.param == "folder":
+        return str(tmp_path / "runs" / "x")
+    if request.param == "bucket":
+        request.getfixturevalue("s3_server")
+    return f"{'memory://' if request.param == 'memory' else 's3://fanfold/'}runs-{next(numbers)}/x"
 
 
 def begin(place: str | Path, days: int = 5, app: str = "apps.x", **options: Any) -> Run:
@@ -272,7 +277,7 @@ def test_what_was_noted_when_the_run_was_begun_is_found_by_who_goes_on(place: st
 
 def test_a_driver_may_plan_for_longer_than_it_may_be_silent_later(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(owner.time, "time", lambda: now)
+    monkeypatch.setattr(owner, "time", SimpleNamespace(time=lambda: now))
     states = []
     with begin(place) as run:
         for pause in (200.0, 50.0, 65.0):
