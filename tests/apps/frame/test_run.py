@@ -139,17 +139,31 @@ def test_a_run_that_failed_later_keeps_what_is_committed(place: str) -> None:
         ({"days": 6}, "^--days 6: run .* was begun with 5; choose another --output, or add --overwrite to start anew$"),
         ({"app": "apps.y"}, "holds a run of apps.x, not of apps.y; choose another --output"),
         ({"command": "option"}, "holds a run of run, not of option; choose another --output"),
-        ({"inputs": {"a.csv": "2"}}, "^input a.csv has changed since run .* was begun"),
+        ({"inputs": {"a.csv": "2", "b.csv": "1"}}, "^input a.csv has changed since run .* was begun"),
+        ({"inputs": {"a.csv": "1"}}, "^input b.csv is gone since run .* was begun"),
+        ({"inputs": {"a.csv": "1", "b.csv": "1", "c.csv": "1"}}, "^input c.csv is new since run .* was begun"),
+        ({"inputs": {f"{n}.csv": "1" for n in range(1001)}}, "^input a.csv is gone since run"),
     ],
 )
 def test_a_run_that_was_begun_otherwise_is_refused_by_name(place: str, options: dict[str, Any], message: str) -> None:
-    finish(place, inputs={"a.csv": "1"})
+    finish(place, inputs={"a.csv": "1", "b.csv": "1"})
     before = keys(place)
 
     with pytest.raises(ConfigError, match=message), begin(place, **options):
         pass
 
     assert keys(place) == before
+
+
+def test_of_very_many_inputs_the_manifest_is_small_and_a_change_is_seen(place: str) -> None:
+    inputs = {f"{number}.csv": "1" for number in range(5000)}
+    finish(place, inputs=inputs)
+
+    assert len(open_storage(place).get(MANIFEST)) < 2000
+    with begin(place, inputs=inputs) as run:
+        assert run.finished
+    with pytest.raises(ConfigError, match=r"^input \(one of many\) has changed"):
+        begin(place, inputs={**inputs, "7.csv": "2"}).__enter__()
 
 
 def test_a_setting_that_decides_nothing_may_differ(place: str) -> None:
@@ -289,6 +303,17 @@ def test_a_claim_on_a_foreign_object_names_it(place: str, count: int) -> None:
         run.claim(f"crops/{number}.png" for number in range(count))
 
     assert keys(place) == ["crops/1.png", "crops/2.png"]
+
+
+@pytest.mark.parametrize("content", [b"", b"3", b"[3, null]", b"{"])
+def test_a_claim_that_nobody_can_have_written_claims_nothing(place: str, content: bytes) -> None:
+    break_off(place, lambda run: run.claim(["crops/1.png"]), commit)
+    storage = open_storage(place)
+    storage.put(".run/claims/forged.json", content)
+    storage.put("crops/2.png", b"mine")
+
+    with pytest.raises(ConfigError, match=r"has crops/2\.png, which no run"), begin(place) as run:
+        run.claim(["crops/1.png", "crops/2.png"])
 
 
 @pytest.mark.parametrize("name", ["../up.png", "a//b.png", "/abs.png"])
