@@ -26,12 +26,15 @@ from apps._frame.manifest import (
     exists,
     find_manifest,
     new_manifest,
+    tags_of,
 )
 from core import ConfigError, FanfoldError, open_storage
 from core.storage import Holder, LeaseLock, PreconditionFailed, StorageError, check_put_if_absent
 
+FIRST_LEASE = 300.0
+"""Seconds that a driver may plan before its first stage, from which on its lease is for a minute and renewed."""
 RENEWAL = 20.0
-"""Seconds between two renewals of the lease, which is for a minute."""
+"""Seconds between two renewals of the lease."""
 LOOKS = (0.5, 10.0)
 """Seconds between two looks at a run that another process drives, at first and at most."""
 FEW = 16
@@ -72,6 +75,8 @@ class Run:
         Releases of packages that matter, for the manifest.
     overwrite : bool
         Start anew, and replace what is there.
+    keep_stages : bool
+        Whether the outputs of stages stay when the results are published.
     say : callable, optional
         Is told in a sentence when the run has to wait; by default the log is.
 
@@ -104,6 +109,7 @@ class Run:
         results: Sequence[str] = ("result.json",),
         versions: Mapping[str, str] | None = None,
         overwrite: bool = False,
+        keep_stages: bool = False,
         say: Callable[[str], object] = _logger.warning,
     ) -> None:
         self.given = os.fspath(address)
@@ -116,8 +122,8 @@ class Run:
         self._lock = LeaseLock(self.storage, LEASE)
         self._stop: threading.Event | None = None
         self._made = _missing_folders(self.folder)
-        more = {"inputs": dict(inputs or {}), "results": list(results), "versions": versions or {}}
-        self._manifest: Manifest = new_manifest(app, command, params, **more)
+        more = {"inputs": tags_of(inputs or {}), "results": list(results), "versions": versions or {}}
+        self._manifest: Manifest = new_manifest(app, command, params, keep_stages=keep_stages, **more)
 
     @property
     def folder(self) -> Path | None:
@@ -137,13 +143,10 @@ class Run:
             except BaseException:
                 self._lock.release()
                 raise
-        except ConnectionError:
-            raise
-        except StorageError as error:
+        except BaseException as error:
             self._unmake()
-            raise ConfigError(f"{error}; or choose another place with --output") from error
-        except ConfigError:
-            self._unmake()
+            if isinstance(error, StorageError) and not isinstance(error, ConnectionError):
+                raise ConfigError(f"{error}; or choose another place with --output") from error
             raise
         return self
 
@@ -154,7 +157,8 @@ class Run:
             self._stop.set()
         try:
             if kind is not None:
-                self.kept = not self._fresh or next(self.storage.list(STAGES), None) is not None
+                any_output = next(self.storage.list(STAGES), None) is not None
+                self.kept = not self._fresh or any_output or self._claims_matter()
                 if not self.kept:
                     self.storage.delete([MANIFEST, *self._keys(CLAIMS), *self._keys(NOTES)])
             self._lock.release()
@@ -166,9 +170,9 @@ class Run:
             self._unmake()
 
     def keep_alive(self) -> None:
-        """Renew the lease from now on, by a thread; for a driver that is busy for long between two stages.
+        """Renew the lease from now on, by a thread; a stage does so, and a driver that is busy for long without one.
 
-        Call it when the executor has started its workers: a process with threads starts them more slowly.
+        Call it when the executor has started its workers, for a process with threads starts them more slowly.
         """
         if self._stop is None:
             self._stop = threading.Event()
@@ -203,6 +207,14 @@ class Run:
         content = json.dumps(wanted).encode()
         self.storage.put(f"{CLAIMS}{hashlib.sha256(content).hexdigest()[:32]}.json", content)
 
+    def owned(self) -> set[str]:
+        """Return the names of what runs of this application have written here, or said that they would."""
+        before = find_manifest(self.storage)
+        if before is None:
+            return set()
+        claims = (_names(self.storage.get(info.key)) for info in self.storage.list(CLAIMS))
+        return {MANIFEST, *before["results"]}.union(*claims)
+
     def remembered(self, name: str, value: Any) -> Any:
         """Return what was given under a name when the run was begun, as JSON has it; `value`, if it is given now.
 
@@ -224,11 +236,11 @@ class Run:
         found: dict[str, Any] = json.loads(self.read(self._manifest["results"][-1]))
         return found
 
-    def publish(self, files: Mapping[str, Content], *, keep_stages: bool = False) -> None:
+    def publish(self, files: Mapping[str, Content]) -> None:
         """Write the results, all of them or on a local disk that fills up none, the final one last.
 
-        Results of an earlier attempt that are not among them are removed, and so are, unless `keep_stages`, the
-        outputs of the stages.
+        Results of an earlier attempt that are not among them are removed, and so are the outputs of the stages, unless
+        the run keeps them.
 
         Parameters
         ----------
@@ -258,7 +270,13 @@ class Run:
         finally:
             self._drop_staging()
         self.finished, self._fresh = final in files, False
-        if not keep_stages:
+        if self.finished:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what nobody needs once the results are there."""
+        self._drop_staging()
+        if not self._manifest.get("keep_stages"):
             self.storage.delete([*self._keys(STAGES), *self._keys(NOTES)])
 
     def _keys(self, prefix: str) -> list[str]:
@@ -286,7 +304,7 @@ class Run:
     def _take(self) -> None:
         """Wait until the run is this process's."""
         pause, told = LOOKS[0], ""
-        while (holder := self._lock.take()) is not None:
+        while (holder := self._lock.take(lease=FIRST_LEASE)) is not None:
             if str(holder) != told:
                 told = str(holder)
                 self._say(_waiting(self.given, holder))
@@ -305,6 +323,8 @@ class Run:
             compare(before, self._manifest, self._params, self.given)
             self._manifest = before
             self.resumed, self.finished = True, exists(self.storage, before["results"][-1])
+            if self.finished:
+                self._tidy()  # whoever finished it may have been killed before
             return
         content = (json.dumps(self._manifest, indent=2) + "\n").encode()
         try:
@@ -324,22 +344,25 @@ class Run:
         """Refuse to replace what no run of this application wrote; see ``claim``."""
         if self._overwrite:
             return
-        before = find_manifest(self.storage)
-        known = set() if before is None else set(before["results"])
-        if before is not None:
-            known.update(*(json.loads(self.storage.get(info.key)) for info in self.storage.list(CLAIMS)))
-        wanted = [name for name in [*names, *([MANIFEST] if before is None else [])] if name not in known]
-        if len(wanted) <= FEW:
-            there = [name for name in wanted if exists(self.storage, name)]
-        else:
-            found = {info.key for info in self.storage.list()}
-            there = [name for name in wanted if name in found]
+        known = self.owned()
+        there = self._there([name for name in [*names, MANIFEST] if name not in known])
         if there:
             more = f" and {len(there) - 1:,} more" if len(there) > 1 else ""
             raise ConfigError(
                 f"{self.given} has {there[0]}{more}, which no run of {self._manifest['app']} wrote and which this one "
                 "would replace; choose another place with --output, or add --overwrite"
             )
+
+    def _there(self, names: Sequence[str]) -> list[str]:
+        if len(names) <= FEW:
+            return [name for name in names if exists(self.storage, name)]
+        found = {info.key for info in self.storage.list()}
+        return [name for name in names if name in found]
+
+    def _claims_matter(self) -> bool:
+        """Whether an object that is this run's own by its claims alone is there, or may come of workers yet."""
+        claimed = sorted(self.owned() - {MANIFEST, *self._manifest["results"]})
+        return bool(claimed) and (self._stop is not None or bool(self._there(claimed)))
 
     def _renew_until(self, stop: threading.Event) -> None:
         while not stop.wait(RENEWAL):
@@ -355,6 +378,15 @@ class Run:
                 folder.rmdir()
             except OSError:
                 return
+
+
+def _names(content: bytes) -> list[str]:
+    """Return the names of a claim; none if nobody can have written it."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return []
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def _waiting(address: str, holder: Holder) -> str:

@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from apps._frame.manifest import STAGES
 from apps._frame.run import Run
 from apps._frame.stored import JSON, REFERENCE, VALUE, Codec, Stored, commit, look_up, sha256
 from core import FunctionExecutor, FutureList, TaskError
-from core.storage import process_storage
+from core.storage import Storage, process_storage
 
 PART = ".part-"
 """What follows a task's name in the keys of objects that it puts beside its value."""
@@ -24,6 +24,26 @@ READERS = 8
 """Requests for commits of earlier attempts that wait for the storage at a time."""
 HELD = 16 << 20
 """Bytes of outputs that the driver keeps at most; what is beyond is read again when it is asked for."""
+
+
+def outputs_left(storage: Storage, stage: str) -> Iterator[bytes]:
+    """Yield what tasks of a stage have left in a run so far, whatever tasks they were.
+
+    Of a task that was committed that is its output, of another one all that it has put beside (`TaskOutput`).
+    """
+    found: dict[str, list[str]] = {}
+    for info in storage.list(f"{STAGES}{stage}/"):
+        folder, _, name = info.key.rpartition("/")
+        found.setdefault(f"{folder}/{name.partition('.')[0]}", []).append(info.key)
+
+    def read(base: str) -> list[bytes]:
+        if {f"{base}{VALUE}", f"{base}{REFERENCE}"} & set(found[base]):
+            return [look_up(storage, base).read()]
+        return [storage.get(key) for key in found[base] if key.startswith(f"{base}{PART}")]
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for contents in readers.map(read, found):
+            yield from contents
 
 
 class TaskOutput:
@@ -214,12 +234,11 @@ class Stages:
         bases = stage.bases()
         there = {info.key for info in self._run.storage.list(f"{STAGES}{stage.name}/")}
         missing = [at for at, base in enumerate(bases) if not there & {f"{base}{VALUE}", f"{base}{REFERENCE}"}]
+        label, done = self._label(stage), len(bases) - len(missing)
         stored: list[Stored | None] = [None] * len(bases)
         failures: dict[int, TaskError] = {}
-        label, done = self._label(stage), len(bases) - len(missing)
         self._run.check(f"{label}: {done:,} of {len(bases):,}")
-        with self._together(label, len(bases), done):
-            futures = self._start(stage, [_Work(self._sent(stage.tasks[at]), bases[at]) for at in missing])
+        with self._together(label, len(bases), done), self._started(stage, bases, missing) as futures:
             if meanwhile is not None:
                 meanwhile()
             for place, at in enumerate(missing):
@@ -231,24 +250,36 @@ class Stages:
                     failures[at] = error
                 futures.release(place)
                 self._run.note = f"{label}: {done + place + 1:,} of {len(bases):,}"
+        self._look_up(bases, stored, failures)
+        return Outputs(stage.codec, stored, failures)
+
+    def _look_up(self, bases: Sequence[str], stored: list[Stored | None], failures: Mapping[int, TaskError]) -> None:
+        """Fill in the outputs that another attempt, or another driver, has committed."""
         earlier = [at for at in range(len(bases)) if stored[at] is None and at not in failures]
         with ThreadPoolExecutor(READERS) as readers:
             found = readers.map(lambda at: look_up(self._run.storage, bases[at]), earlier)
             for at, output in zip(earlier, found, strict=True):
                 stored[at] = self._held_at_most(output)
-        return Outputs(stage.codec, stored, failures)
+
+    @contextmanager
+    def _started(self, stage: Stage, bases: Sequence[str], missing: Sequence[int]) -> Iterator[FutureList]:
+        """Run the missing tasks; none of them goes on, and commits, once this has been left."""
+        if not missing:
+            yield FutureList()
+            return
+        address = self._run.address if self._reaches else None
+        shared = _Shared(stage.fn, _filled(stage.fn), stage.params, stage.codec.encode, address)
+        work = [_Work(self._sent(stage.tasks[at]), bases[at]) for at in missing]
+        futures = self._executor.map(_perform, work, extra_args=(shared,), label=stage.name, **stage.options)
+        self._run.keep_alive()
+        try:
+            yield futures
+        except BaseException:
+            self._executor.cancel(futures)
+            raise
 
     def _label(self, stage: Stage) -> str:
         return f"{self._names.index(stage.name) + 1}/{len(self._names)} {stage.name}"
-
-    def _start(self, stage: Stage, work: Sequence[_Work]) -> FutureList:
-        if not work:
-            return FutureList()
-        address = self._run.address if self._reaches else None
-        shared = _Shared(stage.fn, _filled(stage.fn), stage.params, stage.codec.encode, address)
-        futures = self._executor.map(_perform, work, extra_args=(shared,), label=stage.name, **stage.options)
-        self._run.keep_alive()
-        return futures
 
     def _settled(self, base: str, done: Stored | _Uncommitted | None) -> Stored | None:
         """Return an output, committed if its worker could not; None if only the storage knows what came out."""
@@ -270,8 +301,8 @@ class Stages:
         if isinstance(task, Stored):
             reached = self._executor.reaches(process_storage(task.address))
             return dataclasses.replace(task, data=None if reached else task.read())
-        if isinstance(task, list | tuple) and type(task) in (list, tuple):
-            return type(task)(self._sent(each) for each in task)
+        if isinstance(task, list | tuple):
+            return getattr(task, "_make", type(task))(self._sent(each) for each in task)  # `_make`: of named tuples
         if isinstance(task, dict):
             return {key: self._sent(each) for key, each in task.items()}
         if dataclasses.is_dataclass(task) and not isinstance(task, type):

@@ -74,7 +74,20 @@ class Codec:
 
 
 def _to_json(value: Any) -> bytes:
+    _check_keys(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse keys that JSON would turn into text without a word."""
+    if isinstance(value, dict):
+        if strange := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"key {strange[0]!r} is no text, as JSON wants it; give the stage a codec of its own")
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for each in value:
+        _check_keys(each)
 
 
 JSON = Codec(_to_json, json.loads)
@@ -98,8 +111,12 @@ def find_inputs(address: str) -> list[Stored]:
     root, key = split_address(address)
     storage = process_storage(root)
     folder = key if not key or key.endswith("/") else f"{key}/"
-    found = [info for info in storage.list(key) if info.key == key or info.key.startswith(folder)]
-    shown = [info for info in found if not any(name.startswith(".") for name in info.key[len(folder) :].split("/"))]
+    try:
+        found = [storage.head(key)] if folder != key else []
+    except NotFound:
+        found = []
+    below = found or storage.list(folder)
+    shown = [info for info in below if not any(name.startswith(".") for name in info.key[len(folder) :].split("/"))]
     if not shown:
         raise InputError(f"there is no object at {address}; check the address")
     return [Stored(storage.address, info.key, info.size, info.etag) for info in shown]

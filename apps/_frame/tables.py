@@ -18,6 +18,8 @@ from typing import Any
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What ends a line, or a file, for some readers of CSV, even within quotes."""
+KEPT = "\n\t\u00a0\u2009\u202f"
+"""What does not print by Python's rules and still belongs into text: ends of lines, and spaces between digits."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheets take a cell's text for a formula by (OWASP, "CSV injection")."""
 
@@ -38,6 +40,11 @@ def printable(text: object, kept: str = "") -> str:
     if shown.isprintable():
         return shown
     return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in shown)
+
+
+def for_terminal(text: object) -> str:
+    """Return whole lines for a terminal: what could steer it is escaped, line ends and thin spaces stay."""
+    return printable(text, KEPT)
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from apps._frame import App, Command
-from apps.montecarlo import backtest_params, option_params
+from apps.montecarlo import backtest_params, option_params, validate_params
 from apps.montecarlo.params import Params
 
 RUNS = "montecarlo-runs"
@@ -37,6 +37,10 @@ APP = App(
         Command(
             "backtest", backtest_params.BacktestParams, "apps.montecarlo.backtest:backtest",
             "apps.montecarlo.backtest:plan", backtest_params.ABOUT, output=RUNS,
+        ),
+        Command(
+            "validate", validate_params.ValidateParams, "apps.montecarlo.validate:validate",
+            "apps.montecarlo.validate:plan", validate_params.ABOUT, output=RUNS,
         ),
     ],
 )  # fmt: skip

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from apps._frame.params import check_fields, choice, number, setting, whole
 from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED
+from apps.montecarlo.percent import yearly
 from core import ConfigError
-from core.fields import check_fields, choice, number, setting, whole
 
 ABOUT = """\
 Price a European, Asian (arithmetic mean), barrier or American option under geometric Brownian motion by
@@ -22,10 +23,8 @@ MAX_STEPS = 25_200
 
 
 def parse_rate(value: Any) -> float:
-    """Parse a yearly rate: ``3%`` or ``0.03``."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return float(number(-100.0, 1000.0)(value.strip()[:-1])) / 100.0
-    return float(number(-1.0, 10.0)(value))
+    """Parse a yearly rate: ``3%`` or ``0.03``, but not ``3``."""
+    return float(number(-1.0, 10.0)(yearly(value)))
 
 
 def parse_volatility(value: Any) -> float:

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from apps._frame.params import as_flags
 from apps._frame.report import Table
 from apps._frame.tables import TextTable
-from core.fields import as_flags
 
 Rows = list[list[str]]
 NOTE_WIDTH = 100
@@ -31,9 +31,9 @@ def rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else price(value)
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """Write a fraction as a percentage."""
-    return f"{100 * share:.{digits}f}%"
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a fraction as a percentage, a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f}%"
 
 
 def name_of(share: float) -> str:
@@ -47,7 +47,13 @@ def fan_table(figures: dict[str, Any]) -> TextTable:
     wanted |= {-(-figures["days"] * part // 4) for part in (1, 2, 3)}
     levels = list(figures["quantiles"])
     dated = any(row["date"] for row in figures["fan"])
-    header = ["day", *(["date"] if dated else []), *(name_of(float(q)) for q in levels), "mean", "std dev"]
+    header = [
+        figures["step"]["name"],
+        *(["date"] if dated else []),
+        *(name_of(float(q)) for q in levels),
+        "mean",
+        "std dev",
+    ]
     rows = [
         [f"{row['day']:,}", *([row["date"]] if dated else []), *(price(row["quantiles"][q]) for q in levels),
          price(row["mean"]), price(row["sd"])]
@@ -60,7 +66,7 @@ def fan_table(figures: dict[str, Any]) -> TextTable:
 
 def risk_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate value at risk and expected shortfall, in price units and as a share of the last price."""
-    header = ["days", "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
+    header = [figures["step"]["plural"], "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
     rows = [
         [f"{row['day']:,}", name_of(row["confidence"]), price(row["var"]), error(row["var_se"]),
          percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"])]
@@ -71,20 +77,21 @@ def risk_table(figures: dict[str, Any]) -> TextTable:
 
 def chance_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate probabilities of a loss and of touching levels, and the drawdown distribution."""
-    days = f"{figures['days']:,}"
-    rows = [[f"price below {price(figures['s0'])} after {days} days", percent(figures["prob_loss"], 2),
+    ahead = f"{figures['days']:,} {figures['step']['plural']}"
+    close = "daily close" if figures["step"]["name"] == "day" else "close"
+    rows = [[f"price below {price(figures['s0'])} after {ahead}", percent(figures["prob_loss"], 2),
              percent(figures["prob_loss_se"], 2)]]  # fmt: skip
     for name, chance in figures["prob_touch"].items():
         level = price(figures["touch_prices"][name])
         shown = f"{name} ({level})" if name.endswith("%") else level
-        rows.append([f"a daily close reaches {shown} within {days} days", percent(chance, 2),
+        rows.append([f"a {close} reaches {shown} within {ahead}", percent(chance, 2),
                      percent(figures["prob_touch_se"][name], 2)])  # fmt: skip
     drawdown = figures["drawdown"]
     if drawdown:
         rows.append(["largest fall from a peak: mean", percent(drawdown["mean"], 2), percent(drawdown["mean_se"], 2)])
         rows += [[f"largest fall from a peak: {name_of(float(q))} of forecasts below", percent(value, 1), ""]
                  for q, value in drawdown["quantiles"].items()]  # fmt: skip
-    return TextTable("Chances and drawdowns", ["daily closes", "value", "± s.e."], rows)
+    return TextTable("Chances and drawdowns", [f"{close}s", "value", "± s.e."], rows)
 
 
 def facts(figures: dict[str, Any]) -> Rows:
@@ -96,22 +103,33 @@ def facts(figures: dict[str, Any]) -> Rows:
     last = window["to"] if window and window["to"] else ""
     rows.append(["Last price", price(figures["s0"]) + (f" on {last}" if last else "")])
     rows.append(["Model", figures["model"] + (", antithetic pairs" if figures["antithetic"] else "")])
-    rows.append([
-        "Daily log return",
-        f"drift {percent(figures['drift'], 4)} a day ({percent(figures['annual_drift'], 2)} a year), "
-        f"volatility {percent(figures['volatility'], 3)} a day ({percent(figures['annual_volatility'], 2)} a year)",
-    ])  # fmt: skip
+    rows.append(_moments(figures))
     rows.append(["Calibrated on", _window(figures)])
     rows.append(["Simulated", simulated(figures)])
     rows.append(["Seed", f"{figures['seed']}"])
     return rows
 
 
+def _moments(figures: dict[str, Any]) -> list[str]:
+    """Tell drift and volatility of a step and of a year: in percent, or in units of the price for an additive model."""
+    step = figures["step"]["name"]
+    a_step = "a day" if step == "day" else f"per {step}"
+    keys = ("drift", "annual_drift", "volatility", "annual_volatility")
+    if figures["additive"]:
+        label, shown = "Price change", [price(figures[key]) for key in keys]
+    else:
+        label = "Daily log return" if step == "day" else "Log return"
+        shown = [percent(figures[key], digits) for key, digits in zip(keys, (4, 2, 3, 2), strict=True)]
+    return [label, f"drift {shown[0]} {a_step} ({shown[1]} a year), volatility {shown[2]} {a_step} ({shown[3]} a year)"]
+
+
 def simulated(figures: dict[str, Any]) -> str:
     """Say how many steps were truly simulated, and how."""
+    step = figures["step"]
     kind = "exact draws at the recorded days (no daily path)" if figures["exact_sampling"] else "daily steps"
+    kind = kind if step["name"] == "day" else kind.replace("daily ", "").replace("days", "steps")
     return (
-        f"{figures['forecasts']:,} forecasts of {figures['days']:,} trading days: {figures['path_steps']:,} {kind}, "
+        f"{figures['forecasts']:,} forecasts of {figures['days']:,} {step['long']}: {figures['path_steps']:,} {kind}, "
         f"{figures['engine']} engine"
     )
 
@@ -121,7 +139,7 @@ def _window(figures: dict[str, Any]) -> str:
     if window is None:
         return f"not calibrated: constants of preset {figures['preset']}"
     span = f"{window['from']} to {window['to']}, " if window["from"] else ""
-    return f"{span}{window['prices']:,} daily prices"
+    return f"{span}{window['prices']:,} {figures['step']['adjective']} prices"
 
 
 def with_note(table: TextTable, note: str) -> Table:
