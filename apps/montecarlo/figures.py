@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 
+from apps.montecarlo.past import past_figures
 from apps.montecarlo.preparation import middle, risk_days
 from apps.montecarlo.prices.history import PriceHistory
 from apps.montecarlo.result import Result
 from apps.montecarlo.science.calibration import describe
+from apps.montecarlo.science.moments import volatility
 from apps.montecarlo.science.summary import Summary
 from core import __version__
 
@@ -26,6 +29,17 @@ HEAVY_TAIL = (
     "Under Student-t log returns the mean price has no finite expectation: the mean, its standard error and the "
     "standard deviation depend on the few largest paths. Percentiles, VaR and ES are sound."
 )
+EXPLAINED = {
+    "gbm": "Log returns are independent draws from one normal law: no fat tails, no calm and stormy times.",
+    "bootstrap": "Past steps are drawn again one by one, with their fat tails but without their order.",
+    "block-bootstrap": "Runs of past steps are drawn again as they came, so calm and stormy times last.",
+    "student-t": "Log returns are independent draws from a law with fatter tails than the normal one.",
+    "merton": "Normal log returns, and now and then a jump.",
+    "gjr-garch": "Past shocks are drawn again, scaled by a volatility that rises after large moves, most after falls, "
+    "and calms down.",
+    "heston": "The variance itself is random, returns to a long-run level, and tends to rise when prices fall.",
+}
+"""Each model in a sentence."""
 LIMITATION = (
     "Calibrated on past prices: it shows what follows if the future behaves like that past, and is no evidence of "
     "skill in predicting prices. Standard errors cover the simulation alone, not the choice of model or period."
@@ -59,7 +73,15 @@ def result_object(result: Result) -> dict[str, Any]:
         "s0": spec.s0,
         "drift": prepared.drift,
         "volatility": prepared.volatility,
+        "drift_se": prepared.drift_se,
         "annual_drift": prepared.drift * TRADING_DAYS_PER_YEAR,
+        "annual_drift_se": None if prepared.drift_se is None else prepared.drift_se * TRADING_DAYS_PER_YEAR,
+        "drift_choice": params.drift,
+        "model_volatility": model_volatility(result),
+        "model_explained": EXPLAINED[params.model],
+        "position": params.position,
+        "as_of": (calibration_window(prepared.history) or {}).get("to"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "annual_volatility": prepared.volatility * TRADING_DAYS_PER_YEAR**0.5,
         "quantiles": {str(q): result.quantile(end, q) for q in params.levels},
         "quantiles_exact": result.exact_quantiles is not None,
@@ -71,11 +93,12 @@ def result_object(result: Result) -> dict[str, Any]:
         "prob_loss_se": summary.probability_below(end, spec.s0)[1],
         "var": {str(c): spec.s0 * summary.var_es(end, c).var for c in params.confidence},
         "es": {str(c): spec.s0 * summary.var_es(end, c).es for c in params.confidence},
-        "risk": [_risk(summary, day, c) for day in risk_days(end) for c in params.confidence],
+        "risk": [_risk(summary, day, c, params.position) for day in risk_days(end) for c in params.confidence],
         "prob_touch": {name: p for name, (p, _) in touches.items()},
         "prob_touch_se": {name: error for name, (_, error) in touches.items()},
         "touch_prices": dict(prepared.touch),
         "drawdown": _drawdown(summary),
+        "past": past_figures(result),
         "fan": fan(result),
         "middle_day": middle(end),
         "notes": notes(result),
@@ -95,6 +118,13 @@ def notes(result: Result) -> list[str]:
     said = [LIMITATION]
     if result.prepared.params.preset:
         said.insert(0, DOUBLE_COUNTED)
+    if result.prepared.drift_se is not None and result.prepared.params.drift == "sample":
+        shift = math.expm1(result.prepared.drift_se * result.prepared.params.days)
+        said.insert(
+            0,
+            f"The sample's drift has an error of its own, and it outweighs the simulation's: one standard error of it "
+            f"moves the median at the end by {100 * shift:.3g}%. --drift zero or a rate forecasts without it.",
+        )
     if spec.exact:
         said.insert(
             0,
@@ -169,7 +199,20 @@ def fan(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def _risk(summary: Summary, day: int, confidence: float) -> dict[str, Any]:
+def model_volatility(result: Result) -> dict[str, float | None]:
+    """Return the volatility that the model implies, a step and a year, at first and in the long run."""
+    found = volatility(result.prepared.model)
+    long_run = found.long_run if math.isfinite(found.long_run) else None
+    year = TRADING_DAYS_PER_YEAR**0.5
+    return {
+        "first": found.first,
+        "long_run": long_run,
+        "annual_first": found.first * year,
+        "annual_long_run": None if long_run is None else long_run * year,
+    }
+
+
+def _risk(summary: Summary, day: int, confidence: float, position: float | None) -> dict[str, Any]:
     share = summary.var_es(day, confidence)
     money = share.in_currency(summary.s0)
     return {
@@ -181,6 +224,8 @@ def _risk(summary: Summary, day: int, confidence: float) -> dict[str, Any]:
         "es_se": money.es_se,
         "var_fraction": share.var,
         "es_fraction": share.es,
+        "var_position": None if position is None else share.var * position,
+        "es_position": None if position is None else share.es * position,
     }
 
 

@@ -16,6 +16,7 @@ EXACT_MODELS = ("gbm",)
 """Models whose value at a horizon can be drawn without the days before it."""
 ENGINES = ("auto", "numpy", "numba")
 PRESETS = ("talk",)
+DRIFTS = ("sample", "zero")
 
 DEFAULT_SEED = 20181231
 """The last day of the default prices."""
@@ -34,6 +35,20 @@ def _touch(value: object) -> str:
     if isinstance(value, bool) or _TOUCH.fullmatch(level) is None or touch_price(level, 1.0) <= 0.0:
         raise ValueError
     return level
+
+
+def _drift(value: object) -> str | float:
+    text = str(value).strip()
+    if isinstance(value, bool):
+        raise ValueError
+    if text in DRIFTS:
+        return text
+    rate = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+    if not text.endswith("%") and abs(rate) >= 1.0:
+        raise ConfigError(f"{text} would be {100 * rate:g}% a year; write {text}%, or {100 * rate:g}% if it is meant")
+    if not -1.0 < rate < 10.0:
+        raise ValueError
+    return rate
 
 
 def touch_price(level: str, s0: float) -> float:
@@ -79,6 +94,15 @@ class Params:
     preset: str = setting(
         "", choice("", *PRESETS), f"one of {', '.join(PRESETS)}",
         "constants in place of prices: talk (the published notebook's)", "NAME",
+    )  # fmt: skip
+    drift: str | float = setting(
+        "sample", _drift, "sample, zero, or a rate a year such as 3%",
+        "mean log return: the sample's, zero, or such that the expected price grows by a rate a year (risk-free: 3%)",
+        "sample|zero|RATE",
+    )  # fmt: skip
+    position: float | None = setting(
+        None, optional(number(0.0, open_ends=True)), "a positive amount",
+        "what is held today, in currency: losses are told for it too", "AMOUNT",
     )  # fmt: skip
     touch: tuple[str, ...] = setting(
         (), several(_touch, distinct=True), "changes such as +25% or -10% (above -100%), or positive prices, each once",
@@ -128,6 +152,8 @@ class Params:
                 "--preset uses fixed constants, so --prices, --symbol, --window and --weights have no use beside it; "
                 "drop --preset or them"
             )
+        if self.preset and self.drift != "sample":
+            raise ConfigError(f"--preset talk has a drift of its own; drop --drift {self.drift} or --preset")
         if self.preset and self.model != "gbm":
             raise ConfigError(f"--preset talk is a gbm model; drop --model {self.model} or --preset")
         if self.prices and given_symbol:

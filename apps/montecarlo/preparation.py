@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from apps.montecarlo.params import PORTFOLIO_MODELS, Params, touch_price
 from apps.montecarlo.prices.history import PriceHistory
 from apps.montecarlo.science.calibration import TALK_LAST_PRICE, TALK_MODEL, calibrate
 from apps.montecarlo.science.models import FloatArray, Model
+from apps.montecarlo.science.moments import growing_at, with_mean
 from apps.montecarlo.science.simulation import planned
 from apps.montecarlo.science.spec import SimulationSpec
 from core import ConfigError, InputError
@@ -43,6 +44,8 @@ class Prepared:
         Each touch level as asked for, and its price.
     drift, volatility : float
         Mean and standard deviation of a day's log return in the calibration sample.
+    drift_se : float, optional
+        Standard error of that mean; None for a preset.
     """
 
     params: Params
@@ -52,6 +55,7 @@ class Prepared:
     touch: dict[str, float]
     drift: float
     volatility: float
+    drift_se: float | None = None
 
 
 def prepare(params: Params) -> Prepared:
@@ -80,7 +84,18 @@ def prepare(params: Params) -> Prepared:
         weights = portfolio_weights(params, history)
         model = _calibrated(params, returns, history, weights=weights)
         sample, s0 = np.diff(np.log(portfolio_value(history, weights))), PORTFOLIO_VALUE
-    return _laid_out(params, history, model, s0, float(sample.mean()), float(sample.std(ddof=1)))
+    model = _with_drift(params, model, returns, history)
+    spread = float(sample.std(ddof=1))
+    prepared = _laid_out(params, history, model, s0, float(sample.mean()), spread)
+    return replace(prepared, drift_se=spread / math.sqrt(sample.size))
+
+
+def _with_drift(params: Params, model: Model, returns: FloatArray, history: PriceHistory) -> Model:
+    if params.drift == "sample":
+        return model
+    if params.drift == "zero":
+        return with_mean(model, np.zeros(returns.shape[1]))
+    return growing_at(model, float(params.drift) / history.spacing.per_year, returns)
 
 
 def portfolio_weights(params: Params, history: PriceHistory) -> FloatArray:

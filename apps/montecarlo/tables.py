@@ -59,14 +59,17 @@ def fan_table(figures: dict[str, Any]) -> TextTable:
 
 
 def risk_table(figures: dict[str, Any]) -> TextTable:
-    """Tabulate value at risk and expected shortfall, in price units and as a share of the last price."""
+    """Tabulate value at risk and expected shortfall: in price units, as a share, and of a position."""
+    held = figures["position"] is not None
     header = ["days", "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
     rows = [
         [f"{row['day']:,}", name_of(row["confidence"]), price(row["var"]), error(row["var_se"]),
-         percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"])]
+         percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"]),
+         *([rounded(row["var_position"]), rounded(row["es_position"])] if held else [])]
         for row in figures["risk"]
     ]  # fmt: skip
-    return TextTable(f"Loss from {price(figures['s0'])} (a negative loss is a gain)", header, rows)
+    title = f"Loss from {price(figures['s0'])} (a negative loss is a gain)"
+    return TextTable(title, [*header, *(["VaR of position", "ES of position"] if held else [])], rows)
 
 
 def chance_table(figures: dict[str, Any]) -> TextTable:
@@ -95,16 +98,47 @@ def facts(figures: dict[str, Any]) -> Rows:
         rows.append(["Portfolio", ", ".join(f"{percent(a['weight'], 2)} {a['name']}" for a in figures["assets"])])
     last = window["to"] if window and window["to"] else ""
     rows.append(["Last price", price(figures["s0"]) + (f" on {last}" if last else "")])
-    rows.append(["Model", figures["model"] + (", antithetic pairs" if figures["antithetic"] else "")])
-    rows.append([
-        "Daily log return",
-        f"drift {percent(figures['drift'], 4)} a day ({percent(figures['annual_drift'], 2)} a year), "
-        f"volatility {percent(figures['volatility'], 3)} a day ({percent(figures['annual_volatility'], 2)} a year)",
-    ])  # fmt: skip
+    rows.append(
+        [
+            "Model",
+            f"{figures['model']}{', antithetic pairs' if figures['antithetic'] else ''}. {figures['model_explained']}",
+        ]
+    )
+    rows += [["Drift", drift(figures)], ["Volatility", volatilities(figures)]]
+    if figures["position"] is not None:
+        rows.append(["Position", f"{figures['position']:,.2f} held today"])
     rows.append(["Calibrated on", _window(figures)])
     rows.append(["Simulated", simulated(figures)])
     rows.append(["Seed", f"{figures['seed']}"])
     return rows
+
+
+def drift(figures: dict[str, Any]) -> str:
+    """Say the mean log return of the sample with its error, and that of the forecast where it is another."""
+    error = figures["annual_drift_se"]
+    sample = f"{percent(figures['drift'], 4)} a day, {percent(figures['annual_drift'], 2)}"
+    sample += f" ± {percent(error, 2)} (s.e.) a year" if error is not None else " a year"
+    if figures["drift_choice"] == "sample":
+        return f"{sample}, as in the sample"
+    chosen = "zero"
+    if figures["drift_choice"] != "zero":
+        chosen = f"such that the expected price grows by {percent(figures['drift_choice'], 2)} a year,"
+    return f"{chosen} by choice; the sample's was {sample}"
+
+
+def volatilities(figures: dict[str, Any]) -> str:
+    """Say the volatility of the sample beside that of the model."""
+    model = figures["model_volatility"]
+    said = (
+        f"{percent(figures['volatility'], 3)} a day, {percent(figures['annual_volatility'], 2)} a year in the sample; "
+    )
+    said += "model "
+    first, long_run = model["annual_first"], model["annual_long_run"]
+    if long_run is None:
+        return f"{said}{percent(first, 2)} at first, rising without limit"
+    if abs(first - long_run) < 1e-9:
+        return f"{said}{percent(long_run, 2)}"
+    return f"{said}{percent(first, 2)} on the first day, {percent(long_run, 2)} in the long run"
 
 
 def simulated(figures: dict[str, Any]) -> str:

@@ -203,7 +203,8 @@ def test_the_talk_picture_peaks_where_the_talk_saw_it(forecast: Callable[..., Re
 
 
 def html(figures: dict[str, object], params: Params, *pictures: bytes) -> str:
-    return b"".join(page(report.report(figures, params, *(pictures or (b"", b""))))).decode()
+    named = dict(zip(("fan.png", "histogram.png"), pictures, strict=False))
+    return b"".join(page(report.report(figures, params, named))).decode()
 
 
 class Page(HTMLParser):
