@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError
-from core.fields import number, parse_field, read_settings, row_of, rows, setting, switch, whole
+from core.fields import parse_field, read_settings, row_of, rows, setting
+from core.parsers import number, switch, whole
 from core.types import RetryPolicy
 
 ENVIRONMENT_PREFIX = "FANFOLD_"

@@ -64,7 +64,7 @@ def align(source: str | os.PathLike[str], destination: str | os.PathLike[str], *
     started = time.perf_counter()
     params = Params(source=os.fspath(source), **options)
     job, found = look_for(params, os.fspath(destination), executor)
-    with Run(destination, APP, params, results=RESULTS, overwrite=overwrite) as opened:
+    with Run(destination, APP, params, results=RESULTS, overwrite=overwrite, keep_stages=True) as opened:
         work = begin(opened, job, found, executor, overwrite=overwrite)
         return finish(opened, work, executor, Stages(opened, executor, [STAGE]), started)
 
@@ -75,7 +75,7 @@ def run(session: Session, params: Params) -> int:
     if not params.source:
         params = session.params = replace(params, source=_demonstration(session))
     job, found = look_for(params, session.output, session.executor)
-    with session.open_run(RESULTS, versions=report.versions()) as opened:
+    with session.open_run(RESULTS, versions=report.versions(), keep_stages=True) as opened:
         work = begin(opened, job, found, session.executor, overwrite=session.common.overwrite)
         finish(opened, work, session.executor, session.stages(opened, [STAGE]), started)
         figures = opened.figures()
@@ -132,7 +132,7 @@ def finish(opened: Run, work: Work, executor: FunctionExecutor, stages: Stages, 
         opened.storage.delete([RESULTS[-1]])  # so that it is not taken for finished until it is again
     result = align_rest(opened, work, executor, stages, started)
     if work.batches or not opened.finished or opened.figures()["images"] != len(work.found.items):
-        opened.publish(report.files(result, opened.storage), keep_stages=True)
+        opened.publish(report.files(result, opened.storage))
     return result
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from apps._frame.params import check_fields, choice, number, optional, setting, several, text, whole
 from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED, MODELS
 from core import ConfigError
-from core.fields import check_fields, choice, number, optional, setting, several, text, whole
 
 ABOUT = """\
 Cut the price history into disjoint windows, forecast each from what was known before it, and count how often

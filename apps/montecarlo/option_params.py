@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from apps._frame.params import check_fields, choice, number, setting, whole
 from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED
 from core import ConfigError
-from core.fields import check_fields, choice, number, setting, whole
 
 ABOUT = """\
 Price a European, Asian (arithmetic mean), barrier or American option under geometric Brownian motion by

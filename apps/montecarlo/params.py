@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from apps._frame.params import check_fields, choice, number, optional, setting, several, switch, text, whole
 from core import ConfigError
-from core.fields import check_fields, choice, number, optional, setting, several, switch, text, whole
 
 MODELS = ("gbm", "bootstrap", "block-bootstrap", "student-t", "merton", "gjr-garch", "heston")
 PORTFOLIO_MODELS = ("gbm", "bootstrap", "block-bootstrap")

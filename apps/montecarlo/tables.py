@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from apps._frame.params import as_flags
 from apps._frame.report import Table
 from apps._frame.tables import TextTable
-from core.fields import as_flags
 
 Rows = list[list[str]]
 NOTE_WIDTH = 100

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from apps._frame.params import check_fields, setting, whole
 from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED
 from core import ConfigError
-from core.fields import check_fields, setting, whole
 
 ABOUT = """\
 Check the science with the backend of your choice: forecasts against closed formulas, options

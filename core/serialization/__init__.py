@@ -132,7 +132,7 @@ class Packing:
     def packed(self) -> Packed:
         """Return the values so far; no more can be added."""
         counts = self._counts if self._buffers else None
-        return Packed(len(self._ends), self._stream.getbuffer(), self._ends, counts, self._buffers)
+        return Packed(len(self._ends), self._stream.getvalue(), self._ends, counts, self._buffers)
 
     def snapshot(self, value: Any) -> Any:
         """Return a value for `pack` that stays as it is now: itself if it cannot change, else pickled and copied."""
@@ -188,6 +188,12 @@ def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[A
             value = Unpackable(f"{type(error).__name__}: {error}")
         yield value
         start, used = end, used + held
+
+
+def copied(packed: Packed) -> Packed:
+    """Return values that share no memory with those that were packed."""
+    buffers: list[Buffer] = [bytearray(buffer) for buffer in packed.buffers]
+    return Packed(packed.count, packed.data, packed.ends, packed.buffer_counts, buffers)
 
 
 def split(packed: Packed) -> Iterator[Packed]:

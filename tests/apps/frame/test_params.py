@@ -13,7 +13,9 @@ from apps._frame.params import (
     as_settings,
     build,
     check_fields,
+    choice,
     number,
+    optional,
     read_file,
     section,
     setting,
@@ -23,13 +25,14 @@ from apps._frame.params import (
     whole,
 )
 from core import ConfigError
+from core.parsers import Parser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MD:
     timestep: float = setting(2.0, number(0.0, 5.0), "femtoseconds from 0 to 5", "time step", "FS")
-    steps: int = setting(100, whole(1), "a whole number of at least 1", "steps of a segment", "N")
-    rigid: bool = setting(False, switch, "true or false", "keep bonds rigid")
+    steps: int = setting(100, whole(1), doc="steps of a segment", metavar="N")
+    rigid: bool = setting(False, switch, doc="keep bonds rigid")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -37,7 +40,7 @@ class MD:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    steps: int = setting(10, whole(1), "a whole number of at least 1", "steps between frames", "N")
+    steps: int = setting(10, whole(1), doc="steps between frames", metavar="N")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -47,7 +50,7 @@ class Output:
 class Params:
     source: str = setting(MISSING, text, "a structure", "the structure", "SOURCE", positional=True)
     temperatures: tuple[float, ...] = setting((300.0,), several(number(1.0)), "kelvins", "temperatures", "K,K")
-    rounds: int = setting(5, whole(1), "a whole number of at least 1", "rounds", "N", identity=False)
+    rounds: int = setting(5, whole(1), doc="rounds", metavar="N", identity=False)
     md: MD = section(MD)
     output: Output = section(Output)
 
@@ -185,3 +188,32 @@ def test_flags_and_settings_give_the_same_parameters_again(params: Params) -> No
 def test_settings_are_what_json_can_hold() -> None:
     assert as_settings(Params(source="helix"))["temperatures"] == [300.0]
     assert as_settings(Params(source="helix"))["md"] == {"timestep": 2.0, "steps": 100, "rigid": False}
+
+
+@pytest.mark.parametrize(
+    ("parser", "expects"),
+    [
+        (whole(1), "a whole number of at least 1"),
+        (whole(1, 5), "a whole number from 1 to 5"),
+        (number(), "a number"),
+        (number(0.0), "a number of at least 0"),
+        (number(0.0, open_ends=True), "a number above 0"),
+        (number(most=1.5), "a number of at most 1.5"),
+        (number(0.0, 1.0, open_ends=True), "a number between 0 and 1"),
+        (choice("", "a", "b"), "one of a, b"),
+        (optional(whole(1)), "a whole number of at least 1"),
+        (several(text), "text, or several separated by commas"),
+        (several(text, distinct=True), "text, or several different ones separated by commas"),
+        (switch, "true or false"),
+    ],
+    ids=str,
+)
+def test_a_parser_says_what_it_expects(parser: Parser[object], expects: str) -> None:
+    assert parser.expects == expects
+
+
+def test_a_setting_that_says_nothing_of_itself_is_an_error_of_the_application() -> None:
+    with pytest.raises(TypeError, match="a setting says what it expects"):
+        setting(1, int, doc="number")
+    with pytest.raises(TypeError, match="and what it is for"):
+        setting(1, whole(1))

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apps._frame.params import add_flags, as_flags, build
 from apps.montecarlo import params as module
 from apps.montecarlo.backtest_params import BacktestParams
 from apps.montecarlo.option_params import BARRIERS, KINDS, METHODS, RIGHTS, OptionParams
 from apps.montecarlo.params import Params, touch_price
 from apps.montecarlo.science import calibration, spec
 from core import ConfigError
-from core.fields import add_flags, as_flags, build
 
 
 def parse(argv: list[str]) -> Params:

@@ -257,7 +257,7 @@ def test_names_from_a_file_are_escaped_in_the_page(forecast: Callable[..., Resul
 def test_the_reproduction_command_gives_the_same_hash(result: Result, forecast: Callable[..., Result]) -> None:
     import argparse
 
-    from core.fields import add_flags, build
+    from apps._frame.params import add_flags, build
 
     parser = argparse.ArgumentParser()
     add_flags(parser, Params)
