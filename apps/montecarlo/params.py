@@ -84,8 +84,8 @@ class Params:
         "your own daily prices: CSV file or object URL; several columns make a portfolio", "FILE.csv[:COLUMN,..]",
     )  # fmt: skip
     weights: tuple[float, ...] = setting(
-        (), several(number(0.0, 1.0)), "shares from 0 to 1 separated by commas, one an asset, summing to 1",
-        "share of each asset in the portfolio on day 0; equal shares unless given", "W,W[,..]",
+        (), several(number(-10.0, 10.0)), "shares separated by commas, one an asset, summing to 1, short below 0",
+        "share of each asset in the portfolio on day 0, short below 0; equal shares unless given", "W,W[,..]",
     )  # fmt: skip
     window: str = setting(
         "", text, "a number of rows, or dates FROM:TO",

@@ -83,7 +83,13 @@ def prepare(params: Params) -> Prepared:
             )
         weights = portfolio_weights(params, history)
         model = _calibrated(params, returns, history, weights=weights)
-        sample, s0 = np.diff(np.log(portfolio_value(history, weights))), PORTFOLIO_VALUE
+        value = portfolio_value(history, weights)
+        if value.min() <= 0.0:
+            raise ConfigError(
+                f"--weights {','.join(f'{weight:g}' for weight in weights)}: held like that in the past, the portfolio "
+                f"would have been worth nothing ({history.place(int(value.argmin()))}); hold smaller short positions"
+            )
+        sample, s0 = np.diff(np.log(value)), PORTFOLIO_VALUE
     model = _with_drift(params, model, returns, history)
     spread = float(sample.std(ddof=1))
     prepared = _laid_out(params, history, model, s0, float(sample.mean()), spread)

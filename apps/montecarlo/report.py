@@ -18,8 +18,8 @@ from apps.montecarlo.result import Result
 from apps.montecarlo.tables import error, name_of, percent, price, rounded
 
 RESULTS = (
-    "forecasts.csv", "forecasts.parquet", "forecasts.xlsx", "fan.png", "histogram.png", "falls.png", "volatility.png", "report.html",
-    "result.json",
+    "forecasts.csv", "forecasts.parquet", "forecasts.xlsx", "fan.png", "histogram.png", "falls.png", "volatility.png",
+    "report.html", "result.json",
 )  # fmt: skip
 """The pictures stand in the report too; those of prices that there are none of are left out."""
 

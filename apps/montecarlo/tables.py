@@ -129,10 +129,8 @@ def drift(figures: dict[str, Any]) -> str:
 def volatilities(figures: dict[str, Any]) -> str:
     """Say the volatility of the sample beside that of the model."""
     model = figures["model_volatility"]
-    said = (
-        f"{percent(figures['volatility'], 3)} a day, {percent(figures['annual_volatility'], 2)} a year in the sample; "
-    )
-    said += "model "
+    daily, annual = figures["volatility"], figures["annual_volatility"]
+    said = f"{percent(daily, 3)} a day, {percent(annual, 2)} a year in the sample; model "
     first, long_run = model["annual_first"], model["annual_long_run"]
     if long_run is None:
         return f"{said}{percent(first, 2)} at first, rising without limit"

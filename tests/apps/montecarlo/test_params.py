@@ -29,7 +29,7 @@ def parse(argv: list[str]) -> Params:
         ("forecasts", True),
         ("days", 0), ("days", 25_201), ("days", ""), ("seed", -1), ("seed", 2**64), ("model", "magic"),
         ("model", 3), ("engine", "fpga"), ("preset", "walk"), ("invocations", 0), ("invocations", "all"),
-        ("weights", "0.5,x"), ("weights", "1.5"), ("touch", "+25"), ("touch", "-100%"), ("touch", "0"),
+        ("weights", "0.5,x"), ("weights", "15"), ("touch", "+25"), ("touch", "-100%"), ("touch", "0"),
         ("touch", "nan"), ("touch", "+25%,+25%"), ("levels", "0"), ("levels", "0.5,1"), ("levels", "0.5,0.5"),
         ("confidence", "0.4"), ("confidence", "1"), ("antithetic", "maybe"), ("exact", 2), ("symbol", "sp500,sp500"),
         ("prices", 7), ("window", 250),
