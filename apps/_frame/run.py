@@ -26,6 +26,7 @@ from apps._frame.manifest import (
     exists,
     find_manifest,
     new_manifest,
+    tags_of,
 )
 from core import ConfigError, FanfoldError, open_storage
 from core.storage import Holder, LeaseLock, PreconditionFailed, StorageError, check_put_if_absent
@@ -121,7 +122,7 @@ class Run:
         self._lock = LeaseLock(self.storage, LEASE)
         self._stop: threading.Event | None = None
         self._made = _missing_folders(self.folder)
-        more = {"inputs": dict(inputs or {}), "results": list(results), "versions": versions or {}}
+        more = {"inputs": tags_of(inputs or {}), "results": list(results), "versions": versions or {}}
         self._manifest: Manifest = new_manifest(app, command, params, keep_stages=keep_stages, **more)
 
     @property
@@ -142,13 +143,10 @@ class Run:
             except BaseException:
                 self._lock.release()
                 raise
-        except ConnectionError:
-            raise
-        except StorageError as error:
+        except BaseException as error:
             self._unmake()
-            raise ConfigError(f"{error}; or choose another place with --output") from error
-        except ConfigError:
-            self._unmake()
+            if isinstance(error, StorageError) and not isinstance(error, ConnectionError):
+                raise ConfigError(f"{error}; or choose another place with --output") from error
             raise
         return self
 
@@ -159,7 +157,8 @@ class Run:
             self._stop.set()
         try:
             if kind is not None:
-                self.kept = not self._fresh or next(self.storage.list(STAGES), None) is not None
+                any_output = next(self.storage.list(STAGES), None) is not None
+                self.kept = not self._fresh or any_output or self._claims_matter()
                 if not self.kept:
                     self.storage.delete([MANIFEST, *self._keys(CLAIMS), *self._keys(NOTES)])
             self._lock.release()
@@ -213,7 +212,7 @@ class Run:
         before = find_manifest(self.storage)
         if before is None:
             return set()
-        claims = [json.loads(self.storage.get(info.key)) for info in self.storage.list(CLAIMS)]
+        claims = (_names(self.storage.get(info.key)) for info in self.storage.list(CLAIMS))
         return {MANIFEST, *before["results"]}.union(*claims)
 
     def remembered(self, name: str, value: Any) -> Any:
@@ -346,18 +345,24 @@ class Run:
         if self._overwrite:
             return
         known = self.owned()
-        wanted = [name for name in [*names, MANIFEST] if name not in known]
-        if len(wanted) <= FEW:
-            there = [name for name in wanted if exists(self.storage, name)]
-        else:
-            found = {info.key for info in self.storage.list()}
-            there = [name for name in wanted if name in found]
+        there = self._there([name for name in [*names, MANIFEST] if name not in known])
         if there:
             more = f" and {len(there) - 1:,} more" if len(there) > 1 else ""
             raise ConfigError(
                 f"{self.given} has {there[0]}{more}, which no run of {self._manifest['app']} wrote and which this one "
                 "would replace; choose another place with --output, or add --overwrite"
             )
+
+    def _there(self, names: Sequence[str]) -> list[str]:
+        if len(names) <= FEW:
+            return [name for name in names if exists(self.storage, name)]
+        found = {info.key for info in self.storage.list()}
+        return [name for name in names if name in found]
+
+    def _claims_matter(self) -> bool:
+        """Whether an object that is this run's own by its claims alone is there, or may come of workers yet."""
+        claimed = sorted(self.owned() - {MANIFEST, *self._manifest["results"]})
+        return bool(claimed) and (self._stop is not None or bool(self._there(claimed)))
 
     def _renew_until(self, stop: threading.Event) -> None:
         while not stop.wait(RENEWAL):
@@ -373,6 +378,15 @@ class Run:
                 folder.rmdir()
             except OSError:
                 return
+
+
+def _names(content: bytes) -> list[str]:
+    """Return the names of a claim; none if nobody can have written it."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return []
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def _waiting(address: str, holder: Holder) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from apps._frame.manifest import INTERNAL, MANIFEST
@@ -77,7 +77,7 @@ def first_keys(items: Iterable[Item], params: Params) -> list[str]:
     return [output_keys(item.output or item.name, params, 1)[0] for item in items if not item.fault]
 
 
-def in_the_way(first: Sequence[str], there: Iterable[str], own: Mapping[str, object] | set[str]) -> Iterator[str]:
+def in_the_way(first: Sequence[str], there: Iterable[str], own: set[str]) -> Iterator[str]:
     """Yield what lies where further faces of an image may be written, and is no crop of this application.
 
     Parameters

@@ -152,10 +152,6 @@ def _report(result: Result, found: dict[str, Any], crops: Sequence[Crop]) -> Rep
 
 def _blocks(result: Result, found: dict[str, Any], crops: Sequence[Crop]) -> Iterator[Block]:
     yield _cards(found)
-    if crops:
-        which = "All crops" if len(crops) == found["crops"] else f"{len(crops)} of {found['crops']:,} crops"
-        pictures = [Picture(crop.thumbnail, crop.row.key, _caption(crop.row), crop.row.output) for crop in crops]
-        yield Grid("Crops", pictures, f"{which}, in the order of their names; each leads to its file.")
     statuses = [[LABELS[name], name, f"{count:,}"] for name, count in found["status"].items() if count]
     yield Table("What became of the images", ["", "status", "images"], statuses)
     if found["left_out"]:
@@ -163,6 +159,10 @@ def _blocks(result: Result, found: dict[str, Any], crops: Sequence[Crop]) -> Ite
     failures = [[row.key, row.status, row.reason] for row in result.rows if row.reason]
     if failures:
         yield Table("Failures", ["image", "status", "reason"], failures, browse=len(failures) > 10)
+    if crops:
+        which = "All crops" if len(crops) == found["crops"] else f"{len(crops)} of {found['crops']:,} crops"
+        pictures = [Picture(crop.thumbnail, crop.row.key, _caption(crop.row), crop.row.output) for crop in crops]
+        yield Grid("Crops", pictures, f"{which}, in the order of their names; each leads to its file.")
     if found["aligned_now"]:
         yield _times(found)
     yield Facts("What it stands on", _facts(result.params, found))
@@ -193,7 +193,8 @@ def _cards(found: dict[str, Any]) -> Cards:
 
 def _caption(row: Row) -> str:
     face = f", face {row.face} of {row.faces}" if row.faces > 1 else ""
-    return f"{row.key}{face}{', cut' if row.cut else ''}"
+    turned = f", turned by {row.turn}°" if row.turn else ""
+    return f"{row.key}{face}{turned}{', cut' if row.cut else ''}"
 
 
 def _times(found: dict[str, Any]) -> Table:

@@ -53,7 +53,7 @@ def load(params: BacktestParams) -> tuple[Any, tuple[int, ...]]:
     from apps.montecarlo.dataset import load_history
     from apps.montecarlo.science.backtest import window_starts
 
-    history = load_history(params.prices, (params.symbol,), params.window)
+    history = load_history(params.prices, (params.symbol,), params.window, split_adjust=params.split_adjust)
     if len(history.names) > 1:
         raise ConfigError("--prices: a backtest is of one price series; name one column")
     try:
@@ -129,7 +129,7 @@ def plan(session: Session, params: BacktestParams) -> Plan:
 
 def figures(params: BacktestParams, history: Any, report: Any, days: list[Any]) -> dict[str, Any]:
     """Return every figure of a backtest, JSON-ready: losses and values at risk are fractions of the price before."""
-    from apps.montecarlo.figures import calibration_window, versions
+    from apps.montecarlo.figures import calibration_window, step, versions
     from apps.montecarlo.science.backtest import var_tests
 
     steps = sum(params.forecasts * (1 if params.model == "gbm" else params.horizon) for _ in report.windows)
@@ -139,6 +139,8 @@ def figures(params: BacktestParams, history: Any, report: Any, days: list[Any]) 
         "model": params.model,
         "source": history.source,
         "calibration": calibration_window(history),
+        "step": step(history.spacing),
+        "notes": list(history.notes),
         "horizon": params.horizon,
         "windows": len(report.windows),
         "forecasts_per_window": params.forecasts,

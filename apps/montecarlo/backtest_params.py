@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apps._frame.params import check_fields, choice, number, optional, setting, several, text, whole
-from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED, MODELS
+from apps._frame.params import check_fields, choice, number, optional, setting, switch, text, whole
+from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED, RETURN_MODELS
+from apps.montecarlo.percent import shares
 from core import ConfigError
 
 ABOUT = """\
@@ -25,8 +26,9 @@ class BacktestParams:
     """Everything that determines the result of a backtest."""
 
     model: str = setting(
-        "gbm", choice(*MODELS), f"one of {', '.join(MODELS)}", f"price model: {', '.join(MODELS)}", "NAME"
-    )
+        "gbm", choice(*RETURN_MODELS), f"one of {', '.join(RETURN_MODELS)}",
+        f"price model: {', '.join(RETURN_MODELS)}", "NAME",
+    )  # fmt: skip
     horizon: int = setting(21, whole(1, 2520), "a whole number from 1 to 2520", "trading days of a window", "DAYS")
     history: int | None = setting(
         None, optional(whole(29, 10**6)), "a whole number of at least 29",
@@ -37,9 +39,9 @@ class BacktestParams:
         "DAYS",
     )  # fmt: skip
     confidence: tuple[float, ...] = setting(
-        (0.95, 0.99), several(number(0.5, 1.0, open_ends=True), distinct=True, ordered=True),
-        "distinct probabilities between 0.5 and 1",
-        "confidence levels of the value at risk that is tested", "P[,..]",
+        (0.95, 0.99), shares(number(0.5, 1.0, open_ends=True), sorted_once=True),
+        "distinct probabilities between 0.5 and 1 (or percentages)",
+        "confidence levels of the value at risk that is tested, as 0.99 or 99%", "P[,..]",
     )  # fmt: skip
     var_days: int = setting(
         1000, whole(0, 10**6), "a whole number, 0 for none",
@@ -57,9 +59,13 @@ class BacktestParams:
         DEFAULT_SEED, whole(0, MAX_SEED), "a whole number from 0 to 2**64 - 1", "seed of all random numbers", "SEED"
     )
     symbol: str = setting("sp500", text, "the name of a packaged series", "packaged daily prices", "NAME")
-    prices: str = setting("", text, "a CSV file or object URL", "your own daily prices", "FILE.csv[:COLUMN]")
+    prices: str = setting("", text, "a file or object URL", "your own prices: CSV, .xlsx or Parquet", "FILE[:COLUMN]")
     window: str = setting(
         "", text, "a number of rows, or dates FROM:TO", "part of the prices to use: ROWS or FROM:TO", "ROWS|FROM:TO"
+    )
+
+    split_adjust: bool = setting(
+        False, switch, "true or false", "rescale the prices before a jump by 2, 3, 4, 10, 20 or 100, as after a split"
     )
 
     def __post_init__(self) -> None:

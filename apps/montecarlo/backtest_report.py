@@ -32,12 +32,15 @@ def facts(figures: dict[str, Any]) -> tables.Rows:
     rows = [
         ["Model", figures["model"]],
         ["Prices", f"{figures['source']}, {span}"],
-        ["Windows", f"{figures['windows']:,} disjoint ones of {figures['horizon']} trading days, "
+        ["Windows", f"{figures['windows']:,} disjoint ones of {figures['horizon']} {figures['step']['long']}, "
                     f"{figures['forecasts_per_window']:,} forecasts each"],
     ]  # fmt: skip
     if figures["var_tests"]:
-        often = "every day" if figures["refit_days"] == 1 else f"every {figures['refit_days']} days"
-        rows.append(["Days", f"{len(figures['var_days']):,} one-day forecasts, calibrated {often}"])
+        step = figures["step"]
+        often = (
+            f"every {step['name']}" if figures["refit_days"] == 1 else f"every {figures['refit_days']} {step['plural']}"
+        )
+        rows.append(["Days", f"{len(figures['var_days']):,} one-{step['name']} forecasts, calibrated {often}"])
     return [*rows, ["Seed", f"{figures['seed']}"]]
 
 
@@ -88,6 +91,7 @@ def as_text(figures: dict[str, Any]) -> str:
     ]
     if figures["var_tests"]:
         parts += [var_table(figures).text(), textwrap.fill(VAR_HINT, NOTE_WIDTH)]
+    parts += [textwrap.fill(f"Note: {note}", NOTE_WIDTH) for note in figures["notes"]]
     return "\n\n".join(parts)
 
 
@@ -137,6 +141,7 @@ def report(figures: dict[str, Any], params: BacktestParams, pictures: Mapping[st
         sections.append(tables.with_note(var_table(figures), VAR_HINT))
     sections += [
         Facts("What it stands on", facts(figures)),
+        *([Text("Read with care", figures["notes"])] if figures["notes"] else []),
         Text("The same again", [reproduction(params, "backtest")], code=True),
     ]
     captions = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from apps._frame.params import check_fields, choice, number, setting, whole
 from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED
+from apps.montecarlo.percent import yearly
 from core import ConfigError
 
 ABOUT = """\
@@ -22,10 +23,8 @@ MAX_STEPS = 25_200
 
 
 def parse_rate(value: Any) -> float:
-    """Parse a yearly rate: ``3%`` or ``0.03``."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return float(number(-100.0, 1000.0)(value.strip()[:-1])) / 100.0
-    return float(number(-1.0, 10.0)(value))
+    """Parse a yearly rate: ``3%`` or ``0.03``, but not ``3``."""
+    return float(number(-1.0, 10.0)(yearly(value)))
 
 
 def parse_volatility(value: Any) -> float:

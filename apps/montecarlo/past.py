@@ -37,10 +37,10 @@ def past_figures(result: Result) -> dict[str, Any] | None:
     values, history = past_values(result), result.prepared.history
     if history is None or values.min() <= 0.0:
         return None
-    found = performance(values, history.spacing.per_year)
+    found = performance(values, result.prepared.spacing.per_year)
     dates = [str(day) for day in history.dates] or [f"row {row + 1}" for row in range(len(values))]
     return {
-        "years": (len(values) - 1) / history.spacing.per_year,
+        "years": (len(values) - 1) / result.prepared.spacing.per_year,
         "growth": found.growth,
         "volatility": found.volatility,
         "sharpe": _finite(found.sharpe),
@@ -126,8 +126,8 @@ def volatility_png(result: Result, figures: dict[str, Any]) -> bytes:
 
     values, history = past_values(result), result.prepared.history
     assert history is not None
-    window = max(2, round(ROLLING_SHARE * history.spacing.per_year))
-    rolling = 100.0 * rolling_volatility(values, window, history.spacing.per_year)
+    window = max(2, round(ROLLING_SHARE * result.prepared.spacing.per_year))
+    rolling = 100.0 * rolling_volatility(values, window, result.prepared.spacing.per_year)
     figure, (axes,) = new_figure(PICTURE)
     axes.plot(np.arange(len(values) - len(rolling), len(values)), rolling, color=INK, linewidth=0.9)
     model = figures["model_volatility"]

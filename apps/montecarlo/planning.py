@@ -41,9 +41,9 @@ def plan_of(prepared: Prepared, executor: FunctionExecutor) -> Plan:
     invocations, steps = len(laid.ranges) * len(stages), spec.path_steps * len(stages)
     each = math.ceil(params.forecasts / len(laid.ranges))
     elsewhere = asdict(executor.estimate(invocations, laid.task_cpu_seconds, memory, compute=COMPARED))
-    kind = "exact draws" if spec.exact else "daily steps"
+    kind = "exact draws" if spec.exact else "daily steps" if prepared.spacing.step == "day" else "steps"
     facts = [
-        ("Forecasts", f"{params.forecasts:,} of {params.days:,} trading days, model {params.model}"),
+        ("Forecasts", f"{params.forecasts:,} of {params.days:,} {prepared.spacing.steps}, model {params.model}"),
         ("To simulate", f"{steps:,} {kind}"),
         ("Invocations", f"{invocations:,} of {each:,} forecasts, {duration(laid.task_cpu_seconds)} of CPU each"),
         ("Memory", f"about {memory / 2**20:.0f} MiB a worker, however many forecasts"),

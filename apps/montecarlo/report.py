@@ -125,12 +125,12 @@ def _arrow_array(values: list[Any]) -> Any:
 def report(figures: dict[str, Any], params: Params, pictures: Mapping[str, bytes]) -> Report:
     """Return what the report says."""
     end = f"{figures['days']:,}"
-    dated = figures["fan"][-1]["date"]
+    dated = f" (to {figures['fan'][-1]['date']})" if figures["fan"][-1]["date"] else ""
     as_of = f"As of {figures['as_of']}. " if figures["as_of"] else ""
     lead = (
-        f"{as_of}{figures['forecasts']:,} simulated paths over {end} trading days"
-        f"{f' (to {dated})' if dated else ''}, {figures['model']} model, starting from {price(figures['s0'])}. "
-        f"Source: {figures['source']}. Made {figures['created'].replace('T', ' ').replace('+00:00', ' UTC')}."
+        f"{as_of}{figures['forecasts']:,} simulated price paths over {end} {figures['step']['long']}{dated}, "
+        f"{figures['model']} model, starting from {price(figures['s0'])}. Source: {figures['source']}. "
+        f"Made {figures['created'].replace('T', ' ').replace('+00:00', ' UTC')}."
     )
     texts = {
         "fan.png": ("Past prices and percentile fan of the forecasts", _fan_caption(list(figures["quantiles"]))),
@@ -156,7 +156,7 @@ def title(figures: Mapping[str, Any]) -> str:
 def _cards(figures: dict[str, Any]) -> list[Card]:
     levels = list(figures["quantiles"])
     low, high = levels[0], levels[-1]
-    end = f"after {figures['days']:,} days"
+    end = f"after {figures['days']:,} {figures['step']['plural']}"
     cards = []
     if "0.5" in levels:
         median, se = figures["quantiles"]["0.5"], figures["quantiles_se"]["0.5"]
@@ -169,7 +169,7 @@ def _cards(figures: dict[str, Any]) -> list[Card]:
     confidence = figures["risk"][-1]["confidence"]
     for row in figures["risk"]:
         if row["confidence"] == confidence and row["day"] in (10, figures["days"]):
-            label = f"{row['day']:,}-day VaR at {name_of(confidence)}"
+            label = f"{row['day']:,}-{figures['step']['name']} VaR at {name_of(confidence)}"
             cards.append(
                 Card(label, percent(row["var_fraction"]), f"{price(row['var'])} ± {error(row['var_se'])} s.e.")
             )
@@ -185,11 +185,11 @@ def _cards(figures: dict[str, Any]) -> list[Card]:
 def _sections(figures: dict[str, Any], params: Params) -> list[Block]:
     sections: list[Block] = []
     captions = (
-        "Price units of the source; the last row is the standard error at the last day. Dates count weekdays, "
-        "not holidays.",
+        "Price units of the source; the last row is the standard error at the end. Dates follow the calendar "
+        "of the prices, without holidays.",
         "VaR: the loss not exceeded with that confidence. ES: the mean of the losses beyond it. Price units and % of "
         "the last price; no interest, no dividends beyond those in the prices.",
-        "Judged at daily closes. Standard errors are of the simulation.",
+        "Judged at closes. Standard errors are of the simulation.",
     )
     built = (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures))
     sections += [tables.with_note(each, note) for each, note in zip(built, captions, strict=True)]

@@ -31,9 +31,9 @@ def rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else price(value)
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """Write a fraction as a percentage."""
-    return f"{100 * share:.{digits}f}%"
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a fraction as a percentage, a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f}%"
 
 
 def name_of(share: float) -> str:
@@ -47,7 +47,13 @@ def fan_table(figures: dict[str, Any]) -> TextTable:
     wanted |= {-(-figures["days"] * part // 4) for part in (1, 2, 3)}
     levels = list(figures["quantiles"])
     dated = any(row["date"] for row in figures["fan"])
-    header = ["day", *(["date"] if dated else []), *(name_of(float(q)) for q in levels), "mean", "std dev"]
+    header = [
+        figures["step"]["name"],
+        *(["date"] if dated else []),
+        *(name_of(float(q)) for q in levels),
+        "mean",
+        "std dev",
+    ]
     rows = [
         [f"{row['day']:,}", *([row["date"]] if dated else []), *(price(row["quantiles"][q]) for q in levels),
          price(row["mean"]), price(row["sd"])]
@@ -61,7 +67,7 @@ def fan_table(figures: dict[str, Any]) -> TextTable:
 def risk_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate value at risk and expected shortfall: in price units, as a share, and of a position."""
     held = figures["position"] is not None
-    header = ["days", "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
+    header = [figures["step"]["plural"], "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
     rows = [
         [f"{row['day']:,}", name_of(row["confidence"]), price(row["var"]), error(row["var_se"]),
          percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"]),
@@ -74,20 +80,21 @@ def risk_table(figures: dict[str, Any]) -> TextTable:
 
 def chance_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate probabilities of a loss and of touching levels, and the drawdown distribution."""
-    days = f"{figures['days']:,}"
-    rows = [[f"price below {price(figures['s0'])} after {days} days", percent(figures["prob_loss"], 2),
+    ahead = f"{figures['days']:,} {figures['step']['plural']}"
+    close = "daily close" if figures["step"]["name"] == "day" else "close"
+    rows = [[f"price below {price(figures['s0'])} after {ahead}", percent(figures["prob_loss"], 2),
              percent(figures["prob_loss_se"], 2)]]  # fmt: skip
     for name, chance in figures["prob_touch"].items():
         level = price(figures["touch_prices"][name])
         shown = f"{name} ({level})" if name.endswith("%") else level
-        rows.append([f"a daily close reaches {shown} within {days} days", percent(chance, 2),
+        rows.append([f"a {close} reaches {shown} within {ahead}", percent(chance, 2),
                      percent(figures["prob_touch_se"][name], 2)])  # fmt: skip
     drawdown = figures["drawdown"]
     if drawdown:
         rows.append(["largest fall from a peak: mean", percent(drawdown["mean"], 2), percent(drawdown["mean_se"], 2)])
         rows += [[f"largest fall from a peak: {name_of(float(q))} of forecasts below", percent(value, 1), ""]
                  for q, value in drawdown["quantiles"].items()]  # fmt: skip
-    return TextTable("Chances and drawdowns", ["daily closes", "value", "± s.e."], rows)
+    return TextTable("Chances and drawdowns", [f"{close}s", "value", "± s.e."], rows)
 
 
 def facts(figures: dict[str, Any]) -> Rows:
@@ -114,10 +121,10 @@ def facts(figures: dict[str, Any]) -> Rows:
 
 
 def drift(figures: dict[str, Any]) -> str:
-    """Say the mean log return of the sample with its error, and that of the forecast where it is another."""
+    """Say the mean return of the sample with its error, and that of the forecast where it is another."""
     error = figures["annual_drift_se"]
-    sample = f"{percent(figures['drift'], 4)} a day, {percent(figures['annual_drift'], 2)}"
-    sample += f" ± {percent(error, 2)} (s.e.) a year" if error is not None else " a year"
+    sample = f"{_moved(figures, 'drift', 4)} {_a_step(figures)}, {_moved(figures, 'annual_drift', 2)}"
+    sample += f" ± {_moved(figures, 'annual_drift_se', 2)} (s.e.) a year" if error is not None else " a year"
     if figures["drift_choice"] == "sample":
         return f"{sample}, as in the sample"
     chosen = "zero"
@@ -129,21 +136,35 @@ def drift(figures: dict[str, Any]) -> str:
 def volatilities(figures: dict[str, Any]) -> str:
     """Say the volatility of the sample beside that of the model."""
     model = figures["model_volatility"]
-    daily, annual = figures["volatility"], figures["annual_volatility"]
-    said = f"{percent(daily, 3)} a day, {percent(annual, 2)} a year in the sample; model "
-    first, long_run = model["annual_first"], model["annual_long_run"]
-    if long_run is None:
-        return f"{said}{percent(first, 2)} at first, rising without limit"
-    if abs(first - long_run) < 1e-9:
-        return f"{said}{percent(long_run, 2)}"
-    return f"{said}{percent(first, 2)} on the first day, {percent(long_run, 2)} in the long run"
+    sample = f"{_moved(figures, 'volatility', 3)} {_a_step(figures)}, {_moved(figures, 'annual_volatility', 2)} a year"
+    first, long_run = (_moved(model | figures, key, 2) for key in ("annual_first", "annual_long_run"))
+    if model["long_run"] is None:
+        return f"{sample} in the sample; model {first} at first, rising without limit"
+    if first == long_run:
+        return f"{sample} in the sample; model {long_run}"
+    return f"{sample} in the sample; model {first} in the first step, {long_run} in the long run"
+
+
+def _a_step(figures: dict[str, Any]) -> str:
+    step = figures["step"]["name"]
+    return "a day" if step == "day" else f"per {step}"
+
+
+def _moved(figures: dict[str, Any], key: str, digits: int) -> str:
+    """Write a mean or deviation of returns: in percent, or in units of the price for an additive model."""
+    value = figures[key]
+    if value is None:
+        return ""
+    return price(value) if figures["additive"] else percent(value, digits)
 
 
 def simulated(figures: dict[str, Any]) -> str:
     """Say how many steps were truly simulated, and how."""
+    step = figures["step"]
     kind = "exact draws at the recorded days (no daily path)" if figures["exact_sampling"] else "daily steps"
+    kind = kind if step["name"] == "day" else kind.replace("daily ", "").replace("days", "steps")
     return (
-        f"{figures['forecasts']:,} forecasts of {figures['days']:,} trading days: {figures['path_steps']:,} {kind}, "
+        f"{figures['forecasts']:,} forecasts of {figures['days']:,} {step['long']}: {figures['path_steps']:,} {kind}, "
         f"{figures['engine']} engine"
     )
 
@@ -153,7 +174,7 @@ def _window(figures: dict[str, Any]) -> str:
     if window is None:
         return f"not calibrated: constants of preset {figures['preset']}"
     span = f"{window['from']} to {window['to']}, " if window["from"] else ""
-    return f"{span}{window['prices']:,} daily prices"
+    return f"{span}{window['prices']:,} {figures['step']['adjective']} prices"
 
 
 def with_note(table: TextTable, note: str) -> Table:

@@ -92,6 +92,7 @@ def _prices(grid: Grid, table: Columns, rows: Sequence[Row], index: int, source:
         if positive and value <= 0.0:
             raise InputError(
                 f"{place.at(row.number)}: price {value:g} is not a positive number; correct it or remove the row"
+                + ("; --model bachelier takes prices below zero" if value < 0.0 else "")
             )
     return values
 

@@ -49,6 +49,29 @@ class GBM:
         _check(0.0 <= self.volatility < np.inf, "volatility must be finite and not negative")
 
 
+@dataclass(frozen=True)
+class Bachelier:
+    """Arithmetic Brownian motion: daily changes of the price are independent normals, so it may fall below zero.
+
+    Parameters
+    ----------
+    drift, volatility : float
+        Mean and standard deviation of the change of the price in a day, in currency.
+
+    Notes
+    -----
+    Bachelier, "Théorie de la spéculation", Annales scientifiques de l'École normale supérieure 17 (1900).
+    """
+
+    name: ClassVar[str] = "bachelier"
+    drift: float
+    volatility: float
+
+    def __post_init__(self) -> None:
+        _check(bool(np.isfinite(self.drift)), "drift must be finite")
+        _check(0.0 <= self.volatility < np.inf, "volatility must be finite and not negative")
+
+
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
     """Past daily log returns drawn again with replacement.
@@ -279,7 +302,7 @@ class PortfolioBootstrap:
         _check(1.0 <= self.mean_block < np.inf, "mean_block must be at least 1 day")
 
 
-Model = GBM | Bootstrap | StudentT | Merton | GjrGarchFhs | Heston | PortfolioGBM | PortfolioBootstrap
+Model = GBM | Bachelier | Bootstrap | StudentT | Merton | GjrGarchFhs | Heston | PortfolioGBM | PortfolioBootstrap
 
 
 def checked_weights(weights: object) -> FloatArray:

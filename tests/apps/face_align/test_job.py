@@ -16,7 +16,7 @@ import pytest
 
 from apps._frame.manifest import STAGES
 from apps._frame.report import FOLDER
-from apps._frame.stages import TaskOutput
+from apps._frame.stages import Stage, Stages, TaskOutput
 from apps._frame.stored import commit
 from apps.face_align import align, aligning, batches, demo, stages
 from apps.face_align.aligning import align_batch
@@ -314,6 +314,36 @@ def test_a_file_of_the_users_own_is_never_replaced(
 
     assert [path for path in (tmp_path / "faces").rglob("*") if path.is_file()] == [tmp_path / "faces" / mine]
     assert (tmp_path / "faces" / mine).read_bytes() == b"my own"
+
+
+@pytest.mark.parametrize("compute", ["serial", "process"])
+def test_a_run_that_was_interrupted_before_its_first_commit_goes_on(
+    compute: str, batch: Batch, tmp_path: Path, crops_in: Crops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = batch(3)
+
+    def interrupted(*_: Any) -> None:
+        while not (tmp_path / "faces/a/00.png").exists():
+            pass
+        raise KeyboardInterrupt
+
+    with FunctionExecutor(compute, workers=1) as executor:
+        monkeypatch.setattr(Stages, "_settled", interrupted)
+        if compute == "serial":
+            monkeypatch.setattr(Stages, "run", lambda self, stage, **_: align_batch_then(interrupted, stage))
+        with pytest.raises(KeyboardInterrupt):
+            align(source, tmp_path / "faces", executor=executor)
+        monkeypatch.undo()
+
+        result = align(source, tmp_path / "faces", executor=executor)
+
+    assert result.counts["ok"] == 3
+    assert len(crops_in(tmp_path / "faces")) == 3
+
+
+def align_batch_then(interrupt: Callable[..., None], stage: Stage) -> None:
+    align_batch(stage.tasks[0], stage.params, TaskOutput(stage.params.destination, "x", 0))
+    interrupt()
 
 
 def test_crops_of_its_own_are_replaced_when_their_images_change(

@@ -141,6 +141,12 @@ def test_a_table_without_rows_has_its_heading() -> None:
     assert "<th scope=col>a</th>" in html(Table("", ["a"], []))
 
 
+def test_a_small_picture_leads_to_the_object_that_it_stands_for() -> None:
+    said = html(Grid("t", [Picture(PNG, "a", "a.png", href="crops/a b.png")]))
+
+    assert '<a href="crops/a%20b.png"><img alt="a" src="data:image/png;base64,' in said
+
+
 def test_small_pictures_are_part_of_the_page() -> None:
     files = report_files(Report("t", "l", [Figures([Picture(PNG, "a")])]))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,9 +35,13 @@ class Params:
         check_fields(self)
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "bucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"memory://runs-{next(numbers)}/x" if request.param == "memory" else str(tmp_path / "runs" / "x")
+    if request.param == "folder":
+        return str(tmp_path / "runs" / "x")
+    if request.param == "bucket":
+        request.getfixturevalue("s3_server")
+    return f"{'memory://' if request.param == 'memory' else 's3://fanfold/'}runs-{next(numbers)}/x"
 
 
 def begin(place: str | Path, days: int = 5, app: str = "apps.x", **options: Any) -> Run:
@@ -91,6 +96,31 @@ def test_a_run_that_failed_before_anything_was_done_leaves_nothing(place: str, t
     assert not run.kept
 
 
+def test_a_run_that_failed_with_an_object_of_its_own_in_place_knows_it_again(place: str) -> None:
+    run = break_off(place, lambda run: run.claim(["crops/a.png"]), lambda run: run.storage.put("crops/a.png", b"crop"))
+
+    assert run.kept
+    with begin(place) as again:
+        again.claim(["crops/a.png"])
+        assert again.owned() >= {"crops/a.png", "manifest.json"}
+
+
+def test_a_run_whose_workers_may_still_write_keeps_its_claims(place: str) -> None:
+    run = break_off(place, lambda run: run.claim(["crops/a.png"]), lambda run: run.keep_alive())
+    run.storage.put("crops/a.png", b"late")
+
+    assert run.kept
+    with begin(place) as again:
+        again.claim(["crops/a.png"])
+
+
+def test_nothing_is_owned_where_no_run_was(place: str) -> None:
+    open_storage(place).put("crops/a.png", b"mine")
+
+    with begin(place) as run:
+        assert "crops/a.png" not in run.owned()
+
+
 def test_a_failed_run_removes_no_folder_that_was_there(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
 
@@ -114,17 +144,31 @@ def test_a_run_that_failed_later_keeps_what_is_committed(place: str) -> None:
         ({"days": 6}, "^--days 6: run .* was begun with 5; choose another --output, or add --overwrite to start anew$"),
         ({"app": "apps.y"}, "holds a run of apps.x, not of apps.y; choose another --output"),
         ({"command": "option"}, "holds a run of run, not of option; choose another --output"),
-        ({"inputs": {"a.csv": "2"}}, "^input a.csv has changed since run .* was begun"),
+        ({"inputs": {"a.csv": "2", "b.csv": "1"}}, "^input a.csv has changed since run .* was begun"),
+        ({"inputs": {"a.csv": "1"}}, "^input b.csv is gone since run .* was begun"),
+        ({"inputs": {"a.csv": "1", "b.csv": "1", "c.csv": "1"}}, "^input c.csv is new since run .* was begun"),
+        ({"inputs": {f"{n}.csv": "1" for n in range(1001)}}, r"^input \(one of many\) is new since run"),
     ],
 )
 def test_a_run_that_was_begun_otherwise_is_refused_by_name(place: str, options: dict[str, Any], message: str) -> None:
-    finish(place, inputs={"a.csv": "1"})
+    finish(place, inputs={"a.csv": "1", "b.csv": "1"})
     before = keys(place)
 
     with pytest.raises(ConfigError, match=message), begin(place, **options):
         pass
 
     assert keys(place) == before
+
+
+def test_of_very_many_inputs_the_manifest_is_small_and_a_change_is_seen(place: str) -> None:
+    inputs = {f"{number}.csv": "1" for number in range(5000)}
+    finish(place, inputs=inputs)
+
+    assert len(open_storage(place).get(MANIFEST)) < 2000
+    with begin(place, inputs=inputs) as run:
+        assert run.finished
+    with pytest.raises(ConfigError, match=r"^input \(one of many\) has changed"):
+        begin(place, inputs={**inputs, "7.csv": "2"}).__enter__()
 
 
 def test_a_setting_that_decides_nothing_may_differ(place: str) -> None:
@@ -233,7 +277,7 @@ def test_what_was_noted_when_the_run_was_begun_is_found_by_who_goes_on(place: st
 
 def test_a_driver_may_plan_for_longer_than_it_may_be_silent_later(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(owner.time, "time", lambda: now)
+    monkeypatch.setattr(owner, "time", SimpleNamespace(time=lambda: now))
     states = []
     with begin(place) as run:
         for pause in (200.0, 50.0, 65.0):
@@ -264,6 +308,23 @@ def test_a_claim_on_a_foreign_object_names_it(place: str, count: int) -> None:
         run.claim(f"crops/{number}.png" for number in range(count))
 
     assert keys(place) == ["crops/1.png", "crops/2.png"]
+
+
+@pytest.mark.parametrize("content", [b"", b"3", b"[3, null]", b"{"])
+def test_a_claim_that_nobody_can_have_written_claims_nothing(place: str, content: bytes) -> None:
+    break_off(place, lambda run: run.claim(["crops/1.png"]), commit)
+    storage = open_storage(place)
+    storage.put(".run/claims/forged.json", content)
+    storage.put("crops/2.png", b"mine")
+
+    with pytest.raises(ConfigError, match=r"has crops/2\.png, which no run"), begin(place) as run:
+        run.claim(["crops/1.png", "crops/2.png"])
+
+
+@pytest.mark.parametrize("name", ["../up.png", "a//b.png", "/abs.png"])
+def test_a_name_that_no_object_can_have_is_nobodys(tmp_path: Path, name: str) -> None:
+    with begin(tmp_path / "run") as run:
+        run.claim([name])
 
 
 def test_who_comes_second_waits_until_the_first_has_ended(place: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from apps._frame.run import Run
-from apps._frame.stages import Stage, Stages, TaskOutput
+from apps._frame.stages import Stage, Stages, TaskOutput, outputs_left
 from apps._frame.stored import BYTES, INLINE, Stored, commit, find_inputs
 from core import FunctionExecutor, InputError, TaskError, open_storage
 from tests.apps.frame.test_run import Params, begin
@@ -163,6 +163,25 @@ def test_the_first_failure_is_raised_and_what_was_done_is_kept(
     assert marks(marked).count("1") == 1
 
 
+def test_a_driver_that_gives_up_leaves_no_task_that_goes_on(run: Run, executor: FunctionExecutor, marked: Path) -> None:
+    def work(x: int) -> int:
+        note(marked, x)
+        while x:
+            pass
+        return x
+
+    def give_up() -> None:
+        while not marks(marked):
+            pass
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stages(run, executor, ["work"]).run(Stage("work", [1], work), meanwhile=give_up)
+
+    assert executor.call_async(pow, 2, 2).result(60) == 4
+    assert executor.map(pow, [(2, 2)] * 4, batch_size=1).results(60) == [4] * 4
+
+
 def test_a_stage_that_goes_on_names_the_tasks_that_ended_their_workers(run: Run, executor: FunctionExecutor) -> None:
     def work(x: int) -> int:
         return os._exit(3) if x == 2 else x  # type: ignore[return-value]
@@ -227,6 +246,24 @@ def test_a_driver_commits_what_its_workers_cannot_reach(
     assert run.read(values[0]["beside"]) == b"large"
     assert values[0]["data"] == "b'abc'"
     assert marks(marked) == ["1", "2"]
+
+
+def test_what_tasks_have_left_is_found_without_knowing_the_tasks(run: Run, serial: FunctionExecutor) -> None:
+    def task(item: int, output: TaskOutput) -> bytes:
+        output.put("0", b"part of %d" % item)
+        if item == 3:
+            raise ValueError
+        return b"%d" % item * (LARGE if item == 2 else 1)
+
+    stages = Stages(run, serial, ["x", "xx"])
+    stages.run(Stage("xx", [9], lambda item: item))
+    with pytest.raises(ValueError):  # noqa: PT011
+        stages.run(Stage("x", [1, 2, 3], task, codec=BYTES))
+
+    left = sorted(outputs_left(run.storage, "x"))
+
+    assert left == [b"1", b"2" * LARGE, b"part of 3"]
+    assert list(outputs_left(run.storage, "none")) == []
 
 
 def test_the_driver_works_meanwhile(run: Run, serial: FunctionExecutor) -> None:

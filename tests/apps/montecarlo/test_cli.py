@@ -144,7 +144,8 @@ def test_a_bad_price_is_named_with_file_line_and_column(main: Main, tmp_path: Pa
 
     assert status == 2
     where = f"apps.montecarlo: {path}: line 7, column 'Close'"
-    assert err == f"{where}: price -1 is not a positive number; correct it or remove the row\n"
+    remedy = "correct it or remove the row; --model bachelier takes prices below zero"
+    assert err == f"{where}: price -1 is not a positive number; {remedy}\n"
     assert not (tmp_path / "run").exists()
 
 

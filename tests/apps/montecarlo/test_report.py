@@ -173,7 +173,7 @@ def test_the_models_volatility_stands_beside_the_samples(forecast: Callable[...,
     model = figures["model_volatility"]
     assert model["annual_long_run"] == pytest.approx(figures["annual_volatility"], rel=0.01)
     assert model["annual_first"] > 1.2 * figures["annual_volatility"]
-    assert "on the first day" in report.terminal(figures)
+    assert "in the first step" in report.terminal(figures)
 
 
 def test_losses_are_told_for_a_position_too(forecast: Callable[..., Result]) -> None:
