@@ -111,7 +111,8 @@ def facts(figures: dict[str, Any]) -> Rows:
             f"{figures['model']}{', antithetic pairs' if figures['antithetic'] else ''}. {figures['model_explained']}",
         ]
     )
-    rows += [["Drift", drift(figures)], ["Volatility", volatilities(figures)]]
+    moved = "Price change" if figures["additive"] else "Log return"
+    rows += [[moved, f"drift {drift(figures)}"], ["Volatility", volatilities(figures)]]
     if figures["position"] is not None:
         rows.append(["Position", f"{figures['position']:,.2f} held today"])
     rows.append(["Calibrated on", _window(figures)])
