@@ -7,7 +7,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from apps.montecarlo.prices.grid import MAX_CELLS, Cell, Grid, Row, is_null
+from apps.montecarlo.prices.grid import MAX_CELLS, Cell, Grid, Row, is_null, reason
 from core import ConfigError, InputError
 
 
@@ -35,7 +35,7 @@ def read_parquet(raw: bytes, source: str) -> Grid:
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{source}: damaged Parquet data ({error}); write the file again") from error
+        raise InputError(f"{source}: damaged Parquet data ({reason(error)}); write the file again") from error
     header = Row(1, list(map(str, table.column_names)))
     rows = [Row(number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 2)]
     return Grid([header, *(row for row in rows if any(not is_null(cell) for cell in row.cells))], "row")
