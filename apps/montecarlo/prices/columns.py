@@ -17,9 +17,9 @@ DATE_NAMES = frozenset(
      "observation_date", "unix", "unix timestamp", "open time", "open_time", "datum", "fecha", "data"}
 )  # fmt: skip
 PRICE_NAMES = (
-    "adj close", "adj_close", "adjclose", "adj. close", "adjusted close", "adjusted_close", "close", "close*",
-    "adj close**", "close/last", "close price", "closing price", "price", "last", "last price", "px_last", "settle",
-    "settlement price", "value", "nav", "kurs", "schlusskurs", "schluss", "cierre", "clôture", "chiusura",
+    "adj close", "adj_close", "adjclose", "adj. close", "adjusted close", "adjusted_close", "adjusted", "close",
+    "close*", "adj close**", "close/last", "close price", "closing price", "price", "last", "last price", "px_last",
+    "settle", "settlement price", "value", "nav", "kurs", "schlusskurs", "schluss", "cierre", "clôture", "chiusura",
 )  # fmt: skip
 """Usual names of the price column, the likelier before; adjusted closes first, as they have no splits."""
 SAMPLE_ROWS = 60
@@ -98,7 +98,7 @@ def _mostly_numbers(sample: Sequence[Row], index: int) -> bool:
 
 
 def _word(cell: Cell) -> str:
-    return re.sub(r"\s+", " ", cell).strip().lower() if isinstance(cell, str) else ""
+    return re.sub(r"\s+", " ", cell).strip(" <>").lower() if isinstance(cell, str) else ""
 
 
 def _header_row(rows: Sequence[Row], date: int | None, width: int) -> int | None:
@@ -137,10 +137,19 @@ def _names(rows: Sequence[Row], header: int | None, date: int | None, width: int
         count -= 1
     if date is None or any(not is_null(top.cell(i)) for i in range(count) if i != date):
         return tuple(_name(top.cell(i)) for i in range(count))
-    levels = [row for row in rows[max(0, header - MAX_LEVELS + 1) : header] if len(row.cells) == len(top.cells)]
-    telling = [row for row in levels if len({row.cell(i) for i in range(count) if i != date}) > 1] or levels[:1]
-    joined = [" ".join(_name(row.cell(i)) for row in telling) for i in range(count)]
+    above = rows[max(0, header - MAX_LEVELS + 1) : header]
+    levels = [_filled([row.cell(i) for i in range(width)]) for row in above if sum(map(bool, row.cells)) > 1]
+    telling = [level for level in levels if len({*level[:date], *level[date + 1 :]}) > 1] or levels[:1]
+    joined = [" ".join(filter(None, parts)) for parts in zip(*telling, strict=True)]
     return tuple(_name(top.cell(i)) if i == date else name for i, name in enumerate(joined))
+
+
+def _filled(cells: Sequence[Cell]) -> list[str]:
+    """Give each empty cell of a row of names the one before it: a workbook joins those that are alike."""
+    names: list[str] = []
+    for cell in cells:
+        names.append(_name(cell) or (names[-1] if len(names) > 1 else ""))
+    return names
 
 
 def _name(cell: Cell) -> str:
@@ -158,12 +167,12 @@ def _named(names: Sequence[str], name: str, source: str) -> int:
 
 def _usual(names: Sequence[str], sample: Sequence[Row], date: int | None, source: str) -> int:
     """Choose the price column: the first of the usual names, else the only one that holds numbers."""
-    lowered = [name.lower() for name in names]
-    for name in PRICE_NAMES:
-        if lowered.count(name) == 1:
-            return lowered.index(name)
-        if lowered.count(name) > 1:
-            break
+    words = [_word(name) for name in names]
+    # Some programs put the ticker first: AAPL.Close.
+    for known in (words, [word.rpartition(".")[2] for word in words]):
+        found = next((name for name in PRICE_NAMES if name in known), "")
+        if found and known.count(found) == 1:
+            return known.index(found)
     others = [i for i in range(len(names)) if i != date]
     numeric = [i for i in others if _mostly_numbers(sample, i) and not _counts_rows(sample, i, names[i])]
     if len(numeric) == 1:
