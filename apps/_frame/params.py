@@ -71,11 +71,17 @@ EXECUTION = ("compute", "storage", "runtime", "notify", "workers", "memory", "ti
 """Settings of the executor that every command has; in a file they stand under ``[execution]``."""
 
 
+def _place(value: object) -> str:
+    if not text(value).strip():  # as of a shell's variable that is not set: no run is to land in the working folder
+        raise ValueError
+    return text(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
     """What every command can be told besides its own parameters."""
 
-    output: str | None = setting(None, optional(text), "a folder or prefix", "where the run is kept", "ADDRESS")
+    output: str | None = setting(None, optional(_place), "a folder or prefix", "where the run is kept", "ADDRESS")
     overwrite: bool = setting(False, switch, doc="start anew, and replace what is in the output's place")
     json: bool = setting(False, switch, doc="one JSON object on stdout, progress as JSON lines on stderr")
     dry_run: bool = setting(False, switch, doc="print tasks, CPU seconds, GB-seconds, requests and price; run nothing")

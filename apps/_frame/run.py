@@ -26,6 +26,7 @@ from apps._frame.manifest import (
     exists,
     find_manifest,
     new_manifest,
+    tags_of,
 )
 from core import ConfigError, FanfoldError, open_storage
 from core.storage import Holder, LeaseLock, PreconditionFailed, StorageError, check_put_if_absent
@@ -121,7 +122,7 @@ class Run:
         self._lock = LeaseLock(self.storage, LEASE)
         self._stop: threading.Event | None = None
         self._made = _missing_folders(self.folder)
-        more = {"inputs": dict(inputs or {}), "results": list(results), "versions": versions or {}}
+        more = {"inputs": tags_of(inputs or {}), "results": list(results), "versions": versions or {}}
         self._manifest: Manifest = new_manifest(app, command, params, keep_stages=keep_stages, **more)
 
     @property
@@ -142,13 +143,10 @@ class Run:
             except BaseException:
                 self._lock.release()
                 raise
-        except ConnectionError:
-            raise
-        except StorageError as error:
+        except BaseException as error:
             self._unmake()
-            raise ConfigError(f"{error}; or choose another place with --output") from error
-        except ConfigError:
-            self._unmake()
+            if isinstance(error, StorageError) and not isinstance(error, ConnectionError):
+                raise ConfigError(f"{error}; or choose another place with --output") from error
             raise
         return self
 
@@ -214,7 +212,7 @@ class Run:
         before = find_manifest(self.storage)
         if before is None:
             return set()
-        claims = [json.loads(self.storage.get(info.key)) for info in self.storage.list(CLAIMS)]
+        claims = (_names(self.storage.get(info.key)) for info in self.storage.list(CLAIMS))
         return {MANIFEST, *before["results"]}.union(*claims)
 
     def remembered(self, name: str, value: Any) -> Any:
@@ -380,6 +378,15 @@ class Run:
                 folder.rmdir()
             except OSError:
                 return
+
+
+def _names(content: bytes) -> list[str]:
+    """Return the names of a claim; none if nobody can have written it."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return []
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def _waiting(address: str, holder: Holder) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -110,6 +111,9 @@ class Session:
         return Stages(run, self.executor, names, self._together)
 
     def _together(self, label: str, total: int, done: int) -> AbstractContextManager[None]:
+        if self.json and not self.quiet:
+            begun = {"event": "StageBegun", "time": time.time(), "name": label, "tasks": total, "done": done}
+            print(json_text(begun), file=sys.stderr, flush=True)
         return nullcontext() if self._bar is None else self._bar.together(label, total, done)
 
     def say(self, words: str) -> None:

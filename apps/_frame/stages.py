@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -234,12 +234,11 @@ class Stages:
         bases = stage.bases()
         there = {info.key for info in self._run.storage.list(f"{STAGES}{stage.name}/")}
         missing = [at for at, base in enumerate(bases) if not there & {f"{base}{VALUE}", f"{base}{REFERENCE}"}]
+        label, done = self._label(stage), len(bases) - len(missing)
         stored: list[Stored | None] = [None] * len(bases)
         failures: dict[int, TaskError] = {}
-        label, done = self._label(stage), len(bases) - len(missing)
         self._run.check(f"{label}: {done:,} of {len(bases):,}")
-        with self._together(label, len(bases), done):
-            futures = self._start(stage, [_Work(self._sent(stage.tasks[at]), bases[at]) for at in missing])
+        with self._together(label, len(bases), done), self._started(stage, bases, missing) as futures:
             if meanwhile is not None:
                 meanwhile()
             for place, at in enumerate(missing):
@@ -251,24 +250,36 @@ class Stages:
                     failures[at] = error
                 futures.release(place)
                 self._run.note = f"{label}: {done + place + 1:,} of {len(bases):,}"
+        self._look_up(bases, stored, failures)
+        return Outputs(stage.codec, stored, failures)
+
+    def _look_up(self, bases: Sequence[str], stored: list[Stored | None], failures: Mapping[int, TaskError]) -> None:
+        """Fill in the outputs that another attempt, or another driver, has committed."""
         earlier = [at for at in range(len(bases)) if stored[at] is None and at not in failures]
         with ThreadPoolExecutor(READERS) as readers:
             found = readers.map(lambda at: look_up(self._run.storage, bases[at]), earlier)
             for at, output in zip(earlier, found, strict=True):
                 stored[at] = self._held_at_most(output)
-        return Outputs(stage.codec, stored, failures)
+
+    @contextmanager
+    def _started(self, stage: Stage, bases: Sequence[str], missing: Sequence[int]) -> Iterator[FutureList]:
+        """Run the missing tasks; none of them goes on, and commits, once this has been left."""
+        if not missing:
+            yield FutureList()
+            return
+        address = self._run.address if self._reaches else None
+        shared = _Shared(stage.fn, _filled(stage.fn), stage.params, stage.codec.encode, address)
+        work = [_Work(self._sent(stage.tasks[at]), bases[at]) for at in missing]
+        futures = self._executor.map(_perform, work, extra_args=(shared,), label=stage.name, **stage.options)
+        self._run.keep_alive()
+        try:
+            yield futures
+        except BaseException:
+            self._executor.cancel(futures)
+            raise
 
     def _label(self, stage: Stage) -> str:
         return f"{self._names.index(stage.name) + 1}/{len(self._names)} {stage.name}"
-
-    def _start(self, stage: Stage, work: Sequence[_Work]) -> FutureList:
-        if not work:
-            return FutureList()
-        address = self._run.address if self._reaches else None
-        shared = _Shared(stage.fn, _filled(stage.fn), stage.params, stage.codec.encode, address)
-        futures = self._executor.map(_perform, work, extra_args=(shared,), label=stage.name, **stage.options)
-        self._run.keep_alive()
-        return futures
 
     def _settled(self, base: str, done: Stored | _Uncommitted | None) -> Stored | None:
         """Return an output, committed if its worker could not; None if only the storage knows what came out."""

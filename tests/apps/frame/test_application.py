@@ -156,3 +156,13 @@ def test_status_of_a_finished_run_is_known_to_programs(figures: Figures, words: 
 
     assert (found["app"], found["command"], found["state"]) == ("words", "run", "finished")
     assert found["params"]["counting"] == {"fold_case": False, "longest": 40}
+
+
+def test_a_program_hears_which_stage_begins(words: Words) -> None:
+    done = words("texts", "--output", "counts", "--json", "--compute", "serial")
+
+    begun = [json.loads(line) for line in done.stderr.splitlines() if '"StageBegun"' in line]
+    assert [(event["name"], event["tasks"], event["done"]) for event in begun] == [
+        ("1/2 count", 5, 0),
+        ("2/2 add", 3, 0),
+    ]

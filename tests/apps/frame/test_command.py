@@ -109,6 +109,12 @@ def test_an_interrupt_is_130_and_says_that_nothing_was_written(capsys: pytest.Ca
     assert capsys.readouterr().err == "\napps.x: interrupted; nothing was written\n"
 
 
+def test_a_program_hears_of_an_interrupt_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app(failing(KeyboardInterrupt())).main(["--json"]) == 130
+
+    assert json.loads(capsys.readouterr().out) == {"error": "interrupted; nothing was written", "status": 130}
+
+
 def test_a_failure_that_leaves_something_says_how_to_go_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def body(session: Session, params: Params) -> None:
         with session.open_run(["result.json"]) as run:
@@ -136,6 +142,7 @@ def test_the_command_gives_the_status(status: int | None) -> None:
         (["--day", "3"], "unrecognized arguments: --day 3 (--help lists the flags)"),
         (["--days", "0"], "--days 0: expected a whole number of at least 1"),
         (["--days", "3", "look"], "command look comes first: python -m apps.x look ..."),
+        (["--output", " "], "--output ' ': expected a folder or prefix"),
         (["look"], "SOURCE is missing: expected a folder"),
         (["look", "--output", "x"], "unrecognized arguments: --output (--help lists the flags)"),
         (["resume"], "RUN is missing: expected the folder or prefix of a run"),
@@ -229,7 +236,10 @@ def test_a_plan_is_told_and_nothing_is_run(capsys: pytest.CaptureFixture[str]) -
     assert (figures["cpu_seconds"], figures["wall_seconds"], figures["days"]) == (21.0, 7.0, 5)
     assert (figures["charged"]["requests"], figures["charged"]["invocations"]) == (10 + 1 + 7, 11)
     said = capsys.readouterr().out
-    assert "Days       5\nCPU time   about 21 s\nWall time  about 7 s on 4 workers\n" in said
+    assert (
+        "Days       5\nData       5 MB read, 0 B written\nCPU time   about 21 s\nWall time  about 7 s on 4 workers\n"
+        in said
+    )
     assert said.endswith(
         "\n     tasks  CPU s  read  written\n  a     10     20  5 MB      0 B\n  b      1      1   0 B      0 B\n"
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,9 +35,13 @@ class Params:
         check_fields(self)
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "bucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"memory://runs-{next(numbers)}/x" if request.param == "memory" else str(tmp_path / "runs" / "x")
+    if request.param == "folder":
+        return str(tmp_path / "runs" / "x")
+    if request.param == "bucket":
+        request.getfixturevalue("s3_server")
+    return f"{'memory://' if request.param == 'memory' else 's3://fanfold/'}runs-{next(numbers)}/x"
 
 
 def begin(place: str | Path, days: int = 5, app: str = "apps.x", **options: Any) -> Run:
@@ -139,17 +144,31 @@ def test_a_run_that_failed_later_keeps_what_is_committed(place: str) -> None:
         ({"days": 6}, "^--days 6: run .* was begun with 5; choose another --output, or add --overwrite to start anew$"),
         ({"app": "apps.y"}, "holds a run of apps.x, not of apps.y; choose another --output"),
         ({"command": "option"}, "holds a run of run, not of option; choose another --output"),
-        ({"inputs": {"a.csv": "2"}}, "^input a.csv has changed since run .* was begun"),
+        ({"inputs": {"a.csv": "2", "b.csv": "1"}}, "^input a.csv has changed since run .* was begun"),
+        ({"inputs": {"a.csv": "1"}}, "^input b.csv is gone since run .* was begun"),
+        ({"inputs": {"a.csv": "1", "b.csv": "1", "c.csv": "1"}}, "^input c.csv is new since run .* was begun"),
+        ({"inputs": {f"{n}.csv": "1" for n in range(1001)}}, r"^input \(one of many\) is new since run"),
     ],
 )
 def test_a_run_that_was_begun_otherwise_is_refused_by_name(place: str, options: dict[str, Any], message: str) -> None:
-    finish(place, inputs={"a.csv": "1"})
+    finish(place, inputs={"a.csv": "1", "b.csv": "1"})
     before = keys(place)
 
     with pytest.raises(ConfigError, match=message), begin(place, **options):
         pass
 
     assert keys(place) == before
+
+
+def test_of_very_many_inputs_the_manifest_is_small_and_a_change_is_seen(place: str) -> None:
+    inputs = {f"{number}.csv": "1" for number in range(5000)}
+    finish(place, inputs=inputs)
+
+    assert len(open_storage(place).get(MANIFEST)) < 2000
+    with begin(place, inputs=inputs) as run:
+        assert run.finished
+    with pytest.raises(ConfigError, match=r"^input \(one of many\) has changed"):
+        begin(place, inputs={**inputs, "7.csv": "2"}).__enter__()
 
 
 def test_a_setting_that_decides_nothing_may_differ(place: str) -> None:
@@ -258,7 +277,7 @@ def test_what_was_noted_when_the_run_was_begun_is_found_by_who_goes_on(place: st
 
 def test_a_driver_may_plan_for_longer_than_it_may_be_silent_later(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(owner.time, "time", lambda: now)
+    monkeypatch.setattr(owner, "time", SimpleNamespace(time=lambda: now))
     states = []
     with begin(place) as run:
         for pause in (200.0, 50.0, 65.0):
@@ -289,6 +308,17 @@ def test_a_claim_on_a_foreign_object_names_it(place: str, count: int) -> None:
         run.claim(f"crops/{number}.png" for number in range(count))
 
     assert keys(place) == ["crops/1.png", "crops/2.png"]
+
+
+@pytest.mark.parametrize("content", [b"", b"3", b"[3, null]", b"{"])
+def test_a_claim_that_nobody_can_have_written_claims_nothing(place: str, content: bytes) -> None:
+    break_off(place, lambda run: run.claim(["crops/1.png"]), commit)
+    storage = open_storage(place)
+    storage.put(".run/claims/forged.json", content)
+    storage.put("crops/2.png", b"mine")
+
+    with pytest.raises(ConfigError, match=r"has crops/2\.png, which no run"), begin(place) as run:
+        run.claim(["crops/1.png", "crops/2.png"])
 
 
 @pytest.mark.parametrize("name", ["../up.png", "a//b.png", "/abs.png"])

@@ -163,6 +163,25 @@ def test_the_first_failure_is_raised_and_what_was_done_is_kept(
     assert marks(marked).count("1") == 1
 
 
+def test_a_driver_that_gives_up_leaves_no_task_that_goes_on(run: Run, executor: FunctionExecutor, marked: Path) -> None:
+    def work(x: int) -> int:
+        note(marked, x)
+        while x:
+            pass
+        return x
+
+    def give_up() -> None:
+        while not marks(marked):
+            pass
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stages(run, executor, ["work"]).run(Stage("work", [1], work), meanwhile=give_up)
+
+    assert executor.call_async(pow, 2, 2).result(60) == 4
+    assert executor.map(pow, [(2, 2)] * 4, batch_size=1).results(60) == [4] * 4
+
+
 def test_a_stage_that_goes_on_names_the_tasks_that_ended_their_workers(run: Run, executor: FunctionExecutor) -> None:
     def work(x: int) -> int:
         return os._exit(3) if x == 2 else x  # type: ignore[return-value]
