@@ -16,6 +16,7 @@ DATE_NAMES = frozenset(
     {"date", "day", "time", "timestamp", "datetime", "date/time", "trade date", "trade_date", "trading day",
      "observation_date", "unix", "unix timestamp", "open time", "open_time", "datum", "fecha", "data"}
 )  # fmt: skip
+TIME_NAMES = frozenset({"time", "hour", "time of day"})
 PRICE_NAMES = (
     "adj close", "adj_close", "adjclose", "adj. close", "adjusted close", "adjusted_close", "adjusted", "close",
     "close*", "adj close**", "close/last", "close price", "closing price", "price", "last", "last price", "px_last",
@@ -46,6 +47,8 @@ class Columns:
         From the first to the last row with a date or price.
     notes : tuple of str
         What was left out.
+    clock : int, optional
+        Column of the time of day, where it stands apart from the date.
     """
 
     names: tuple[str, ...]
@@ -53,6 +56,7 @@ class Columns:
     prices: tuple[int, ...]
     rows: list[Row]
     notes: tuple[str, ...]
+    clock: int | None = None
 
 
 def find_columns(grid: Grid, chosen: Sequence[str], source: str) -> Columns:
@@ -67,11 +71,14 @@ def find_columns(grid: Grid, chosen: Sequence[str], source: str) -> Columns:
     middle = len(grid.rows) // 2
     sample = grid.rows[max(0, middle - SAMPLE_ROWS // 2) : middle + SAMPLE_ROWS // 2]
     width = max((len(row.cells) for row in sample), default=0)
-    date = next((i for i in range(width) if _mostly_dates(sample, i)), None)
-    header = _header_row(grid.rows, date, width)
-    if date is None and header is not None:
-        date = next((i for i, cell in enumerate(grid.rows[header].cells) if _word(cell) in DATE_NAMES), None)
+    dated = [i for i in range(width) if _mostly_dates(sample, i)]
+    header = _header_row(grid.rows, dated[0] if dated else None, width)
+    words = [] if header is None else [_word(cell) for cell in grid.rows[header].cells]
+    # Serial days and such are dates by their name alone; of several dates the one that is called so counts.
+    called = [i for i, word in enumerate(words) if word in DATE_NAMES and (i in dated or not dated)]
+    date = next(iter(called + dated), None)
     names = _names(grid.rows, header, date, width)
+    clock = next((i for i, word in enumerate(words) if word in TIME_NAMES and i != date), None)
     rows = grid.rows[0 if header is None else header + 1 :]
     prices = tuple(_named(names, name, source) for name in chosen) or (_usual(names, sample, date, source),)
     rows, notes = _between(rows, date, prices, grid.unit)
@@ -84,7 +91,7 @@ def find_columns(grid: Grid, chosen: Sequence[str], source: str) -> Columns:
                 f"{source}: {grid.unit} {row.number} has more cells than the table has columns ({len(names)}), from "
                 f"{shown(extra)} on; put text and numbers with a {grid.delimiter or 'comma'!r} in them in quotes"
             )
-    return Columns(names, date, prices, rows, notes)
+    return Columns(names, date, prices, rows, notes, clock)
 
 
 def _mostly_dates(sample: Sequence[Row], index: int) -> bool:

@@ -45,11 +45,14 @@ def parquet() -> bytes:
 
 
 def is_refused_or_sound(raw: bytes) -> None:
+    history, refusal = None, ""
     try:
         history = parse_prices(raw, "p")
     except InputError as error:
-        assert str(error).startswith("p: ")
-        assert "\n" not in str(error)
+        refusal = str(error)
+    if history is None:
+        assert refusal.startswith("p: ")
+        assert "\n" not in refusal
         return
     assert len(history.prices) == len(history.lines) >= 30
     assert np.isfinite(history.prices).all()

@@ -73,6 +73,7 @@ KINDS = {
     "Stooq": lines(
         "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<CLOSE>,<VOL>", row=lambda d, p: f"X.US,D,{d:%Y%m%d},000000,1.5,{p},7"
     ),
+    "two columns of dates": lines("Expiry,Date,Settle", row=lambda d, p: f"{d + timedelta(days=9)},{d},{p}"),
     "quantmod": lines('"","AAPL.Open","AAPL.Adjusted","AAPL.Close"', row=lambda d, p: f'"{d}",1.5,{p},{p + 5}'),
     "Bloomberg": lines(
         "Security,SPX Index", "Start Date,1/1/2020", "Period,D", "", "Date,PX_LAST",
@@ -155,6 +156,19 @@ def test_what_was_left_out_or_turned_round_is_said(kind: str, note: str) -> None
 
 def test_a_plain_file_needs_no_note() -> None:
     assert parse_prices(PLAIN, "p").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("day", "clock"), [("%Y.%m.%d", "%H:%M"), ("%Y%m%d", "%H%M%S"), ("%m/%d/%Y", "%H:%M:%S")], ids=str
+)
+def test_a_time_of_day_in_a_column_of_its_own_is_put_to_its_date(day: str, clock: str) -> None:
+    moments = [datetime(2020, 1, 6, 9, 30) + timedelta(days=i // 8, hours=i % 8) for i in range(40)]
+    rows = [f"{at:{day}},{at:{clock}},{price}" for at, price in zip(moments, PRICES, strict=True)]
+
+    history = parse_prices("\n".join(["<DATE>,<TIME>,<CLOSE>", *rows]).encode(), "p")
+
+    assert list(history.dates) == moments
+    assert history.spacing.adjective == "intraday (hour)"
 
 
 def two_assets() -> bytes:
