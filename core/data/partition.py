@@ -112,10 +112,14 @@ def _by_user(whole: Iterable[_Found], partitioner: Callable[..., Iterable[Partit
         for storage, item in whole:
             yield open_handle(item, storages.setdefault(storage.address, storage))
 
-    for item in partitioner(handles()):
+    made: object = partitioner(handles())
+    if not isinstance(made, Iterable):
+        raise InputError(f"the partitioner returned {made!r:.80}, which is no iterable of Partitions")
+    for item in made:
         if not isinstance(item, Partition):
             raise InputError(f"the partitioner returned {type(item).__name__} {item!r}, which is no Partition")
-        if not 0 <= item.start <= item.end <= item.size:
+        whole_numbers = isinstance(item.start, int) and isinstance(item.end, int)
+        if not whole_numbers or not 0 <= item.start <= item.end <= item.size:
             raise InputError(
                 f"the partitioner returned bytes [{item.start}, {item.end}) of {item.key!r}, which has {item.size}"
             )

@@ -178,6 +178,7 @@ def test_a_users_partitioner_gets_handles_and_makes_partitions(address):
     ("made", "message"),
     [
         (lambda handle: "text", "which is no Partition"),
+        (lambda handle: replace(handle.partition, start=0.5), r"returned bytes \[0.5, "),
         (lambda handle: replace(handle.partition, end=99), "which has 3"),
     ],
 )
@@ -186,6 +187,13 @@ def test_a_users_partitioner_that_returns_nonsense_is_told(address, made, messag
 
     with pytest.raises(InputError, match=message):
         list(partition([found], Chunks(partitioner=lambda handles: [made(handle) for handle in handles])))
+
+
+def test_a_users_partitioner_that_returns_nothing_at_all_is_told(address):
+    put(address, b"content")
+
+    with pytest.raises(InputError, match="returned None, which is no iterable of Partitions"):
+        list(partition(find_objects(address), Chunks(partitioner=lambda handles: None)))
 
 
 @pytest.mark.parametrize(
