@@ -122,7 +122,7 @@ def spacing_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
         return ["The prices have no dates: one step is taken for one trading day, 252 a year (--periods-per-year)."]
     if spacing.adjective != "daily":
         return [
-            f"{spacing.adjective.capitalize()} prices: one step is {spacing.one}, with {spacing.per_year:,.4g} steps a "
+            f"{spacing.adjective.capitalize()} prices: one step is {spacing.one}, with {spacing.per_year:,.6g} steps a "
             "year (--periods-per-year sets another number)."
         ]
     if spacing.weekmask != "1111100":
@@ -151,6 +151,11 @@ def gap_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
         notes.append(
             f"{many} from {history.dates[longest]} to {history.place(longest + 1)}: the return over a hole counts as "
             "that of one step."
+        )
+    if spacing.days != 1 and not spacing.times and between[-1] < usual / GAP_FACTOR:
+        notes.append(
+            f"The last price, of {history.dates[-1]}, is only {between[-1]} days after the one before, in a step "
+            "that is not over: its return counts as that of a whole step. Remove the row, or wait."
         )
     open_days = np.array([mark == "1" for mark in spacing.weekmask])
     week = weekdays(history.dates)

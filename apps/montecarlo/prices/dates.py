@@ -46,6 +46,9 @@ _PERIOD = re.compile(
 _NUMBER = re.compile(r"\d+(\.\d*)?", re.ASCII)
 
 
+_CLOCK = re.compile(r"(\d{1,2}):?(\d{2})(?::?(\d{2}))?", re.ASCII)
+
+
 class Dates(NamedTuple):
     """Moments of all rows, with a time of day only where prices are of times of the day, and what must be said."""
 
@@ -72,6 +75,19 @@ def looks_like_date(cell: Cell, *, leading: bool) -> bool:
     if leading and _COMPACT.fullmatch(text):
         return True
     return _TRIPLE.fullmatch(text) is not None or _PERIOD.fullmatch(text) is not None
+
+
+def with_clock(day: Cell, clock: Cell) -> Cell:
+    """Join a date and the time of day of another column, written ``16:30``, ``16:30:00``, ``163000`` or typed."""
+    if isinstance(clock, float) and 0.0 <= clock < 1.0:
+        clock = str(EXCEL_EPOCH + timedelta(seconds=round(clock * 86_400)))[-8:]
+    if isinstance(clock, datetime):
+        clock = str(clock.time())
+    match = _CLOCK.fullmatch(clock) if isinstance(clock, str) else None
+    if match is None:
+        return day
+    text = str(day.date()) if isinstance(day, datetime) else day
+    return f"{text} {match[1]}:{match[2]}:{match[3] or '00'}" if isinstance(text, str) else day
 
 
 def parse_dates(cells: Sequence[Located], place: Place, latest: date | None = None) -> Dates:

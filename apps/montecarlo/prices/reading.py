@@ -10,7 +10,7 @@ import numpy as np
 
 from apps.montecarlo.prices.columns import Columns, find_columns
 from apps.montecarlo.prices.containers import read_grid
-from apps.montecarlo.prices.dates import Dates, parse_dates
+from apps.montecarlo.prices.dates import Dates, parse_dates, with_clock
 from apps.montecarlo.prices.grid import Grid, Row, is_null
 from apps.montecarlo.prices.history import MIN_ROWS, PriceHistory
 from apps.montecarlo.prices.numerals import Located, Place, parse_numbers
@@ -48,7 +48,7 @@ def parse_prices(raw: bytes, source: str, columns: Sequence[str] = (), *, positi
     moments, notes = None, (*grid.notes, *table.notes, *dropped)
     if table.date is not None:
         place = Place(source, grid.unit, table.names[table.date])
-        dates = parse_dates([Located(row.number, row.cell(table.date)) for row in rows], place)
+        dates = parse_dates(_moments(rows, table.date, table.clock), place)
         keep, said = _in_order(dates, prices, lines, place)
         prices, lines = prices[keep], [lines[i] for i in keep]
         moments = [dates.moments[i] if dates.intraday else dates.moments[i].date() for i in keep]
@@ -95,6 +95,12 @@ def _prices(grid: Grid, table: Columns, rows: Sequence[Row], index: int, source:
                 + ("; --model bachelier takes prices below zero" if value < 0.0 else "")
             )
     return values
+
+
+def _moments(rows: Sequence[Row], date_: int, clock: int | None) -> list[Located]:
+    if clock is None:
+        return [Located(row.number, row.cell(date_)) for row in rows]
+    return [Located(row.number, with_clock(row.cell(date_), row.cell(clock))) for row in rows]
 
 
 def _in_order(

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from apps.montecarlo.prices.grid import MAX_CELLS, Cell, Grid, Row, is_null
+from apps.montecarlo.prices.grid import MAX_CELLS, Cell, Grid, Row, is_null, reason
 from core import InputError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def read_workbook(archive: ZipFile, source: str, most: int) -> Grid:
     except (ElementTree.ParseError, KeyError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{source}: damaged workbook ({error}); save it again, or export it as CSV") from error
+        raise InputError(f"{source}: damaged workbook ({reason(error)}); save it again, or export it as CSV") from error
 
 
 def _read(archive: ZipFile, source: str, most: int) -> Grid:

@@ -164,6 +164,15 @@ def test_missing_weeks_and_days_are_holes_and_holidays_are_not() -> None:
     assert "hole" not in said(walk(len(holidays)), holidays)
 
 
+def test_a_week_that_is_not_over_is_named() -> None:
+    weeks = days(299, 7)
+
+    text = said(walk(), [*weeks, weeks[-1] + timedelta(days=2)])
+
+    assert f"The last price, of {weeks[-1] + timedelta(days=2)}, is only 2 days after the one before" in text
+    assert "The last price" not in said(walk(), days(300, 7))
+
+
 def test_a_close_on_a_weekend_is_named() -> None:
     dates = sorted([*weekdays(299), date(2020, 2, 1)])
 
