@@ -118,8 +118,7 @@ def _by_user(whole: Iterable[_Found], partitioner: Callable[..., Iterable[Partit
     for item in made:
         if not isinstance(item, Partition):
             raise InputError(f"the partitioner returned {type(item).__name__} {item!r}, which is no Partition")
-        whole_numbers = isinstance(item.start, int) and isinstance(item.end, int)
-        if not whole_numbers or not 0 <= item.start <= item.end <= item.size:
+        if not 0 <= item.start <= item.end <= item.size:
             raise InputError(
                 f"the partitioner returned bytes [{item.start}, {item.end}) of {item.key!r}, which has {item.size}"
             )
