@@ -162,8 +162,8 @@ def make_call(
         raise ConfigError(f"extra_args must be a tuple or a dict of arguments, not {type(extra_args).__name__}")
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise ConfigError(
-            f"what {name_of(function)} gives, a coroutine or generator, cannot leave its process; wrap it in a function "
-            "that runs it and returns what comes of it, by asyncio.run(...) or list(...)"
+            f"what {name_of(function)} gives, a coroutine or generator, cannot leave its process; wrap it in a "
+            "function that runs it and returns what comes of it, by asyncio.run(...) or list(...)"
         )
     named = dict(extra_args) if isinstance(extra_args, Mapping) else {}
     placed = () if named else tuple(extra_args)
