@@ -22,6 +22,7 @@ from apps._frame.manifest import (
     STAGES,
     STAGING,
     Manifest,
+    changed_versions,
     compare,
     exists,
     find_manifest,
@@ -118,7 +119,7 @@ class Run:
         self.resumed = self.finished = self.kept = False
         self.note = ""
         self._params, self._say = params, say
-        self._overwrite, self._fresh = overwrite, True
+        self._overwrite, self._fresh, self._published = overwrite, True, False
         self._lock = LeaseLock(self.storage, LEASE)
         self._stop: threading.Event | None = None
         self._made = _missing_folders(self.folder)
@@ -227,6 +228,14 @@ class Run:
             return json.loads(self.storage.get(f"{NOTES}{name}.json"))
         return value
 
+    @property
+    def shows_earlier(self) -> str:
+        """Of a run that was finished before, and that this process has added nothing to, a sentence that says so."""
+        if not (self.resumed and self.finished) or self._published:
+            return ""
+        begun, by = self._manifest["created"], self._manifest["versions"].get("fanfold", "?")
+        return f"run {self.given} was finished before (begun {begun}, fanfold {by}); --overwrite computes it anew"
+
     def read(self, name: str) -> bytes:
         """Return what one of the run's objects holds."""
         return self.storage.get(name)
@@ -269,7 +278,7 @@ class Run:
             raise FanfoldError(f"the results were not written: {error}; when that is mended, resume the run") from error
         finally:
             self._drop_staging()
-        self.finished, self._fresh = final in files, False
+        self.finished, self._fresh, self._published = final in files, False, True
         if self.finished:
             self._tidy()
 
@@ -321,10 +330,12 @@ class Run:
             self._clear(before)
         elif before is not None:
             compare(before, self._manifest, self._params, self.given)
-            self._manifest = before
+            versions, self._manifest = self._manifest["versions"], before
             self.resumed, self.finished = True, exists(self.storage, before["results"][-1])
             if self.finished:
                 self._tidy()  # whoever finished it may have been killed before
+            elif changed := changed_versions(before, versions):
+                self._say(f"run {self.given} was begun with {changed}; what was committed stays as it is")
             return
         content = (json.dumps(self._manifest, indent=2) + "\n").encode()
         try:

@@ -132,6 +132,8 @@ class Session:
         elif not self.quiet:
             print(for_terminal(as_text if isinstance(as_text, str) else as_text(figures)))
         self.shown = True
+        if self.current is not None and self.current.shows_earlier and not self.quiet:
+            self.tell(self.current.shows_earlier)
 
     def show_bill(self) -> None:
         """Print what the executor's jobs have cost, if anything."""

@@ -465,6 +465,17 @@ def test_folders_of_runs_differ() -> None:
     assert len({new_run_path("runs") for _ in range(20)}) > 15
 
 
+def test_a_run_that_goes_on_with_other_releases_says_so(place: str) -> None:
+    said: list[str] = []
+    break_off(place, commit, versions={"numpy": "2.0"})
+
+    with begin(place, versions={"numpy": "2.1"}, say=said.append):
+        pass
+
+    assert len(said) == 1
+    assert "was begun with numpy 2.0 and goes on with 2.1; what was committed stays" in said[0]
+
+
 def test_a_manifest_says_what_a_resumed_run_needs(place: str) -> None:
     finish(place, inputs={"a.csv": "1"}, versions={"numpy": "2.0"})
 

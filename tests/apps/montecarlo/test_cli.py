@@ -16,7 +16,10 @@ CsvWriter = Callable[..., Path]
 
 SMALL = ["--forecasts", "640", "--days", "20", "--compute", "serial"]
 COMMAND = [sys.executable, "-m", "apps.montecarlo"]
-FILES = {"manifest.json", "result.json", "forecasts.csv", "fan.png", "histogram.png", "report.html"}
+FILES = {
+    "manifest.json", "result.json", "forecasts.csv", "forecasts.xlsx", "fan.png", "histogram.png", "falls.png",
+    "volatility.png", "report.html",
+}  # fmt: skip
 
 
 @pytest.fixture
