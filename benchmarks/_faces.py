@@ -128,24 +128,31 @@ def plain_flow(bucket: str, count: int, rebuilt: bool) -> dict[str, Any]:
 
 
 def app_flow(bucket: str, workers: int) -> dict[str, Any]:
-    from apps.face_align import job
+    """The application, from listing to the last commit."""
+    from apps._frame.run import Run
+    from apps._frame.stages import Stages
+    from apps.face_align import stages
+    from apps.face_align.batches import STAGE, look_for
     from apps.face_align.params import Params
     from core import FunctionExecutor
 
     executor = FunctionExecutor(workers=workers)
+    params, place = Params(source=f"s3://{bucket}/in"), f"s3://{bucket}/out-{workers}"
     wall = time.perf_counter()
     with executor:
-        planned = job.plan(f"s3://{bucket}/in", f"s3://{bucket}/out-{workers}", Params(), executor, overwrite=True)
-        result = job.run(planned, executor)
+        job, found = look_for(params, place, executor)
+        with Run(place, stages.APP, params, results=stages.RESULTS, overwrite=True) as opened:
+            work = stages.begin(opened, job, found, executor, overwrite=True)
+            result = stages.align_rest(opened, work, executor, Stages(opened, executor, [STAGE]), wall)
         took = time.perf_counter() - wall
         tasks = executor.stats()
     ends = (tasks["started"] + tasks["duration"]).groupby(tasks["worker"]).max()
     return {
-        "images": len(planned.found.items),
+        "images": len(found.items),
         "wall": took,
         "seconds": result.seconds,
         "status": result.counts,
-        "batches": len(planned.batches),
+        "batches": len(work.batches),
         "idle": float((ends.max() - ends).sum()),
         "peak_rss": int(tasks["peak_rss"].max()),
     }

@@ -163,16 +163,16 @@ CASES: list[Callable[[Costs], list[Case]]] = [process_cases]
 
 def forecast(forecasts: int, invocations: int) -> Invocation:
     """Run one invocation of a forecast over 1,080 days by the numpy kernel here."""
-    from apps.montecarlo.job import simulate
     from apps.montecarlo.params import Params
     from apps.montecarlo.preparation import prepare
     from apps.montecarlo.science.summary import merge
+    from apps.montecarlo.stages import simulate
 
     spec = prepare(Params(forecasts=forecasts, preset="talk", engine="numpy")).spec
-    simulate(0, 1, spec)
+    simulate((0, 1), spec)
     blocks = -(-spec.n_blocks // invocations)
     started = time.process_time()
-    part = simulate(0, blocks, spec)
+    part = simulate((0, blocks), spec)
     seconds = time.process_time() - started
     packed = pickle.dumps(part)
     took = _timed(lambda: merge([part.summary, pickle.loads(packed).summary]))
@@ -181,7 +181,7 @@ def forecast(forecasts: int, invocations: int) -> Invocation:
 
 def worker_start() -> float:
     """Return the seconds that a fresh interpreter takes to load the worker and the forecast."""
-    command = [sys.executable, "-c", "import core.task.run, apps.montecarlo.job"]
+    command = [sys.executable, "-c", "import core.task.run, apps.montecarlo.stages"]
     return statistics.median(_timed(lambda: subprocess.run(command, check=True, cwd=ROOT)) for _ in range(5))
 
 

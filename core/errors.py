@@ -28,6 +28,25 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether an exception may be somebody's Ctrl-C, which no code that runs on others' behalf may swallow."""
+    return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
+
+
+def contained(action: Callable[..., object], *args: object) -> BaseException | None:
+    """Call what somebody else has given; returns what it raised, whatever that is, but lets Ctrl-C go on."""
+    try:
+        action(*args)
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        return error
+    return None
+
 
 def printable(text: object, limit: int = 200, kept: str = "") -> str:
     """Return text with all escaped that does not print, but for the characters that are `kept`.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from core.compute.base import open_backend
 from core.data.chunks import Chunks, chunks_of
 from core.data.items import items_of, recorded
-from core.data.objects import process_storage
 from core.errors import ConfigError
 from core.futures import Future, FutureList, as_list, fetch, wait
 from core.job.history import JobHistory
@@ -24,6 +23,7 @@ from core.job.reduce import Reduction, check_reduction
 from core.job.scheduler import Scheduler
 from core.job.unfetched import Unfetched
 from core.settings import default_storage, load_config, parse_address
+from core.storage.clients import process_storage
 from core.task.signature import takes_objects
 from core.types import Bill, Listener, Partition, Retries, ReturnWhen
 
@@ -222,11 +222,12 @@ class FunctionExecutor(Executor):
             parameter ``obj``, or else its first, gets a handle (``obj.key``, ``obj.read()``, ``obj.lines()``,
             ``obj.data_stream`` ...).
         data : iterable, or address
-            Any iterable; a generator is read as workers need items. A string or path is an object, folder, prefix
-            or pattern of objects; so is each element when `fn`, if it is no builtin, has a parameter ``obj`` without
-            default.
+            Any iterable; a generator is read as workers need items. An item is taken as it is when it is read; of a
+            list, at once, but for those that may change and have more than 64 MiB before them. A string or path is an
+            object, folder, prefix or pattern of objects; so is each element when `fn`, if it is no builtin, has a
+            parameter ``obj`` without default.
         extra_args : tuple, list or dict
-            Further arguments of every call, after the item's or by name.
+            Further arguments of every call, after the item's or by name; tasks of one worker share them.
         extra_env : mapping
             Environment variables of the tasks.
         include_modules : iterable of modules or names

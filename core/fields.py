@@ -6,26 +6,24 @@ within a table is a section: ``[md]`` in a file, ``--md-timestep`` as a flag, ``
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from core.errors import ConfigError
+from core.parsers import Parse
 
 T = TypeVar("T")
-Parse = Callable[[Any], Any]
 
 _LONGEST_SHOWN = 60
-_SWITCHES = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 def setting(
     default: Any,
     parse: Parse,
-    expects: str,
-    doc: str,
+    expects: str = "",
+    doc: str = "",
     metavar: str = "",
     *,
     positional: bool = False,
@@ -40,7 +38,7 @@ def setting(
     parse : callable
         Turns text, a TOML value or a Python value into the checked value; raises ValueError when it does not fit.
     expects : str
-        What fits, for the error message: "a whole number of at least 1".
+        What fits, for the error message: "a whole number of at least 1"; by default what the parser says.
     doc : str
         One line for ``--help`` and ``fanfold doctor``, with the unit.
     metavar : str
@@ -51,6 +49,9 @@ def setting(
         It decides what is computed; where it does not (how work is split, how long it goes on), a run that was begun
         with another value may be resumed with this one.
     """
+    expects = expects or getattr(parse, "expects", "")
+    if not (expects and doc):
+        raise TypeError("a setting says what it expects, or its parser does, and what it is for")
     about = {"expects": expects, "doc": doc, "metavar": metavar, "positional": positional, "identity": identity}
     return field(default=default, metadata={"parse": parse, **about})
 
@@ -105,31 +106,36 @@ def leaves(table: Any, path: tuple[str, ...] = ()) -> Iterator[Leaf]:
             yield from leaves(row.metadata["section"], (*path, row.name))
 
 
-def row_of(table: Any, name: str, origin: str) -> Field[Any]:
-    """Return the setting that `origin` calls `name`.
+def row_of(table: Any, name: str, origin: str, only: Sequence[str] = ()) -> Field[Any]:
+    """Return the setting that `origin` calls `name`, one of all or of those named.
 
     Raises
     ------
     ConfigError
         There is no such setting; the message names `origin`, the nearest one and those that there are.
     """
-    known = rows(table)
+    known = {key: row for key, row in rows(table).items() if key in only or not only}
     if name.replace("-", "_") not in known:
+        ways = {key: (key,) for key in known} if only else _ways(table)
         there = [*known, *(f"[{each}]" for each in sections(table))]
-        raise ConfigError(f"{origin} has no setting {name!r}{_nearest(table, name)}; known: {', '.join(there)}")
+        raise ConfigError(f"{origin} has no setting {name!r}{_nearest(name, ways)}; known: {', '.join(there)}")
     return known[name.replace("-", "_")]
 
 
-def _nearest(table: Any, name: str) -> str:
+def _ways(table: Any) -> dict[str, tuple[str, ...]]:
+    """Return where each setting and section of a table is, by the names that somebody might give it."""
+    by_name = {key: leaf.path for leaf in leaves(table) for key in (leaf.name, leaf.path[-1])}
+    return {**by_name, **{name: (name,) for name in sections(table)}}
+
+
+def _nearest(name: str, ways: Mapping[str, tuple[str, ...]]) -> str:
     from difflib import get_close_matches
 
-    by_name = {key: leaf for leaf in leaves(table) for key in (leaf.name, leaf.path[-1])}
-    close = get_close_matches(name.replace("-", "_"), [*by_name, *sections(table)], n=1)
+    close = get_close_matches(name.replace("-", "_"), ways, n=1)
     if not close:
         return ""
-    path = by_name[close[0]].path if close[0] in by_name else close
-    where = f" in [{'.'.join(path[:-1])}]" if len(path) > 1 else ""
-    return f" (is it {path[-1]!r}{where}?)"
+    *within, last = ways[close[0]]
+    return f" (is it {last!r}{' in [' + '.'.join(within) + ']' if within else ''}?)"
 
 
 def parse_field(row: Field[Any], value: object, where: str) -> Any:
@@ -176,72 +182,6 @@ def check_fields(params: Any) -> None:
 def flag_name(name: str) -> str:
     """Return the flag of a field: ``mean_block`` is ``--mean-block``."""
     return "--" + name.replace("_", "-")
-
-
-def add_flags(parser: Any, table: Any, names: Sequence[str] = (), taken: Container[str] = ()) -> None:
-    """Add a flag for every setting, or for those named, to a parser of argparse.
-
-    A flag that is not given leaves no trace in the namespace, where a setting of a section has its whole name, such as
-    ``md.timestep``. Such a one has its plain flag, ``--timestep``, beside the whole one if no other flag is called so
-    and it is not `taken`. The help of those named says what fits, since their default may stand elsewhere; that of all
-    says the default.
-    """
-    all_leaves = list(leaves(table))
-    last = [leaf.path[-1] for leaf in all_leaves]
-    for leaf in all_leaves:
-        if names and leaf.name not in names:
-            continue
-        flags = [leaf.flag]
-        plain = flag_name(leaf.path[-1])
-        if len(leaf.path) > 1 and last.count(leaf.path[-1]) == 1 and plain not in taken:
-            flags.insert(0, plain)
-        _add_flag(parser, leaf, flags, explain=bool(names))
-
-
-def _add_flag(parser: Any, leaf: Leaf, flags: list[str], explain: bool) -> None:
-    from argparse import SUPPRESS
-
-    meta, default = leaf.row.metadata, leaf.row.default
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    suffix = "" if shown in (None, "", False, MISSING) else f" [{shown}]"
-    about = (meta["doc"] + (f": {meta['expects']}" if explain and default is not False else suffix)).replace("%", "%%")
-    metavar = meta["metavar"] or leaf.row.name.upper()
-    if meta["positional"]:
-        parser.add_argument(leaf.name, metavar=metavar, nargs="?", default=SUPPRESS, help=about)
-    elif default is False:
-        parser.add_argument(*flags, action="store_true", dest=leaf.name, default=SUPPRESS, help=about)
-        # Over a file that says true.
-        off = [f"--no-{flag[2:]}" for flag in flags]
-        parser.add_argument(*off, action="store_false", dest=leaf.name, default=SUPPRESS, help=SUPPRESS)
-    else:
-        parser.add_argument(*flags, dest=leaf.name, metavar=metavar, default=SUPPRESS, help=about)
-
-
-def build(
-    table: type[T], given: Mapping[str, object], config: str | None = None, below: Mapping[str, Any] | None = None
-) -> T:
-    """Build a parameter set from flags, by their whole names, over a TOML file over defaults.
-
-    Parameters
-    ----------
-    below : mapping, optional
-        What ``parse_settings`` returned, in place of the file.
-
-    Raises
-    ------
-    ConfigError
-        The file cannot be read or has an unknown key, a value does not fit, or one that must be given is not.
-    """
-    values = dict(below or {}) if config is None else read_settings(table, config)
-    for leaf in leaves(table):
-        if leaf.name not in given:
-            continue
-        inner = values
-        for name in leaf.path[:-1]:
-            inner[name] = dict(inner.get(name, {}))
-            inner = inner[name]
-        inner[leaf.path[-1]] = parse_field(leaf.row, given[leaf.name], leaf.flag)
-    return made(table, values)
 
 
 def made(table: type[T], values: Mapping[str, Any]) -> T:
@@ -326,110 +266,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def changed(params: Any) -> dict[str, object]:
-    """Return the settings that differ from their defaults, by whole names, in order."""
-    pairs = ((leaf, leaf.of(params)) for leaf in leaves(params))
-    return {leaf.name: value for leaf, value in pairs if leaf.row.default is MISSING or value != leaf.row.default}
-
-
-def as_flags(params: Any) -> list[str]:
-    """Return the command-line arguments that give this parameter set, positional ones last."""
-    values = changed(params)
-    flags: list[str] = []
-    last: list[str] = []
-    for leaf in leaves(params):
-        value = values.get(leaf.name, MISSING)
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        if value is MISSING:
-            continue
-        if leaf.row.metadata["positional"]:
-            last.append(text)
-        elif value is True:
-            flags.append(leaf.flag)
-        elif value is False:
-            flags.append(f"--no-{leaf.flag[2:]}" if leaf.row.default is False else f"{leaf.flag}=false")
-        else:
-            # With '=' a value may begin with '-', as a touch level of -10% does.
-            flags += [f"{leaf.flag}={text}"] if text.startswith("-") else [leaf.flag, text]
-    return [*flags, *(["--"] if any(text.startswith("-") for text in last) else []), *last]
-
-
-def whole(least: int, most: float = math.inf) -> Parse:
-    """Parse whole numbers within bounds; ``100_000`` and ``1e6`` are whole numbers too."""
-
-    def parse(value: Any) -> int:
-        number = value
-        if isinstance(value, str):
-            number = float(value) if "e" in value.lower() else int(value)
-        if isinstance(number, float) and number.is_integer():
-            number = int(number)
-        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-            raise ValueError
-        return number
-
-    return parse
-
-
-def number(least: float = -math.inf, most: float = math.inf, *, open_ends: bool = False) -> Parse:
-    """Parse finite numbers within bounds, which are themselves excluded when `open_ends`."""
-
-    def parse(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
-        result = float(value)
-        inside = least < result < most if open_ends else least <= result <= most
-        if not math.isfinite(result) or not inside:
-            raise ValueError
-        return result
-
-    return parse
-
-
-def optional(parse: Parse) -> Parse:
-    """Also accept None, for "not given"."""
-    return lambda value: None if value is None else parse(value)
-
-
-def choice(*names: str) -> Parse:
-    """Parse one of some names."""
-
-    def parse(value: Any) -> str:
-        if value not in names:
-            raise ValueError
-        return str(value)
-
-    return parse
-
-
-def several(parse: Parse, *, distinct: bool = False, ordered: bool = False) -> Parse:
-    """Parse a list, or text separated by commas, into a tuple; sorted when `ordered`."""
-
-    def parse_all(value: Any) -> tuple[Any, ...]:
-        if isinstance(value, str):
-            parts: Sequence[Any] = [part.strip() for part in value.split(",")] if value else ()
-        else:
-            parts = value if isinstance(value, list | tuple) else (value,)
-        items = tuple(parse(part) for part in parts)
-        if distinct and len(set(items)) != len(items):
-            raise ValueError
-        return tuple(sorted(items)) if ordered else items
-
-    return parse_all
-
-
-def text(value: Any) -> str:
-    """Accept text."""
-    if not isinstance(value, str):
-        raise ValueError
-    return value
-
-
-def switch(value: Any) -> bool:
-    """Accept true or false, and the words for them in text, such as ``yes`` and ``off``."""
-    if isinstance(value, str):
-        value = _SWITCHES[value.strip().lower()]
-    if not isinstance(value, bool):
-        raise ValueError
-    return value

@@ -12,11 +12,13 @@ from concurrent.futures import Future as BaseFuture
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any, Protocol, overload
 
+from core.errors import contained
+from core.locks import process_lock
 from core.types import ReturnWhen
 from core.waiting import ANY, await_some, deadline_of, needed, share_of, time_left
 
 _logger = logging.getLogger("fanfold")
-_transition = threading.Lock()
+_transition = process_lock(threading.Lock)
 _ended = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 
 
@@ -84,15 +86,15 @@ class Future(BaseFuture[Any]):
 
     def settle(self, result: Any, error: BaseException | None = None) -> bool:
         """Finish the future unless it has ended; returns whether this call did."""
-        with _transition:
-            if self._changed is None:
-                return self._change((PENDING, RUNNING), FINISHED, result, error)
         notice = "add_result" if error is None else "add_exception"
         return self._end((PENDING, RUNNING), FINISHED, notice, result, error)
 
     def _end(
         self, states: tuple[str, ...], state: str, notice: str, result: Any = None, error: BaseException | None = None
     ) -> bool:
+        with _transition:
+            if self._changed is None:
+                return self._change(states, state, result, error)
         with self._condition:  # whoever waits looks at the state and enlists in one go
             with _transition:
                 if not self._change(states, state, result, error):
@@ -100,7 +102,9 @@ class Future(BaseFuture[Any]):
             for waiter in self._waiters:
                 getattr(waiter, notice)(self)
             self._condition.notify_all()
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        for callback in self._done_callbacks:
+            if (raised := contained(callback, self)) is not None:
+                _logger.error("a callback of %r raised an exception", self, exc_info=raised)
         return True
 
     def _change(self, states: tuple[str, ...], state: str, result: Any, error: BaseException | None) -> bool:
@@ -126,11 +130,7 @@ class Future(BaseFuture[Any]):
         return self._cancel((PENDING,)) or self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
 
     def _cancel(self, states: tuple[str, ...]) -> bool:
-        with _transition:
-            quiet = self._changed is None
-            if quiet and not self._change(states, CANCELLED_AND_NOTIFIED, None, None):
-                return False
-        if not quiet and not self._end(states, CANCELLED_AND_NOTIFIED, "add_cancelled"):
+        if not self._end(states, CANCELLED_AND_NOTIFIED, "add_cancelled"):
             return False
         if self._owner is not None:
             self._owner.notice_cancel()

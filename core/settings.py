@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError
-from core.fields import number, parse_field, read_settings, row_of, rows, setting, switch, whole
+from core.fields import parse_field, read_settings, row_of, rows, setting
+from core.parsers import number, switch, whole
 from core.types import RetryPolicy
 
 ENVIRONMENT_PREFIX = "FANFOLD_"
@@ -240,7 +241,7 @@ def resolve(path: str | Path | None = None, **explicit: object) -> Resolved:
     """
     values: dict[str, Any] = {}
     origins = dict.fromkeys(rows(ExecutorConfig), "default")
-    files = [Path(path)] if path is not None else [file for file in search_path() if file.is_file()]
+    files = [Path(path)] if path is not None else [file for file in search_path() if os.path.isfile(file)]
     for file in reversed(files):
         layer = read_settings(ExecutorConfig, file)
         values |= layer

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from apps._frame.params import EXECUTION, MISSING, Common, add_flags, build, read_file, setting, text
 from apps._frame.session import Session, resume_command
+from apps._frame.tables import counted, facts_text, for_terminal, json_text
 from core import ConfigError, FanfoldError, InputError, __version__
 from core.fields import leaves, parse_settings
 from core.settings import ExecutorConfig
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from apps._frame.plan import Plan
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+_BARE_FLAG = re.compile(r"--[a-z][\w-]*")
+_NEGATIVE = re.compile(r"-[.,]?\d")
 
 STATUS = "exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted"
 
@@ -71,6 +75,16 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+
+    def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse arguments; after a flag what begins with a minus and a digit, such as ``-10%``, is its value."""
+        joined: list[str] = []
+        for each in args:
+            if joined and _BARE_FLAG.fullmatch(joined[-1]) and _NEGATIVE.match(each):
+                joined[-1] += f"={each}"
+            else:
+                joined.append(each)
+        return super().parse_args(joined, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong as a ``ConfigError``."""
@@ -138,8 +152,8 @@ class App:
             return DONE
         except KeyboardInterrupt:
             words = "nothing was written" if session is None else session.last_words()
-            print(f"\n{self.name}: interrupted; {words}", file=sys.stderr)
-            return INTERRUPTED
+            print(file=sys.stderr)  # the terminal has shown ^C
+            return self._end(f"interrupted; {words}", INTERRUPTED, session, argv)
         except Exception as error:
             return self._failed(error, session, argv)
 
@@ -245,12 +259,14 @@ class App:
                 sentence = f"{sentence}\n{session.last_words()}"
         if verbose:
             logging.getLogger(__name__).info("details", exc_info=error)
+        return self._end(sentence, status, session, argv)
+
+    def _end(self, sentence: str, status: int, session: Session | None, argv: Sequence[str]) -> int:
+        """Say how it ended to people, and to a program if it has not been told anything yet."""
         try:
             if ("--json" in argv if session is None else session.json) and not (session and session.shown):
-                from apps._frame.tables import json_text
-
                 print(json_text({"error": sentence, "status": status}), flush=True)
-            print(f"{self.name}: {sentence}", file=sys.stderr)
+            print(f"{self.name}: {for_terminal(sentence)}", file=sys.stderr)
         except OSError as closed:
             if closed.errno not in (errno.EPIPE, errno.EBADF):
                 raise
@@ -278,8 +294,8 @@ def _loaded(target: Callable[..., Any] | str) -> Callable[..., Any]:
 _RESUME = """\
 Take up a run that was stopped, by whomever and wherever it was begun.
 
-Parameters and executor are those of the run; flags of its command may follow RUN, for the executor and for
-whatever does not decide what is computed. What is committed is not done again.
+Parameters are those of the run; flags of its command may follow RUN, for the executor and for whatever
+does not decide what is computed. What is committed is not done again.
 """
 _STATUS = """\
 Say how far a run is: live, killed or finished, from any machine that reaches its storage.
@@ -292,7 +308,6 @@ def _no_run(session: Session, params: RunParams) -> NoReturn:
 
 def _status(session: Session, params: RunParams) -> None:
     from apps._frame.manifest import status
-    from apps._frame.tables import counted, facts_text
 
     found = status(params.run)
     drives = {"running": "driven by", "interrupted": "last driven by"}

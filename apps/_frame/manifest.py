@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from apps._frame.stored import REFERENCE, VALUE
-from core import ConfigError, __version__, open_storage
+from core import ConfigError, InputError, __version__, open_storage
 from core.fields import as_settings, leaves
 from core.storage import LeaseLock, NotFound, Storage
 
@@ -21,11 +21,16 @@ INTERNAL = ".run/"
 STAGES = f"{INTERNAL}stages/"
 LEASE = f"{INTERNAL}lease/"
 CLAIMS = f"{INTERNAL}claims/"
+NOTES = f"{INTERNAL}notes/"
 STAGING = f"{INTERNAL}new/"
 
 FORMAT = 1
+LONGEST = 8 << 20
+"""Bytes of a manifest at most; what is cut there is none."""
+MANY = 1000
+"""Inputs that a manifest names one by one at most."""
 Manifest = dict[str, Any]
-_KINDS = {"app": str, "command": str, "params": dict, "inputs": dict, "results": list, "created": str}
+_KINDS = {"app": str, "command": str, "params": dict, "inputs": dict, "results": list, "versions": dict, "created": str}
 _REMEDY = "choose another --output, or add --overwrite to start anew"
 
 
@@ -64,6 +69,14 @@ def new_manifest(app: str, command: str, params: Any, **more: Any) -> Manifest:
     return {"fanfold_run": FORMAT, "app": app, "command": command, **about, "created": created}
 
 
+def tags_of(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the tag of each input for a manifest; of very many one for all of them together."""
+    if len(inputs) <= MANY:
+        return dict(inputs)
+    together = hashlib.sha256(json.dumps(sorted(inputs.items())).encode()).hexdigest()
+    return {"(one of many)": f"{len(inputs)} {together}"}
+
+
 def params_hash(params: Any) -> str:
     """Return a short hash of the settings that decide what is computed."""
     named = {leaf.name: leaf.of(params) for leaf in leaves(params) if leaf.row.metadata["identity"]}
@@ -73,7 +86,7 @@ def params_hash(params: Any) -> str:
 def find_manifest(storage: Storage) -> Manifest | None:
     """Return the manifest of a run; None if there is none, or a file of that name that is something else."""
     try:
-        found = json.loads(storage.get(MANIFEST))
+        found = json.loads(storage.get(MANIFEST, 0, LONGEST))
     except (NotFound, ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or found.get("fanfold_run") != FORMAT:
@@ -133,9 +146,18 @@ def compare(before: Manifest, mine: Manifest, params: Any, place: str) -> None:
         was, now = _value_at(before["params"], leaf.path, leaf.row.default), _value_at(mine["params"], leaf.path)
         if was != now and leaf.row.metadata["identity"]:
             raise ConfigError(f"{leaf.flag} {_shown(now)}: run {place} was begun with {_shown(was)}; {_REMEDY}")
-    for name, tag in mine["inputs"].items():
-        if before["inputs"].get(name, tag) != tag:
-            raise ConfigError(f"input {name} has changed since run {place} was begun; {_REMEDY}")
+    was, now = before["inputs"], mine["inputs"]
+    for name in sorted({*was, *now}) if now else ():
+        if was.get(name) != now.get(name):
+            how = "is new" if name not in was else "is gone" if name not in now else "has changed"
+            raise ConfigError(f"input {name} {how} since run {place} was begun; {_REMEDY}")
+
+
+def changed_versions(before: Manifest, mine: Mapping[str, str]) -> str:
+    """Return which releases differ from those that a run was begun with, in words; empty if none does."""
+    was = before["versions"]
+    changed = [name for name in mine if name in was and was[name] != mine[name]]
+    return ", ".join(f"{name} {was[name]} and goes on with {mine[name]}" for name in changed)
 
 
 def exists(storage: Storage, key: str) -> bool:
@@ -145,7 +167,7 @@ def exists(storage: Storage, key: str) -> bool:
     try:
         storage.head(key)
         return True
-    except NotFound:
+    except (NotFound, InputError):  # not there, or what no object can be called
         return False
 
 

@@ -1,12 +1,13 @@
 """Parameters of an application: one frozen dataclass for flags, a TOML file and the Python API.
 
-What an application declares its own with is ``core.fields``, whose names are here too. A section is a dataclass within
-the dataclass: ``[md]`` in the file, ``--md-timestep`` (or ``--timestep``, if nothing else is called so) as a flag,
-``Params(md=MD(timestep=2.0))`` in Python::
+What an application declares its own with is here: `setting`, `section`, `check_fields` and parsers. A section is a
+dataclass within the dataclass: ``[md]`` in the file, ``--md-timestep`` (or ``--timestep``, if nothing else is called
+so) as a flag, ``Params(md=MD(timestep=2.0))`` in Python::
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class MD:
-        timestep: float = setting(2.0, number(0, 5, open_ends=True), "femtoseconds from 0 to 5", "time step", "FS")
+        timestep: float = setting(2.0, number(0, 5), "femtoseconds from 0 to 5", "time step", "FS")
+        steps: int = setting(5000, whole(1), doc="steps of a segment", metavar="N")
 
         def __post_init__(self) -> None:
             check_fields(self)
@@ -26,33 +27,26 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any
 
+from apps._frame.flags import add_flags, as_flags, build, changed
 from core import ConfigError
 from core.fields import (
-    add_flags,
-    as_flags,
     as_settings,
-    build,
-    changed,
     check_fields,
-    choice,
-    number,
-    optional,
     parse_settings,
     read_toml,
+    row_of,
     rows,
     section,
     sections,
     setting,
-    several,
-    switch,
-    text,
-    whole,
 )
+from core.parsers import Parser, choice, number, optional, several, switch, text, whole
 from core.settings import ExecutorConfig, parse_duration, parse_size
 
 __all__ = [
     "MISSING",
     "Common",
+    "Parser",
     "add_flags",
     "as_flags",
     "as_settings",
@@ -63,6 +57,7 @@ __all__ = [
     "number",
     "optional",
     "parse_duration",
+    "parse_settings",
     "parse_size",
     "read_file",
     "section",
@@ -77,18 +72,22 @@ EXECUTION = ("compute", "storage", "runtime", "notify", "workers", "memory", "ti
 """Settings of the executor that every command has; in a file they stand under ``[execution]``."""
 
 
+def _place(value: object) -> str:
+    if not text(value).strip():  # as of a shell's variable that is not set: no run is to land in the working folder
+        raise ValueError
+    return text(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Common:
     """What every command can be told besides its own parameters."""
 
-    output: str | None = setting(None, optional(text), "a folder or prefix", "folder or prefix of the run", "ADDRESS")
-    overwrite: bool = setting(False, switch, "true or false", "start anew, and replace what is in the output's place")
-    json: bool = setting(False, switch, "true or false", "one JSON object on stdout, progress as JSON lines on stderr")
-    dry_run: bool = setting(
-        False, switch, "true or false", "print tasks, CPU seconds, GB-seconds, requests and price; run nothing"
-    )
-    quiet: bool = setting(False, switch, "true or false", "no progress and no table")
-    verbose: bool = setting(False, switch, "true or false", "log what happens; show tracebacks")
+    output: str | None = setting(None, optional(_place), "a folder or prefix", "where the run is kept", "ADDRESS")
+    overwrite: bool = setting(False, switch, doc="start anew, and replace what is in the output's place")
+    json: bool = setting(False, switch, doc="one JSON object on stdout, progress as JSON lines on stderr")
+    dry_run: bool = setting(False, switch, doc="print tasks, CPU seconds, GB-seconds, requests and price; run nothing")
+    quiet: bool = setting(False, switch, doc="no progress and no table")
+    verbose: bool = setting(False, switch, doc="log what happens; show tracebacks")
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -126,8 +125,7 @@ def read_file(table: Any, path: str) -> FileSettings:
         common |= parse_settings(Common, {key: values[key] for key in known}, path, place)
         rest.append({key: value for key, value in values.items() if key not in known})
     for key in rest[1]:
-        if key.replace("-", "_") not in EXECUTION:
-            raise ConfigError(f"{path}: [execution] has no setting {key!r}; known: {', '.join(EXECUTION)}")
+        row_of(ExecutorConfig, key, f"{path}: [execution]", EXECUTION)
     parse_settings(ExecutorConfig, rest[1], path, "execution")
     chosen = {key.replace("-", "_"): value for key, value in rest[1].items()}
     return FileSettings(parse_settings(table, rest[0], path), common, chosen)

@@ -79,6 +79,7 @@ def plan_text(plan: Plan, figures: Mapping[str, Any]) -> str:
     """Return a plan for people; `figures` are what ``plan_figures`` returned."""
     rows = [
         *plan.facts,
+        *_data_row(plan.stages),
         ("CPU time", f"about {duration(figures['cpu_seconds'])}"),
         ("Wall time", f"about {duration(figures['wall_seconds'])} on {counted(figures['workers'], 'worker')}"),
         *charge_rows(figures["charged"]),
@@ -92,6 +93,11 @@ def plan_text(plan: Plan, figures: Mapping[str, Any]) -> str:
         ]  # fmt: skip
         parts.append(TextTable("Stages", ["", "tasks", "CPU s", "read", "written"], lines).text())
     return "\n\n".join(parts)
+
+
+def _data_row(stages: Sequence[StagePlan]) -> list[tuple[str, str]]:
+    read, written = sum(stage.bytes_in for stage in stages), sum(stage.bytes_out for stage in stages)
+    return [("Data", f"{size_text(read)} read, {size_text(written)} written")] if read or written else []
 
 
 def charge_rows(charged: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from html import escape
 
 from apps._frame.report_style import SCRIPT, STYLE
-from apps._frame.tables import printable
+from apps._frame.tables import KEPT, printable, visible
 
 EMBEDDED = 8 << 20
 """Bytes of pictures that a page holds at most; a larger one is slow to open and too large for mail."""
 FOLDER = "report-files/"
 """Where pictures are that do not fit into the page."""
 
-_KEPT = "\n\t\u00a0\u2009\u202f"
 _NUMBER = re.compile(r"[-+−±$€£]?\d[\d,.]*(e[-+]?\d+)?( ?[%x]| ?±.*)?", re.IGNORECASE)
 _KINDS = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"RIFF", "webp"), (b"<", "svg+xml"))
 
@@ -45,7 +44,7 @@ class Cards:
 class Picture:
     """A picture (PNG, JPEG, WebP or SVG) with the text that stands for it and a caption.
 
-    With `href` in place of `image` it is an object that the run has anyway, by its key.
+    `href` is where it leads, an object of the run by its key; without an `image`, that object is the picture.
     """
 
     image: bytes
@@ -180,7 +179,7 @@ def page(report: Report, beside: dict[int, str] | None = None) -> Iterator[bytes
 
 
 def _text(text: object) -> str:
-    return escape(printable(text, _KEPT))
+    return escape(printable(text, KEPT))
 
 
 def _block(block: Block, beside: dict[int, str]) -> Iterator[str]:
@@ -216,13 +215,15 @@ def _card(card: Card) -> str:
 
 def _figure(picture: Picture, beside: dict[int, str], lazy: bool = False) -> str:
     caption = f"<figcaption>{_text(picture.caption)}</figcaption>" if picture.caption else ""
-    link = beside.get(id(picture), picture.href)
-    if link:
-        source = _href(link)
-    else:
-        source = f"data:image/{_kind(picture.image)};base64,{base64.b64encode(picture.image).decode('ascii')}"
+    place = beside.get(id(picture), "" if picture.image else picture.href)
+    link = _href(picture.href or place)
+    source = _href(place) if place else _embedded(picture.image)
     image = f'<img alt="{_text(picture.alt)}" src="{source}"{" loading=lazy" if lazy else ""}>'
-    return f"<figure>{f'<a href={chr(34)}{source}{chr(34)}>{image}</a>' if link else image}{caption}</figure>\n"
+    return f"<figure>{f'<a href={chr(34)}{link}{chr(34)}>{image}</a>' if link else image}{caption}</figure>\n"
+
+
+def _embedded(image: bytes) -> str:
+    return f"data:image/{_kind(image)};base64,{base64.b64encode(image).decode('ascii')}"
 
 
 def _kind(image: bytes) -> str:
@@ -235,7 +236,10 @@ def _href(link: str) -> str:
 
     if link.startswith(("https://", "http://")):
         return _text(link)
-    return escape(quote(link.encode("utf-8", "surrogateescape")))
+    try:
+        return escape(quote(link.encode("utf-8", "surrogateescape")))
+    except UnicodeEncodeError:  # no file has such a name
+        return escape(quote(visible(link)))
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -27,8 +27,10 @@ figcaption{color:#5b6875;font-size:.85rem;padding:6px 4px 0}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:8px}
 table{border-collapse:collapse;width:100%;font-size:.92rem;font-variant-numeric:tabular-nums}
 .note{color:var(--soft);font-size:.85rem;margin:-4px 0 10px}
-th,td{padding:7px 14px;text-align:left;border-top:1px solid var(--line);overflow-wrap:anywhere}
-.n{text-align:right;white-space:nowrap;overflow-wrap:normal}
+th,td{padding:7px 14px;text-align:left;border-top:1px solid var(--line);overflow-wrap:break-word}
+td:first-child{min-width:9rem}
+.facts td{overflow-wrap:anywhere}
+.n{text-align:right;white-space:nowrap}
 th:first-child.n,td:first-child.n{text-align:left}
 thead th{border-top:0;color:var(--soft);font-weight:600;font-size:.85rem;white-space:nowrap}
 .facts th{color:var(--soft);font-weight:400;width:14rem;vertical-align:top}

@@ -18,21 +18,28 @@ from apps._frame.manifest import (
     CLAIMS,
     LEASE,
     MANIFEST,
+    NOTES,
     STAGES,
     STAGING,
     Manifest,
+    changed_versions,
     compare,
     exists,
     find_manifest,
     new_manifest,
+    tags_of,
 )
 from core import ConfigError, FanfoldError, open_storage
 from core.storage import Holder, LeaseLock, PreconditionFailed, StorageError, check_put_if_absent
 
+FIRST_LEASE = 300.0
+"""Seconds that a driver may plan before its first stage, from which on its lease is for a minute and renewed."""
 RENEWAL = 20.0
-"""Seconds between two renewals of the lease, which is for a minute."""
+"""Seconds between two renewals of the lease."""
 LOOKS = (0.5, 10.0)
 """Seconds between two looks at a run that another process drives, at first and at most."""
+ASKED = ("params", "params_hash")
+"""Of a manifest: what was asked for."""
 FEW = 16
 """Names that are looked for one by one; for more all that is there is listed."""
 
@@ -74,6 +81,8 @@ class Run:
         objects of others are never touched, a run goes on from its own, and `overwrite` removes them.
     overwrite : bool
         Start anew, and replace what is there.
+    keep_stages : bool
+        Whether the outputs of stages stay when the results are published.
     say : callable, optional
         Is told in a sentence when the run has to wait; by default the log is.
 
@@ -107,6 +116,7 @@ class Run:
         versions: Mapping[str, str] | None = None,
         keeps: Sequence[str] = (),
         overwrite: bool = False,
+        keep_stages: bool = False,
         say: Callable[[str], object] = _logger.warning,
     ) -> None:
         self.given = os.fspath(address)
@@ -115,14 +125,14 @@ class Run:
         self.resumed = self.finished = self.kept = False
         self.note = ""
         self._params, self._say = params, say
-        self._overwrite, self._fresh = overwrite, True
+        self._overwrite, self._fresh, self._published = overwrite, True, False
         self._lock = LeaseLock(self.storage, LEASE)
         self._stop: threading.Event | None = None
         self._made = _missing_folders(self.folder)
-        more = {"inputs": dict(inputs or {}), "results": list(results), "versions": versions or {}}
+        more = {"inputs": tags_of(inputs or {}), "results": list(results), "versions": versions or {}}
         if keeps:
             more["keeps"] = list(keeps)
-        self._manifest: Manifest = new_manifest(app, command, params, **more)
+        self._manifest: Manifest = new_manifest(app, command, params, keep_stages=keep_stages, **more)
 
     @property
     def folder(self) -> Path | None:
@@ -147,13 +157,10 @@ class Run:
             except BaseException:
                 self._lock.release()
                 raise
-        except ConnectionError:
-            raise
-        except StorageError as error:
+        except BaseException as error:
             self._unmake()
-            raise ConfigError(f"{error}; or choose another place with --output") from error
-        except ConfigError:
-            self._unmake()
+            if isinstance(error, StorageError) and not isinstance(error, ConnectionError):
+                raise ConfigError(f"{error}; or choose another place with --output") from error
             raise
         return self
 
@@ -164,9 +171,10 @@ class Run:
             self._stop.set()
         try:
             if kind is not None:
-                self.kept = not self._fresh or any(exists(self.storage, name) for name in (STAGES, *self._keeps))
+                any_output = next(self.storage.list(STAGES), None) is not None
+                self.kept = not self._fresh or any_output or self._claims_matter()
                 if not self.kept:
-                    self.storage.delete([MANIFEST, *(info.key for info in self.storage.list(CLAIMS))])
+                    self.storage.delete([MANIFEST, *self._keys(CLAIMS), *self._keys(NOTES)])
             self._lock.release()
         except StorageError as failed:
             if kind is None:
@@ -176,9 +184,9 @@ class Run:
             self._unmake()
 
     def keep_alive(self) -> None:
-        """Renew the lease from now on, by a thread; for a driver that is busy for long between two stages.
+        """Renew the lease from now on, by a thread; a stage does so, and a driver that is busy for long without one.
 
-        Call it when the executor has started its workers: a process with threads starts them more slowly.
+        Call it when the executor has started its workers, for a process with threads starts them more slowly.
         """
         if self._stop is None:
             self._stop = threading.Event()
@@ -213,6 +221,14 @@ class Run:
         content = json.dumps(wanted).encode()
         self.storage.put(f"{CLAIMS}{hashlib.sha256(content).hexdigest()[:32]}.json", content)
 
+    def owned(self) -> set[str]:
+        """Return the names of what runs of this application have written here, or said that they would."""
+        before = find_manifest(self.storage)
+        if before is None:
+            return set()
+        claims = (_names(self.storage.get(info.key)) for info in self.storage.list(CLAIMS))
+        return {MANIFEST, *before["results"], *before.get("keeps", ())}.union(*claims)
+
     def reopen(self) -> None:
         """Take back that the run is finished, as there is more to be done than was asked for when it was."""
         self.storage.delete([self._manifest["results"][-1]])
@@ -224,6 +240,26 @@ class Run:
             self._manifest["found"] = dict(facts)
             self._write_manifest()
 
+    def remembered(self, name: str, value: Any) -> Any:
+        """Return what was given under a name when the run was begun, as JSON has it; `value`, if it is given now.
+
+        For what depends on the machine, such as into how many tasks work is split: who takes the run up elsewhere is to
+        find the same tasks.
+        """
+        try:
+            self.storage.put(f"{NOTES}{name}.json", json.dumps(value).encode(), if_absent=True)
+        except PreconditionFailed:
+            return json.loads(self.storage.get(f"{NOTES}{name}.json"))
+        return value
+
+    @property
+    def shows_earlier(self) -> str:
+        """Of a run that was finished before, and that this process has added nothing to, a sentence that says so."""
+        if not (self.resumed and self.finished) or self._published:
+            return ""
+        begun, by = self._manifest["created"], self._manifest["versions"].get("fanfold", "?")
+        return f"run {self.given} was finished before (begun {begun}, fanfold {by}); --overwrite computes it anew"
+
     def read(self, name: str) -> bytes:
         """Return what one of the run's objects holds."""
         return self.storage.get(name)
@@ -233,11 +269,11 @@ class Run:
         found: dict[str, Any] = json.loads(self.read(self._manifest["results"][-1]))
         return found
 
-    def publish(self, files: Mapping[str, Content], *, keep_stages: bool = False) -> None:
+    def publish(self, files: Mapping[str, Content]) -> None:
         """Write the results, all of them or on a local disk that fills up none, the final one last.
 
-        Results of an earlier attempt that are not among them are removed, and so are, unless `keep_stages`, the
-        outputs of the stages.
+        Results of an earlier attempt that are not among them are removed, and so are the outputs of the stages, unless
+        the run keeps them.
 
         Parameters
         ----------
@@ -266,9 +302,18 @@ class Run:
             raise FanfoldError(f"the results were not written: {error}; when that is mended, resume the run") from error
         finally:
             self._drop_staging()
-        self.finished, self._fresh = final in files, False
-        if not keep_stages:
-            self.storage.delete([info.key for info in self.storage.list(STAGES)])
+        self.finished, self._fresh, self._published = final in files, False, True
+        if self.finished:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what nobody needs once the results are there."""
+        self._drop_staging()
+        if not self._manifest.get("keep_stages"):
+            self.storage.delete([*self._keys(STAGES), *self._keys(NOTES)])
+
+    def _keys(self, prefix: str) -> list[str]:
+        return [info.key for info in self.storage.list(prefix)]
 
     def _staged(self, order: Sequence[str], files: Mapping[str, Content]) -> dict[str, Callable[[], object]]:
         """Return what puts each result in its place; those of a folder are all written beside it before."""
@@ -292,7 +337,7 @@ class Run:
     def _take(self) -> None:
         """Wait until the run is this process's."""
         pause, told = LOOKS[0], ""
-        while (holder := self._lock.take()) is not None:
+        while (holder := self._lock.take(lease=FIRST_LEASE)) is not None:
             if str(holder) != told:
                 told = str(holder)
                 self._say(_waiting(self.given, holder))
@@ -309,11 +354,15 @@ class Run:
             self._clear(before)
         elif before is not None:
             compare(before, self._manifest, self._params, self.given)
-            asked = {name: self._manifest[name] for name in ("params", "params_hash")}
+            versions, asked = self._manifest["versions"], {name: self._manifest[name] for name in ASKED}
             self._manifest = {**before, **asked}
-            self.resumed, self.finished = True, exists(self.storage, before["results"][-1])
             if self._manifest != before:
                 self._write_manifest()  # so that `resume` goes on to what was asked for last
+            self.resumed, self.finished = True, exists(self.storage, before["results"][-1])
+            if self.finished:
+                self._tidy()  # whoever finished it may have been killed before
+            elif changed := changed_versions(before, versions):
+                self._say(f"run {self.given} was begun with {changed}; what was committed stays as it is")
             return
         try:
             self._write_manifest(if_absent=not self._overwrite)
@@ -329,29 +378,32 @@ class Run:
         if before is not None and before["app"] == self._manifest["app"]:
             earlier = [name for name in before["results"] if name not in self._manifest["results"]]
             self._manifest["results"] = [*earlier, *self._manifest["results"]]
-        stale = [info.key for name in (STAGES, *self._keeps) for info in self.storage.list(name)]
-        self.storage.delete([*stale, self._manifest["results"][-1]])
+        work = (key for prefix in (STAGES, NOTES, *self._keeps) for key in self._keys(prefix))
+        self.storage.delete([*work, self._manifest["results"][-1]])
 
     def _refuse_foreign(self, names: Sequence[str]) -> None:
         """Refuse to replace what no run of this application wrote; see ``claim``."""
         if self._overwrite:
             return
-        before = find_manifest(self.storage)
-        known = set() if before is None else {*before["results"], *before.get("keeps", ())}
-        if before is not None:
-            known.update(*(json.loads(self.storage.get(info.key)) for info in self.storage.list(CLAIMS)))
-        wanted = [name for name in [*names, *([MANIFEST] if before is None else [])] if name not in known]
-        if len(wanted) <= FEW:
-            there = [name for name in wanted if exists(self.storage, name)]
-        else:
-            found = {info.key for info in self.storage.list()}
-            there = [name for name in wanted if name in found]
+        known = self.owned()
+        there = self._there([name for name in [*names, MANIFEST] if name not in known])
         if there:
             more = f" and {len(there) - 1:,} more" if len(there) > 1 else ""
             raise ConfigError(
                 f"{self.given} has {there[0]}{more}, which no run of {self._manifest['app']} wrote and which this one "
                 "would replace; choose another place with --output, or add --overwrite"
             )
+
+    def _there(self, names: Sequence[str]) -> list[str]:
+        if len(names) <= FEW:
+            return [name for name in names if exists(self.storage, name)]
+        found = {info.key for info in self.storage.list()}
+        return [name for name in names if name in found]
+
+    def _claims_matter(self) -> bool:
+        """Whether an object that is this run's own by its claims alone is there, or may come of workers yet."""
+        claimed = sorted(self.owned() - {MANIFEST, *self._manifest["results"]})
+        return bool(claimed) and (self._stop is not None or bool(self._there(claimed)))
 
     def _renew_until(self, stop: threading.Event) -> None:
         while not stop.wait(RENEWAL):
@@ -367,6 +419,15 @@ class Run:
                 folder.rmdir()
             except OSError:
                 return
+
+
+def _names(content: bytes) -> list[str]:
+    """Return the names of a claim; none if nobody can have written it."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return []
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def _waiting(address: str, holder: Holder) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from apps._frame.params import Common
+from apps._frame.tables import for_terminal, json_text
 from core import ConfigError, EventLog, FunctionExecutor, ProgressBar
 
 if TYPE_CHECKING:
@@ -55,6 +57,10 @@ class Session:
             self._output = new_run_path(self._parent)
         return self._output
 
+    @output.setter
+    def output(self, address: str) -> None:
+        self._output = address
+
     @property
     def executor(self) -> FunctionExecutor:
         """The executor that flags, file and environment ask for; opened when it is first asked for.
@@ -80,6 +86,7 @@ class Session:
         inputs: Mapping[str, str] | None = None,
         versions: Mapping[str, str] | None = None,
         keeps: Sequence[str] = (),
+        keep_stages: bool = False,
     ) -> Run:
         """Return the run of this command, to be entered; see `Run`."""
         from apps._frame.run import Run
@@ -94,6 +101,7 @@ class Session:
             versions=versions,
             keeps=keeps,
             overwrite=self.common.overwrite,
+            keep_stages=keep_stages,
             say=self.tell,
         )
         return self.current
@@ -106,26 +114,29 @@ class Session:
 
     def together(self, label: str, total: int, done: int = 0) -> AbstractContextManager[None]:
         """Return a context in which all jobs have one progress bar, over `total` tasks of which some are done."""
+        if self.json and not self.quiet:
+            begun = {"event": "StageBegun", "time": time.time(), "name": label, "tasks": total, "done": done}
+            print(json_text(begun), file=sys.stderr, flush=True)
         return nullcontext() if self._bar is None else self._bar.together(label, total, done)
 
     def say(self, words: str) -> None:
         """Print for people; nothing where a program reads or nobody does."""
         if not (self.json or self.quiet):
-            print(words)
+            print(for_terminal(words))
 
     def tell(self, sentence: str) -> None:
         """Print a sentence on standard error, whoever reads."""
-        print(f"{self.app}: {sentence}", file=sys.stderr)
+        print(f"{self.app}: {for_terminal(sentence)}", file=sys.stderr)
 
     def show(self, figures: Mapping[str, Any], as_text: Callable[[Any], str] | str) -> None:
         """Print what came out: with ``--json`` one JSON object, else what `as_text` makes of it for people."""
         if self.json:
-            from apps._frame.tables import json_text
-
             print(json_text(figures))
         elif not self.quiet:
-            print(as_text if isinstance(as_text, str) else as_text(figures))
+            print(for_terminal(as_text if isinstance(as_text, str) else as_text(figures)))
         self.shown = True
+        if self.current is not None and self.current.shows_earlier and not self.quiet:
+            self.tell(self.current.shows_earlier)
 
     def show_bill(self) -> None:
         """Print what the executor's jobs have cost, if anything."""

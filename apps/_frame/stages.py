@@ -7,15 +7,16 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from apps._frame.content import code_version, content_of
 from apps._frame.manifest import STAGES
 from apps._frame.run import Run
-from apps._frame.stored import JSON, REFERENCE, VALUE, Codec, Stored, commit, look_up, sha256, storage_at
+from apps._frame.stored import JSON, REFERENCE, VALUE, Codec, Stored, commit, look_up, sha256
 from core import FunctionExecutor, FutureList, TaskError
+from core.storage import Storage, process_storage
 
 PART = ".part-"
 """What follows a task's name in the keys of objects that it puts beside its value."""
@@ -23,6 +24,26 @@ READERS = 8
 """Requests for commits of earlier attempts that wait for the storage at a time."""
 HELD = 16 << 20
 """Bytes of outputs that the driver keeps at most; what is beyond is read again when it is asked for."""
+
+
+def outputs_left(storage: Storage, stage: str) -> Iterator[bytes]:
+    """Yield what tasks of a stage have left in a run so far, whatever tasks they were.
+
+    Of a task that was committed that is its output, of another one all that it has put beside (`TaskOutput`).
+    """
+    found: dict[str, list[str]] = {}
+    for info in storage.list(f"{STAGES}{stage}/"):
+        folder, _, name = info.key.rpartition("/")
+        found.setdefault(f"{folder}/{name.partition('.')[0]}", []).append(info.key)
+
+    def read(base: str) -> list[bytes]:
+        if {f"{base}{VALUE}", f"{base}{REFERENCE}"} & set(found[base]):
+            return [look_up(storage, base).read()]
+        return [storage.get(key) for key in found[base] if key.startswith(f"{base}{PART}")]
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for contents in readers.map(read, found):
+            yield from contents
 
 
 class TaskOutput:
@@ -48,14 +69,14 @@ class TaskOutput:
         if self._address is None:
             self.beside[key] = data
         else:
-            storage_at(self._address).put(key, data)
+            process_storage(self._address).put(key, data)
         return key
 
     def earlier(self) -> dict[str, bytes]:
         """Return what earlier attempts at this task have put, by name."""
         if self._address is None:
             return {}
-        storage, begin = storage_at(self._address), f"{self._prefix}{PART}"
+        storage, begin = process_storage(self._address), f"{self._prefix}{PART}"
         return {info.key.removeprefix(begin): storage.get(info.key) for info in storage.list(begin)}
 
 
@@ -70,8 +91,8 @@ class Stage:
     tasks : sequence
         Items: numbers, text, tuples, lists, dicts, frozen dataclasses, and `Stored` objects among them.
     fn : callable
-        Gets an item and returns what `codec` can encode. Parameters called ``params`` and ``output`` are filled, with
-        the stage's `params` and a `TaskOutput`.
+        Gets an item and returns what `codec` can encode. Further parameters called ``params`` and ``output`` that have
+        no default are filled, with the stage's `params` and a `TaskOutput`.
     params : object, optional
         Settings that decide what comes out.
     version : str, optional
@@ -98,13 +119,9 @@ class Stage:
         ------
         TypeError
             A task or parameter has no content that could be hashed.
-        ValueError
-            Two tasks are the same.
         """
         common = json.dumps([self.name, self.version or code_version(self.fn), content_of(self.params)])
-        names = [sha256(f"{common}{json.dumps(content_of(task))}".encode())[7:39] for task in self.tasks]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two tasks of stage {self.name} are the same")
+        names = (sha256(f"{common}{json.dumps(content_of(task))}".encode())[7:39] for task in self.tasks)
         return [f"{STAGES}{self.name}/{name}" for name in names]
 
 
@@ -165,7 +182,7 @@ def _perform(work: _Work, shared: _Shared, attempt: int) -> Stored | _Uncommitte
     data = shared.encode(shared.fn(work.task, **{name: offered[name] for name in shared.filled}))
     if shared.address is None:
         return _Uncommitted(data, output.beside)
-    return commit(storage_at(shared.address), work.base, data)
+    return commit(process_storage(shared.address), work.base, data)
 
 
 class Stages:
@@ -211,43 +228,55 @@ class Stages:
             A task failed. An exception of the stage's function is raised as its own type.
         """
         bases = stage.bases()
+        first = {base: at for at, base in reversed(list(enumerate(bases)))}  # two tasks that are the same are run once
         there = {info.key for info in self._run.storage.list(f"{STAGES}{stage.name}/")}
-        missing = [at for at, base in enumerate(bases) if not there & {f"{base}{VALUE}", f"{base}{REFERENCE}"}]
-        stored: list[Stored | None] = [None] * len(bases)
-        failures: dict[int, TaskError] = {}
-        label, done = self._label(stage), len(bases) - len(missing)
-        self._run.check(f"{label}: {done:,} of {len(bases):,}")
-        with self._together(label, len(bases), done):
-            futures = self._start(stage, [_Work(self._sent(stage.tasks[at]), bases[at]) for at in missing])
+        missing = [at for base, at in first.items() if not there & {f"{base}{VALUE}", f"{base}{REFERENCE}"}]
+        missing.sort()
+        label, done = self._label(stage), len(first) - len(missing)
+        found: dict[str, Stored | None] = dict.fromkeys(first)
+        failures: dict[str, TaskError] = {}
+        self._run.check(f"{label}: {done:,} of {len(first):,}")
+        with self._together(label, len(first), done), self._started(stage, bases, missing) as futures:
             if meanwhile is not None:
                 meanwhile()
             for place, at in enumerate(missing):
                 try:
-                    stored[at] = self._settled(bases[at], futures[place].result())
+                    found[bases[at]] = self._settled(bases[at], futures[place].result())
                 except TaskError as error:
                     if not go_on:
                         raise
-                    failures[at] = error
+                    failures[bases[at]] = error
                 futures.release(place)
-                self._run.note = f"{label}: {done + place + 1:,} of {len(bases):,}"
-        earlier = [at for at in range(len(bases)) if stored[at] is None and at not in failures]
+                self._run.note = f"{label}: {done + place + 1:,} of {len(first):,}"
+        self._look_up([base for base in first if found[base] is None and base not in failures], found)
+        failed = {at: failures[base] for at, base in enumerate(bases) if base in failures}
+        return Outputs(stage.codec, [found[base] for base in bases], failed)
+
+    def _look_up(self, bases: Sequence[str], found: dict[str, Stored | None]) -> None:
+        """Fill in the outputs that another attempt, or another driver, has committed."""
         with ThreadPoolExecutor(READERS) as readers:
-            found = readers.map(lambda at: look_up(self._run.storage, bases[at]), earlier)
-            for at, output in zip(earlier, found, strict=True):
-                stored[at] = self._held_at_most(output)
-        return Outputs(stage.codec, stored, failures)
+            outputs = readers.map(lambda base: look_up(self._run.storage, base), bases)
+            found.update((base, self._held_at_most(output)) for base, output in zip(bases, outputs, strict=True))
+
+    @contextmanager
+    def _started(self, stage: Stage, bases: Sequence[str], missing: Sequence[int]) -> Iterator[FutureList]:
+        """Run the missing tasks; none of them goes on, and commits, once this has been left."""
+        if not missing:
+            yield FutureList()
+            return
+        address = self._run.address if self._reaches else None
+        shared = _Shared(stage.fn, _filled(stage.fn), stage.params, stage.codec.encode, address)
+        work = [_Work(self._sent(stage.tasks[at]), bases[at]) for at in missing]
+        futures = self._executor.map(_perform, work, extra_args=(shared,), label=stage.name, **stage.options)
+        self._run.keep_alive()
+        try:
+            yield futures
+        except BaseException:
+            self._executor.cancel(futures)
+            raise
 
     def _label(self, stage: Stage) -> str:
         return f"{self._names.index(stage.name) + 1}/{len(self._names)} {stage.name}"
-
-    def _start(self, stage: Stage, work: Sequence[_Work]) -> FutureList:
-        if not work:
-            return FutureList()
-        address = self._run.address if self._reaches else None
-        shared = _Shared(stage.fn, _filled(stage.fn), stage.params, stage.codec.encode, address)
-        futures = self._executor.map(_perform, work, extra_args=(shared,), label=stage.name, **stage.options)
-        self._run.keep_alive()
-        return futures
 
     def _settled(self, base: str, done: Stored | _Uncommitted | None) -> Stored | None:
         """Return an output, committed if its worker could not; None if only the storage knows what came out."""
@@ -267,10 +296,10 @@ class Stages:
     def _sent(self, task: Any) -> Any:
         """Return a task as workers get it: what they can read themselves without its content, the rest with it."""
         if isinstance(task, Stored):
-            reached = self._executor.reaches(storage_at(task.address))
+            reached = self._executor.reaches(process_storage(task.address))
             return dataclasses.replace(task, data=None if reached else task.read())
-        if isinstance(task, list | tuple) and type(task) in (list, tuple):
-            return type(task)(self._sent(each) for each in task)
+        if isinstance(task, list | tuple):
+            return getattr(task, "_make", type(task))(self._sent(each) for each in task)  # `_make`: of named tuples
         if isinstance(task, dict):
             return {key: self._sent(each) for key, each in task.items()}
         if dataclasses.is_dataclass(task) and not isinstance(task, type):
@@ -282,5 +311,5 @@ class Stages:
 
 
 def _filled(fn: Callable[..., Any]) -> tuple[str, ...]:
-    known = inspect.signature(fn).parameters
-    return tuple(name for name in ("params", "output") if name in known)
+    _, *others = inspect.signature(fn).parameters.values()
+    return tuple(one.name for one in others if one.name in ("params", "output") and one.default is one.empty)

@@ -8,19 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from core import InputError, open_storage, worker_resource
-from core.storage import NotFound, PreconditionFailed, Storage, join_address, split_address
+from core import InputError
+from core.storage import NotFound, PreconditionFailed, Storage, join_address, process_storage, split_address
 
 INLINE = 64 << 10
 """Bytes of an output up to which it is its own commit, and also comes back with the task."""
 VALUE, REFERENCE = ".out", ".ref"
 """What commits are called after: an output itself, or where a large one is."""
-
-
-@worker_resource(keep=8)
-def storage_at(address: str) -> Storage:
-    """Return this process's connection to a storage."""
-    return open_storage(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,7 @@ class Stored:
         """
         if self.data is not None:
             return self.data
-        data = storage_at(self.address).get(self.key, etag="" if self.is_output else self.tag)
+        data = process_storage(self.address).get(self.key, etag="" if self.is_output else self.tag)
         if self.is_output and sha256(data) != self.tag:
             raise InputError(f"{self.url} is damaged: its content has changed; delete it, and resume the run")
         return data
@@ -80,7 +74,20 @@ class Codec:
 
 
 def _to_json(value: Any) -> bytes:
+    _check_keys(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _check_keys(value: Any) -> None:
+    """Refuse keys that JSON would turn into text without a word."""
+    if isinstance(value, dict):
+        if strange := [key for key in value if not isinstance(key, str)]:
+            raise TypeError(f"key {strange[0]!r} is no text, as JSON wants it; give the stage a codec of its own")
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for each in value:
+        _check_keys(each)
 
 
 JSON = Codec(_to_json, json.loads)
@@ -88,13 +95,15 @@ JSON = Codec(_to_json, json.loads)
 BYTES = Codec(bytes, bytes)
 
 
-def find_inputs(address: str) -> list[Stored]:
+def find_inputs(address: str, leave_out: str = "") -> list[Stored]:
     """Return the objects at an address in the order of their keys, hidden ones left out.
 
     Parameters
     ----------
     address : str
         An object, or a folder or prefix.
+    leave_out : str, optional
+        A folder or prefix within the other, such as that of a run, whose objects are no inputs.
 
     Raises
     ------
@@ -102,13 +111,28 @@ def find_inputs(address: str) -> list[Stored]:
         There is none.
     """
     root, key = split_address(address)
-    storage = open_storage(root)
+    storage = process_storage(root)
     folder = key if not key or key.endswith("/") else f"{key}/"
-    found = [info for info in storage.list(key) if info.key == key or info.key.startswith(folder)]
-    shown = [info for info in found if not any(name.startswith(".") for name in info.key[len(folder) :].split("/"))]
-    if not shown:
+    try:
+        found = [storage.head(key)] if folder != key else []
+    except NotFound:
+        found = []
+    below = found or storage.list(folder)
+    shown = [info for info in below if not any(name.startswith(".") for name in info.key[len(folder) :].split("/"))]
+    inputs = [Stored(storage.address, info.key, info.size, info.etag) for info in shown]
+    if leave_out:
+        inputs = _outside(inputs, join_address(storage.address, folder), process_storage(leave_out).address)
+    if not inputs:
         raise InputError(f"there is no object at {address}; check the address")
-    return [Stored(storage.address, info.key, info.size, info.etag) for info in shown]
+    return inputs
+
+
+def _outside(inputs: list[Stored], source: str, place: str) -> list[Stored]:
+    """Return the inputs that are not below a place within their source."""
+    (source, _, _), (place, _, _) = source.partition("?"), place.partition("?")
+    if not place.startswith(source) or place == source.rstrip("/"):
+        return inputs
+    return [one for one in inputs if not one.url.startswith(f"{place}/")]
 
 
 def commit(storage: Storage, base: str, data: bytes) -> Stored | None:

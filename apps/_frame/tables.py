@@ -16,6 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What ends a line, or a file, for some readers of CSV, even within quotes."""
+KEPT = "\n\t\u00a0\u2009\u202f"
+"""What does not print by Python's rules and still belongs into text: ends of lines, and spaces between digits."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What spreadsheets take a cell's text for a formula by (OWASP, "CSV injection")."""
 
@@ -38,6 +42,11 @@ def printable(text: object, kept: str = "") -> str:
     return "".join(each if each.isprintable() or each in kept else ascii(each)[1:-1] for each in shown)
 
 
+def for_terminal(text: object) -> str:
+    """Return whole lines for a terminal: what could steer it is escaped, line ends and thin spaces stay."""
+    return printable(text, KEPT)
+
+
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     """Return a table as CSV in UTF-8.
 
@@ -54,8 +63,8 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
 def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    shown = visible(value)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+    shown = f"'{value}" if value.startswith(_FORMULA) else value
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], visible(shown))
 
 
 def json_text(figures: Any, indent: int | None = None) -> str:
@@ -69,10 +78,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {visible(key): _plain(each) for key, each in value.items()}
+        plain: dict[str, Any] = {}
+        for key, each in value.items():
+            name = visible(key)
+            while name in plain:  # two names that show alike are still two
+                name += "'"
+            plain[name] = _plain(each)
+        return plain
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    return value
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value  # numpy's numbers and arrays
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,69 +1,47 @@
-"""One batch of images, in a worker: read ahead, align, write behind, and commit last."""
+"""What is to be done: the images of a source that no earlier run has aligned, in batches."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
+from apps._frame.stages import outputs_left
 from apps.face_align import models
-from apps.face_align.dataset import MAX_BYTES, Item, read
+from apps.face_align.dataset import Found, Item, find
+from apps.face_align.naming import output_keys, settle_names
 from apps.face_align.params import Params
-from apps.face_align.result import (
-    DECODE_ERROR,
-    MULTIPLE,
-    NO_FACE,
-    OK,
-    READ_ERROR,
-    TOO_LARGE,
-    WRITE_ERROR,
-    Row,
-    from_json,
-    to_json,
-)
-from apps.face_align.science.aligner import Aligner, Face, Stages
-from apps.face_align.science.headers import BadImage
-from apps.face_align.science.images import MAX_PIXELS, decode, encode, written_as
-from core import FanfoldError, open_storage, worker_resource
+from apps.face_align.result import PASSING, Row, from_json
+from apps.face_align.science.images import MAX_PIXELS
+from core import ConfigError, FunctionExecutor
+from core.storage import process_storage
 
-AHEAD = 8
-"""Images read before they are needed, and crops being written, at most."""
-AHEAD_BYTES = 64_000_000
-"""Bytes of images read before they are needed, at most, but for one image."""
-READERS = 4
-DETECT_BYTES = 12.5
-"""Memory of detection for a pixel of the image, measured; four times that for each doubling."""
+STAGE = "align"
+
+BATCH_SECONDS = (0.5, 10.0)
+"""CPU seconds of a batch, least and most: long against the cost of a call, short against what a lost worker costs."""
+SHARE = 0.5
+"""Part of what is left that the next batches of all workers take, so that batches shrink and all workers end together.
+
+Source: factoring, Hummel, Schonberg and Flynn, "Factoring: a method for scheduling parallel loops", CACM 35 (1992).
+"""
+SECONDS_PER_PIXEL = 2.6e-7
+"""CPU of detection at --upsample 1, measured on one core of a 2020s server; four times less for each doubling less."""
+PIXELS_PER_BYTE = {".jpg": 5.0, ".jpeg": 5.0, ".webp": 8.0, ".png": 0.7}
+"""Pixels that a byte of a file stands for, about; 0.33 for formats without compression."""
+
+MEMORY = 3_000_000_000
+"""Bytes that a worker may use unless --memory says otherwise: enough for the largest image at --upsample 1."""
 MODEL_BYTES = 300_000_000
 """Memory of a worker with its models and small images."""
-COMMIT_SECONDS = 2.0
-"""Work that a killed process loses at most, about."""
-COMMITS = ".face-align/"
-"""Where batches are committed, below the destination."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Images of one task, and what the keys of its commits begin with."""
-
-    items: tuple[Item, ...]
-    commit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a batch returns: its rows, and CPU seconds by stage (``storage`` holds what is left)."""
-
-    rows: tuple[Row, ...]
-    seconds: dict[str, float]
+DETECT_BYTES = 12.5
+"""Memory of detection for a pixel of the image, measured; four times that for each doubling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all batches of a job share."""
+    """What all batches share. `fingerprint` is the hash of what determines crops; workers have `memory` bytes each."""
 
     params: Params
     model: str
@@ -71,166 +49,109 @@ class Job:
     destination: str
     memory: int
 
-
-@worker_resource(keep=32)
-def storage_at(address: str) -> Any:
-    """Return this worker's connection to a storage."""
-    return open_storage(address)
-
-
-def most_pixels(params: Params, memory: int) -> int:
-    """Return the pixels of the largest image that a worker with so many bytes can look for faces in."""
-    each = DETECT_BYTES * 4**params.upsample
-    return min(MAX_PIXELS, int(max(0, memory - MODEL_BYTES) / each))
+    @property
+    def max_pixels(self) -> int:
+        """Pixels of the largest image that a worker can look for faces in."""
+        return min(MAX_PIXELS, int(max(0, self.memory - MODEL_BYTES) / (DETECT_BYTES * 4**self.params.upsample)))
 
 
-def output_keys(name: str, params: Params, faces: int) -> list[str]:
-    """Return the keys of an image's crops."""
-    stem, extension = os.path.splitext(name)
-    extension = written_as(extension) if params.format == "keep" else f".{params.format}"
-    if params.select != "all":
-        return [stem + extension] * min(faces, 1)
-    digits = len(str(faces))  # so that face 2 comes before face 10 wherever names are sorted as text
-    return [f"{stem}.face{number:0{digits}d}{extension}" for number in range(1, faces + 1)]
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images of one task."""
+
+    items: tuple[Item, ...]
 
 
-def align_batch(batch: Batch, job: Job, attempt: int) -> Done:
-    """Map function: align the images of a batch.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a run has to do.
 
-    Whatever is wrong with one image is written in its row. A storage that does not answer fails the whole batch, so
-    that it is tried again; a further `attempt` begins after what earlier ones committed.
+    `kept` are rows of images done by earlier runs with the same parameters and the same tag.
     """
-    cpu = time.process_time()
-    stages = Stages()
-    aligner = models.aligner(job.params, job.model)
-    stages.end("start")
-    destination = storage_at(job.destination)
-    rows = _committed(destination, batch) if attempt else []
-    known = {(row.key, row.etag) for row in rows}
-    items = [item for item in batch.items if (item.name, item.etag) not in known]
-    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(READERS) as writers:
-        behind = _Behind(batch.commit, destination, writers, rows)
-        try:
-            for item, content in _read_ahead(items, readers):
-                behind.add(*_align_one(item, content, aligner, job, stages))
-            behind.commit()
-        except BaseException:
-            readers.shutdown(wait=False, cancel_futures=True)
-            writers.shutdown(wait=False, cancel_futures=True)
-            raise
-    seconds = dict(stages.seconds)
-    seconds["storage"] = max(0.0, time.process_time() - cpu - sum(seconds.values()))
-    return Done(tuple(rows), seconds)
+
+    job: Job
+    found: Found
+    kept: tuple[Row, ...]
+    batches: tuple[Batch, ...]
+    cpu_seconds: float
+
+    @property
+    def pending(self) -> int:
+        """Images still to be aligned."""
+        return sum(len(batch.items) for batch in self.batches)
 
 
-class _Behind:
-    """Writes crops while others are made; commits rows when their crops are there."""
+def look_for(params: Params, destination: str, executor: FunctionExecutor) -> tuple[Job, Found]:
+    """List a source, once, and settle what its crops are called; writes nothing.
 
-    def __init__(self, name: str, destination: Any, pool: ThreadPoolExecutor, rows: list[Row]) -> None:
-        self._name, self._destination, self._pool, self._rows = name, destination, pool, rows
-        self._writing: deque[tuple[int, Future[Any]]] = deque()
-        self._first, self._since = len(rows), time.monotonic()
-
-    def add(self, rows: Sequence[Row], crops: Sequence[bytes]) -> None:
-        for row, crop in zip(rows, crops, strict=True):
-            if crop:
-                self._writing.append((len(self._rows), self._pool.submit(self._destination.put, row.output, crop)))
-            self._rows.append(row)
-        if time.monotonic() - self._since > COMMIT_SECONDS:
-            self.commit()
-        self._wait(AHEAD)
-
-    def commit(self) -> None:
-        self._wait(0)
-        if self._first < len(self._rows):
-            self._destination.put(f"{self._name}-{self._first:06d}.json", to_json(self._rows[self._first :]))
-        self._first, self._since = len(self._rows), time.monotonic()
-
-    def _wait(self, most: int) -> None:
-        while len(self._writing) > most:
-            position, write = self._writing.popleft()
-            try:
-                write.result()
-            except ConnectionError:
-                raise
-            except (FanfoldError, OSError) as error:
-                self._rows[position] = replace(self._rows[position], status=WRITE_ERROR, reason=str(error), output="")
+    Raises
+    ------
+    ConfigError, InputError
+        A parameter does not fit, workers cannot reach source or destination, there is no image, or two images would
+        write the same crop.
+    """
+    target = process_storage(destination)
+    with ThreadPoolExecutor(1) as beside:
+        hashed = beside.submit(models.model_hash, params)
+        found = find(params.source, target.address)
+    found = replace(found, items=settle_names(found.items, target.address, params))
+    for place in dict.fromkeys([target.address, *(item.root for item in found.items)]):
+        if not executor.reaches(process_storage(place)):
+            raise ConfigError(
+                f"workers of {executor.config.compute} do not see {place}; use a bucket, or a --compute that does"
+            )
+    model = hashed.result()
+    return Job(params, model, params.fingerprint(model), target.address, executor.config.memory or MEMORY), found
 
 
-def _committed(destination: Any, batch: Batch) -> list[Row]:
-    """Return the rows that earlier attempts at a batch have committed."""
-    parts = [info.key for info in destination.list(f"{batch.commit}-")]
-    rows = {(row.key, row.etag, row.face): row for key in parts for row in from_json(destination.get(key))}
-    return list(rows.values())
+def plan_work(job: Job, found: Found, workers: int, *, overwrite: bool = False) -> Work:
+    """Take out what earlier runs have done, and form batches of the rest; writes nothing."""
+    kept = () if overwrite else tuple(_kept(found.items, job))
+    done = {(row.key, row.etag) for row in kept}
+    pending = [item for item in found.items if (item.name, item.etag) not in done]
+    seconds = [estimate_seconds(item, job.params) for item in pending]
+    return Work(job, found, kept, tuple(form_batches(pending, seconds, workers)), sum(seconds))
 
 
-def _read_ahead(items: Sequence[Item], pool: ThreadPoolExecutor) -> Iterator[tuple[Item, Future[bytes]]]:
-    waiting: deque[tuple[Item, Future[bytes]]] = deque()
-    ahead = 0
+def _kept(items: Sequence[Item], job: Job) -> Iterator[Row]:
+    """Yield rows of earlier runs, finished or not, that still hold: same tag, same parameters, crops in place."""
+    target = process_storage(job.destination)
+    rows: dict[tuple[str, str], list[Row]] = {}
+    for content in outputs_left(target, STAGE):
+        fresh: dict[tuple[str, str], list[Row]] = {}
+        for row in from_json(content).rows:
+            if row.parameters == job.fingerprint:
+                fresh.setdefault((row.key, row.etag), []).append(row)
+        rows |= {image: of_it for image, of_it in fresh.items() if not any(row.status in PASSING for row in of_it)}
+    if not rows:
+        return
+    there = {info.key for info in target.list()}
     for item in items:
-        while waiting and (len(waiting) > AHEAD or ahead + _bytes(item) > AHEAD_BYTES):
-            ahead -= _bytes(waiting[0][0])
-            yield waiting.popleft()
-        waiting.append((item, pool.submit(_read, item)))
-        ahead += _bytes(item)
-    yield from waiting
+        known = rows.get((item.name, item.etag), []) if item.etag else []
+        named = set(output_keys(item.output or item.name, job.params, len(known)))
+        if all(not row.output or (row.output in there and row.output in named) for row in known):
+            yield from known
 
 
-def _bytes(item: Item) -> int:
-    """Return the bytes that an image takes once it is read: none if it is refused before."""
-    size = item.member.unpacked if item.member else item.size
-    return 0 if item.fault or size > MAX_BYTES else size
+def estimate_seconds(item: Item, params: Params) -> float:
+    """Return the CPU seconds an image will take, from its bytes and format."""
+    pixels = min(item.size * PIXELS_PER_BYTE.get(os.path.splitext(item.name)[1].lower(), 0.33), MAX_PIXELS)
+    if params.max_side is not None:
+        pixels = min(pixels, params.max_side**2)
+    return 1e-3 + pixels * SECONDS_PER_PIXEL * 4.0 ** (params.upsample - 1)
 
 
-def _read(item: Item) -> bytes:
-    return read(item, storage_at(item.root))
-
-
-def _align_one(
-    item: Item, content: Future[bytes], aligner: Aligner, job: Job, stages: Stages
-) -> tuple[list[Row], list[bytes]]:
-    """Return an image's rows, and the encoded crop of each, empty where there is none."""
-    row = Row(item.name, item.etag, OK, parameters=job.fingerprint)
-    try:
-        data = content.result()
-    except BadImage as error:
-        return [replace(row, status=error.status, reason=str(error))], [b""]
-    except ConnectionError:
-        raise
-    except Exception as error:  # of whatever kind, it is this image's alone
-        return [replace(row, status=READ_ERROR, reason=str(error) or type(error).__name__)], [b""]
-    started = time.perf_counter()
-    stages.start()
-    try:
-        image = decode(data, job.params.max_side, most_pixels(job.params, job.memory))
-        stages.end("decode")
-        found = aligner.align(image, stages)
-        row = replace(row, faces=found.count, width=found.width, height=found.height, turn=found.turn)
-        faces = found.faces
-        if not faces:
-            return [replace(row, status=MULTIPLE if found.count else NO_FACE, ms=_ms(started))], [b""]
-        keys = output_keys(item.output or item.name, job.params, len(faces))
-        extension = os.path.splitext(keys[0])[1]
-        crops = [encode(face.crop, extension, job.params.quality) for face in faces]
-        stages.end("encode")
-    except BadImage as error:
-        return [replace(row, status=error.status, reason=str(error))], [b""]
-    except MemoryError:
-        return [replace(row, status=TOO_LARGE, reason="out of memory; try --max-side")], [b""]
-    except Exception as error:  # whatever a decoder or detector makes of a file stays that file's matter
-        return [replace(row, status=DECODE_ERROR, reason=f"{type(error).__name__}: {error}")], [b""]
-    numbered = enumerate(zip(faces, keys, strict=True), 1)
-    row = replace(row, ms=_ms(started))
-    return [_face_row(row, number, face, key) for number, (face, key) in numbered], crops
-
-
-def _face_row(row: Row, number: int, face: Face, key: str) -> Row:
-    left, top, right, bottom = face.box
-    return replace(
-        row, face=number, left=left, top=top, right=right, bottom=bottom, cut=face.cut, output=key,
-        points=tuple(face.points.reshape(-1).tolist()), matrix=tuple(face.matrix.reshape(-1).tolist()),
-    )  # fmt: skip
-
-
-def _ms(started: float) -> float:
-    return round(1e3 * (time.perf_counter() - started), 3)
+def form_batches(items: Sequence[Item], seconds: Sequence[float], workers: int) -> Iterator[Batch]:
+    """Yield images in batches of about as much work as suits the workers; `seconds` are those of each image."""
+    least, most = BATCH_SECONDS
+    held: list[Item] = []
+    total, left = 0.0, sum(seconds)
+    for item, cost in zip(items, seconds, strict=True):
+        if held and total + cost > min(most, max(least, left * SHARE / workers)):
+            yield Batch(tuple(held))
+            left -= total
+            held, total = [], 0.0
+        held.append(item)
+        total += cost
+    if held:
+        yield Batch(tuple(held))

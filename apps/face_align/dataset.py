@@ -190,6 +190,8 @@ def _folder(source: str, output: str, counted: Counter[str]) -> list[Item]:
     inside = results.removeprefix(base) if results.startswith(base) else ""
     if output and results == base:
         raise InputError(f"the output is the source itself, {source}; choose another --output")
+    if inside:
+        counted[RESULTS_INSIDE] = 0  # said even before there are any
     items, archives = [], []
     for info in storage.list():
         name = info.key

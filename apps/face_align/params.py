@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
+from typing import Any
 
+from apps._frame.params import check_fields, choice, optional, setting, switch, text, whole
 from core import ConfigError
-from core.fields import check_fields, choice, optional, setting, switch, text, whole
 
 LANDMARKS = ("inner-eyes", "outer-eyes", "five-points")
 SELECT = ("largest", "center", "all")
@@ -18,10 +20,24 @@ LARGEST_CROP = 4096
 """Pixels a side; a larger crop would only magnify."""
 
 
+ALGORITHM = 1
+"""To be raised when the same parameters give other crops."""
+
+
+def _place(value: Any) -> str:
+    """Accept an address; a path is taken from the working folder of now, so that a run can be resumed elsewhere."""
+    place = text(value)
+    return place if "://" in place or not place else os.path.abspath(os.path.expanduser(place))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
-    """Everything that determines the crops."""
+    """Which images, and everything that determines their crops."""
 
+    source: str = setting(
+        "", _place, "a folder, prefix, archive, list or image", "the images; a demonstration batch unless given",
+        "SOURCE", positional=True,
+    )  # fmt: skip
     size: int = setting(
         180, whole(8, LARGEST_CROP), f"a whole number from 8 to {LARGEST_CROP}", "pixels a side of a crop", "PIXELS"
     )
@@ -63,8 +79,9 @@ class Params:
         "turn an image in which no face is found by 90, 180 and 270 degrees, and look again",
     )  # fmt: skip
     rename: bool = setting(
-        False, switch, "true or false", "give crops that would have one name different ones, rather than refuse them"
-    )
+        False, switch, "true or false", "give crops that would have one name different ones, rather than refuse them",
+        identity=False,
+    )  # fmt: skip
     landmark_model: str = setting(
         "", text, "a file or URL", "dlib shape predictor to use instead of the packaged one: file or URL, .dat or .bz2",
         "FILE|URL",
@@ -77,6 +94,11 @@ class Params:
 
     def fingerprint(self, model: str) -> str:
         """Return a short hash of everything that determines the crops; `model` is the landmark model's own."""
-        settings = asdict(self) | {"landmark_model": model}
-        del settings["rename"]
+        settings = asdict(self) | {"landmark_model": model, "algorithm": ALGORITHM}
+        del settings["rename"], settings["source"]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateParams:
+    """Of the command that checks the aligner: nothing but where it runs."""

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import math
 import platform
 import shlex
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 import cv2
-import numpy as np
 
-from apps._cli import charge_rows
-from apps._report import Card, Picture, Section, Table, Text, page
-from apps.face_align.batches import COMMITS, storage_at
-from apps.face_align.job import MANIFEST, Plan, Result
-from apps.face_align.result import OK, Row, to_csv, to_parquet, visible
-from apps.face_align.science.geometry import Image
-from apps.face_align.science.headers import BadImage
-from apps.face_align.science.images import decode
-from core import FanfoldError, FunctionExecutor, __version__
-from core.fields import as_flags
+from apps._frame.params import as_flags
+from apps._frame.plan import Plan, StagePlan
+from apps._frame.report import Block, Card, Cards, Facts, Grid, Picture, Report, Table, Text, report_files
+from apps._frame.tables import counted, facts_text, json_text, size_text
+from apps.face_align.batches import STAGE, Work
+from apps.face_align.params import Params
+from apps.face_align.result import OK, Result, Row, to_csv, to_parquet
+from apps.face_align.sheet import Crop, contact_sheet, read_crops
+from core import __version__
+from core.storage import Storage
 
-SHEET_CROPS = 143
-"""Crops on the contact sheet at most, spread evenly over the keys."""
-SHEET_WIDTH = 1400
-"""Pixels."""
-_CELLS = (100, 180)
-"""Pixels a side of a crop on the sheet, least and most."""
-_GAP = 6
-LISTED = 100
-"""Failures named in the report at most; the manifest names all."""
+SHEET_CROPS = 144
+"""Crops on the contact sheet and in the report at most, spread evenly over their names."""
 LABELS = {
     "ok": "aligned",
     "no_face": "no face found",
@@ -45,219 +34,182 @@ LABELS = {
     "read_error": "could not be read",
     "write_error": "could not be written",
 }
-WORKER_BYTES = 1 << 30
-"""Memory of a worker with its models and an image of 12 million pixels, about 50 bytes each."""
 STAGES = ("start", "decode", "detect", "landmarks", "warp", "encode", "storage")
 LICENCE = (
     "The packaged landmark models were trained on the iBUG 300-W faces, whose licence excludes commercial use; so "
     "does theirs. With --landmark-model another can be used."
 )
+_FOUND = ("ok", "no_face", "multiple")
 
 
-def result_object(result: Result) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Return the releases of what decides the pixels of a crop."""
+    return {"opencv": cv2.__version__, "dlib": version("dlib-bin")}
+
+
+def figures(result: Result) -> dict[str, Any]:
     """Return the figures of a run, for programs."""
     counts = result.counts
-    new = result.plan.pending
     return {
-        "source": result.plan.source,
-        "destination": result.plan.job.destination,
+        "source": result.params.source,
+        "destination": result.destination,
         "images": sum(counts.values()),
         "crops": sum(row.status == OK for row in result.rows),
         "status": counts,
         "cut_by_the_border": sum(row.cut for row in result.rows),
-        "aligned_now": new,
-        "kept_from_earlier": sum(counts.values()) - new,
-        "left_out": dict(result.plan.found.left_out),
+        "aligned_now": result.pending,
+        "kept_from_earlier": sum(counts.values()) - result.pending,
+        "left_out": dict(result.left_out),
         "wall_seconds": round(result.wall_seconds, 3),
         "cpu_seconds": {name: round(result.seconds.get(name, 0.0), 3) for name in STAGES},
-        "batches": len(result.plan.batches),
+        "batches": len(result.batches),
         "workers": result.workers,
-        "parameters": result.plan.job.fingerprint,
-        "model": result.plan.job.model,
-        "versions": {
-            "fanfold": __version__,
-            "python": platform.python_version(),
-            "opencv": cv2.__version__,
-            "dlib": version("dlib-bin"),
-        },
+        "parameters": result.params.fingerprint(result.model),
+        "model": result.model,
+        "versions": {"fanfold": __version__, "python": platform.python_version(), **versions()},
     }
 
 
-def plan_object(planned: Plan, executor: FunctionExecutor) -> dict[str, Any]:
-    """Return what a run would do."""
-    images, batches, workers = len(planned.found.items), len(planned.batches), executor.workers
-    each = planned.cpu_seconds / max(1, batches)
-    # An image is read and its crop written; a batch commits its rows.
-    charged = executor.estimate(batches, each, WORKER_BYTES, puts=planned.pending + batches, gets=planned.pending)
-    return {
-        "source": planned.source,
-        "destination": planned.job.destination,
+def plan(work: Work) -> Plan:
+    """Return what a run would take."""
+    images, batches = len(work.found.items), len(work.batches)
+    size = sum(item.size for batch in work.batches for item in batch.items)
+    facts = [
+        ("Images", f"{images:,} ({size_text(sum(item.size for item in work.found.items))})"),
+        ("Left out", _left_out(work.found.left_out)),
+        ("To align", f"{work.pending:,}; {images - work.pending:,} kept from earlier runs"),
+        ("Batches", f"{batches:,}, their CPU time guessed from the files' sizes"),
+        ("Output", work.job.destination),
+    ]
+    numbers = {
+        "source": work.job.params.source,
+        "destination": work.job.destination,
         "images": images,
-        "bytes": sum(item.size for item in planned.found.items),
-        "left_out": dict(planned.found.left_out),
-        "to_align": planned.pending,
-        "kept_from_earlier": images - planned.pending,
+        "bytes": sum(item.size for item in work.found.items),
+        "left_out": dict(work.found.left_out),
+        "to_align": work.pending,
+        "kept_from_earlier": images - work.pending,
         "batches": batches,
-        "workers": workers,
-        "cpu_seconds": round(planned.cpu_seconds, 1),
-        "wall_seconds": round(planned.cpu_seconds / max(1, min(workers, batches)), 1),
-        "charged": asdict(charged),
     }
+    each = work.cpu_seconds / max(1, batches)
+    stage = StagePlan(STAGE, batches, each, _PLANNED_BYTES, gets=work.pending, puts=work.pending, bytes_in=size)
+    return Plan([stage], facts, numbers)
 
 
-def left_out_text(counted: Mapping[str, int]) -> str:
-    """Return what of a source is no image, and how much of it."""
-    return ", ".join(f"{number:,} {what}" for what, number in counted.items()) or "nothing"
+_PLANNED_BYTES = 1 << 30
+"""Memory of a worker with its models and an image of 12 million pixels."""
 
 
-def plan_text(figures: dict[str, Any]) -> str:
-    """Return the text that --dry-run prints."""
-    return _aligned(
-        [
-            (
-                "Images",
-                f"{figures['images']:,} ({figures['bytes'] / 1e6:,.1f} MB)",
-            ),
-            ("Left out", left_out_text(figures["left_out"])),
-            ("To align", f"{figures['to_align']:,}; {figures['kept_from_earlier']:,} kept from earlier runs"),
-            ("Batches", f"{figures['batches']:,} on {figures['workers']} workers"),
-            ("CPU time", f"about {figures['cpu_seconds']:,.1f} s, guessed from the files' sizes"),
-            ("Wall time", f"about {figures['wall_seconds']:,.1f} s"),
-            *charge_rows(figures["charged"]),
-            ("Output", figures["destination"]),
-        ]
-    )
+def _left_out(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{number:,} {what}" for what, number in found.items()) or "nothing"
 
 
-def terminal(figures: dict[str, Any]) -> str:
+def terminal(found: Mapping[str, Any]) -> str:
     """Return the text that is printed when a run is done."""
-    lines = [("Images", f"{figures['images']:,}")]
-    lines += [(f"  {LABELS[name]}", f"{count:,}") for name, count in figures["status"].items() if count]
-    if figures["left_out"]:
-        lines.append(("Left out", left_out_text(figures["left_out"])))
-    if figures["kept_from_earlier"]:
-        lines.append(("  of these, from earlier", f"{figures['kept_from_earlier']:,}"))
-    cpu = sum(figures["cpu_seconds"].values())
-    took = f"{figures['wall_seconds']:.2f} s, {cpu:.2f} CPU s in {figures['batches']} batches"
-    took += f" on {figures['workers']} workers"
-    return _aligned([*lines, ("Crops", f"{figures['crops']:,} in {figures['destination']}"), ("Took", took)])
+    lines = [("Images", f"{found['images']:,}")]
+    lines += [(f"  {LABELS[name]}", f"{count:,}") for name, count in found["status"].items() if count]
+    if found["left_out"]:
+        lines.append(("Left out", _left_out(found["left_out"])))
+    if found["kept_from_earlier"]:
+        lines.append(("  of these, from earlier", f"{found['kept_from_earlier']:,}"))
+    cut = f", {found['cut_by_the_border']:,} cut by the border" if found["cut_by_the_border"] else ""
+    cpu = sum(found["cpu_seconds"].values())
+    batches = f"{found['batches']:,} batch{'es' * (found['batches'] != 1)}"
+    batches = f"{found['batches']:,} batch{'es' * (found['batches'] != 1)}"
+    took = f"{found['wall_seconds']:.2f} s, {cpu:.2f} CPU s in {batches} on {counted(found['workers'], 'worker')}"
+    return facts_text([*lines, ("Crops", f"{found['crops']:,} in {found['destination']}{cut}"), ("Took", took)])
 
 
-def _aligned(lines: Sequence[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in lines)
-
-
-def publish(result: Result) -> dict[str, Any]:
-    """Write the results beside the crops, the manifest last; remove the commits it replaces; return the figures."""
-    target = storage_at(result.plan.job.destination)
-    figures = result_object(result)
-    sheet = contact_sheet(target, result.rows, result.plan.job.params.size)
+def files(result: Result, storage: Storage) -> dict[str, bytes | Iterable[bytes]]:
+    """Return all that a run publishes beside its crops, by name; crops are read back from where they were written."""
+    found = figures(result)
+    rows = [row for row in result.rows if row.status == OK]
+    if len(rows) > SHEET_CROPS:
+        rows = [rows[len(rows) * place // SHEET_CROPS] for place in range(SHEET_CROPS)]
+    crops = read_crops(storage, rows)
+    published: dict[str, bytes | Iterable[bytes]] = {"manifest.csv": to_csv(result.rows)}
     parquet = to_parquet(result.rows)
     if parquet is not None:
-        target.put("manifest.parquet", parquet)
-    if sheet:
-        target.put("contact-sheet.png", sheet)
-    else:
-        target.delete(["contact-sheet.png"])
-    target.put("report.html", visible(html(result, figures, sheet)).encode())
-    target.put("result.json", (json.dumps(figures, indent=2) + "\n").encode())
-    target.put(MANIFEST, to_csv(result.rows))
-    target.delete([info.key for info in target.list(COMMITS)])
-    return figures
+        published["manifest.parquet"] = parquet
+    if crops:
+        published["contact-sheet.png"] = contact_sheet(crops)
+    published.update(report_files(_report(result, found, crops)))
+    return published | {"result.json": f"{json_text(found, indent=2)}\n".encode()}
 
 
-def contact_sheet(target: Any, rows: Sequence[Row], size: int) -> bytes:
-    """Return a PNG of crops in a grid, read back from where they were written; empty if there is none."""
-    crops = [row.output for row in rows if row.status == OK]
-    if len(crops) > SHEET_CROPS:
-        crops = [crops[len(crops) * place // SHEET_CROPS] for place in range(SHEET_CROPS)]
-    with ThreadPoolExecutor(8) as pool:
-        images = [image for image in pool.map(lambda key: _read_crop(target, key), crops) if image is not None]
-    if not images:
-        return b""
-    columns = min(len(images), SHEET_WIDTH // (_CELLS[0] + _GAP))
-    while (
-        columns > 1
-        and math.ceil(len(images) / (columns - 1)) * (columns - 1) <= SHEET_CROPS
-        and (SHEET_WIDTH // (columns - 1) - _GAP <= min(_CELLS[1], size))
-    ):
-        columns -= 1
-    cell = max(16, min(_CELLS[1], size, SHEET_WIDTH // columns - _GAP))
-    lines = math.ceil(len(images) / columns)
-    sheet = np.full((lines * (cell + _GAP) + _GAP, columns * (cell + _GAP) + _GAP, 3), 255, np.uint8)
-    for place, image in enumerate(images):
-        top, left = (_GAP + (cell + _GAP) * part for part in divmod(place, columns))
-        sheet[top : top + cell, left : left + cell] = cv2.resize(image, (cell, cell), interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes()
+def _report(result: Result, found: dict[str, Any], crops: Sequence[Crop]) -> Report:
+    lead = (
+        f"{found['status']['ok']:,} of {counted(found['images'], 'image')} of {found['source']} have a face, aligned "
+        f"in {found['destination']}."
+    )
+    about = found["versions"]
+    footer = (
+        f"fanfold {about['fanfold']}, Python {about['python']}, OpenCV {about['opencv']}, dlib {about['dlib']}. "
+        f"Parameters {found['parameters']}, landmark model {found['model']}."
+    )
+    return Report("Aligned faces", lead, list(_blocks(result, found, crops)), footer)
 
 
-def _read_crop(target: Any, key: str) -> Image | None:
-    try:
-        return decode(target.get(key))
-    except (FanfoldError, OSError, BadImage):
-        return None
+def _blocks(result: Result, found: dict[str, Any], crops: Sequence[Crop]) -> Iterator[Block]:
+    yield _cards(found)
+    statuses = [[LABELS[name], name, f"{count:,}"] for name, count in found["status"].items() if count]
+    yield Table("What became of the images", ["", "status", "images"], statuses)
+    if found["left_out"]:
+        yield Table("Left out", ["what", "files"], [[what, f"{n:,}"] for what, n in found["left_out"].items()])
+    failures = [[row.key, row.status, row.reason] for row in result.rows if row.reason]
+    if failures:
+        yield Table("Failures", ["image", "status", "reason"], failures, browse=len(failures) > 10)
+    if crops:
+        which = "All crops" if len(crops) == found["crops"] else f"{len(crops)} of {found['crops']:,} crops"
+        pictures = [Picture(crop.thumbnail, crop.row.key, _caption(crop.row), crop.row.output) for crop in crops]
+        yield Grid("Crops", pictures, f"{which}, in the order of their names; each leads to its file.")
+    if found["aligned_now"]:
+        yield _times(found)
+    yield Facts("What it stands on", _facts(result.params, found))
+    yield Text("Read with care", [LICENCE])
+    flags = as_flags(replace(result.params, source=""))
+    command = ["python", "-m", "apps.face_align", found["source"], "--output", found["destination"], *flags]
+    yield Text("The same again", [shlex.join(command)], code=True)
 
 
-def html(result: Result, figures: dict[str, Any], sheet: bytes) -> str:
-    """Return the self-contained report."""
-    counts, images = figures["status"], figures["images"]
-    failed = sum(counts[name] for name in counts if name not in ("ok", "no_face", "multiple"))
-    cpu = sum(figures["cpu_seconds"].values())
-    now = figures["aligned_now"]
-    per_image = f"{1e3 * cpu / now:.1f} ms" if now else "none needed"
+def _cards(found: dict[str, Any]) -> Cards:
+    counts, images = found["status"], found["images"]
+    failed = sum(count for name, count in counts.items() if name not in _FOUND)
+    cpu, now = sum(found["cpu_seconds"].values()), found["aligned_now"]
+    share = f"{counts['ok'] / images:.1%} of the images; {counted(found['crops'], 'crop')}"
+    cut = found["cut_by_the_border"]
     cards = [
-        Card("Images", f"{images:,}", f"{figures['kept_from_earlier']:,} from earlier runs"),
-        Card("Aligned", f"{counts['ok']:,}", f"{counts['ok'] / images:.1%} of the images; {figures['crops']:,} crops"),
+        Card("Images", f"{images:,}", f"{found['kept_from_earlier']:,} from earlier runs"),
+        Card("Aligned", f"{counts['ok']:,}", share),
         Card("No face found", f"{counts['no_face']:,}", f"{counts['multiple']:,} skipped for several"),
         Card("Failed", f"{failed:,}", "named below" if failed else "none"),
-        Card("CPU time an image", per_image, f"{figures['wall_seconds']:.1f} s on {figures['workers']} workers"),
+        Card("Cut by the border", f"{cut:,}", "flagged in the manifest" if cut else "no crop"),
     ]
-    pictures = []
-    if sheet:
-        shown = min(figures["crops"], SHEET_CROPS)
-        which = "All crops" if shown == figures["crops"] else f"{shown} of {figures['crops']:,} crops, spread evenly"
-        pictures.append(Picture(sheet, "Contact sheet of aligned faces", f"{which}, in the order of their keys."))
-    footer = (
-        f"fanfold {__version__}, Python {figures['versions']['python']}, OpenCV {figures['versions']['opencv']}, "
-        f"dlib {figures['versions']['dlib']}. Parameters {figures['parameters']}, landmark model {figures['model']}."
-    )
-    lead = (
-        f"{counts['ok']:,} of {images:,} images of {figures['source']} have a face, aligned in "
-        f"{figures['destination']}."
-    )
-    return page("Aligned faces", lead, cards, pictures, _sections(result, figures), footer)
-
-
-def _sections(result: Result, figures: dict[str, Any]) -> list[Section]:
-    sections: list[Section] = []
-    counted = [[LABELS[name], name, f"{count:,}"] for name, count in figures["status"].items() if count]
-    sections.append(Table("What became of the images", ["", "status", "images"], counted))
-    cpu, now = figures["cpu_seconds"], figures["aligned_now"]
     if now:
-        total = sum(cpu.values()) or 1.0
-        rows = [
-            [name, f"{cpu[name]:.2f}", f"{1e3 * cpu[name] / now:.2f}", f"{cpu[name] / total:.0%}"] for name in STAGES
-        ]
-        sections.append(
-            Table("CPU time", ["stage", "seconds", "ms an image", "share"], rows,
-                  "Start is loading the models, once a worker. Storage is the rest: requests and checksums.")
-        )  # fmt: skip
-    failures = [row for row in result.rows if row.reason]
-    if failures:
-        listed = [[row.key, row.status, row.reason] for row in failures[:LISTED]]
-        more = f"The first {LISTED} of {len(failures):,}; the manifest has all." if len(failures) > LISTED else ""
-        sections.append(Table("Failures", ["image", "status", "reason"], listed, more))
-    facts = [
-        ["Source", f"{figures['source']} (left out: {left_out_text(figures['left_out'])})"],
-        ["Output", figures["destination"]],
-        ["Algorithm", "dlib's HOG frontal face detector and regression trees; affine map of three landmarks; OpenCV 4"
-         if result.plan.job.params.detector == "hog" else
-         "dlib's CNN face detector and regression trees; affine map of three landmarks; OpenCV 4"],
-        ["Manifest", "manifest.csv and manifest.parquet: status, box, landmarks and affine matrix of every image"],
-    ]  # fmt: skip
-    sections.append(Table("What it stands on", [], facts, facts=True))
-    sections.append(Text("Read with care", [LICENCE]))
-    command = ["python", "-m", "apps.face_align", figures["source"], "--output", figures["destination"]]
-    sections.append(Text("The same again", [shlex.join([*command, *as_flags(result.plan.job.params)])], code=True))
-    return sections
+        wall = f"{found['wall_seconds']:.1f} s on {counted(found['workers'], 'worker')}"
+        cards.append(Card("CPU time an image", f"{1e3 * cpu / now:.1f} ms", wall))
+    return Cards(cards)
+
+
+def _caption(row: Row) -> str:
+    face = f", face {row.face} of {row.faces}" if row.faces > 1 else ""
+    turned = f", turned by {row.turn}°" if row.turn else ""
+    return f"{row.key}{face}{turned}{', cut' if row.cut else ''}"
+
+
+def _times(found: dict[str, Any]) -> Table:
+    cpu, now = found["cpu_seconds"], found["aligned_now"]
+    total = sum(cpu.values()) or 1.0
+    rows = [[name, f"{cpu[name]:.2f}", f"{1e3 * cpu[name] / now:.2f}", f"{cpu[name] / total:.0%}"] for name in STAGES]
+    note = "Start is loading the models, once a worker. Storage is the rest: requests and checksums."
+    return Table("CPU time", ["stage", "seconds", "ms an image", "share"], rows, note)
+
+
+def _facts(params: Params, found: dict[str, Any]) -> list[tuple[str, str]]:
+    detector = "HOG frontal" if params.detector == "hog" else "CNN"
+    return [
+        ("Source", found["source"]),
+        ("Output", found["destination"]),
+        ("Algorithm", f"dlib's {detector} face detector and regression trees; affine map of three landmarks; OpenCV 4"),
+        ("Manifest", "manifest.csv and manifest.parquet: status, box, landmarks and affine matrix of every image"),
+    ]

@@ -1,14 +1,18 @@
-"""The manifest: one row a face, or one an image that gave none; as CSV, Parquet, and in the commits of batches."""
+"""What becomes of images: one row a face, or one an image that gave none; in the manifest and in commits of batches."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from typing import Any
+
+from apps._frame.tables import csv_bytes, visible
+from apps.face_align.dataset import natural
+from apps.face_align.params import Params
 
 OK, NO_FACE, MULTIPLE = "ok", "no_face", "multiple"
 DECODE_ERROR, TOO_LARGE, UNSUPPORTED = "decode_error", "too_large", "unsupported"
@@ -74,51 +78,39 @@ _NAMES = [row.name for row in fields(Row)]
 _INTEGERS = ("faces", "face", "width", "height", "turn", "left", "top", "right", "bottom")
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a batch returns: its rows, and CPU seconds by stage (``storage`` holds what is left)."""
+
+    rows: tuple[Row, ...]
+    seconds: dict[str, float]
+
+
+def to_json(done: Done) -> bytes:
+    """Return a batch's rows as they are committed: names as they are, numbers to the bit."""
+    rows = [[getattr(row, name) for name in _NAMES] for row in done.rows]
+    return json.dumps({"rows": rows, "seconds": done.seconds}).encode()
+
+
+def from_json(content: bytes) -> Done:
+    """Read what ``to_json`` wrote; anything else has no rows."""
+    try:
+        found = json.loads(content)
+        rows = [Row(*values) for values in found["rows"]]
+        # JSON has no tuples.
+        plain = [replace(row, points=tuple(row.points), matrix=tuple(row.matrix)) for row in rows]
+        return Done(tuple(plain), {str(name): float(each) for name, each in found["seconds"].items()})
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Done((), {})
+
+
 def to_csv(rows: Iterable[Row]) -> bytes:
     """Return the manifest as CSV; points and matrix are numbers separated by spaces."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_NAMES)
-    for row in rows:
-        values = {name: getattr(row, name) for name in _NAMES}
-        values |= {name: " ".join(map(repr, values[name])) for name in ("points", "matrix")}
-        writer.writerow(values.values())
-    return buffer.getvalue().encode("utf-8", "surrogateescape")
+    return csv_bytes(_NAMES, ([_cell(getattr(row, name)) for name in _NAMES] for row in rows))
 
 
-def from_csv(content: bytes) -> list[Row]:
-    """Read what ``to_csv`` wrote; a file that is no manifest has no rows."""
-    reader = csv.DictReader(io.StringIO(content.decode("utf-8", "surrogateescape"), newline=""))
-    if reader.fieldnames != _NAMES:
-        return []
-    rows = []
-    for line in reader:
-        values: dict[str, Any] = dict(line)
-        values |= {name: int(line[name]) if line[name] else None for name in _INTEGERS}
-        values["cut"] = line["cut"] == "True"
-        values["points"] = tuple(map(int, line["points"].split()))
-        values["matrix"] = tuple(map(float, line["matrix"].split()))
-        rows.append(Row(**values | {"ms": float(line["ms"])}))
-    return rows
-
-
-def to_json(rows: Sequence[Row]) -> bytes:
-    """Return rows as a batch's commit."""
-    return json.dumps([[getattr(row, name) for name in _NAMES] for row in rows]).encode()
-
-
-def from_json(content: bytes) -> list[Row]:
-    """Read what ``to_json`` wrote; anything else, such as an image that lies where commits are, has no rows."""
-    try:
-        rows = [Row(*values) for values in json.loads(content)]
-        return [replace(row, points=tuple(row.points), matrix=tuple(row.matrix)) for row in rows]  # JSON has no tuples
-    except (ValueError, TypeError, RecursionError):
-        return []
-
-
-def visible(text: str) -> str:
-    r"""Return text with what was no UTF-8 in a name shown as bytes, ``\xe9``."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _cell(value: Any) -> Any:
+    return " ".join(map(repr, value)) if isinstance(value, tuple) else value
 
 
 def to_parquet(rows: Sequence[Row]) -> bytes | None:
@@ -139,3 +131,45 @@ def to_parquet(rows: Sequence[Row]) -> bytes | None:
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished alignment: all rows in the natural order of their keys, and what it took.
+
+    Attributes
+    ----------
+    batches : tuple of int
+        Images of each batch that there was left to do; `pending` are all of them.
+    left_out : mapping
+        What of the source is no image, and how much.
+    seconds : dict
+        CPU seconds by stage.
+    """
+
+    params: Params
+    destination: str
+    model: str
+    rows: tuple[Row, ...]
+    batches: tuple[int, ...]
+    left_out: Mapping[str, int]
+    seconds: dict[str, float]
+    wall_seconds: float
+    workers: int
+
+    @property
+    def pending(self) -> int:
+        """Images that no earlier run had aligned."""
+        return sum(self.batches)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images by status; one with several crops counts once."""
+        status = {(row.key, row.etag): row.status for row in reversed(self.rows)}
+        counted = Counter(status.values())
+        return {name: counted[name] for name in STATUSES}
+
+
+def order(rows: Iterable[Row]) -> list[Row]:
+    """Return rows as people sort them: by the name of the image, then by face."""
+    return sorted(rows, key=lambda row: (natural(row.key), row.face))

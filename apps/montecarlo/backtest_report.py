@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from apps._report import Card, Picture, Section, Table, Text, page
+from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Report, Text, report_files
+from apps._frame.run import Content
+from apps._frame.tables import TextTable, csv_bytes, facts_text, json_text
 from apps.montecarlo import tables
-from apps.montecarlo.backtest_job import BacktestParams
-from apps.montecarlo.tables import NOTE_WIDTH, csv_bytes, facts_text, name_of, percent, reproduction
+from apps.montecarlo.backtest_params import BacktestParams
+from apps.montecarlo.tables import NOTE_WIDTH, name_of, percent, reproduction
 
+RESULTS = ("coverage.png", "var.png", "var.csv", "report.html", "result.json")
 COVERAGE_HINT = (
     "Observed above the interval's own percentage: the interval was wider than needed; below: too narrow. A p below "
     "0.05 says that the difference is hardly chance."
@@ -30,26 +32,29 @@ def facts(figures: dict[str, Any]) -> tables.Rows:
     rows = [
         ["Model", figures["model"]],
         ["Prices", f"{figures['source']}, {span}"],
-        ["Windows", f"{figures['windows']:,} disjoint ones of {figures['horizon']} trading days, "
+        ["Windows", f"{figures['windows']:,} disjoint ones of {figures['horizon']} {figures['step']['long']}, "
                     f"{figures['forecasts_per_window']:,} forecasts each"],
     ]  # fmt: skip
     if figures["var_tests"]:
-        often = "every day" if figures["refit_days"] == 1 else f"every {figures['refit_days']} days"
-        rows.append(["Days", f"{len(figures['var_days']):,} one-day forecasts, calibrated {often}"])
+        step = figures["step"]
+        often = (
+            f"every {step['name']}" if figures["refit_days"] == 1 else f"every {figures['refit_days']} {step['plural']}"
+        )
+        rows.append(["Days", f"{len(figures['var_days']):,} one-{step['name']} forecasts, calibrated {often}"])
     return [*rows, ["Seed", f"{figures['seed']}"]]
 
 
-def coverage_table(figures: dict[str, Any]) -> tables.Table:
+def coverage_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate how often realised prices lay inside the intervals forecast for them."""
     rows = [
         [name_of(row["nominal"]), percent(row["observed"]), percent(row["se"]), f"{row['hits']}", p(row["kupiec_p"])]
         for row in figures["coverage"]
     ]
     title = "Share of realised prices inside the central interval"
-    return title, ["interval", "observed", "± s.e.", "windows inside", "Kupiec p"], rows
+    return TextTable(title, ["interval", "observed", "± s.e.", "windows inside", "Kupiec p"], rows)
 
 
-def var_table(figures: dict[str, Any]) -> tables.Table:
+def var_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate losses beyond the value at risk, and the tests of their number and clustering."""
     rows = [
         [name_of(test["confidence"]), f"{test['exceptions']:,} of {test['days']:,}", f"{test['expected']:.4g}",
@@ -57,7 +62,7 @@ def var_table(figures: dict[str, Any]) -> tables.Table:
         for test in figures["var_tests"]
     ]  # fmt: skip
     header = ["VaR", "exceptions", "expected", "Kupiec p", "independence p", "both p", "zone"]
-    return "Days that lost more than the one-day value at risk", header, rows
+    return TextTable("Days that lost more than the one-day value at risk", header, rows)
 
 
 def p(value: float | None) -> str:
@@ -80,31 +85,37 @@ def as_text(figures: dict[str, Any]) -> str:
     """Return what is printed when a backtest is done."""
     parts = [
         facts_text(facts(figures)),
-        tables.render(coverage_table(figures)),
+        coverage_table(figures).text(),
         uniformity(figures),
         textwrap.fill(COVERAGE_HINT, NOTE_WIDTH),
     ]
     if figures["var_tests"]:
-        parts += [tables.render(var_table(figures)), textwrap.fill(VAR_HINT, NOTE_WIDTH)]
+        parts += [var_table(figures).text(), textwrap.fill(VAR_HINT, NOTE_WIDTH)]
+    parts += [textwrap.fill(f"Note: {note}", NOTE_WIDTH) for note in figures["notes"]]
     return "\n\n".join(parts)
 
 
-def run_files(figures: dict[str, Any], params: BacktestParams) -> dict[str, bytes]:
-    """Return every file of the run by name."""
+def run_files(figures: dict[str, Any], params: BacktestParams) -> dict[str, Content]:
+    """Return every result of the run by name."""
     days = figures["var_days"]
     pictures = {"coverage.png": coverage_png(figures)} | ({"var.png": var_png(figures)} if days else {})
     columns: dict[str, list[Any]] = {key: [day[key] for day in days] for key in ("date", "row", "loss")}
     columns |= {f"var{level}": [day["var"][level] for day in days] for level in (days[0]["var"] if days else ())}
     return {
         **pictures,
-        "var.csv": csv_bytes(columns),
-        "report.html": html(figures, params, pictures).encode(),
-        "result.json": (json.dumps(figures, indent=2) + "\n").encode(),
+        "var.csv": csv_bytes(list(columns), zip(*columns.values(), strict=True)),
+        **report_files(report(figures, params, pictures)),
+        "result.json": (json_text(figures, indent=2) + "\n").encode(),
     }
 
 
-def html(figures: dict[str, Any], params: BacktestParams, pictures: Mapping[str, bytes]) -> str:
-    """Return the self-contained report."""
+def warm_up() -> None:
+    """Load what drawing needs, while the workers simulate."""
+    import apps.montecarlo.drawing  # noqa: F401
+
+
+def report(figures: dict[str, Any], params: BacktestParams, pictures: Mapping[str, bytes]) -> Report:
+    """Return what the report says."""
     window = figures["calibration"]
     dated = f", {window['from']} to {window['to']}" if window["from"] else ""
     lead = (
@@ -124,11 +135,13 @@ def html(figures: dict[str, Any], params: BacktestParams, pictures: Mapping[str,
         strictest = figures["var_tests"][-1]
         label = f"Traffic light at {name_of(strictest['confidence'])}"
         cards.append(Card(label, strictest["zone"], f"{strictest['zone_exceptions']} in {strictest['zone_days']} days"))
-    sections: list[Section] = [Table(*coverage_table(figures), caption=f"{COVERAGE_HINT} {uniformity(figures)}")]
+    hint = f"{COVERAGE_HINT} {uniformity(figures)}"
+    sections: list[Block] = [tables.with_note(coverage_table(figures), hint)]
     if figures["var_tests"]:
-        sections.append(Table(*var_table(figures), caption=VAR_HINT))
+        sections.append(tables.with_note(var_table(figures), VAR_HINT))
     sections += [
-        Table("What it stands on", [], facts(figures), facts=True),
+        Facts("What it stands on", facts(figures)),
+        *([Text("Read with care", figures["notes"])] if figures["notes"] else []),
         Text("The same again", [reproduction(params, "backtest")], code=True),
     ]
     captions = {
@@ -138,7 +151,8 @@ def html(figures: dict[str, Any], params: BacktestParams, pictures: Mapping[str,
         "forecasts lie on the dashed line.",
     }
     shown = [Picture(pictures[name], text, text) for name, text in captions.items() if name in pictures]
-    return page(f"Backtest: {figures['model']} forecasts", lead, cards, shown, sections, tables.footer(figures))
+    blocks = [Cards(cards), Figures(shown), *sections]
+    return Report(f"Backtest: {figures['model']} forecasts", lead, blocks, tables.footer(figures))
 
 
 def var_png(figures: dict[str, Any]) -> bytes:

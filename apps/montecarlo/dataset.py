@@ -1,16 +1,19 @@
-"""Reading and checking daily prices: packaged series, CSV files, object URLs."""
+"""Prices to forecast from: packaged series, files, object URLs; the part of them that is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from apps.montecarlo.pricefile import MIN_ROWS, PriceHistory, parse_csv
+from apps.montecarlo.prices.checks import history_notes, split_adjusted
+from apps.montecarlo.prices.containers import MAX_BYTES
+from apps.montecarlo.prices.history import MIN_ROWS, PriceHistory
+from apps.montecarlo.prices.reading import parse_prices
 from core import ConfigError, FanfoldError, InputError, open_storage
 
 
@@ -18,33 +21,43 @@ from core import ConfigError, FanfoldError, InputError, open_storage
 class PackagedSeries:
     """A daily price series in the data folder of the `arch` package.
 
-    `title` names it with its unit; `holiday` is what stands for the price on a day without trading.
+    `title` names it with its unit.
     """
 
     path: str
     column: str
     title: str
-    holiday: str | None = None
 
 
 PACKAGED = {
     "sp500": PackagedSeries("sp500/sp500.csv.gz", "Adj Close", "S&P 500 index, points"),
     "nasdaq": PackagedSeries("nasdaq/nasdaq.csv.gz", "Adj Close", "NASDAQ Composite index, points"),
-    "wti": PackagedSeries("wti/wti.csv.gz", "DCOILWTICO", "WTI crude oil, USD per barrel", "."),
+    "wti": PackagedSeries("wti/wti.csv.gz", "DCOILWTICO", "WTI crude oil, USD per barrel"),
 }
 
 
-def load_history(prices: str = "", symbols: Sequence[str] = (), window: str = "") -> PriceHistory:
-    """Load prices from a CSV file or object when `prices` is given, else the packaged `symbols`.
+def load_history(
+    prices: str = "",
+    symbols: Sequence[str] = (),
+    window: str = "",
+    *,
+    split_adjust: bool = False,
+    positive: bool = True,
+) -> PriceHistory:
+    """Load prices from a file or object when `prices` is given, else the packaged `symbols`.
 
     Parameters
     ----------
     prices : str
-        ``FILE.csv``, ``FILE.csv:column[,column..]`` or the same with an object URL; gzip is recognised.
+        ``FILE``, ``FILE:column[,column..]`` or the same with an object URL; kinds of file are told by their content.
     symbols : sequence of str
         Names in ``PACKAGED``; several are aligned on the dates they share.
     window : str
         Rows to calibrate on: a number (the last so many prices), or ``FROM:TO`` with ISO dates, either end open.
+    split_adjust : bool
+        Rescale the prices before each return near a split's ratio.
+    positive : bool
+        Refuse prices that are not above zero.
 
     Raises
     ------
@@ -53,14 +66,16 @@ def load_history(prices: str = "", symbols: Sequence[str] = (), window: str = ""
     ConfigError
         A symbol or the window is malformed, or the `arch` package is not installed.
     """
-    history = read_prices(prices) if prices else _join([read_packaged(symbol) for symbol in symbols])
+    history = read_prices(prices, positive=positive) if prices else _join([read_packaged(each) for each in symbols])
     history = _cut(history, window) if window else history
     if len(history.prices) < MIN_ROWS:
         raise InputError(
             f"{history.source}: {len(history.prices)} price rows{' in --window ' + window if window else ''}, but at "
             f"least {MIN_ROWS} are needed to calibrate; use a longer history or window"
         )
-    return history
+    history = split_adjusted(history) if split_adjust else history
+    # The packaged series are known to be right: what stands out in them happened.
+    return replace(history, notes=(*history.notes, *history_notes(history))) if prices else history
 
 
 def read_packaged(symbol: str) -> PriceHistory:
@@ -72,25 +87,26 @@ def read_packaged(symbol: str) -> PriceHistory:
     if spec is None or spec.origin is None:
         raise ConfigError("the packaged prices come with the arch package: pip install arch, or give --prices FILE.csv")
     path = Path(spec.origin).parent / "data" / series.path
-    history = parse_csv(_read_file(path), str(path), (series.column,), series.holiday)
-    return replace(history, names=(symbol,), source=f"{series.title} (packaged series {symbol})")
+    history = parse_prices(_read_file(path), str(path), (series.column,))
+    # Their holidays are known to be without a price; a line in a file inside another package helps nobody.
+    return replace(history, names=(symbol,), source=f"{series.title} (packaged series {symbol})", lines=(), notes=())
 
 
-def read_prices(address: str) -> PriceHistory:
-    """Read ``FILE.csv[:column,..]`` from a path or an object URL."""
+def read_prices(address: str, *, positive: bool = True) -> PriceHistory:
+    """Read ``FILE[:column,..]`` from a path or an object URL."""
     location, columns = split_columns(address)
     if "://" not in location:
-        return parse_csv(_read_file(Path(location)), location, columns)
+        return parse_prices(_read_file(Path(location)), location, columns, positive=positive)
     parent, _, key = location.rpartition("/")
     if not key:
-        raise ConfigError(f"--prices {address}: the address names a folder; name one CSV object in it")
+        raise ConfigError(f"--prices {address}: the address names a folder; name one object in it")
     try:
         raw = open_storage(parent).get(key)
     except ConfigError:
         raise
     except FanfoldError as error:
         raise InputError(f"cannot read {location}: {error}; check the address given to --prices") from error
-    return parse_csv(raw, location, columns)
+    return parse_prices(raw, location, columns, positive=positive)
 
 
 def split_columns(address: str) -> tuple[str, tuple[str, ...]]:
@@ -107,7 +123,8 @@ def split_columns(address: str) -> tuple[str, tuple[str, ...]]:
 
 def _read_file(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no such file; check the path given to --prices") from error
     except OSError as error:
@@ -115,16 +132,18 @@ def _read_file(path: Path) -> bytes:
 
 
 def _join(histories: Sequence[PriceHistory]) -> PriceHistory:
-    """Put several dated series side by side on the days they share."""
+    """Put several dated series side by side on the days they share, and say how many those are."""
     if len(histories) == 1:
         return histories[0]
     tables = [dict(zip(history.dates, history.prices[:, 0], strict=True)) for history in histories]
     shared = sorted(set(tables[0]).intersection(*tables[1:]))
+    counts = ", ".join(f"{len(history.dates):,} of {history.names[0]}" for history in histories)
     return PriceHistory(
         names=tuple(history.names[0] for history in histories),
         dates=tuple(shared),
         prices=np.array([[table[day] for table in tables] for day in shared]),
         source="; ".join(history.source for history in histories),
+        notes=(f"Only dates that every series has are used: {len(shared):,} ({counts}).",),
     )
 
 
@@ -138,11 +157,15 @@ def _cut(history: PriceHistory, window: str) -> PriceHistory:
         first, last = parse_window(window)
         if not history.dates:
             raise ConfigError(f"--window {window}: {history.source} has no date column; give a number of rows instead")
-        inside = [i for i, day in enumerate(history.dates) if first <= day <= last]
+        inside = [i for i, day in enumerate(history.dates) if first <= _day(day) <= last]
         if not inside:
             raise ConfigError(f"--window {window}: no prices in it; the data runs from {history.span}")
         keep = slice(inside[0], inside[-1] + 1)
-    return replace(history, dates=history.dates[keep], prices=history.prices[keep])
+    return replace(history, dates=history.dates[keep], prices=history.prices[keep], lines=history.lines[keep])
+
+
+def _day(moment: date) -> date:
+    return moment.date() if isinstance(moment, datetime) else moment
 
 
 def parse_window(window: str) -> tuple[date, date]:

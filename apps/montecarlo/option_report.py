@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from apps._report import Card, Picture, Section, Table, Text, page
+from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Report, Text, report_files
+from apps._frame.run import Content
+from apps._frame.tables import TextTable, csv_bytes, facts_text, json_text
 from apps.montecarlo import tables
-from apps.montecarlo.option_job import OptionParams
-from apps.montecarlo.tables import NOTE_WIDTH, csv_bytes, error, facts_text, percent, price, reproduction
+from apps.montecarlo.option_params import OptionParams
+from apps.montecarlo.tables import NOTE_WIDTH, error, percent, price, reproduction
 
 GREEKS = {
     "delta": "for 1 more on the spot",
@@ -20,6 +21,7 @@ GREEKS = {
     "theta": "for one calendar day less to expiry",
     "rho": "for one percentage point more of interest a year",
 }
+RESULTS = ("ladder.csv", "price.png", "expiry.png", "report.html", "result.json")
 DENSITY_POINTS = 200
 DENSITY_REACH = 3.2
 """Standard deviations of the log price that the picture of its distribution reaches to."""
@@ -43,7 +45,7 @@ def facts(figures: dict[str, Any]) -> tables.Rows:
     return rows
 
 
-def greeks_table(figures: dict[str, Any]) -> tables.Table:
+def greeks_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate the sensitivities with their errors, and the closed ones where they are known."""
     closed = figures["black_scholes_greeks"]
     header = ["change of the price", "value", "± s.e.", *(["closed formula"] if closed else [])]
@@ -52,40 +54,45 @@ def greeks_table(figures: dict[str, Any]) -> tables.Table:
          *([f"{closed[name]:.4g}"] if closed else [])]
         for name, meaning in GREEKS.items()
     ]  # fmt: skip
-    return "Greeks", header, rows
+    return TextTable("Greeks", header, rows)
 
 
-def ladder_table(figures: dict[str, Any]) -> tables.Table:
+def ladder_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate the price at other spots of today."""
     rows = [
         [price(rung["spot"]), percent(rung["spot"] / figures["spot"] - 1.0, 0), price(rung["price"]),
          error(rung["standard_error"]) if rung["standard_error"] else "exercise", price(rung["gain_now"])]
         for rung in figures["ladder"]
     ]  # fmt: skip
-    return "Price at other spots", ["spot", "change", "price", "± s.e.", "gain if exercised"], rows
+    return TextTable("Price at other spots", ["spot", "change", "price", "± s.e.", "gain if exercised"], rows)
 
 
 def as_text(figures: dict[str, Any]) -> str:
     """Return what is printed when an option is priced."""
     notes = [textwrap.fill(f"Note: {note}", NOTE_WIDTH) for note in figures["notes"]]
     built = (greeks_table(figures), ladder_table(figures))
-    return "\n\n".join([facts_text(facts(figures)), *map(tables.render, built), *notes])
+    return "\n\n".join([facts_text(facts(figures)), *(table.text() for table in built), *notes])
 
 
-def run_files(figures: dict[str, Any], params: OptionParams) -> dict[str, bytes]:
-    """Return every file of the run by name."""
+def run_files(figures: dict[str, Any], params: OptionParams) -> dict[str, Content]:
+    """Return every result of the run by name."""
     pictures = {"price.png": price_png(figures), "expiry.png": density_png(figures)}
     columns = {key: [rung[key] for rung in figures["ladder"]] for key in figures["ladder"][0]}
     return {
-        "ladder.csv": csv_bytes(columns),
+        "ladder.csv": csv_bytes(list(columns), zip(*columns.values(), strict=True)),
         **pictures,
-        "report.html": html(figures, params, pictures).encode(),
-        "result.json": (json.dumps(figures, indent=2) + "\n").encode(),
+        **report_files(report(figures, params, pictures)),
+        "result.json": (json_text(figures, indent=2) + "\n").encode(),
     }
 
 
-def html(figures: dict[str, Any], params: OptionParams, pictures: Mapping[str, bytes]) -> str:
-    """Return the self-contained report."""
+def warm_up() -> None:
+    """Load what drawing needs, while the workers simulate."""
+    import apps.montecarlo.drawing  # noqa: F401
+
+
+def report(figures: dict[str, Any], params: OptionParams, pictures: Mapping[str, bytes]) -> Report:
+    """Return what the report says."""
     name = f"{figures['kind'].capitalize()} {figures['right']}"
     lead = (
         f"Spot {figures['spot']:g}, strike {figures['strike']:g}, {figures['years']:g} year(s) to expiry, volatility "
@@ -107,14 +114,14 @@ def html(figures: dict[str, Any], params: OptionParams, pictures: Mapping[str, b
     }
     shown = [Picture(pictures[name], text, text) for name, text in captions.items()]
     greeks, ladder = greeks_table(figures), ladder_table(figures)
-    sections: list[Section] = [
-        Table(*greeks, caption="In units of the price. Standard errors are of the simulation."),
-        Table(*ladder, caption="All else unchanged; from the same random numbers."),
-        Table("What it stands on", [], facts(figures), facts=True),
+    sections: list[Block] = [
+        tables.with_note(greeks, "In units of the price. Standard errors are of the simulation."),
+        tables.with_note(ladder, "All else unchanged; from the same random numbers."),
+        Facts("What it stands on", facts(figures)),
         Text("Read with care", figures["notes"]),
         Text("The same again", [reproduction(params, "option")], code=True),
     ]
-    return page(name, lead, cards, shown, sections, tables.footer(figures))
+    return Report(name, lead, [Cards(cards), Figures(shown), *sections], tables.footer(figures))
 
 
 def _error_of(se: float) -> str:

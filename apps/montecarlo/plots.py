@@ -24,9 +24,9 @@ from apps.montecarlo.drawing import (
     short_percent,
     short_price,
 )
-from apps.montecarlo.figures import TRADING_DAYS_PER_YEAR, as_date, forecast_dates
-from apps.montecarlo.job import Result
+from apps.montecarlo.figures import as_date, forecast_dates
 from apps.montecarlo.preparation import middle, portfolio_value
+from apps.montecarlo.result import Result
 from apps.montecarlo.science.models import FloatArray
 from apps.montecarlo.science.summary import Summary
 
@@ -63,7 +63,7 @@ def fan_png(result: Result) -> bytes:
     axes.axvline(0, color=SOFT_INK, linewidth=0.7)
     axes.set_xlim(-len(past) + 1, summary.horizons[-1])
     lowest = min(min(curves[levels[0]]), float(past.min()))
-    if lowest < ZERO_BASE * max(curves[levels[-1]]):
+    if 0.0 <= lowest < ZERO_BASE * max(curves[levels[-1]]):
         axes.set_ylim(bottom=0)
     _label_ends(axes, {q: curve[-1] for q, curve in curves.items()}, float(days[-1]))
     _date_axis(axes, result, len(past))
@@ -87,7 +87,8 @@ def histogram_png(result: Result) -> bytes:
     for axes, day in zip(panels, days, strict=True):
         _histogram(axes, result, day)
         if right > left:
-            axes.set_xlim(max(0.0, left - 0.15 * (right - left)), right)
+            margin = 0.15 * (right - left)
+            axes.set_xlim(max(0.0, left - margin) if left >= 0.0 else left - margin, right)
     panels[-1].set_xlabel(_unit(result), color=SOFT_INK, fontsize=FONT - 1)
     return png(figure, left=0.09, right=0.97, bottom=0.5 / figure.get_figheight(), hspace=0.42)
 
@@ -119,7 +120,7 @@ def _histogram(axes: Axes, result: Result, day: int) -> None:
     axes.spines["left"].set_visible(False)
     axes.grid(False)
     when = forecast_dates(result.prepared.history, (day,))[0]
-    axes.set_title(f"After {day:,} trading days{f' ({when})' if when else ''}", **TITLE)
+    axes.set_title(f"After {day:,} {result.prepared.spacing.steps}{f' ({when})' if when else ''}", **TITLE)
 
 
 def bins_shown(summary: Summary, day: int) -> tuple[FloatArray, FloatArray]:
@@ -165,17 +166,18 @@ def _label_ends(axes: Axes, ends: dict[float, float], day: float) -> None:
 
 
 def _date_axis(axes: Axes, result: Result, past: int) -> None:
-    """Mark the first trading day of years (or months), on an axis that counts trading days."""
+    """Mark the first step of years (or months), on an axis that counts steps."""
+    label = f"{result.prepared.spacing.steps} from the last price"
     history, end = result.prepared.history, result.prepared.params.days
     if history is None or not history.dates:
-        axes.set_xlabel("trading days from the last price", color=SOFT_INK, fontsize=FONT - 1)
+        axes.set_xlabel(label, color=SOFT_INK, fontsize=FONT - 1)
         return
     ahead = [as_date(day) for day in forecast_dates(history, tuple(range(1, end + 1)))]
     calendar = [*history.dates[-past:], *(day for day in ahead if day is not None)]
-    yearly = len(calendar) > 2.5 * TRADING_DAYS_PER_YEAR
+    yearly = len(calendar) > 2.5 * result.prepared.spacing.per_year
     ticks = _starts(calendar, "%Y" if yearly else "%b %Y")
     if len(ticks) < 2:
-        axes.set_xlabel("trading days from the last price", color=SOFT_INK, fontsize=FONT - 1)
+        axes.set_xlabel(label, color=SOFT_INK, fontsize=FONT - 1)
         return
     every = -(-len(ticks) // (6 if yearly else 4))
     axes.set_xticks([index - past + 1 for index, _ in ticks[::every]], [label for _, label in ticks[::every]])

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from apps.montecarlo.dataset import load_history
 from apps.montecarlo.params import PORTFOLIO_MODELS, Params, touch_price
-from apps.montecarlo.pricefile import PriceHistory
+from apps.montecarlo.prices.calendar import DAILY, Spacing
+from apps.montecarlo.prices.history import PriceHistory
 from apps.montecarlo.science.calibration import TALK_LAST_PRICE, TALK_MODEL, calibrate
-from apps.montecarlo.science.models import FloatArray, Model
+from apps.montecarlo.science.models import Bachelier, FloatArray, Model
+from apps.montecarlo.science.moments import growing_at, with_mean
 from apps.montecarlo.science.simulation import planned
 from apps.montecarlo.science.spec import SimulationSpec
 from core import ConfigError, InputError
 
 RISK_DAYS = (1, 5, 10)
-"""Holding periods in trading days that risk figures are customarily given for, besides the horizon."""
+"""Holding periods in steps, usually trading days, that risk figures are customarily given for, besides the horizon."""
 FAN_DAYS = 36
 """Days at which the fan is recorded: as many as an eye can tell apart in a picture of this size."""
 PORTFOLIO_VALUE = 100.0
@@ -42,7 +44,12 @@ class Prepared:
     touch : dict of str to float
         Each touch level as asked for, and its price.
     drift, volatility : float
-        Mean and standard deviation of a day's log return in the calibration sample.
+        Mean and standard deviation of a step's log return (change of the price for ``bachelier``) in the calibration
+        sample.
+    spacing : Spacing
+        What a step is, and how many there are in a year.
+    drift_se : float, optional
+        Standard error of the mean; None for a preset.
     """
 
     params: Params
@@ -52,6 +59,8 @@ class Prepared:
     touch: dict[str, float]
     drift: float
     volatility: float
+    spacing: Spacing
+    drift_se: float | None = None
 
 
 def prepare(params: Params) -> Prepared:
@@ -64,8 +73,11 @@ def prepare(params: Params) -> Prepared:
     """
     if params.preset == "talk":
         return _laid_out(params, None, TALK_MODEL, TALK_LAST_PRICE, TALK_MODEL.drift, TALK_MODEL.volatility)
-    history = load_history(params.prices, params.symbol, params.window)
-    returns = history.log_returns
+    additive = params.model == "bachelier"
+    history = load_history(
+        params.prices, params.symbol, params.window, split_adjust=params.split_adjust, positive=not additive
+    )
+    returns = history.changes if additive else history.log_returns
     if len(history.names) == 1:
         if params.weights and len(params.weights) != 1:
             raise ConfigError(f"--weights has {len(params.weights)} entries for 1 price series; give several columns")
@@ -79,8 +91,26 @@ def prepare(params: Params) -> Prepared:
             )
         weights = portfolio_weights(params, history)
         model = _calibrated(params, returns, history, weights=weights)
-        sample, s0 = np.diff(np.log(portfolio_value(history, weights))), PORTFOLIO_VALUE
-    return _laid_out(params, history, model, s0, float(sample.mean()), float(sample.std(ddof=1)))
+        value = portfolio_value(history, weights)
+        if value.min() <= 0.0:
+            raise ConfigError(
+                f"--weights {','.join(f'{weight:g}' for weight in weights)}: held like that in the past, the portfolio "
+                f"would have been worth nothing ({history.place(int(value.argmin()))}); hold smaller short positions"
+            )
+        sample, s0 = np.diff(np.log(value)), PORTFOLIO_VALUE
+    model = _with_drift(params, model, returns, s0, params.periods_per_year or history.spacing.per_year)
+    spread = float(sample.std(ddof=1))
+    prepared = _laid_out(params, history, model, s0, float(sample.mean()), spread)
+    return replace(prepared, drift_se=spread / math.sqrt(sample.size))
+
+
+def _with_drift(params: Params, model: Model, returns: FloatArray, s0: float, per_year: float) -> Model:
+    if params.drift == "sample":
+        return model
+    if params.drift == "zero":
+        return with_mean(model, np.zeros(returns.shape[1]))
+    rate = float(params.drift) / per_year
+    return with_mean(model, np.array([s0 * rate])) if isinstance(model, Bachelier) else growing_at(model, rate, returns)
 
 
 def portfolio_weights(params: Params, history: PriceHistory) -> FloatArray:
@@ -122,6 +152,10 @@ def _laid_out(
 ) -> Prepared:
     touch = {level: touch_price(level, s0) for level in params.touch}
     for level, price in touch.items():
+        if s0 <= 0.0 and level.endswith("%"):
+            raise ConfigError(
+                f"--touch {level}: the last price is {s0:g}, from which a percentage means nothing; give a price"
+            )
         if price == s0:
             raise ConfigError(f"--touch {level} is the last price itself, which is touched already; give another level")
     try:
@@ -133,7 +167,7 @@ def _laid_out(
             seed=params.seed,
             horizons=fan_days(params.days),
             levels=tuple(dict.fromkeys(touch.values())),
-            drawdown=not params.exact,
+            drawdown=not params.exact and params.model != "bachelier",
             exact=params.exact,
             antithetic=params.antithetic,
             engine=params.engine,
@@ -141,7 +175,9 @@ def _laid_out(
         spec = planned(unplanned)
     except ValueError as error:
         raise ConfigError(f"this forecast cannot be simulated: {error}") from error
-    return Prepared(params, history, model, spec, touch, drift, volatility)
+    spacing = DAILY if history is None else history.spacing
+    spacing = replace(spacing, per_year=params.periods_per_year or spacing.per_year)
+    return Prepared(params, history, model, spec, touch, drift, volatility, spacing)
 
 
 def fan_days(days: int) -> tuple[int, ...]:

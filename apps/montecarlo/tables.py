@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from core.fields import as_flags
+from apps._frame.params import as_flags
+from apps._frame.report import Table
+from apps._frame.tables import TextTable
 
 Rows = list[list[str]]
-Table = tuple[str, list[str], Rows]
-"""Title, header, rows."""
 NOTE_WIDTH = 100
 
 
@@ -33,9 +31,9 @@ def rounded(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else price(value)
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """Write a fraction as a percentage."""
-    return f"{100 * share:.{digits}f}%"
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a fraction as a percentage, a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.{digits}f}%"
 
 
 def name_of(share: float) -> str:
@@ -43,13 +41,19 @@ def name_of(share: float) -> str:
     return f"{100 * share:.6g}%"
 
 
-def fan_table(figures: dict[str, Any]) -> Table:
+def fan_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate percentiles and mean of the price at the risk horizons and the quarters of the forecast."""
     wanted = {row["day"] for row in figures["risk"]} | {figures["middle_day"]}
     wanted |= {-(-figures["days"] * part // 4) for part in (1, 2, 3)}
     levels = list(figures["quantiles"])
     dated = any(row["date"] for row in figures["fan"])
-    header = ["day", *(["date"] if dated else []), *(name_of(float(q)) for q in levels), "mean", "std dev"]
+    header = [
+        figures["step"]["name"],
+        *(["date"] if dated else []),
+        *(name_of(float(q)) for q in levels),
+        "mean",
+        "std dev",
+    ]
     rows = [
         [f"{row['day']:,}", *([row["date"]] if dated else []), *(price(row["quantiles"][q]) for q in levels),
          price(row["mean"]), price(row["sd"])]
@@ -57,36 +61,40 @@ def fan_table(figures: dict[str, Any]) -> Table:
     ]  # fmt: skip
     errors = [error(figures["quantiles_se"][q]) for q in levels] + [error(figures["mean_se"]), ""]
     rows.append(["s.e.", *([""] if dated else []), *errors])
-    return "Percentiles of the price", header, rows
+    return TextTable("Percentiles of the price", header, rows)
 
 
-def risk_table(figures: dict[str, Any]) -> Table:
-    """Tabulate value at risk and expected shortfall, in price units and as a share of the last price."""
-    header = ["days", "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
+def risk_table(figures: dict[str, Any]) -> TextTable:
+    """Tabulate value at risk and expected shortfall: in price units, as a share, and of a position."""
+    held = figures["position"] is not None
+    header = [figures["step"]["plural"], "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
     rows = [
         [f"{row['day']:,}", name_of(row["confidence"]), price(row["var"]), error(row["var_se"]),
-         percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"])]
+         percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"]),
+         *([rounded(row["var_position"]), rounded(row["es_position"])] if held else [])]
         for row in figures["risk"]
     ]  # fmt: skip
-    return f"Loss from {price(figures['s0'])} (a negative loss is a gain)", header, rows
+    title = f"Loss from {price(figures['s0'])} (a negative loss is a gain)"
+    return TextTable(title, [*header, *(["VaR of position", "ES of position"] if held else [])], rows)
 
 
-def chance_table(figures: dict[str, Any]) -> Table:
+def chance_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate probabilities of a loss and of touching levels, and the drawdown distribution."""
-    days = f"{figures['days']:,}"
-    rows = [[f"price below {price(figures['s0'])} after {days} days", percent(figures["prob_loss"], 2),
+    ahead = f"{figures['days']:,} {figures['step']['plural']}"
+    close = "daily close" if figures["step"]["name"] == "day" else "close"
+    rows = [[f"price below {price(figures['s0'])} after {ahead}", percent(figures["prob_loss"], 2),
              percent(figures["prob_loss_se"], 2)]]  # fmt: skip
     for name, chance in figures["prob_touch"].items():
         level = price(figures["touch_prices"][name])
         shown = f"{name} ({level})" if name.endswith("%") else level
-        rows.append([f"a daily close reaches {shown} within {days} days", percent(chance, 2),
+        rows.append([f"a {close} reaches {shown} within {ahead}", percent(chance, 2),
                      percent(figures["prob_touch_se"][name], 2)])  # fmt: skip
     drawdown = figures["drawdown"]
     if drawdown:
         rows.append(["largest fall from a peak: mean", percent(drawdown["mean"], 2), percent(drawdown["mean_se"], 2)])
         rows += [[f"largest fall from a peak: {name_of(float(q))} of forecasts below", percent(value, 1), ""]
                  for q, value in drawdown["quantiles"].items()]  # fmt: skip
-    return "Chances and drawdowns", ["daily closes", "value", "± s.e."], rows
+    return TextTable("Chances and drawdowns", [f"{close}s", "value", "± s.e."], rows)
 
 
 def facts(figures: dict[str, Any]) -> Rows:
@@ -97,23 +105,67 @@ def facts(figures: dict[str, Any]) -> Rows:
         rows.append(["Portfolio", ", ".join(f"{percent(a['weight'], 2)} {a['name']}" for a in figures["assets"])])
     last = window["to"] if window and window["to"] else ""
     rows.append(["Last price", price(figures["s0"]) + (f" on {last}" if last else "")])
-    rows.append(["Model", figures["model"] + (", antithetic pairs" if figures["antithetic"] else "")])
-    rows.append([
-        "Daily log return",
-        f"drift {percent(figures['drift'], 4)} a day ({percent(figures['annual_drift'], 2)} a year), "
-        f"volatility {percent(figures['volatility'], 3)} a day ({percent(figures['annual_volatility'], 2)} a year)",
-    ])  # fmt: skip
+    rows.append(
+        [
+            "Model",
+            f"{figures['model']}{', antithetic pairs' if figures['antithetic'] else ''}. {figures['model_explained']}",
+        ]
+    )
+    moved = "Price change" if figures["additive"] else "Log return"
+    rows += [[moved, f"drift {drift(figures)}"], ["Volatility", volatilities(figures)]]
+    if figures["position"] is not None:
+        rows.append(["Position", f"{figures['position']:,.2f} held today"])
     rows.append(["Calibrated on", _window(figures)])
     rows.append(["Simulated", simulated(figures)])
     rows.append(["Seed", f"{figures['seed']}"])
     return rows
 
 
+def drift(figures: dict[str, Any]) -> str:
+    """Say the mean return of the sample with its error, and that of the forecast where it is another."""
+    error = figures["annual_drift_se"]
+    sample = f"{_moved(figures, 'drift', 4)} {_a_step(figures)}, {_moved(figures, 'annual_drift', 2)}"
+    sample += f" ± {_moved(figures, 'annual_drift_se', 2)} (s.e.) a year" if error is not None else " a year"
+    if figures["drift_choice"] == "sample":
+        return f"{sample}, as in the sample"
+    chosen = "zero"
+    if figures["drift_choice"] != "zero":
+        chosen = f"such that the expected price grows by {percent(figures['drift_choice'], 2)} a year,"
+    return f"{chosen} by choice; the sample's was {sample}"
+
+
+def volatilities(figures: dict[str, Any]) -> str:
+    """Say the volatility of the sample beside that of the model."""
+    model = figures["model_volatility"]
+    sample = f"{_moved(figures, 'volatility', 3)} {_a_step(figures)}, {_moved(figures, 'annual_volatility', 2)} a year"
+    first, long_run = (_moved(model | figures, key, 2) for key in ("annual_first", "annual_long_run"))
+    if model["long_run"] is None:
+        return f"{sample} in the sample; model {first} at first, rising without limit"
+    if first == long_run:
+        return f"{sample} in the sample; model {long_run}"
+    return f"{sample} in the sample; model {first} in the first step, {long_run} in the long run"
+
+
+def _a_step(figures: dict[str, Any]) -> str:
+    step = figures["step"]["name"]
+    return "a day" if step == "day" else f"per {step}"
+
+
+def _moved(figures: dict[str, Any], key: str, digits: int) -> str:
+    """Write a mean or deviation of returns: in percent, or in units of the price for an additive model."""
+    value = figures[key]
+    if value is None:
+        return ""
+    return price(value) if figures["additive"] else percent(value, digits)
+
+
 def simulated(figures: dict[str, Any]) -> str:
     """Say how many steps were truly simulated, and how."""
+    step = figures["step"]
     kind = "exact draws at the recorded days (no daily path)" if figures["exact_sampling"] else "daily steps"
+    kind = kind if step["name"] == "day" else kind.replace("daily ", "").replace("days", "steps")
     return (
-        f"{figures['forecasts']:,} forecasts of {figures['days']:,} trading days: {figures['path_steps']:,} {kind}, "
+        f"{figures['forecasts']:,} forecasts of {figures['days']:,} {step['long']}: {figures['path_steps']:,} {kind}, "
         f"{figures['engine']} engine"
     )
 
@@ -123,34 +175,12 @@ def _window(figures: dict[str, Any]) -> str:
     if window is None:
         return f"not calibrated: constants of preset {figures['preset']}"
     span = f"{window['from']} to {window['to']}, " if window["from"] else ""
-    return f"{span}{window['prices']:,} daily prices"
+    return f"{span}{window['prices']:,} {figures['step']['adjective']} prices"
 
 
-def render(table: Table) -> str:
-    """Lay a table out for a terminal: first column left, numbers right."""
-    title, header, rows = table
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        return "  " + "  ".join(cells).rstrip()
-
-    return "\n".join([title, line(header), *map(line, rows)])
-
-
-def facts_text(rows: Sequence[Sequence[str]]) -> str:
-    """Lay names and values out for a terminal."""
-    width = max(len(row[0]) for row in rows)
-    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
-
-
-def csv_bytes(columns: Mapping[str, Sequence[Any]]) -> bytes:
-    """Return columns by name as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    return buffer.getvalue().encode()
+def with_note(table: TextTable, note: str) -> Table:
+    """Return a table of the terminal for the report."""
+    return Table(table.title, table.header, table.rows, note)
 
 
 def reproduction(params: Any, *command: str) -> str:

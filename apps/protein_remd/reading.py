@@ -8,6 +8,7 @@ from typing import Any
 from apps._frame import Session
 from apps._frame.manifest import read_manifest
 from apps._frame.manifest import status as frame_status
+from apps._frame.params import build, parse_settings
 from apps._frame.session import resume_command
 from apps._frame.tables import facts_text
 from apps.protein_remd import result
@@ -17,7 +18,6 @@ from apps.protein_remd.params import Params, RunParams
 from apps.protein_remd.records import last_round
 from apps.protein_remd.stages import derived
 from core import ConfigError, open_storage
-from core.fields import made, parse_settings
 
 RECENT = 100
 """Rounds that ``status`` looks at, so that it answers as fast after a thousand."""
@@ -34,7 +34,7 @@ def run_params(address: str) -> Params:
     manifest = read_manifest(address)
     if manifest["app"] != "apps.protein_remd":
         raise ConfigError(f"{address} holds a run of {manifest['app']}, not of apps.protein_remd")
-    return made(Params, parse_settings(Params, manifest["params"], f"{address}/manifest.json"))
+    return build(Params, {}, None, parse_settings(Params, manifest["params"], f"{address}/manifest.json"))
 
 
 def status(session: Session, params: RunParams) -> None:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from apps._frame.stored import Stored, sha256, storage_at
+from apps._frame.stored import Stored, sha256
 from apps.protein_remd.engines import Exploded, Schedule, Snapshot, Trace, Warm, engine_named
 from apps.protein_remd.science.draws import segment_seed
 from apps.protein_remd.science.units import BOLTZMANN
 from core import InputError, worker_resource
-from core.storage import PreconditionFailed, Storage
+from core.storage import PreconditionFailed, Storage, process_storage
 
 BUNDLE, STATE, FRAMES, QUARANTINE = "bundle/", "state/", "frames/", "quarantine/"
 SALTS = (0, 0, 1)
@@ -100,7 +100,7 @@ def warm_system(bundle: Bundle) -> Warm:
     if files is None:
         if bundle.address is None:
             raise InputError("a bundle has neither files nor an address")
-        storage, place = storage_at(bundle.address), f"{BUNDLE}{bundle.sha}/"
+        storage, place = process_storage(bundle.address), f"{BUNDLE}{bundle.sha}/"
         files = {info.key.removeprefix(place): storage.get(info.key) for info in storage.list(place)}
     return engine_named(bundle.engine).open_system(files)
 
@@ -207,7 +207,7 @@ def _put(shared: Shared, base: str, data: bytes) -> Stored:
     key = f"{base}-{tag[7:23]}.npz"
     if shared.address is None:
         return Stored("", key, len(data), tag, data)
-    put_once(storage_at(shared.address), key, data)
+    put_once(process_storage(shared.address), key, data)
     return Stored(shared.address, key, len(data), tag)
 
 

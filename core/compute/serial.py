@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from core import serialization
 from core.compute.base import Capabilities
 from core.compute.functions import Functions
 from core.errors import ConfigError
-from core.serialization import Buffer, Packed
 from core.settings import Address, ExecutorConfig
 from core.task.call import working_folder
 from core.task.protocol import BatchDone, BatchLost, BatchResult, Invocation, Reply
@@ -74,11 +73,11 @@ class SerialBackend:
             if invocation.call_hash not in self._functions:
                 self._functions.put(invocation.call_hash, invocation.call)
             call = self._functions.get(invocation.call_hash, invocation.generation or invocation.job_id)
-            items = serialization.unpack(_copied(packed), call.definitions)
+            items = serialization.unpack(serialization.copied(packed), call.definitions)
             outcome = run(call, items, ids, invocation.job_id, invocation.attempt, watch)
         except Exception as error:
             return failed(len(ids), error)
-        outcome.values = _copied(outcome.values)
+        outcome.values = serialization.copied(outcome.values)
         return outcome
 
     def poll(self, timeout: float | None) -> list[Reply]:
@@ -136,12 +135,6 @@ class _Watch:
         if late and self._position not in (-1, position):
             raise _OverTime(self._position)
         self._position, self._started = position, now
-
-
-def _copied(packed: Packed) -> Packed:
-    """Return values that share no memory with those that were packed."""
-    buffers: Iterable[Buffer] = map(bytearray, packed.buffers)
-    return Packed(packed.count, packed.data, packed.ends, packed.buffer_counts, list(buffers))
 
 
 @contextlib.contextmanager

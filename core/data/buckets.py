@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
-from core.data.objects import process_storage
 from core.storage.address import beside
 from core.storage.base import Chunk, Storage
+from core.storage.clients import process_storage
 
 
 class StorageHandle:

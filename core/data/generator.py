@@ -17,6 +17,9 @@ from core.serialization.definitions import Definitions
 AHEAD_BYTES = 64 << 20
 """Items that are read ahead stop here: what two batches carry at most."""
 
+_BOOKKEEPING = 256
+"""Bytes that an item has beside its pickle, about."""
+
 
 class GeneratorReader:
     """Reads a generator on a thread of its own, never further ahead than was asked for.
@@ -121,6 +124,19 @@ def kept(item: Any, packing: serialization.Packing) -> Any:
     """Return an item, or the result of the future that stands for it, as it is now, whatever becomes of it."""
     item = result_of(item)
     return item if type(item) is FailedInput else packing.snapshot(item)
+
+
+def taken_now(items: list[Any], definitions: Definitions) -> list[Any]:
+    """Return items as they are now, as far as copies of those that may change fit into `AHEAD_BYTES`."""
+    packing, room = serialization.Packing(definitions), AHEAD_BYTES
+    taken: list[Any] = []
+    for item in items:
+        if room < 0:
+            return taken + items[len(taken) :]
+        taken.append(kept(item, packing))
+        if type(taken[-1]) is serialization.Packed:
+            room -= taken[-1].nbytes + _BOOKKEEPING
+    return taken
 
 
 def read_all(iterable: Iterable[Any], job_id: str, definitions: Definitions) -> Sequence[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import Any, BinaryIO, cast
@@ -14,13 +13,12 @@ from core.data.ranges import BLOCK, PROBE, LineSearch, RangeStream, Source, line
 from core.data.records import Records, guard_of
 from core.errors import InputError
 from core.storage.address import bucket_of, join_address
-from core.storage.base import Storage, open_storage
+from core.storage.base import Storage
+from core.storage.clients import process_storage
 from core.types import MiB, Partition
 
 LONGEST_HEADER = 8 * MiB
 """Bytes that are repeated with each chunk at most; no table's header is as long, but a file without newlines is."""
-
-_OPEN_STORAGES = 8
 
 
 class ObjectHandle:
@@ -152,39 +150,6 @@ class ObjectHandle:
 def open_handle(partition: Partition, storage: Storage | None = None) -> ObjectHandle:
     """Return the handle on a partition, as given to map functions; nothing is read yet."""
     return ObjectHandle(partition, storage)
-
-
-def process_storage(address: str) -> Storage:
-    """Return this process's client for a storage; one inherited through fork is never used."""
-    name = address, os.getpid()
-    storage = _clients.get(name)
-    if storage is None:
-        storage = _clients.setdefault(name, open_storage(address))
-        while len(_clients) > _OPEN_STORAGES:
-            _retire(next(iter(_clients)))
-    return storage
-
-
-def spent() -> tuple[int, int, int]:
-    """Return the requests, bytes read and bytes written of this process's clients so far."""
-    requests, read, written = _retired
-    for storage in list(_clients.values()):
-        requests += storage.requests
-        read += storage.bytes_in
-        written += storage.bytes_out
-    return requests, read, written
-
-
-_clients: dict[tuple[str, int], Storage] = {}
-_retired = (0, 0, 0)
-
-
-def _retire(name: tuple[str, int]) -> None:
-    global _retired
-    storage = _clients.pop(name, None)
-    if storage is not None:
-        requests, read, written = _retired
-        _retired = requests + storage.requests, read + storage.bytes_in, written + storage.bytes_out
 
 
 def _stream(source: Source, partition: Partition) -> RangeStream:

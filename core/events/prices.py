@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError
-from core.fields import number, parse_field, read_toml, row_of, setting, several, text
+from core.fields import parse_field, read_toml, row_of, setting
+from core.parsers import number, several, text
 from core.settings import Address, ExecutorConfig, parse_address, parse_size
 from core.types import Bill, TaskStats, Usage
 

@@ -12,7 +12,6 @@ from typing import Any
 from core import serialization
 from core.compute.base import ComputeBackend
 from core.data.generator import FailedInput, read_all
-from core.data.objects import process_storage
 from core.errors import ConfigError, InputError, NotFound, StorageError, printable
 from core.futures import FutureList, Maps
 from core.job.attach import new_holder
@@ -20,6 +19,7 @@ from core.job.durable import DurableJob
 from core.job.options import Options
 from core.serialization.definitions import Definitions
 from core.settings import default_storage
+from core.storage.clients import process_storage
 from core.storage.owner import LEASE
 from core.storage.probe import check_put_if_absent
 from core.task import keys

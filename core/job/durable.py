@@ -24,7 +24,7 @@ from core.task.commit import Commit, JobRecord, commit, read_loss_report, split
 from core.task.keys import CommitKey
 from core.task.notices import CommitListener
 from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef, Invocation, Reply
-from core.task.run import describe, in_worker
+from core.task.run import describe, in_task
 from core.waiting import time_left
 
 
@@ -306,7 +306,7 @@ class DurableJob(Job):
         self.record = replace(self.record, call=b"", inputs=[])
         futures = self.futures
         super().close()
-        if in_worker():
+        if in_task():
             self.futures = futures
 
     def stop(self) -> None:
@@ -321,7 +321,7 @@ class DurableJob(Job):
         task returns.
         """
         self._reader.close()
-        wanted = self._kept or (in_worker() and not any(future.fetched for future in self.futures.made))
+        wanted = self._kept or (in_task() and not any(future.fetched for future in self.futures.made))
         has_ended = self._progress.complete or (self.finished and not self._stopped)
         if self.discarded and not self._tenure.is_watching:
             self._tenure.remove()

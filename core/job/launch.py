@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from core.compute.base import ComputeBackend
+from core.data.generator import taken_now
 from core.data.partition import Listing
 from core.futures import Future, FutureList, Maps
 from core.job.chain import awaits_futures, call_later
@@ -23,7 +24,6 @@ from core.job.lifetime import Lifetime
 from core.job.options import Options, options_of
 from core.job.queue import QueueHub
 from core.job.scheduler import Scheduler
-from core.serialization import Packing
 from core.serialization.definitions import Definitions
 from core.serialization.modules import LocalModules
 from core.settings import ExecutorConfig
@@ -139,8 +139,8 @@ class Launcher:
     ) -> FutureList:
         """Start a job of a function that was shipped."""
         futures = FutureList(_new_job_id(), self._executor())
-        if call.kind == "call" and not inside:  # results that go on to a reduction are nobody else's
-            data = [Packing(shipped).snapshot(item) for item in data]
+        if isinstance(data, list) and not inside:  # results that go on to a reduction are nobody else's
+            data = taken_now(data, shipped)
         self.start_backend()
         job = self._job(call.name, shipped, data, options, futures)
         job.listing = data if isinstance(data, Listing) else None

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import ConfigError
+from core.errors import ConfigError, InputError
 from core.futures import Future, FutureList, follow
 from core.storage.address import join_address
 from core.types import Partition
@@ -104,12 +104,15 @@ class Reduction:
     def _merged(self) -> Iterator[tuple[str, list[Any]]]:
         """Yield the results that belong together, each group when its last is there."""
         merged: list[Any] = []
-        name = ""
+        name, seen = "", set[str]()
         for index, future in enumerate(self.futures):
             before, name = name, self._group(index)
             if merged and name != before:
                 yield before, merged
                 merged = []
+                seen.add(before)
+                if name in seen:  # it was reduced when the first of its results were there
+                    raise InputError(f"{name} is in the data again after other objects; give each object once")
             self._merge(merged, follow(future.result()))
             self.futures.release(index)
         if merged:

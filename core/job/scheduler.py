@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from core.compute.base import ComputeBackend
-from core.errors import FanfoldError
+from core.errors import FanfoldError, contained
 from core.job.agenda import Agenda
 from core.job.backups import STRAGGLER_INTERVAL, stragglers, wants_looking
 from core.job.calls import Calls
@@ -146,9 +146,7 @@ class Scheduler:
 
     def _emit(self, event: Event) -> None:
         for listener in list(self.listeners):
-            try:
-                listener(event)
-            except Exception as error:
+            if (error := contained(listener, event)) is not None:
                 self.listeners.remove(listener)
                 _logger.warning("listener %r raised %s: %s; it hears no more", listener, type(error).__name__, error)
 
@@ -164,9 +162,15 @@ class Scheduler:
             self._fail_all(self._failure)
 
     def _drive(self) -> None:
-        if self._driving:  # a listener or callback of an inline backend submitted a job: the outer loop runs it
-            return
-        self._driving = True
+        while self._drive_once() and self.backend.capabilities.inline and self._commands:
+            pass  # another thread's came while the last turn ended
+
+    def _drive_once(self) -> bool:
+        """Run the loop; returns False if it runs already: then that one does what others have asked for."""
+        with self._lock:
+            if self._driving:
+                return False
+            self._driving = True
         try:
             while self._turn():
                 pass
@@ -185,6 +189,7 @@ class Scheduler:
             self._invoking = None
             if not self.backend.capabilities.inline:
                 self.backend.close(force=self._failure is not None)
+        return True
 
     def _turn(self) -> bool:
         """Do what there is to do, and wait for more; returns False when there will be none."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import IntegrityError
+from core.errors import IntegrityError, is_interrupt
 from core.serialization.definitions import REMEDY, Definitions, Loading, Pickler
 from core.serialization.definitions import Buffer as Buffer
 from core.serialization.definitions import loads as loads
@@ -117,7 +117,9 @@ class Packing:
         try:
             self._pickler.dump(value)
             self._pickler.clear_memo()
-        except Exception as error:
+        except BaseException as error:  # a value's own methods may raise anything
+            if is_interrupt(error):
+                raise
             self._pickler = None
             self._stream.seek(start)
             self._stream.truncate()
@@ -130,11 +132,12 @@ class Packing:
     def packed(self) -> Packed:
         """Return the values so far; no more can be added."""
         counts = self._counts if self._buffers else None
-        return Packed(len(self._ends), self._stream.getbuffer(), self._ends, counts, self._buffers)
+        return Packed(len(self._ends), self._stream.getvalue(), self._ends, counts, self._buffers)
 
     def snapshot(self, value: Any) -> Any:
         """Return a value for `pack` that stays as it is now: itself if it cannot change, else pickled and copied."""
-        if type(value) in _IMMUTABLE:
+        kind = type(value)
+        if kind in _IMMUTABLE or (kind is tuple and all(type(part) in _IMMUTABLE for part in value)):
             return value
         self._ends, self._counts, self._buffers = [], [], []
         self._stream.seek(0)
@@ -179,10 +182,18 @@ def unpack(packed: Packed, definitions: Definitions | None = None) -> Iterator[A
         held = counts[i] if counts else 0
         try:
             value = read(view[start:end], packed.buffers[used : used + held] if held else ())
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             value = Unpackable(f"{type(error).__name__}: {error}")
         yield value
         start, used = end, used + held
+
+
+def copied(packed: Packed) -> Packed:
+    """Return values that share no memory with those that were packed."""
+    buffers: list[Buffer] = [bytearray(buffer) for buffer in packed.buffers]
+    return Packed(packed.count, packed.data, packed.ends, packed.buffer_counts, buffers)
 
 
 def split(packed: Packed) -> Iterator[Packed]:

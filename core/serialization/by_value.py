@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType
 from typing import Any
 
+from core.serialization.tokens import MAIN
+
 Reduced = tuple[Callable[..., Any], tuple[Any, ...], Any, Callable[[Any, Any], None]]
 
 CACHED = type(functools.cache(len))
@@ -44,13 +46,6 @@ _TEMPLATE = (lambda: None).__code__
 
 # The body of a class inside a function looks globals up by the last two.
 _GLOBAL_OPS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
-
-SENTINELS: dict[type, Callable[[Any], str]] = {
-    type(dataclasses.MISSING): lambda _: "MISSING",
-    type(dataclasses.KW_ONLY): lambda _: "KW_ONLY",
-    type(dataclasses._HAS_DEFAULT_FACTORY): lambda _: "_HAS_DEFAULT_FACTORY",  # type: ignore[attr-defined]
-}
-"""Name what `dataclasses` tells by identity."""
 
 _SPACE = ("__name__", "__package__", "__path__", "__file__")
 """What relative imports and tracebacks want of a module."""
@@ -114,6 +109,8 @@ def reduce_function(function: FunctionType, space: Any, source: tuple[str, int, 
     held = function.__globals__
     used = {name: held[name] for name in names if name in held}
     reached = [*used.values(), *(cell.cell_contents for cell in function.__closure__ or () if _is_full(cell))]
+    if any(type(value) is ModuleType and vars(value) is held for value in reached):  # import __main__; __main__.LIMIT
+        used.update((name, held[name]) for name in sorted(every) if name in held)
     state = (
         used,
         [name for value in reached for name in _submodules(value, every)],
@@ -189,6 +186,8 @@ def make_space(base: dict[str, Any]) -> ModuleType:
 
 def module_state(module: ModuleType) -> dict[str, Any]:
     """Return what a module holds, without what importing has put there."""
+    if module.__name__ in MAIN:
+        return {}  # what functions reach of it comes with them
     left = ("__builtins__", "__loader__", "__spec__", "__cached__", *_SPACE)
     return {name: value for name, value in vars(module).items() if name not in left}
 
@@ -227,6 +226,17 @@ def reduce_dispatch(function: Any) -> Reduced:
 def _register_all(function: Any, registry: dict[type, Any]) -> None:
     for kind, implementation in registry.items():
         function.register(kind, implementation)
+
+
+def reduce_dispatch_method(value: Any) -> tuple[Any, ...]:
+    """Take a single-dispatch method apart: since Python 3.13 it has a cache by instance, which stays behind."""
+    return _make_dispatch_method, (value.func, value.dispatcher)
+
+
+def _make_dispatch_method(function: Any, dispatcher: Any) -> Any:
+    made: Any = functools.singledispatchmethod(function)
+    made.dispatcher = dispatcher
+    return made
 
 
 def reduce_cached_property(value: Any) -> tuple[Any, ...]:
@@ -421,3 +431,17 @@ def show_source(name: str, first: int, text: str) -> None:
     lines[first - 1 : last] = given
     # Without a time of modification, linecache never compares the entry with a file.
     linecache.cache[name] = (sum(map(len, lines)), None, lines, name)
+
+
+REDUCERS: dict[type, Callable[[Any], Any]] = {
+    CodeType: reduce_code,
+    types.CellType: reduce_cell,
+    typing.NewType: reduce_new_type,
+    functools.cached_property: reduce_cached_property,
+    functools.singledispatchmethod: reduce_dispatch_method,
+    # What `dataclasses` tells by identity goes by name.
+    type(dataclasses.MISSING): lambda _: "MISSING",
+    type(dataclasses.KW_ONLY): lambda _: "KW_ONLY",
+    type(dataclasses._HAS_DEFAULT_FACTORY): lambda _: "_HAS_DEFAULT_FACTORY",  # type: ignore[attr-defined]
+}
+"""How values of these types are taken apart, wherever they are."""

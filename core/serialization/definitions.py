@@ -10,7 +10,6 @@ may be instances of it, and gives it the state that the call it runs was sent wi
 from __future__ import annotations
 
 import copyreg
-import functools
 import hashlib
 import importlib
 import io
@@ -19,8 +18,8 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import IO, Any, NewType, ParamSpec, TypeVar, TypeVarTuple
+from types import FunctionType, MethodType, ModuleType
+from typing import IO, Any, ParamSpec, TypeVar, TypeVarTuple
 
 import cloudpickle
 
@@ -321,11 +320,7 @@ def _module(number: int | None, base: dict[str, Any]) -> ModuleType:
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     **{kind: how for kind, how in cloudpickle.Pickler.dispatch_table.items() if kind not in copyreg.dispatch_table},
-    CodeType: by_value.reduce_code,
-    CellType: by_value.reduce_cell,
-    NewType: by_value.reduce_new_type,
-    functools.cached_property: by_value.reduce_cached_property,
-    **by_value.SENTINELS,
+    **by_value.REDUCERS,
 }
 
 
@@ -400,7 +395,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _is_importable(self, obj: Any) -> bool:
         if isinstance(obj, ModuleType):
-            return obj.__name__ in sys.modules and not self._is_included(obj.__name__)
+            return obj.__name__ not in MAIN and obj.__name__ in sys.modules and not self._is_included(obj.__name__)
         module = getattr(obj, "__module__", None)
         found: Any = sys.modules.get(module) if isinstance(module, str) else None
         if found is None or module is None or module in MAIN:

@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 import sysconfig
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -51,6 +52,26 @@ class LocalModules:
         states = {name: _state(module)[1:] for name, module in self._local().items()}
         return Renewal(states)
 
+    def forget_changed(self) -> None:
+        """Have modules read again that were written anew since a task imported them: the driver may not know them."""
+        changed = {_package(name) for name in self.note() if os.path.isfile(self._loaded[name].__file__ or "")}
+        if changed:  # what is compiled can often not be loaded twice
+            compiled = {_package(n) for n, module in self._loaded.items() if not str(module.__file__).endswith(".py")}
+            for name in self._loaded:
+                if _package(name) not in compiled - changed:
+                    sys.modules.pop(name, None)
+            self._states.clear()
+        self.changed.clear()
+
+    def note_new(self) -> None:
+        """Look at modules if some were loaded since the last look."""
+        if len(sys.modules) != self._count:
+            self.note()
+
+
+def _package(name: str) -> str:
+    return name.partition(".")[0]
+
 
 def _state(module: ModuleType) -> State:
     with contextlib.suppress(OSError):
@@ -83,9 +104,25 @@ def is_local(module: ModuleType) -> bool:
     """Whether a module is the user's own: outside the Python installation, and not of this distribution."""
     path = getattr(module, "__file__", None)
     name = getattr(module, "__name__", "__main__")
-    if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
+    if not path or _package(name) in ("__main__", "core", "apps"):
         return False
-    return not ("site-packages" in path or "dist-packages" in path or path.startswith(_installed_folders()))
+    if "site-packages" in path or "dist-packages" in path or path.startswith(_installed_folders()):
+        return False
+    above = name.count(".") + os.path.basename(path).startswith("__init__.")
+    return _package(name) not in _installed_in(Path(path).parents[above])
+
+
+@functools.cache
+def _installed_in(folder: Path) -> frozenset[str]:
+    """Return the modules that an installer has put into a folder of its own, as ``pip install --target`` does."""
+    found: set[str] = set()
+    for record in folder.glob("*.dist-info/RECORD"):
+        with contextlib.suppress(OSError, ValueError):
+            found.update(
+                line.partition(",")[0].partition("/")[0].partition(".")[0]
+                for line in record.read_text("utf-8").splitlines()
+            )
+    return frozenset(found)
 
 
 @functools.cache

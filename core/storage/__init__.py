@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import NotFound, PreconditionFailed, StorageError
 from core.storage.address import join_address, split_address
 from core.storage.base import Storage, open_storage
+from core.storage.clients import process_storage
 from core.types import ObjectInfo
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = [
     "check_put_if_absent",
     "join_address",
     "open_storage",
+    "process_storage",
     "split_address",
 ]
 

@@ -132,14 +132,14 @@ class LeaseLock:
         """Return who held the lock last, alive or not, unless it was released."""
         return self._latest()[1]
 
-    def take(self, note: str = "") -> Holder | None:
-        """Take the lock; returns None, or who has it."""
+    def take(self, note: str = "", lease: float = LEASE) -> Holder | None:
+        """Take the lock, for so many seconds unless it is renewed; returns None, or who has it."""
         while True:
             number, found = self._latest()
             if found is not None and found.alive():
                 return found
             now = time.time()
-            mine = Holder(this_owner(), secrets.token_hex(8), now, now + LEASE, note[:LONGEST_NAME])
+            mine = Holder(this_owner(), secrets.token_hex(8), now, now + lease, note[:LONGEST_NAME])
             try:
                 self._storage.put(self._key(number + 1), _written(mine), if_absent=True)
             except PreconditionFailed:

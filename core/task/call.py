@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -10,11 +11,12 @@ from types import ModuleType
 from typing import Any, Literal
 
 from core.data.buckets import StorageHandle
-from core.data.objects import open_handle, process_storage
+from core.data.objects import open_handle
 from core.data.partition import Listing
 from core.errors import ConfigError, InputError, SerializationError
 from core.serialization.definitions import REMEDY, Buffer, Definitions
 from core.serialization.modules import LocalModules
+from core.storage.clients import process_storage
 from core.task.signature import OBJECT, Signature, read_signature, refuse_missing
 from core.types import Partition, RetryPolicy
 
@@ -158,6 +160,11 @@ def make_call(
         raise ConfigError(f"map and call_async need a function, not {type(function).__name__} {function!r:.60}")
     if not isinstance(extra_args, Mapping | tuple | list):
         raise ConfigError(f"extra_args must be a tuple or a dict of arguments, not {type(extra_args).__name__}")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigError(
+            f"what {name_of(function)} gives, a coroutine or generator, cannot leave its process; wrap it in a "
+            "function that runs it and returns what comes of it, by asyncio.run(...) or list(...)"
+        )
     named = dict(extra_args) if isinstance(extra_args, Mapping) else {}
     placed = () if named else tuple(extra_args)
     name = name_of(function)

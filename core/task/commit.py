@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from core import serialization
-from core.data.objects import process_storage, spent
 from core.errors import FanfoldError, IntegrityError, NotFound, PreconditionFailed, SerializationError
 from core.serialization import MARKER, Buffer, Packed
 from core.storage.base import Storage
+from core.storage.clients import process_storage, spent
 from core.storage.owner import this_owner
 from core.task import keys, messages
 from core.task.call import Call, load_call

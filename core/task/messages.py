@@ -48,6 +48,9 @@ FRAME = struct.Struct("<Q")
 LONGEST = 1 << 40
 """Bytes of a message; more are claimed only by text that somebody else writes to the pipe."""
 
+_PIECE = 64 << 20
+"""Bytes of a message that are read at a time: a length is believed as far as bytes follow."""
+
 
 @dataclass(frozen=True, slots=True)
 class PayloadRef:
@@ -298,5 +301,8 @@ def read_frame(stream: IO[bytes]) -> bytes | None:
     (length,) = FRAME.unpack(head)
     if length > LONGEST:
         return None
-    body = stream.read(length)
-    return body if len(body) == length else None
+    pieces = []
+    while length and (piece := stream.read(min(_PIECE, length))):
+        pieces.append(piece)
+        length -= len(piece)
+    return None if length else b"".join(pieces)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from core import serialization
-from core.data.objects import spent
 from core.errors import SerializationError, TaskError
 from core.serialization import Unpackable
 from core.serialization.definitions import Definitions
 from core.serialization.tokens import registry
+from core.storage.clients import spent
 from core.task.call import Call, apply
 from core.task.protocol import BatchResult, TaskFailure
 
@@ -62,6 +62,11 @@ def running_task() -> tuple[str, int, int] | None:
     if batch is None or batch.process != os.getpid() or len(batch.durations) >= len(batch.task_ids):
         return None
     return batch.job_id, batch.task_ids[len(batch.durations)], batch.attempt
+
+
+def in_task() -> bool:
+    """Whether what is done here is done for a task, whose result may refer to it."""
+    return in_worker() or running_task() is not None
 
 
 def running_definitions() -> Definitions | None:
@@ -207,19 +212,19 @@ def run(
         for position in range(len(task_ids)):
             if mark is not None:
                 mark(position, before)  # before the item is read: reading it may end the worker
-            item = next(items)
+            item = kept = next(items)
+            if call.retry.retry_on:  # the function may change what it got before it fails
+                kept = packing.snapshot(item)
             try:
                 if direct and type(item) in plain:
                     value = function(item)
                 else:
-                    if type(item) is Unpackable:
-                        raise SerializationError(f"the item cannot be read by the worker: {item.reason}")
-                    value = apply(call, item, task_ids[position], f"{job_id}/{task_ids[position]}", attempt)
+                    value = apply(call, _readable(item), task_ids[position], f"{job_id}/{task_ids[position]}", attempt)
             except BaseException as error:
                 if isinstance(error, KeyboardInterrupt) and not in_worker():
                     raise  # a person at the keyboard of an in-process backend
                 value = None
-                failure = _retried(call, item, task_ids[position], job_id, attempt, error, mark, position)
+                failure = _retried(call, kept, task_ids[position], job_id, attempt, error, mark, position)
                 batch.attempt = attempt
                 if isinstance(failure, TaskFailure):
                     failures[position] = failure
@@ -245,7 +250,7 @@ def run(
 def _retried(
     call: Call, item: Any, task_id: int, job_id: str, attempt: int, error: BaseException, mark: Mark | None, at: int
 ) -> TaskFailure | tuple[Any, int]:
-    """Repeat a failed task as its policy says; returns its last failure, or (value, attempts)."""
+    """Repeat a failed task as its policy says, with the item as it was; returns its failure, or (value, attempts)."""
     policy = call.retry
     tries = attempt + 1
     while True:
@@ -259,12 +264,24 @@ def _retried(
         if _running is not None:
             _running.attempt = tries
         try:
-            return apply(call, item, task_id, f"{job_id}/{task_id}", tries), tries + 1
+            return apply(call, _as_it_was(item, call), task_id, f"{job_id}/{task_id}", tries), tries + 1
         except BaseException as repeated:
             if isinstance(repeated, KeyboardInterrupt) and not in_worker():
                 raise
             error = repeated
             tries += 1
+
+
+def _as_it_was(kept: Any, call: Call) -> Any:
+    if type(kept) is not serialization.Packed:
+        return kept
+    return _readable(next(serialization.unpack(serialization.copied(kept), call.definitions)))
+
+
+def _readable(item: Any) -> Any:
+    if type(item) is Unpackable:
+        raise SerializationError(f"the item cannot be read by the worker: {item.reason}")
+    return item
 
 
 def failed(count: int, error: BaseException) -> BatchResult:

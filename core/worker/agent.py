@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from core import serialization
 from core.compute.local.process import ProcessBackend
 from core.compute.local.threads import usable_cores
-from core.data.objects import process_storage
 from core.errors import FanfoldError, StorageError
 from core.serialization import Buffer
 from core.settings import Address, ExecutorConfig
+from core.storage.clients import process_storage
 from core.task import messages
 from core.task.commit import write_loss_report
 from core.task.messages import FUNCTIONS_KEPT, NeedsCall, PayloadRef, TooLarge

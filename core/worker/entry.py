@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import Any
 
 from core.compute.cluster.base import note, take_notes
-from core.data.objects import process_storage
 from core.errors import ConfigError, FanfoldError, IntegrityError
+from core.storage.clients import process_storage
 from core.task import keys, messages
 from core.task.commit import write_loss_report
 from core.task.protocol import BatchLost, Invocation

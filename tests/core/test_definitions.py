@@ -368,8 +368,6 @@ def test_whatever_a_script_defines_works_in_workers_and_comes_back(tmp_path, pla
 
 
 def test_futures_of_a_job_inside_a_task_give_the_drivers_own_classes(tmp_path, place):
-    if place["compute"] == "serial":
-        pytest.skip("a task leaves no job behind in the calling process")
     shown = run_script(
         tmp_path,
         place,
@@ -635,6 +633,61 @@ def test_the_function_that_runs_is_the_one_that_the_driver_has_now(tmp_path, sta
     )
 
     assert shown == ["now"]
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["direct", "durable"])
+@pytest.mark.parametrize("start", ["fork", "fresh"])
+def test_a_module_that_tasks_alone_import_is_read_again_when_it_has_changed(tmp_path, start, durable):
+    place = {**PLACES[start], "storage": f"file://{tmp_path}/store", "durable": durable}
+    shown = run_script(
+        tmp_path,
+        place,
+        """
+        import pathlib, sys
+        sys.dont_write_bytecode = True
+
+        def told(x):
+            import outer
+            return outer.told()
+
+        def write(text):
+            pathlib.Path("inner.py").write_text(f"def told(): return {text!r}")
+            pathlib.Path("outer.py").write_text("from inner import told")
+
+        if __name__ == "__main__":
+            write("old")
+            with open_executor() as executor:
+                print(*set(executor.map(told, range(8), batch_size=1).results(60)))
+                write("the newer one")
+                print(*set(executor.map(told, range(8), batch_size=1).results(60)))
+        """,
+    )
+
+    assert " ".join(shown) == "old the newer one"
+
+
+def test_the_main_module_itself_is_as_the_driver_has_it_now(tmp_path, place):
+    shown = run_script(
+        tmp_path,
+        place,
+        """
+        import threading
+        import __main__
+
+        LIMIT, LOCK = 1, threading.Lock()
+
+        def told(x):
+            return __main__.LIMIT
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                print(executor.submit(told, 0).result(60))
+                LIMIT = 2
+                print(executor.submit(told, 0).result(60))
+        """,
+    )
+
+    assert shown == ["1", "2"]
 
 
 def test_a_changed_module_that_cannot_travel_is_refused_with_the_remedy(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from core import ConfigError, FunctionExecutor
-from core.errors import IntegrityError, TaskTimeout, WorkerDied
+from core.errors import IntegrityError, SerializationError, TaskTimeout, WorkerDied
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +131,7 @@ def test_a_fork_of_the_driver_keeps_its_arrays_and_cannot_change_the_drivers():
 
 
 def test_inputs_that_somebody_swapped_in_storage_are_not_run(tmp_path):
-    from core.data import objects
+    from core.storage import clients
     from core.task import commit as durable
     from core.task import keys
 
@@ -147,7 +147,7 @@ def test_inputs_that_somebody_swapped_in_storage_are_not_run(tmp_path):
         place.write_bytes(data[c:d] + data[a:b])
         return made
 
-    objects.process_storage(store)
+    clients.process_storage(store)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("core.job.create.write_record", swapped)
         with FunctionExecutor("serial", store, durable=True) as executor:
@@ -206,3 +206,76 @@ def test_tasks_find_the_parts_of_standard_output_they_are_used_to():
 
     with FunctionExecutor(workers=1) as executor:
         assert executor.map(write, [0]).results() == ["utf-8"]
+
+
+class Exits:
+    """Ends whoever takes it apart."""
+
+    def __reduce__(self):
+        raise SystemExit(3)
+
+
+class ExitsWhenRead:
+    """Ends whoever puts it together."""
+
+    def __reduce__(self):
+        return sys.exit, (3,)
+
+
+@pytest.mark.parametrize("kind", [Exits, ExitsWhenRead])
+@pytest.mark.parametrize("compute", ["process", "serial"])
+def test_an_item_whose_own_methods_exit_fails_its_task_alone(compute, kind):
+    with FunctionExecutor(compute) as executor:
+        futures = executor.map(lambda item: 1, [kind(), 2])
+
+        with pytest.raises(SerializationError, match="SystemExit: 3"):
+            futures[0].result(20)
+        assert futures[1].result(20) == 1
+
+
+@pytest.mark.parametrize("kind", [Exits, ExitsWhenRead])
+def test_a_result_whose_own_methods_exit_fails_its_task_alone(kind):
+    with FunctionExecutor(workers=1) as executor:
+        futures = executor.map(lambda item: kind() if item else 1, [1, 0])
+
+        with pytest.raises(SerializationError, match="SystemExit: 3"):
+            futures[0].result(20)
+        assert futures[1].result(20) == 1
+
+
+@pytest.mark.parametrize("compute", ["process", "serial"])
+def test_a_listener_that_exits_hears_no_more_and_costs_no_result(compute):
+    with FunctionExecutor(compute, listeners=[lambda event: sys.exit(3)]) as executor:
+        assert executor.map(abs, [-1, -2]).results(20) == [1, 2]
+
+
+def test_a_callback_that_exits_is_told_in_the_log_and_the_others_are_called(caplog):
+    called = threading.Event()
+    with FunctionExecutor(workers=1) as executor:
+        future = executor.submit(time.sleep, 0.2)
+        future.add_done_callback(lambda _: sys.exit(3))
+        future.add_done_callback(lambda _: called.set())
+
+        assert called.wait(20)
+        assert executor.submit(abs, -1).result(20) == 1
+    assert "SystemExit" in caplog.text
+
+
+def test_what_a_thread_submits_while_another_ends_its_turn_is_run():
+    with FunctionExecutor("serial") as executor:
+        agenda = executor._scheduler._agenda
+        wait, later = agenda.wait, []
+
+        def wait_and_submit():
+            found = wait()
+            if found is None and not later:
+                later.append(None)
+                thread = threading.Thread(target=lambda: later.append(executor.submit(abs, -2)))
+                thread.start()
+                thread.join()
+            return found
+
+        agenda.wait = wait_and_submit
+        executor.submit(abs, -1)
+
+        assert later[1].result(20) == 2

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import cProfile
 import gc
+import sys
 import threading
 import tracemalloc
 from collections import Counter
@@ -135,26 +135,38 @@ def test_a_durable_job_that_has_ended_keeps_what_removing_it_takes(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def calls_of(profile: cProfile.Profile) -> int:
-    return sum(entry.callcount for entry in profile.getstats())
+class Calls:
+    """Counts the calls of functions on the threads that it is told to `watch`."""
+
+    def __init__(self):
+        self.count = 0
+
+    def watch(self):
+        sys.setprofile(self._hear)
+
+    def _hear(self, frame, event, argument):
+        self.count += event in ("call", "c_call")
 
 
 def test_a_call_costs_the_same_however_many_were_made_before(executor):
     """In calls of functions, by the caller and by the executor's own thread."""
 
+    def on_its_thread(action):
+        done = threading.Event()
+        executor._scheduler.command(lambda: (action(), done.set()))
+        assert done.wait(60)
+
     def cost(rounds=100):
-        profiles = [cProfile.Profile(), cProfile.Profile()]
-        begun = threading.Event()
-        executor._scheduler.command(lambda: (profiles[1].enable(), begun.set()))
-        begun.wait(60)
-        profiles[0].enable()
-        for number in range(rounds):
-            assert executor.submit(abs, number).result(60) == number
-        profiles[0].disable()
-        ended = threading.Event()
-        executor._scheduler.command(lambda: (profiles[1].disable(), ended.set()))
-        ended.wait(60)
-        return sum(map(calls_of, profiles)) / rounds
+        calls = Calls()
+        on_its_thread(calls.watch)
+        calls.watch()
+        try:
+            for number in range(rounds):
+                assert executor.submit(abs, number).result(60) == number
+        finally:
+            sys.setprofile(None)
+            on_its_thread(lambda: sys.setprofile(None))
+        return calls.count / rounds
 
     use(executor, 20)
     early = cost()

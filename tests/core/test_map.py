@@ -39,6 +39,22 @@ def test_every_kind_of_collection_is_mapped_in_its_order(executor, data, expecte
     assert executor.map(lambda x: x, data).results(60) == expected
 
 
+def test_items_of_a_list_are_what_they_were_when_it_was_mapped(executor):
+    buffer, jobs = np.zeros(1000), []
+
+    for number in range(20):
+        buffer[:] = number
+        jobs.append(executor.map(lambda row: float(row.sum()), [buffer, buffer]))
+
+    assert [job.results(60) for job in jobs] == [[1000.0 * number] * 2 for number in range(20)]
+
+
+def test_large_items_of_a_list_are_copied_up_to_a_limit_and_all_arrive(executor, monkeypatch):
+    monkeypatch.setattr("core.data.generator.AHEAD_BYTES", 10_000)
+
+    assert executor.map(len, [[0] * size for size in range(3000)]).results(60) == list(range(3000))
+
+
 def test_rows_of_an_array_are_items(executor):
     assert [int(row.sum()) for row in executor.map(lambda row: row * 2, np.ones((3, 4))).results(60)] == [8, 8, 8]
 

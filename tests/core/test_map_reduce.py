@@ -79,6 +79,13 @@ def test_objects_are_merged_by_themselves(executor, folder):
     assert list(reduced.values()) == [[b"1\n2\n3"], [b"10\r\n20\r\n"], [b""], [b"x"]]
 
 
+def test_an_object_that_comes_again_after_others_is_refused_and_not_lost(executor, folder):
+    first, second, *_ = sorted(map(str, folder.iterdir()))
+
+    with pytest.raises(InputError, match="again after other objects"):
+        executor.map_reduce(lambda obj: obj.size, [first, second, first], sum, reduce_by="object").result(60)
+
+
 def test_reducing_by_object_what_is_no_object_is_refused(executor):
     with pytest.raises(InputError, match="objects"):
         executor.map_reduce(lambda x: x, [1, 2], sum, reduce_by="object").result(60)
@@ -103,7 +110,8 @@ def test_cancelling_the_future_of_a_reduction_cancels_the_map(reduce_by, folder)
 
         assert final.cancelled()
         assert other.result(60) == 3
-        assert not executor._history.running
+        assert executor.submit(abs, -4).result(60) == 4  # by then the loop has seen to what was cancelled
+        assert {job.name for job in executor._history.running.values()} <= {"abs"}
 
 
 def test_cancelling_the_future_of_a_reduction_ends_the_reduction_that_runs(tmp_path):

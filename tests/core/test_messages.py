@@ -1,5 +1,6 @@
 """What a driver makes of replies: that to its own request is read, whatever else comes is refused in a sentence."""
 
+import io
 import json
 import struct
 from dataclasses import replace
@@ -119,6 +120,21 @@ def test_a_loss_is_told_without_a_pickle_and_comes_as_it_was():
     assert messages.read_reply(messages.reply(lost, asked()), asked()) == lost
     assert replace(messages.read_loss(messages.reply(lost)), batch_id=5) == lost
     assert messages.decode(messages.reply(lost, asked()))[1] == []
+
+
+@pytest.mark.parametrize("length", [10, 1 << 40])
+def test_a_message_that_breaks_off_is_none_whatever_length_it_claimed(length):
+    assert messages.read_frame(io.BytesIO(messages.FRAME.pack(length) + b"short")) is None
+
+
+def test_a_message_in_several_pieces_is_whole(monkeypatch):
+    monkeypatch.setattr(messages, "_PIECE", 4)
+    pipe = io.BytesIO()
+    messages.write_frame(pipe, b"ten bytes.")
+    messages.write_frame(pipe, b"")
+    pipe.seek(0)
+
+    assert [messages.read_frame(pipe) for _ in range(3)] == [b"ten bytes.", b"", None]
 
 
 def test_what_other_software_refuses_is_told_without_a_pickle(monkeypatch):

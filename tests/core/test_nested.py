@@ -19,9 +19,9 @@ def test_a_task_may_have_worker_processes_of_its_own():
         assert executor.map(outer, [1, 2, 3]).results(60) == [10, 20, 30]
 
 
-def returns(shape, store):
+def returns(shape, store, compute="process"):
     def outer(x):
-        with FunctionExecutor("process", store, workers=1, durable=True) as nested:
+        with FunctionExecutor(compute, store, durable=True) as nested:
             futures = nested.map(lambda y: [x, y], range(3))
             return {"list": futures, "one": futures[1], "plain": list(futures)}[shape]
 
@@ -38,6 +38,14 @@ def test_futures_of_a_durable_job_that_a_task_returns_are_followed_and_the_job_i
 ):
     with FunctionExecutor("process", store, workers=1, durable=durable) as executor:
         assert executor.map(returns(shape, store), [5]).results(60) == [expected]
+
+    assert list(list_jobs(open_storage(store))) == []
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["direct", "durable"])
+def test_they_are_where_everything_runs_in_one_process_too(durable, store):
+    with FunctionExecutor("serial", store, durable=durable) as executor:
+        assert executor.map(returns("one", store, "serial"), [5, 6]).results(60) == [[5, 1], [6, 1]]
 
     assert list(list_jobs(open_storage(store))) == []
 

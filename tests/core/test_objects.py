@@ -14,10 +14,11 @@ import pytest
 
 from core.data import ranges
 from core.data.chunks import Chunks
-from core.data.objects import open_handle, process_storage
+from core.data.objects import open_handle
 from core.data.partition import find_objects, partition
 from core.errors import NotFound, ObjectChanged
 from core.storage.base import open_storage
+from core.storage.clients import process_storage
 
 TABLE = b"name,value\n" + b"".join(b"row%d,%d\n" % (number, number) for number in range(1000))
 

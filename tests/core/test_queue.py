@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -13,8 +12,6 @@ import pytest
 
 from core import ConfigError, FunctionExecutor, Queue, RetryPolicy, serialization
 from core.compute import base
-from core.compute.remote.base import RemoteBackend
-from core.compute.remote.pipe import PipeSlot, explain_exit
 from core.errors import SerializationError
 from core.job.options import options_of
 from core.task import notices as notify
@@ -22,22 +19,9 @@ from core.task import notices as notify
 LOCAL = ("serial", "process?start=fork", "process?start=fresh")
 
 
-class PipeBackend(RemoteBackend):
-    """Workers as processes of their own on this machine, behind the protocol of remote ones."""
-
-    name = "pipe"
-
-    def __init__(self, address, config):
-        super().__init__(address, config, config.workers or 2)
-
-    def open_slot(self, index):
-        return PipeSlot((sys.executable, "-m", "core.worker.entry", "worker"), explain_exit)
-
-
 @pytest.fixture(autouse=True)
 def piped(monkeypatch):
-    monkeypatch.setitem(base._BACKENDS, "pipe", f"{__name__}:PipeBackend")
-    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or __import__(__name__))
+    monkeypatch.setitem(base._BACKENDS, "pipe", "tests.servers.pipes:PipeBackend")
 
 
 SITES = [*((name, False) for name in LOCAL), ("process", True), ("pipe", False), ("pipe", True)]

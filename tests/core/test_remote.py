@@ -9,12 +9,11 @@ import pytest
 
 from core import FunctionExecutor, InputError, serialization
 from core.compute import base
-from core.compute.remote.base import RemoteBackend
-from core.compute.remote.pipe import PipeSlot, explain_exit
+from core.compute.remote.pipe import PipeSlot
 from core.compute.remote.slot import NotStarted, Slot
-from core.data.objects import process_storage
 from core.errors import ComputeUnavailable, StorageUnavailable, WorkerDied
 from core.settings import ExecutorConfig, parse_address
+from core.storage.clients import process_storage
 from core.task import messages
 from core.task.call import dump_call, make_call
 from core.task.protocol import BatchDone, BatchLost, BatchResult, DurableRef, Invocation
@@ -22,20 +21,7 @@ from core.task.versions import versions
 from core.types import RetryPolicy
 from core.worker.agent import Agent, answer_silently
 from tests.servers.begun import await_begun
-
-
-class PipeBackend(RemoteBackend):
-    """Workers as processes of their own on this machine, behind the protocol of remote ones."""
-
-    name = "pipe"
-    command = (sys.executable, "-m", "core.worker.entry", "worker")
-
-    def __init__(self, address, config):
-        super().__init__(address, config, config.workers or 2)
-        self.largest = int(address.options.get("largest", 0)) or None
-
-    def open_slot(self, index):
-        return PipeSlot(self.command, explain_exit)
+from tests.servers.pipes import PipeBackend, explain_exit
 
 
 class AbsentBackend(PipeBackend):
@@ -44,7 +30,7 @@ class AbsentBackend(PipeBackend):
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    monkeypatch.setitem(base._BACKENDS, "pipe", f"{__name__}:PipeBackend")
+    monkeypatch.setitem(base._BACKENDS, "pipe", "tests.servers.pipes:PipeBackend")
     monkeypatch.setitem(base._BACKENDS, "absent", f"{__name__}:AbsentBackend")
     monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or __import__(__name__))
 

@@ -2,12 +2,14 @@
 
 import os
 import tempfile
+import threading
 import time
 
+import numpy as np
 import pytest
 
-from core import ConfigError, FunctionExecutor
-from core.errors import TaskTimeout
+from core import ConfigError, FunctionExecutor, RetryPolicy
+from core.errors import SerializationError, TaskTimeout
 from core.types import TaskRetried
 
 
@@ -62,3 +64,24 @@ def test_a_number_of_workers_that_is_set_for_all_backends_is_no_mistake(place, m
 def test_a_number_of_workers_that_is_asked_of_it_is_refused():
     with pytest.raises(ConfigError, match=r"'serial' has 1 worker\(s\), not 4; use 'process' for more"):
         FunctionExecutor("serial", workers=4)
+
+
+@pytest.mark.parametrize("kind", [list, lambda content: np.array(content * 100_000)], ids=["list", "array"])
+def test_each_attempt_at_a_task_gets_its_item_as_it_was(compute, kind):
+    def change_and_fail_twice(item, attempt):
+        item[0] += 1
+        if attempt < 2:
+            raise OSError
+        return int(item[0])
+
+    policy = RetryPolicy(retries=2, retry_on=(OSError,), backoff=0.001)
+    with FunctionExecutor(compute) as executor:
+        assert executor.map(change_and_fail_twice, [kind([1]), kind([5])], retries=policy).results(60) == [2, 6]
+
+
+def test_an_item_that_cannot_be_read_is_not_given_to_the_function_by_another_attempt(compute):
+    policy = RetryPolicy(retries=2, retry_on=(Exception,), backoff=0.001)
+    with FunctionExecutor(compute) as executor:
+        future = executor.map(lambda item: "called", [threading.Lock()], retries=policy)[0]
+
+        assert isinstance(future.exception(60), SerializationError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import http.client
 import io
 import json
@@ -227,9 +228,8 @@ def photograph() -> bytes:
 
 
 def statuses(destination: Path) -> dict[str, str]:
-    from apps.face_align.result import from_csv
-
-    return {row.key: row.status for row in from_csv((destination / "manifest.csv").read_bytes())}
+    rows = csv.DictReader(io.StringIO((destination / "manifest.csv").read_text("utf-8")))
+    return {row["key"]: row["status"] for row in rows}
 
 
 def test_names_in_an_archive_lead_to_no_file_outside_the_destination(photograph: bytes, tmp_path: Path) -> None:
@@ -287,15 +287,17 @@ def test_a_format_that_only_the_decoder_knows_is_not_unpacked(photograph: bytes)
     assert caught.value.status == "decode_error"
 
 
-def test_an_image_named_like_a_commit_does_not_spoil_the_next_run(photograph: bytes, tmp_path: Path) -> None:
+def test_an_image_named_like_a_file_of_the_run_harms_neither_it_nor_the_next(photograph: bytes, tmp_path: Path) -> None:
     from apps.face_align import align
 
-    source = archive(tmp_path / "faces.zip", {".face-align/a-000000.png": photograph, "b.png": photograph})
+    names = [".run/stages/align/a.png", ".run/lease/a.png", ".run/new/a.png", "report-files/a.png"]
+    source = archive(tmp_path / "faces.zip", dict.fromkeys([*names, "b.png"], photograph))
     with FunctionExecutor("serial") as executor:
         align(source, tmp_path / "crops", executor=executor)
         align(source, tmp_path / "crops", executor=executor)
 
-    assert set(statuses(tmp_path / "crops").values()) == {"ok"}
+    assert statuses(tmp_path / "crops") == dict.fromkeys(names, "write_error") | {"b.png": "ok"}
+    assert not list((tmp_path / "crops" / ".run").rglob("*.png"))
 
 
 def test_a_name_is_text_and_no_markup_in_the_report(photograph: bytes, tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from apps.montecarlo.science import fitting
-from apps.montecarlo.science.models import GBM, Bootstrap, FloatArray, Model, PortfolioBootstrap, PortfolioGBM
+from apps.montecarlo.science.models import (
+    GBM,
+    Bachelier,
+    Bootstrap,
+    FloatArray,
+    Model,
+    PortfolioBootstrap,
+    PortfolioGBM,
+)
 
 __all__ = [
     "MODEL_NAMES",
@@ -23,7 +31,7 @@ __all__ = [
     "log_returns",
 ]
 
-MODEL_NAMES = ("gbm", "bootstrap", "block-bootstrap", "student-t", "merton", "gjr-garch", "heston")
+MODEL_NAMES = ("gbm", "bootstrap", "block-bootstrap", "student-t", "merton", "gjr-garch", "heston", "bachelier")
 PORTFOLIO_MODEL_NAMES = ("gbm", "bootstrap", "block-bootstrap")
 MIN_RETURNS = 29
 """Fewest log returns (30 prices) from which a spread can be told at all."""
@@ -67,7 +75,7 @@ def calibrate(
     name : str
         One of `MODEL_NAMES`; for several assets one of `PORTFOLIO_MODEL_NAMES`.
     returns : ndarray of float64, shape (n,) or (n, k)
-        Daily log returns, oldest first; two columns or more make a portfolio.
+        Daily log returns, oldest first; two columns or more make a portfolio. For ``bachelier`` changes of the price.
     weights : ndarray of float64, shape (k,), optional
         Share of each asset in the value on day 0; equal shares without it.
     mean_block : float, optional
@@ -95,6 +103,8 @@ def calibrate(
         return _calibrate_portfolio(name, returns, weights, mean_block)
     if name == "gbm":
         return GBM(float(returns.mean()), float(returns.std(ddof=1)))
+    if name == "bachelier":
+        return Bachelier(float(returns.mean()), float(returns.std(ddof=1)))
     if name == "bootstrap":
         return Bootstrap(returns)
     if name == "block-bootstrap":

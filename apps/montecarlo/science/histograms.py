@@ -24,6 +24,13 @@ ROWS_PER_SUM = 4096
 """Longest row added in one go: its integer parts stay below 2**53 while values stay below `LARGEST`."""
 LARGEST = 2.0**41
 
+ATOM_SHARE = 0.005
+"""Share of all values in one bin from which it may hold a value that many share; a smooth law has less in a bin."""
+ATOM_CONTRAST = 10.0
+"""And how many times as many as in a bin nearby."""
+ATOM_NEIGHBOURS = 4
+"""Bins on either side that are nearby; the first of them may hold part of the shared value."""
+
 Counts = NDArray[np.int64]
 Packed = tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger], tuple[int, ...]]
 
@@ -98,6 +105,8 @@ class Histogram:
         Exact extremes of what was counted.
     higher : ndarray of int64, shape (BINS,), optional
         Where values come in antithetic pairs, the counts of the higher one of each.
+    additive : bool
+        Whether values are prices themselves, up to a constant, instead of their logarithms.
     """
 
     counts: Counts
@@ -105,6 +114,7 @@ class Histogram:
     lowest: float
     highest: float
     higher: Counts | None = None
+    additive: bool = False
 
     @property
     def total(self) -> int:
@@ -136,6 +146,19 @@ class Histogram:
         below, above = max(q - step, 0.0), min(q + step, 1.0)
         return (self.quantile(above) - self.quantile(below)) * step / (above - below)
 
+    def atom(self, q: float) -> float:
+        """Return the share of the values that are one and the same at probability `q`; 0 for a smooth distribution.
+
+        Where there is one, as with returns that are drawn again or prices that stand still, a quantile jumps where
+        others shift, and `quantile_se` does not mean what it does elsewhere.
+        """
+        ends = np.cumsum(self.counts)
+        i = min(int(np.searchsorted(ends, q * (float(ends[-1]) - 1.0), side="right")), BINS - 1)
+        share = float(self.counts[i]) / float(ends[-1])
+        left = self.counts[max(0, i - ATOM_NEIGHBOURS) : max(0, i - 1)]
+        near = np.concatenate([left, self.counts[i + 2 : i + 1 + ATOM_NEIGHBOURS]])
+        return share if share >= ATOM_SHARE and self.counts[i] > ATOM_CONTRAST * near.mean() else 0.0
+
     def share_below(self, value: float) -> tuple[float, float]:
         """Return the share of the counted values below `value`, and its standard error."""
         share = float(self._cumulative(self.counts, np.asarray([value]))[0]) / self.total
@@ -143,6 +166,8 @@ class Histogram:
 
     def shortfall(self, q: float) -> tuple[float, float]:
         """Return the mean of ``max(exp(quantile(q)) - exp(value), 0)`` over all values, and its standard error.
+
+        Without the exponentials where values are additive.
 
         For antithetic pairs the standard error is the largest that the distributions of the lower and the higher values
         allow, by the inequality of Cauchy and Schwarz: close where both rarely fall short, as under a GBM.
@@ -193,7 +218,7 @@ class Histogram:
         with np.errstate(invalid="ignore", divide="ignore"):
             inside = np.where(high > low, (top - low) / (high - low), 1.0)
         weight = counts[filled[keep]] * inside / float(counts.sum())
-        gap = math.exp(cut) - np.exp((low + top) / 2.0)
+        gap = cut - (low + top) / 2.0 if self.additive else math.exp(cut) - np.exp((low + top) / 2.0)
         return float(weight @ gap), float(weight @ (gap * gap))
 
 

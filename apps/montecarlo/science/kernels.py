@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from apps.montecarlo.science.histograms import exponential
 from apps.montecarlo.science.models import (
     GBM,
+    Bachelier,
     Bootstrap,
     FloatArray,
     GjrGarchFhs,
@@ -54,7 +55,7 @@ def draw(model: Any, rng: Generator, days: int, paths: int) -> Draws:
 
 @singledispatch
 def evolve(model: Any, draws: Draws) -> FloatArray:
-    """Turn draws into the log of price over initial price, day by day.
+    """Turn draws into the log of price over initial price (price less initial price for Bachelier), day by day.
 
     Parameters
     ----------
@@ -125,12 +126,12 @@ def draw_indices(rng: Generator, days: int, paths: int, size: int, mean_block: f
 
 
 @draw.register
-def _(model: GBM, rng: Generator, days: int, paths: int) -> Draws:
+def _(model: GBM | Bachelier, rng: Generator, days: int, paths: int) -> Draws:
     return (rng.standard_normal((days, paths)),)
 
 
 @evolve.register
-def _(model: GBM, draws: Draws) -> FloatArray:
+def _(model: GBM | Bachelier, draws: Draws) -> FloatArray:
     increments = draws[0]
     np.multiply(increments, model.volatility, out=increments)
     np.add(increments, model.drift, out=increments)
@@ -138,7 +139,7 @@ def _(model: GBM, draws: Draws) -> FloatArray:
 
 
 @mirror.register
-def _(model: GBM, draws: Draws) -> Draws:
+def _(model: GBM | Bachelier, draws: Draws) -> Draws:
     return (-draws[0],)
 
 
@@ -280,12 +281,22 @@ def log_value(asset_paths: Iterable[FloatArray], weights: FloatArray) -> FloatAr
     Returns
     -------
     ndarray of float64, shape (days, paths)
+
+    Raises
+    ------
+    ValueError
+        Short positions lose more on some path than the portfolio is worth.
     """
     value = np.zeros(())
     for weight, path in zip(weights.tolist(), asset_paths, strict=True):
         grown = exponential(path)
         np.multiply(grown, weight, out=grown)
         value = np.add(value, grown, out=grown)
+    if weights.min() < 0.0 and value.min() <= 0.0:
+        raise ValueError(
+            "the short positions lose all that the portfolio is worth on some path, and beyond that no value can be "
+            "forecast; look fewer days ahead, or hold smaller short positions"
+        )
     return np.asarray(np.log(value, out=value), dtype=np.float64)
 
 

@@ -49,6 +49,29 @@ class GBM:
         _check(0.0 <= self.volatility < np.inf, "volatility must be finite and not negative")
 
 
+@dataclass(frozen=True)
+class Bachelier:
+    """Arithmetic Brownian motion: daily changes of the price are independent normals, so it may fall below zero.
+
+    Parameters
+    ----------
+    drift, volatility : float
+        Mean and standard deviation of the change of the price in a day, in currency.
+
+    Notes
+    -----
+    Bachelier, "Théorie de la spéculation", Annales scientifiques de l'École normale supérieure 17 (1900).
+    """
+
+    name: ClassVar[str] = "bachelier"
+    drift: float
+    volatility: float
+
+    def __post_init__(self) -> None:
+        _check(bool(np.isfinite(self.drift)), "drift must be finite")
+        _check(0.0 <= self.volatility < np.inf, "volatility must be finite and not negative")
+
+
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
     """Past daily log returns drawn again with replacement.
@@ -232,7 +255,7 @@ class PortfolioGBM:
     covariance : ndarray of float64, shape (k, k)
         Covariance of the daily log returns; positive definite.
     weights : ndarray of float64, shape (k,)
-        Share of each asset in the value on day 0; not negative, summing to 1.
+        Share of each asset in the value on day 0, summing to 1; a negative one is a short position.
     """
 
     name: ClassVar[str] = "gbm"
@@ -262,7 +285,7 @@ class PortfolioBootstrap:
     returns : ndarray of float64, shape (n, k)
         Past log returns, one column for each asset.
     weights : ndarray of float64, shape (k,)
-        Share of each asset in the value on day 0; not negative, summing to 1.
+        Share of each asset in the value on day 0, summing to 1; a negative one is a short position.
     mean_block : float
         Mean length in days of the runs that are drawn together.
     """
@@ -279,19 +302,18 @@ class PortfolioBootstrap:
         _check(1.0 <= self.mean_block < np.inf, "mean_block must be at least 1 day")
 
 
-Model = GBM | Bootstrap | StudentT | Merton | GjrGarchFhs | Heston | PortfolioGBM | PortfolioBootstrap
+Model = GBM | Bachelier | Bootstrap | StudentT | Merton | GjrGarchFhs | Heston | PortfolioGBM | PortfolioBootstrap
 
 
 def checked_weights(weights: object) -> FloatArray:
-    """Weights of a long-only portfolio as a read-only array.
+    """Weights of a portfolio as a read-only array; a negative one is a short position.
 
     Raises
     ------
     ValueError
-        A weight is negative, or they do not sum to 1 within 1e-9.
+        They do not sum to 1 within 1e-9.
     """
     array = _frozen(weights, 1, "weights")
-    _check(bool((array >= 0).all()), "weights must not be negative")
     total = float(array.sum())
     _check(abs(total - 1.0) <= 1e-9, f"weights must sum to 1, they sum to {total:g}")
     return array

@@ -10,6 +10,7 @@ import numpy as np
 
 from apps.montecarlo.science.models import (
     GBM,
+    Bachelier,
     Bootstrap,
     FloatArray,
     GjrGarchFhs,
@@ -23,7 +24,7 @@ from apps.montecarlo.science.models import (
 
 
 class Volatility(NamedTuple):
-    """Standard deviation of a step's log return on the first forecast step and in the long run."""
+    """Standard deviation of a step's log return (change of the price for Bachelier), at first and in the long run."""
 
     first: float
     long_run: float
@@ -47,7 +48,7 @@ def volatility(model: Model) -> Volatility:
 
 def _variance(model: Model) -> float:
     match model:
-        case GBM():
+        case GBM() | Bachelier():
             return model.volatility**2
         case StudentT():
             return model.scale**2 * model.df / (model.df - 2.0)
@@ -65,7 +66,7 @@ def _variance(model: Model) -> float:
 def mean(model: Model) -> FloatArray:
     """Return the mean log return of a step, shape (assets,)."""
     match model:
-        case GBM() | Heston():
+        case GBM() | Bachelier() | Heston():
             return np.array([model.drift])
         case StudentT():
             return np.array([model.location])
@@ -89,7 +90,7 @@ def with_mean(model: Model, wanted: FloatArray) -> Model:
         One mean for each asset.
     """
     match model:
-        case GBM() | Heston():
+        case GBM() | Bachelier() | Heston():
             return replace(model, drift=float(wanted[0]))
         case StudentT():
             return replace(model, location=float(wanted[0]))

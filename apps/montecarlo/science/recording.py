@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 from apps.montecarlo.science.histograms import BINS, bin_numbers, exponential, row_sums
 from apps.montecarlo.science.models import FloatArray
 from apps.montecarlo.science.spec import SimulationSpec
-from apps.montecarlo.science.summary import Summary
+from apps.montecarlo.science.summary import ADDITIVE_OFFSET, Summary
+
+TIE = 1e-10
+"""Log prices this close are one price: sums of returns that cancel leave rounding errors a thousand times smaller.
+Of prices themselves it is the share of the histogram's range."""
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """Figures of `n` paths, all in log of price over initial price.
+    """Figures of `n` paths, all in log of price over initial price (price less initial price for an additive model).
 
     Parameters
     ----------
@@ -95,11 +99,13 @@ class Recorder:
         bounds = np.asarray(spec.bounds, dtype=np.float64)
         self._lower, self._upper = bounds[:, 0], bounds[:, 1]
         self._centre = (self._lower + self._upper) / 2.0
+        self._tie = TIE * (self._upper - self._lower) if spec.additive else np.full(rows, TIE)
         self._counts = np.zeros((rows, BINS), dtype=np.int64)
         self._pair_counts = np.zeros((rows if spec.antithetic else 0, BINS), dtype=np.int64)
         self._lowest, self._highest = np.full(rows, np.inf), np.full(rows, -np.inf)
         self._moments = [[0] * rows for _ in range(3)]
         self._touches, self._touched_pairs = [0] * len(spec.levels), [0] * len(spec.levels)
+        self._below, self._pairs_below = [0] * rows, [0] * rows
         self._drawdown_counts = np.zeros((1 if spec.drawdown else 0, BINS), dtype=np.int64)
         self._drawdown_moments, self._deepest = [[0], [0], [0]], 0.0
         self._forecasts = 0
@@ -122,17 +128,31 @@ class Recorder:
             _count(self._pair_counts, np.maximum(bins[:, ::2], bins[:, 1::2]))
         np.minimum(self._lowest, at.min(axis=1), out=self._lowest)
         np.maximum(self._highest, at.max(axis=1), out=self._highest)
-        self._moments = self._plus(self._moments, exponential(at - self._centre[:, None]))
+        self._moments = self._plus(self._moments, self._moment_values(at - self._centre[:, None]))
+        self._add_below(at < -self._tie[:, None])
         self._add_touches(observed)
         if observed.drawdown is not None:
             self._add_drawdown(observed.drawdown)
+
+    def _moment_values(self, distance: FloatArray) -> FloatArray:
+        """Turn distances from the middle of the histogram into values that are not negative, for exact sums."""
+        if self._spec.additive:
+            return distance / (self._upper - self._centre)[:, None] + ADDITIVE_OFFSET
+        return exponential(distance)
+
+    def _add_below(self, below: NDArray[np.bool_]) -> None:
+        self._below = [a + b for a, b in zip(self._below, below.sum(axis=1).tolist(), strict=True)]
+        if self._spec.antithetic:
+            both = (below[:, ::2] & below[:, 1::2]).sum(axis=1).tolist()
+            self._pairs_below = [a + b for a, b in zip(self._pairs_below, both, strict=True)]
 
     def _add_touches(self, observed: Observed) -> None:
         if observed.high is None or observed.low is None:
             return
         for i, level in enumerate(self._spec.levels):
-            distance = np.log(level / self._spec.s0)
-            touched = observed.high >= distance if distance > 0 else observed.low <= distance
+            distance = level - self._spec.s0 if self._spec.additive else np.log(level / self._spec.s0)
+            tie = self._tie[-1]
+            touched = observed.high >= distance - tie if distance > 0 else observed.low <= distance + tie
             self._touches[i] += int(np.count_nonzero(touched))
             if self._spec.antithetic:
                 self._touched_pairs[i] += int(np.count_nonzero(touched[::2] & touched[1::2]))
@@ -172,6 +192,9 @@ class Recorder:
             pair_squares=tuple(self._moments[2]),
             touches=tuple(self._touches),
             touched_pairs=tuple(self._touched_pairs),
+            additive=spec.additive,
+            below=tuple(self._below),
+            pairs_below=tuple(self._pairs_below),
             drawdown_counts=self._drawdown_counts.reshape(-1),
             drawdown_sums=tuple(moment[0] for moment in self._drawdown_moments),
             deepest=self._deepest,

@@ -17,7 +17,7 @@ from numpy.random import Generator
 from apps.montecarlo.science.blocks import BATCH_VALUES, BLOCK, assets, batch_width, block_stream, draw_blocks
 from apps.montecarlo.science.histograms import bin_numbers
 from apps.montecarlo.science.kernels import accumulate, draw, evolve
-from apps.montecarlo.science.models import GBM, FloatArray, Model
+from apps.montecarlo.science.models import GBM, Bachelier, FloatArray, Model
 from apps.montecarlo.science.recording import Observed, Recorder, observe
 from apps.montecarlo.science.spec import PILOT_STREAM, SimulationSpec, uses_numba
 from apps.montecarlo.science.summary import Summary
@@ -93,7 +93,7 @@ def planned(spec: SimulationSpec) -> SimulationSpec:
         Prices of the model leave the range of numbers.
     """
     model = spec.model
-    normal = isinstance(model, GBM)
+    normal = isinstance(model, GBM | Bachelier)
     if not normal or spec.drawdown:
         stream = block_stream(spec.seed, PILOT_STREAM)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -101,7 +101,7 @@ def planned(spec: SimulationSpec) -> SimulationSpec:
             pilot = observe(path, spec.horizons, drawdown=spec.drawdown, extremes=False)
         if not np.isfinite(pilot.at).all():
             raise ValueError(f"the {model.name} model explodes within {spec.days} days; check its parameters")
-    if isinstance(model, GBM):
+    if isinstance(model, GBM | Bachelier):
         days = np.asarray(spec.horizons, dtype=np.float64)
         centre, half = model.drift * days, GBM_RANGE * model.volatility * np.sqrt(days)
     else:
@@ -229,5 +229,5 @@ def refine(
     for day, q in days_and_probabilities:
         low, high, share = find_targets(summary, day, q)
         lower, upper = float(ordered[low.row, low.bin][low.rank]), float(ordered[high.row, high.bin][high.rank])
-        prices.append(summary.s0 * math.exp(lower + share * (upper - lower)))
+        prices.append(summary.price_at(lower + share * (upper - lower)))
     return prices

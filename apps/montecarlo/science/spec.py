@@ -12,6 +12,7 @@ from apps.montecarlo.science.blocks import BLOCK, assets
 from apps.montecarlo.science.kernels import mirror
 from apps.montecarlo.science.models import (
     GBM,
+    Bachelier,
     Bootstrap,
     GjrGarchFhs,
     Heston,
@@ -91,7 +92,9 @@ class SimulationSpec:
         self._check_methods()
 
     def _check_size(self) -> None:
-        if not 0.0 < self.s0 < math.inf:
+        if self.additive and (self.s0 == 0.0 or not math.isfinite(self.s0)):
+            raise ValueError(f"the initial price must be finite and other than 0, not {self.s0}")
+        if not self.additive and not 0.0 < self.s0 < math.inf:
             raise ValueError(f"the initial price must be positive and finite, not {self.s0}")
         if not 1 <= self.days <= MAX_DAYS:
             raise ValueError(f"days must be between 1 and {MAX_DAYS}, not {self.days}")
@@ -106,10 +109,13 @@ class SimulationSpec:
             raise ValueError("horizons must be ascending days, each once")
         if self.horizons[0] < 1 or self.horizons[-1] != self.days:
             raise ValueError(f"horizons must lie between day 1 and the last day, {self.days}, and end with it")
-        if any(not 0.0 < level < math.inf or level == self.s0 for level in self.levels):
-            raise ValueError("levels must be positive prices other than the initial one")
+        lowest = -math.inf if self.additive else 0.0
+        if any(not lowest < level < math.inf or level == self.s0 for level in self.levels):
+            raise ValueError(f"levels must be {'' if self.additive else 'positive '}prices other than the initial one")
 
     def _check_methods(self) -> None:
+        if self.additive and self.drawdown:
+            raise ValueError("a drawdown is a share of the price before it, which means nothing where prices pass zero")
         if self.exact and (self.drawdown or self.levels):
             raise ValueError("exact sampling skips the days between, so it excludes drawdowns and touch levels")
         if self.exact and not isinstance(self.model, GBM):
@@ -128,6 +134,11 @@ class SimulationSpec:
             raise ValueError("engine numba needs numba: pip install 'fanfold[fast]', or use engine auto")
 
     @property
+    def additive(self) -> bool:
+        """Whether paths are of the price less the initial one, in currency, instead of the log of their ratio."""
+        return isinstance(self.model, Bachelier)
+
+    @property
     def n_blocks(self) -> int:
         """Number of blocks; the last one may be partly used."""
         return -(-self.forecasts // BLOCK)
@@ -144,7 +155,7 @@ class SimulationSpec:
 
 
 _NUMPY_NS = {
-    GBM: 13.0, Bootstrap: 13.0, StudentT: 45.0, Merton: 80.0, GjrGarchFhs: 18.0, Heston: 30.0,
+    GBM: 13.0, Bachelier: 13.0, Bootstrap: 13.0, StudentT: 45.0, Merton: 80.0, GjrGarchFhs: 18.0, Heston: 30.0,
     PortfolioGBM: 25.0, PortfolioBootstrap: 22.0,
 }  # fmt: skip
 """CPU nanoseconds of one step as measured on a server's core; for portfolios, of one asset's step."""

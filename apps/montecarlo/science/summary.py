@@ -21,6 +21,10 @@ from apps.montecarlo.science.models import FloatArray
 
 COUNTS = ("counts", "pair_counts", "drawdown_counts")
 """Fields that are mostly empty bins."""
+NOT_HASHED = ("additive", "below", "pairs_below")
+"""Fields that a digest leaves out: digests of stored results are older, and the paths of the others give these too."""
+ADDITIVE_OFFSET = 64.0
+"""Added to prices in half ranges of their histogram, so that sums are of positive numbers; no normal falls so far."""
 
 
 class TailRisk(NamedTuple):
@@ -41,7 +45,7 @@ class TailRisk(NamedTuple):
 
     def in_currency(self, s0: float) -> TailRisk:
         """Convert to currency, for one share (or portfolio) worth `s0`."""
-        return TailRisk(self.var * s0, self.es * s0, self.var_se * s0, self.es_se * s0)
+        return TailRisk(self.var * s0, self.es * s0, self.var_se * abs(s0), self.es_se * abs(s0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,7 @@ class Summary:
     horizons : tuple of int
         Recorded days.
     bounds : tuple of (float, float)
-        Histogram range of each horizon, in log of price over `s0`.
+        Histogram range of each horizon, in log of price over `s0` (price less `s0` for an additive model).
     levels : tuple of float
         Prices watched for a touch.
     drawdown_bound : float
@@ -72,9 +76,14 @@ class Summary:
         Extremes of the log price.
     sums, squares, pair_squares : tuple of int
         Sums over forecasts (pairs) of the price over the price at the middle of the histogram, its square, and the
-        square of a pair's mean, in units of 2**-40.
+        square of a pair's mean, in units of 2**-40; of an additive model the price less that at the middle, in half
+        ranges, plus `ADDITIVE_OFFSET`.
     touches, touched_pairs : tuple of int
         Forecasts that touched each level, and pairs of which both did.
+    additive : bool
+        Whether values are prices less `s0` instead of logarithms.
+    below, pairs_below : tuple of int
+        Forecasts below the initial price at each horizon, and pairs of which both are.
     drawdown_counts : ndarray of int64, shape (BINS,)
         Histogram of the maximum drawdown in log price; empty when not followed.
     drawdown_sums : tuple of int
@@ -101,9 +110,19 @@ class Summary:
     pair_squares: tuple[int, ...]
     touches: tuple[int, ...]
     touched_pairs: tuple[int, ...]
+    additive: bool
+    below: tuple[int, ...]
+    pairs_below: tuple[int, ...]
     drawdown_counts: NDArray[np.int64]
     drawdown_sums: tuple[int, ...]
     deepest: float
+
+    def price_at(self, value: float) -> float:
+        """Return the price of a value of the histograms."""
+        return self.s0 + value if self.additive else self.s0 * math.exp(value)
+
+    def _value_of(self, price: float) -> float:
+        return price - self.s0 if self.additive else math.log(price / self.s0)
 
     def quantile(self, day: int, q: float) -> float:
         """Return the price at probability `q` on a recorded day, by interpolation within its histogram bin.
@@ -111,38 +130,54 @@ class Summary:
         Off by less than one bin (4e-4 relative for a volatility of 40%), in practice by about 5e-5 at 100,000
         forecasts; `apps.montecarlo.science.simulation.refine` gives the exact order statistic.
         """
-        return self.s0 * math.exp(self._histogram(day).quantile(q))
+        return self.price_at(self._histogram(day).quantile(q))
 
     def quantile_se(self, day: int, q: float) -> float:
         """Return the standard error of `quantile`, in currency."""
-        return self.quantile(day, q) * self._histogram(day).quantile_se(q)
+        slope = 1.0 if self.additive else self.quantile(day, q)
+        return slope * self._histogram(day).quantile_se(q)
 
     def mean(self, day: int) -> float:
         """Return the mean price on a recorded day, in currency."""
         row = self._row(day)
-        return self._scale(row) * (self.sums[row] / self.forecasts * UNIT)
+        origin, unit = self._scale(row)
+        return origin + unit * (self.sums[row] / self.forecasts * UNIT)
 
     def mean_se(self, day: int) -> float:
         """Return the standard error of `mean`, in currency; antithetic pairs count as one observation."""
         row = self._row(day)
-        return self._scale(row) * self._mean_se(self.sums[row], self.squares[row], self.pair_squares[row])
+        return self._scale(row)[1] * self._mean_se(self.sums[row], self.squares[row], self.pair_squares[row])
 
     def std(self, day: int) -> float:
         """Return the standard deviation of the price on a recorded day, in currency (``ddof=1``)."""
         row = self._row(day)
-        return self._scale(row) * _deviation(self.sums[row], self.squares[row], self.forecasts)
+        return self._scale(row)[1] * _deviation(self.sums[row], self.squares[row], self.forecasts)
 
     def min(self, day: int) -> float:
         """Return the lowest simulated price on a recorded day."""
-        return self.s0 * math.exp(float(self.lowest[self._row(day)]))
+        return self.price_at(float(self.lowest[self._row(day)]))
 
     def max(self, day: int) -> float:
         """Return the highest simulated price on a recorded day."""
-        return self.s0 * math.exp(float(self.highest[self._row(day)]))
+        return self.price_at(float(self.highest[self._row(day)]))
+
+    def probability_of_loss(self, day: int) -> tuple[float, float]:
+        """Return the chance of a price below the initial one on a recorded day, counted, and its standard error.
+
+        `probability_below` spreads a bin's forecasts evenly, which goes wrong where many stay at the initial price.
+        """
+        row = self._row(day)
+        share = self.below[row] / self.forecasts
+        both = 2 * self.pairs_below[row] / self.forecasts if self.antithetic else None
+        return share, share_se(share, self.forecasts, both)
+
+    def atom(self, day: int, q: float) -> float:
+        """Return the share of the forecasts that share one price at probability `q` on a recorded day, 0 for none."""
+        return self._histogram(day).atom(q)
 
     def probability_below(self, day: int, price: float) -> tuple[float, float]:
         """Return the chance that the price on a recorded day is below `price`, and its standard error."""
-        return self._histogram(day).share_below(math.log(price / self.s0))
+        return self._histogram(day).share_below(self._value_of(price))
 
     def var_es(self, day: int, level: float) -> TailRisk:
         """Return value at risk and expected shortfall against `s0` on a recorded day.
@@ -166,6 +201,10 @@ class Summary:
         """
         histogram = self._histogram(day)
         tail = 1.0 - level
+        if self.additive:
+            fall, (shortfall, shortfall_se) = -histogram.quantile(tail), histogram.shortfall(tail)
+            errors = histogram.quantile_se(tail) / abs(self.s0), shortfall_se / tail / abs(self.s0)
+            return TailRisk(fall / self.s0, (fall + shortfall / tail) / self.s0, *errors)
         cut = math.exp(histogram.quantile(tail))
         shortfall, shortfall_se = histogram.shortfall(tail)
         return TailRisk(1.0 - cut, 1.0 - cut + shortfall / tail, cut * histogram.quantile_se(tail), shortfall_se / tail)
@@ -213,12 +252,14 @@ class Summary:
             spread = self.quantile(day, 0.75) - self.quantile(day, 0.25)
             bins = auto_bins(self.min(day), self.max(day), spread, self.forecasts)
         edges = np.linspace(self.min(day), self.max(day), bins + 1)
-        return edges, self._histogram(day).rebin(np.log(edges / self.s0))
+        return edges, self._histogram(day).rebin(edges - self.s0 if self.additive else np.log(edges / self.s0))
 
     def digest(self) -> str:
         """Return the SHA-256 of the whole content, in hexadecimal: equal for equal results on any backend."""
         content = hashlib.sha256()
-        for value in vars(self).values():
+        for name, value in vars(self).items():
+            if name in NOT_HASHED:
+                continue
             if isinstance(value, np.ndarray):
                 content.update(value.astype(value.dtype.newbyteorder("<")).tobytes())
             else:
@@ -231,13 +272,18 @@ class Summary:
             raise ValueError(f"day {day} was not recorded; recorded: {', '.join(map(str, self.horizons))}")
         return self.horizons.index(day)
 
-    def _scale(self, row: int) -> float:
-        return self.s0 * math.exp((self.bounds[row][0] + self.bounds[row][1]) / 2.0)
+    def _scale(self, row: int) -> tuple[float, float]:
+        """Return what turns a mean of the summed values into a price: the price at 0, and that of a unit more."""
+        lower, upper = self.bounds[row]
+        if self.additive:
+            return self.s0 + (lower + upper) / 2.0 - ADDITIVE_OFFSET * (upper - lower) / 2.0, (upper - lower) / 2.0
+        return 0.0, self.s0 * math.exp((lower + upper) / 2.0)
 
     def _histogram(self, day: int) -> Histogram:
         row = self._row(day)
         higher = self.pair_counts[row] if self.antithetic else None
-        return Histogram(self.counts[row], self.bounds[row], float(self.lowest[row]), float(self.highest[row]), higher)
+        extremes = float(self.lowest[row]), float(self.highest[row])
+        return Histogram(self.counts[row], self.bounds[row], *extremes, higher, self.additive)
 
     def _mean_se(self, total: int, squares: int, pair_squares: int) -> float:
         if not self.antithetic:
@@ -293,6 +339,8 @@ def _joined(left: Summary, right: Summary) -> Summary:
         pair_squares=_plus(left.pair_squares, right.pair_squares),
         touches=_plus(left.touches, right.touches),
         touched_pairs=_plus(left.touched_pairs, right.touched_pairs),
+        below=_plus(left.below, right.below),
+        pairs_below=_plus(left.pairs_below, right.pairs_below),
         drawdown_counts=left.drawdown_counts + right.drawdown_counts,
         drawdown_sums=_plus(left.drawdown_sums, right.drawdown_sums),
         deepest=max(left.deepest, right.deepest),

@@ -15,6 +15,7 @@ from core.compute.functions import Functions
 from core.compute.local.channel import Channel, ConnectionLost
 from core.compute.local.wire import CLAIM, VALUE, TaskStatus
 from core.serialization import Buffer, Packed
+from core.serialization.modules import LocalModules
 from core.task import notices as notify
 from core.task.protocol import BatchResult, DurableRef, NotifyCredentials
 from core.task.run import become_worker, describe, failed, in_worker, run
@@ -49,6 +50,7 @@ class Worker:
         self._claim = -1
         self._status = status
         self._functions = Functions()
+        self._modules, self._job = LocalModules(), ""
         self._lock = threading.Lock()
         notify.speak_through(self._publish)
 
@@ -88,6 +90,7 @@ class Worker:
             return
         self._status.begin(number)
         answer = self._answer(number, call_hash, generation, packed, *rest)
+        self._modules.note_new()
         if not in_worker():
             os._exit(0)  # a child that the task forked, and that came back from the function
         with self._lock:
@@ -122,6 +125,9 @@ class Worker:
     ) -> list[Buffer]:
         """Run a batch; returns the segments of the reply."""
         notify.use(grant)
+        if job_id != self._job:
+            self._job = job_id
+            self._modules.forget_changed()
         if packed is None:
             assert durable is not None
             return [pickle.dumps((number, self._commit(durable, attempt)), 5)]

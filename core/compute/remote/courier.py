@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from core import serialization
 from core.compute.remote.slot import Oversized, WorkerEnded
-from core.data.objects import process_storage
 from core.errors import InputError, IntegrityError, StorageError
+from core.storage.clients import process_storage
 from core.task import keys, messages
 from core.task.messages import FUNCTIONS_KEPT, NeedsCall, PayloadRef, TooLarge
 from core.task.protocol import BatchDone, BatchLost, Invocation, Reply

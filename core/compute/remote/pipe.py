@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from core.compute.remote.slot import NotStarted, Slot, WorkerEnded
+from core.compute.remote.slot import NotStarted, Slot
 from core.errors import FanfoldError
 from core.task import messages
 from core.task.protocol import Invocation
@@ -155,10 +155,3 @@ class PipeSlot(Slot):
         """End the worker: its input ends, and it has a moment."""
         if self._process is not None:
             self._stop(self._process)
-
-
-def explain_exit(status: int, last: str, began: bool) -> Exception:
-    """Say how a worker's process ended."""
-    how = f"by signal {-status}" if status < 0 else f"with status {status}"
-    message = f"its worker ended {how}" + (f": {last.splitlines()[-1]}" if last else "")
-    return WorkerEnded(message) if began else NotStarted(message)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install '.[faces]'")
 pytest.importorskip("skimage", reason="needs the photographs of scikit-image: pip install '.[faces]'")
 
 from apps.face_align import demo  # noqa: E402
+from apps.face_align.naming import RESULTS  # noqa: E402
 from core import FunctionExecutor  # noqa: E402
 
 Batch = Callable[..., Path]
@@ -61,14 +64,19 @@ def main(capfd: pytest.CaptureFixture[str]) -> Callable[[Sequence[str]], tuple[i
     return call
 
 
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """The manifest below a destination, as any program reads it."""
+    return list(csv.DictReader(io.StringIO((folder / "manifest.csv").read_text("utf-8"))))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """The crops below a destination by key."""
-    results = {"manifest.csv", "manifest.parquet", "contact-sheet.png", "report.html", "result.json"}
+    results = {*RESULTS, "manifest.json"}
     files = (path for path in folder.rglob("*") if path.is_file())
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in files
-        if str(path.relative_to(folder)) not in results and ".face-align" not in path.parts
+        if str(path.relative_to(folder)) not in results and ".run" not in path.parts
     }
 
 

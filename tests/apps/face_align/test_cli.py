@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from apps.face_align import models, packages
+from apps.face_align.dataset import read
+from apps.face_align.demo import PORTRAIT, photographs
 from core import ConfigError
 
 Main = Callable[[Sequence[str]], tuple[int, str, str]]
@@ -26,7 +28,7 @@ def test_without_arguments_a_demonstration_runs(main: Main, tmp_path: Path, monk
     runs = list((tmp_path / "face-align-runs").iterdir())
     assert status == 0
     assert len(runs) == 1
-    assert len(list((runs[0] / "faces").rglob("*/*.*"))) == 13
+    assert len(list((runs[0] / "faces").glob("[!.]*/*.*"))) == 13
     assert f"Report: {runs[0]}/faces/report.html" in out
 
 
@@ -160,8 +162,114 @@ def test_a_report_shows_counts_failures_and_the_command(main: Main, batch: Batch
     assert f"python -m apps.face_align {source} --output file://{tmp_path}/faces --size 64" in html
     crop = cv2.imread(str(tmp_path / "faces/a/00.png"))
     assert np.array_equal(sheet[6:70, 6:70], crop)
-    assert 'src="data:image/png' in html
+    assert '<a href="a/00.png"><img alt="a/00.png" src="data:image/jpeg;base64,' in html
+    assert "<figcaption>a/01.png</figcaption>" in html
     assert "iBUG 300-W" in html
+
+
+def test_the_same_command_again_shows_what_there_is(main: Main, batch: Batch, tmp_path: Path) -> None:
+    command = [str(batch(2)), "--output", str(tmp_path / "faces"), "--compute", "serial", "--json"]
+    first = main(command)
+    before = (tmp_path / "faces/report.html").stat().st_mtime_ns
+
+    again = main(command)
+
+    assert json.loads(again[1]) == json.loads(first[1])
+    assert (tmp_path / "faces/report.html").stat().st_mtime_ns == before
+
+
+def test_a_run_is_resumed_by_its_address_alone(
+    main: Main, batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apps.face_align import aligning, batches
+
+    def interrupted(item: Any, storage: Any) -> bytes:
+        if item.name == "a/01.png":
+            raise KeyboardInterrupt
+        return read(item, storage)
+
+    monkeypatch.chdir(batch(2).parent)
+    monkeypatch.setattr(batches, "BATCH_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(aligning, "read", interrupted)
+    stopped = main(["photographs", "--output", "faces", "--size", "64", "--compute", "serial", "--quiet"])
+    monkeypatch.undo()
+    monkeypatch.chdir("/")
+
+    resumed = main(["resume", str(tmp_path / "faces"), "--json", "--compute", "serial"])
+
+    assert stopped[0] == 130
+    assert "python -m apps.face_align resume faces --compute serial" in stopped[2]
+    found = json.loads(resumed[1])
+    assert (found["status"]["ok"], found["aligned_now"], found["kept_from_earlier"]) == (2, 1, 1)
+    assert (tmp_path / "faces/a/01.png").exists()
+
+
+def test_other_parameters_are_refused_by_name(main: Main, batch: Batch, tmp_path: Path) -> None:
+    command = [str(batch(1)), "--output", str(tmp_path / "faces"), "--compute", "serial", "--quiet"]
+    main(command)
+
+    status, out, err = main([*command, "--upsample", "0"])
+
+    assert (status, out) == (2, "")
+    assert "--upsample 0: run" in err
+    assert "was begun with 1" in err
+
+
+def test_status_says_how_far_a_run_is(main: Main, batch: Batch, tmp_path: Path) -> None:
+    main([str(batch(1)), "--output", str(tmp_path / "faces"), "--compute", "serial", "--quiet"])
+
+    found = json.loads(main(["status", str(tmp_path / "faces"), "--json"])[1])
+
+    assert (found["app"], found["state"]) == ("apps.face_align", "finished")
+
+
+def test_parameters_may_stand_in_a_file(main: Main, batch: Batch, tmp_path: Path) -> None:
+    settings = f'source = "{batch(1)}"\noutput = "{tmp_path}/faces"\nsize = 64\nselect = "all"\n'
+    (tmp_path / "run.toml").write_text(settings + '[execution]\ncompute = "serial"\n')
+
+    found = json.loads(main(["--config", str(tmp_path / "run.toml"), "--json"])[1])
+
+    assert found["crops"] == 1
+    assert (tmp_path / "faces/a/00.face1.png").exists()
+
+
+@pytest.mark.parametrize("compute", ["serial", "process"])
+def test_the_aligner_is_validated_where_it_runs(compute: str, main: Main) -> None:
+    status, out, _ = main(["validate", "--compute", compute, "--json", "--quiet"])
+
+    found = json.loads(out)
+    assert status == 0
+    assert (found["compute"], found["failed"], len(found["checks"])) == (compute, 0, 17)
+
+
+def test_validation_says_what_differs_and_fails(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    from apps.face_align import validation
+
+    monkeypatch.setitem(validation.DIGESTS["inner-eyes"], "far", "0123456789abcdef")
+
+    status, out, _ = main(["validate", "--compute", "serial"])
+
+    assert status == 1
+    assert "crop, far, inner-eyes        stored digest         0123456789abcdef  1bee30bba62ba7b6  DIFFERS" in out
+    assert "1 of 17 checks failed" in out
+
+
+def test_a_contact_sheet_names_each_crop(main: Main, tmp_path: Path) -> None:
+    import cv2
+
+    (tmp_path / "in").mkdir()
+    sheets = []
+    for name in ("a.png", "a name that is much longer than the crop.png"):
+        (tmp_path / "in/a.png").unlink(missing_ok=True)
+        (tmp_path / "in" / name).write_bytes((photographs() / PORTRAIT).read_bytes())
+        main([str(tmp_path / "in"), "--output", str(tmp_path / name[:4]), "--compute", "serial", "--quiet"])
+        sheets.append(cv2.imread(str(tmp_path / name[:4] / "contact-sheet.png")))
+
+    short, long = (sheet[6 + 180 : 6 + 180 + 13] for sheet in sheets)
+    assert np.array_equal(sheets[0][6:186, 6:186], sheets[1][6:186, 6:186])
+    assert (short < 128).any()
+    assert (long < 128).sum() > 2 * (short < 128).sum()
+    assert (long[:, -6:] == 255).all()
 
 
 def test_a_batch_without_a_face_has_a_report_without_a_sheet(main: Main, tmp_path: Path) -> None:

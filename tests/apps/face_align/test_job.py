@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -12,11 +14,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from apps.face_align import align, batches, demo, job
-from apps.face_align.batches import COMMITS, align_batch
+from apps._frame.manifest import STAGES
+from apps._frame.report import FOLDER
+from apps._frame.stages import Stage, Stages, TaskOutput
+from apps._frame.stored import commit
+from apps.face_align import align, aligning, batches, demo, stages
+from apps.face_align.aligning import align_batch
+from apps.face_align.batches import Batch as Images
+from apps.face_align.batches import Work, look_for, plan_work
 from apps.face_align.dataset import Item, read
+from apps.face_align.naming import RESULTS
 from apps.face_align.params import Params
-from apps.face_align.result import Row, from_csv, from_json, to_csv, to_json, to_parquet
+from apps.face_align.result import Done, Row, from_json, to_csv, to_json, to_parquet
 from core import ConfigError, FunctionExecutor, InputError, open_storage
 
 Batch = Callable[..., Path]
@@ -27,8 +36,22 @@ def encoded(image: Any, extension: str = ".png") -> bytes:
     return cv2.imencode(extension, image)[1].tobytes()
 
 
-def rows_of(folder: Path) -> dict[str, Row]:
-    return {row.key: row for row in from_csv((folder / "manifest.csv").read_bytes())}
+def rows_of(folder: Path) -> dict[str, Any]:
+    table = pq.read_table(folder / "manifest.parquet").to_pylist()
+    return {row["key"]: SimpleNamespace(**row) for row in table}
+
+
+def planned(source: Path, destination: Path, executor: FunctionExecutor, **options: Any) -> Work:
+    """What a run would have to do."""
+    job, found = look_for(Params(source=str(source), **options), str(destination), executor)
+    return plan_work(job, found, executor.workers)
+
+
+def aligned(work: Work, at: int, folder: Path, attempt: int = 0) -> None:
+    """Align one batch as a worker does, and commit it."""
+    base = f"{STAGES}align/task-{at}"
+    done = align_batch(work.batches[at], work.job, TaskOutput(f"file://{folder}", base, attempt))
+    commit(open_storage(str(folder)), base, to_json(done))
 
 
 def test_three_lines_do_it(batch: Batch, tmp_path: Path, crops_in: Crops) -> None:
@@ -36,7 +59,7 @@ def test_three_lines_do_it(batch: Batch, tmp_path: Path, crops_in: Crops) -> Non
 
     assert set(crops_in(tmp_path / "faces")) == {"a/00.png", "a/01.png"}
     assert result.counts["ok"] == 2
-    assert {path.name for path in (tmp_path / "faces").iterdir()} == {"a", *job.RESULTS}
+    assert {path.name for path in (tmp_path / "faces").iterdir()} == {"a", "manifest.json", ".run", *RESULTS} - {FOLDER}
 
 
 def test_the_manifest_says_what_was_done(batch: Batch, tmp_path: Path, serial: FunctionExecutor) -> None:
@@ -98,10 +121,10 @@ def test_every_fault_is_a_row_and_no_stop(
 
 def test_a_file_that_vanishes_is_a_row(batch: Batch, tmp_path: Path, serial: FunctionExecutor) -> None:
     source = batch(2)
-    planned = job.plan(str(source), str(tmp_path / "faces"), Params(), serial)
+    work = planned(source, tmp_path / "faces", serial)
     (source / "a/01.png").unlink()
 
-    rows = job.run(planned, serial).rows
+    rows = align_batch(work.batches[0], work.job, TaskOutput(f"file://{tmp_path}/faces", "x", 0)).rows
 
     assert [row.status for row in rows] == ["ok", "read_error"]
     assert "a/01.png" in rows[1].reason
@@ -120,22 +143,17 @@ def test_a_crop_that_cannot_be_written_is_a_row(batch: Batch, tmp_path: Path, se
 def test_a_storage_that_does_not_answer_fails_the_batch_to_be_tried_again(
     batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serial: FunctionExecutor
 ) -> None:
-    planned = job.plan(str(batch(1)), str(tmp_path / "faces"), Params(), serial)
+    work = planned(batch(1), tmp_path / "faces", serial)
 
     def refuse(item: Item, storage: Any) -> bytes:
         raise ConnectionError("away")
 
-    monkeypatch.setattr(batches, "read", refuse)
+    monkeypatch.setattr(aligning, "read", refuse)
 
     with pytest.raises(ConnectionError):
-        align_batch(planned.batches[0], planned.job, attempt=0)
+        align_batch(work.batches[0], work.job, TaskOutput(f"file://{tmp_path}/faces", "x", 0))
     assert not (tmp_path / "faces").exists()
-    assert isinstance(ConnectionError(), job.RETRIES.retry_on)
-
-
-def aligned_by(result: job.Result) -> list[int]:
-    """Images of each batch that a run had left to do."""
-    return [len(one.items) for one in result.plan.batches]
+    assert isinstance(ConnectionError(), stages.RETRIES.retry_on)
 
 
 def test_what_is_unchanged_is_not_done_again(batch: Batch, tmp_path: Path, serial: FunctionExecutor) -> None:
@@ -146,64 +164,68 @@ def test_what_is_unchanged_is_not_done_again(batch: Batch, tmp_path: Path, seria
 
     result = align(source, tmp_path / "faces", executor=serial)
 
-    assert aligned_by(result) == [2]
+    assert result.batches == (2,)
     assert [row.status for row in result.rows] == ["ok", "ok", "ok", "decode_error"]
     assert (tmp_path / "faces/a/01.png").read_bytes() == (tmp_path / "faces/a/02.png").read_bytes()
     assert (tmp_path / "faces/a/00.png").exists()
 
 
-@pytest.mark.parametrize("change", [{"size": 90}, {"landmarks": "outer-eyes"}, {"overwrite": True}])
-def test_other_parameters_do_everything_again(
-    change: dict[str, Any], batch: Batch, tmp_path: Path, serial: FunctionExecutor
+def test_a_run_with_other_parameters_is_refused_by_their_name(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor, crops_in: Crops
 ) -> None:
     source = batch(2)
     align(source, tmp_path / "faces", executor=serial)
+    before = crops_in(tmp_path / "faces")
 
-    result = align(source, tmp_path / "faces", executor=serial, **change)
+    with pytest.raises(ConfigError, match="--size 90: run .* was begun with 180; .* or add --overwrite"):
+        align(source, tmp_path / "faces", executor=serial, size=90)
 
-    assert aligned_by(result) == [2]
+    assert crops_in(tmp_path / "faces") == before
+
+
+@pytest.mark.parametrize("change", [{"size": 90}, {"landmarks": "outer-eyes"}, {}])
+def test_everything_is_done_again_on_demand(
+    change: dict[str, Any], batch: Batch, tmp_path: Path, serial: FunctionExecutor, crops_in: Crops
+) -> None:
+    source = batch(2)
+    align(source, tmp_path / "faces", executor=serial)
+    fresh = align(source, tmp_path / "fresh", executor=serial, **change)
+
+    result = align(source, tmp_path / "faces", executor=serial, overwrite=True, **change)
+
+    assert result.batches == fresh.batches == (2,)
+    assert crops_in(tmp_path / "faces") == crops_in(tmp_path / "fresh")
 
 
 def test_a_run_that_was_stopped_goes_on_after_its_last_commit(
     batch: Batch, tmp_path: Path, serial: FunctionExecutor, monkeypatch: pytest.MonkeyPatch, crops_in: Crops
 ) -> None:
-    monkeypatch.setattr(job, "BATCH_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(batches, "BATCH_SECONDS", (0.0, 0.0))
     source = batch(4)
     whole = align(source, tmp_path / "whole", executor=serial)
-    planned = job.plan(str(source), str(tmp_path / "faces"), Params(), serial)
-    for one in planned.batches[:2]:
-        align_batch(one, planned.job, attempt=0)
+    monkeypatch.setattr(stages, "finish", lambda *_: pytest.fail("stopped"))
+    with pytest.raises(pytest.fail.Exception):
+        align(source, tmp_path / "faces", executor=serial)
+    work = planned(source, tmp_path / "faces", serial)
+    for at in range(2):
+        aligned(work, at, tmp_path / "faces")
     stopped = crops_in(tmp_path / "faces")
+    monkeypatch.undo()
+    monkeypatch.setattr(batches, "BATCH_SECONDS", (0.0, 0.0))
 
     result = align(source, tmp_path / "faces", executor=serial)
 
     assert len(stopped) == 2
-    assert aligned_by(result) == [1, 1]
+    assert result.batches == (1, 1)
     assert crops_in(tmp_path / "faces") == crops_in(tmp_path / "whole")
     assert [(row.key, row.points) for row in result.rows] == [(row.key, row.points) for row in whole.rows]
-    assert not (tmp_path / "faces" / COMMITS).exists()
 
 
-def test_batches_are_named_by_what_is_in_them(
+def test_a_further_attempt_begins_after_what_the_last_one_put_beside(
     batch: Batch, tmp_path: Path, serial: FunctionExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "BATCH_SECONDS", (0.0, 0.0))
-    source = batch(3)
-    first = job.plan(str(source), str(tmp_path / "faces"), Params(), serial)
-    (source / "a/02.png").write_bytes(b"changed")
-    second = job.plan(str(source), str(tmp_path / "faces"), Params(), serial)
-
-    names = [[one.commit for one in planned.batches] for planned in (first, second)]
-
-    assert names[0][:2] == names[1][:2]
-    assert names[0][2] != names[1][2]
-
-
-def test_a_further_attempt_begins_after_what_the_last_one_committed(
-    batch: Batch, tmp_path: Path, serial: FunctionExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "COMMIT_SECONDS", 0.0)
-    planned = job.plan(str(batch(4)), str(tmp_path / "faces"), Params(), serial)
+    monkeypatch.setattr(aligning, "COMMIT_SECONDS", 0.0)
+    work = planned(batch(4), tmp_path / "faces", serial)
     begun: list[str] = []
 
     def fail_third(item: Item, storage: Any) -> bytes:
@@ -212,17 +234,131 @@ def test_a_further_attempt_begins_after_what_the_last_one_committed(
             raise ConnectionError("away")
         return read(item, storage)
 
-    monkeypatch.setattr(batches, "read", fail_third)
+    monkeypatch.setattr(aligning, "read", fail_third)
     with pytest.raises(ConnectionError):
-        align_batch(planned.batches[0], planned.job, attempt=0)
+        align_batch(work.batches[0], work.job, TaskOutput(f"file://{tmp_path}/faces", "x", 0))
     begun_first, begun[:] = set(begun), ["a/02.png"]
 
-    done = align_batch(planned.batches[0], planned.job, attempt=1)
+    done = align_batch(work.batches[0], work.job, TaskOutput(f"file://{tmp_path}/faces", "x", 1))
 
     assert begun_first >= {"a/00.png", "a/01.png", "a/02.png"}
     assert set(begun) == {"a/02.png", "a/03.png"}
     assert [row.key for row in done.rows] == ["a/00.png", "a/01.png", "a/02.png", "a/03.png"]
     assert [row.status for row in done.rows] == ["ok"] * 4
+
+
+def test_a_run_that_lost_its_driver_within_a_batch_keeps_what_the_batch_put_beside(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aligning, "COMMIT_SECONDS", 0.0)
+    source = batch(3)
+    work = planned(source, tmp_path / "faces", serial)
+    two = Images(work.batches[0].items[:2])
+    align_batch(two, work.job, TaskOutput(f"file://{tmp_path}/faces", f"{STAGES}align/task", 0))
+
+    left = planned(source, tmp_path / "faces", serial)
+
+    assert [row.key for row in left.kept] == ["a/00.png", "a/01.png"]
+    assert left.pending == 1
+
+
+def test_an_image_whose_crop_could_not_be_written_is_done_again(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor
+) -> None:
+    source = batch(2)
+    (tmp_path / "faces/a/00.png").mkdir(parents=True)
+    align(source, tmp_path / "faces", executor=serial)
+    (tmp_path / "faces/a/00.png").rmdir()
+
+    result = align(source, tmp_path / "faces", executor=serial)
+    again = align(source, tmp_path / "faces", executor=serial)
+
+    assert [row.status for row in result.rows] == ["ok", "ok"]
+    assert (result.pending, again.pending) == (1, 0)
+
+
+def test_a_source_that_has_lost_an_image_has_a_manifest_without_it(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor
+) -> None:
+    source = batch(2)
+    align(source, tmp_path / "faces", executor=serial)
+    (source / "a/01.png").unlink()
+
+    result = align(source, tmp_path / "faces", executor=serial)
+
+    assert result.pending == 0
+    assert set(rows_of(tmp_path / "faces")) == {"a/00.png"}
+
+
+@pytest.mark.parametrize(
+    ("mine", "options"),
+    [
+        ("a/00.png", {}),
+        ("a/00.jpg", {"format": "jpg"}),
+        ("a/00.face1.png", {"select": "all"}),
+        ("a/00.face2.png", {"select": "all"}),
+        ("report.html", {}),
+        ("manifest.csv", {}),
+        ("contact-sheet.png", {}),
+    ],
+)
+def test_a_file_of_the_users_own_is_never_replaced(
+    mine: str, options: dict[str, Any], batch: Batch, tmp_path: Path, serial: FunctionExecutor
+) -> None:
+    source = batch(1)
+    (tmp_path / "faces" / mine).parent.mkdir(parents=True)
+    (tmp_path / "faces" / mine).write_bytes(b"my own")
+
+    with pytest.raises(ConfigError, match=f"has {mine}, which no run of apps.face_align wrote"):
+        align(source, tmp_path / "faces", executor=serial, **options)
+
+    assert [path for path in (tmp_path / "faces").rglob("*") if path.is_file()] == [tmp_path / "faces" / mine]
+    assert (tmp_path / "faces" / mine).read_bytes() == b"my own"
+
+
+@pytest.mark.parametrize("compute", ["serial", "process"])
+def test_a_run_that_was_interrupted_before_its_first_commit_goes_on(
+    compute: str, batch: Batch, tmp_path: Path, crops_in: Crops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = batch(3)
+
+    def interrupted(*_: Any) -> None:
+        while not (tmp_path / "faces/a/00.png").exists():
+            pass
+        raise KeyboardInterrupt
+
+    with FunctionExecutor(compute, workers=1) as executor:
+        monkeypatch.setattr(Stages, "_settled", interrupted)
+        if compute == "serial":
+            monkeypatch.setattr(Stages, "run", lambda self, stage, **_: align_batch_then(interrupted, stage))
+        with pytest.raises(KeyboardInterrupt):
+            align(source, tmp_path / "faces", executor=executor)
+        monkeypatch.undo()
+
+        result = align(source, tmp_path / "faces", executor=executor)
+
+    assert result.counts["ok"] == 3
+    assert len(crops_in(tmp_path / "faces")) == 3
+
+
+def align_batch_then(interrupt: Callable[..., None], stage: Stage) -> None:
+    align_batch(stage.tasks[0], stage.params, TaskOutput(stage.params.destination, "x", 0))
+    interrupt()
+
+
+def test_crops_of_its_own_are_replaced_when_their_images_change(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor
+) -> None:
+    source = batch(1, two__png=two_faces())
+    align(source, tmp_path / "faces", executor=serial, select="all")
+    before = (tmp_path / "faces/two.face2.png").read_bytes()
+    turned = demo.variant(cv2.imdecode(np.frombuffer(two_faces(), np.uint8), cv2.IMREAD_COLOR), angle=3.0)
+    (source / "two.png").write_bytes(encoded(turned))
+
+    result = align(source, tmp_path / "faces", executor=serial, select="all")
+
+    assert result.batches == (1,)
+    assert (tmp_path / "faces/two.face2.png").read_bytes() != before
 
 
 COLLISIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
@@ -342,7 +478,7 @@ def test_objects_in_memory_need_the_serial_backend(batch: Batch, serial: Functio
 
     assert align(source, "memory://faces", executor=serial).counts["ok"] == 1
     assert open_storage("memory://faces").head("a/00.png").size > 0
-    with FunctionExecutor(workers=1) as executor, pytest.raises(ConfigError, match="use --compute serial"):
+    with FunctionExecutor(workers=1) as executor, pytest.raises(ConfigError, match="do not see memory://faces"):
         align(source, "memory://faces", executor=executor)
 
 
@@ -360,62 +496,55 @@ def test_the_result_is_the_same_on_s3(
         again = align("s3://fanfold/face-align/photographs", "s3://fanfold/face-align/faces", executor=executor)
 
     written = {info.key.removeprefix("faces/"): bucket.get(info.key) for info in bucket.list("faces/")}
-    crops = {key: content for key, content in written.items() if key not in job.RESULTS}
+    crops = {
+        key: content
+        for key, content in written.items()
+        if key not in RESULTS and not key.startswith((".run/", "manifest"))
+    }
     assert crops == crops_in(tmp_path / "faces")
     assert [(row.key, row.status, row.points) for row in remote.rows] == [
         (row.key, row.status, row.points) for row in local.rows
     ]
-    assert again.plan.pending == 0
-    assert set(job.RESULTS) <= set(written)
+    assert again.pending == 0
+    assert set(RESULTS) - {FOLDER} <= set(written)
 
 
 def test_a_manifest_survives_its_formats() -> None:
     rows = [
         Row(
-            "a,b\n.jpg",
-            "tag",
-            "ok",
-            2,
-            1,
-            640,
-            480,
-            90,
-            -1,
-            2,
-            30,
-            40,
-            True,
-            (1, -2, 3),
-            (0.1, -2.5e-7),
-            1.5,
-            "x.jpg",
+            "a,b\n.jpg", "tag", "ok", 2, 1, 640, 480, 90, -1, 2, 30, 40, True, (1, -2, 3), (0.1, -2.5e-7), 1.5, "x.jpg",
         ),
         Row("é.jpg", "", "decode_error", reason='said "no"'),
-    ]
+        Row("\udce9.jpg", "", "no_face"),
+        Row("=1+1.jpg", "", "no_face"),
+    ]  # fmt: skip
 
     table = pq.read_table(io.BytesIO(to_parquet(rows) or b"")).to_pylist()
+    lines = list(csv.DictReader(io.StringIO(to_csv(rows).decode())))
 
-    assert from_csv(to_csv(rows)) == rows
-    assert from_json(to_json(rows)) == rows
-    assert [row["cut"] for row in table] == [True, False]
+    assert from_json(to_json(Done(tuple(rows), {"warp": 0.1}))) == Done(tuple(rows), {"warp": 0.1})
+    assert [row["key"] for row in table] == ["a,b\n.jpg", "é.jpg", "\\xe9.jpg", "=1+1.jpg"]
+    assert [row["key"] for row in lines] == ["a,b\n.jpg", "é.jpg", "\\xe9.jpg", "'=1+1.jpg"]
+    assert [row["cut"] for row in table[:2]] == [True, False]
     assert table[0]["points"] == [1, -2, 3]
+    assert lines[0]["points"] == "1 -2 3"
     assert table[0]["matrix"] == [0.1, -2.5e-7]
     assert (table[1]["left"], table[1]["status"]) == (None, "decode_error")
+    assert (lines[1]["left"], lines[1]["reason"]) == ("", 'said "no"')
 
 
-def test_another_file_in_the_manifests_place_is_not_one() -> None:
-    assert from_csv(b"name,age\nx,3\n") == []
-    assert from_csv(b"") == []
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"nonsense", b'{"rows": [[1]], "seconds": {}}', b"[" * 10_000])
+def test_what_is_no_commit_of_a_batch_has_no_rows(content: bytes) -> None:
+    assert from_json(content) == Done((), {})
 
 
 def work_of(images: int, workers: int) -> list[float]:
     """CPU seconds of each batch that as many equal images are formed into; none is left out, none moved."""
     items = [Item(f"{number:05d}.jpg", "tag", 15_000, "", "") for number in range(images)]
-    given = batches.Job(Params(), "model", "print", "file:///faces", job.MEMORY)
-    seconds = [job.estimate_seconds(item, Params()) for item in items]
-    made = list(job._batches(items, seconds, given, workers))
+    seconds = [batches.estimate_seconds(item, Params()) for item in items]
+    made = list(batches.form_batches(items, seconds, workers))
     assert [item for one in made for item in one.items] == items
-    return [sum(job.estimate_seconds(item, Params()) for item in one.items) for one in made]
+    return [sum(batches.estimate_seconds(item, Params()) for item in one.items) for one in made]
 
 
 def test_batches_hold_seconds_of_work() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from apps.face_align import align, batches, job
-from apps.face_align.batches import COMMITS
+from apps._frame.manifest import STAGES
+from apps.face_align import align, aligning, batches
 from apps.face_align.science import images
 from core import FunctionExecutor
 
@@ -25,10 +25,10 @@ Crops = Callable[[Path], dict[str, bytes]]
 
 DRIVER = """
 import sys
-from apps.face_align import align, job
+from apps.face_align import align, batches
 from core import FunctionExecutor
 
-job.BATCH_SECONDS = (0.0, 0.0)
+batches.BATCH_SECONDS = (0.0, 0.0)
 with FunctionExecutor(workers=2) as executor:
     align(sys.argv[1], sys.argv[2], executor=executor)
 """
@@ -37,11 +37,11 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(autouse=True)
 def _one_image_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "BATCH_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(batches, "BATCH_SECONDS", (0.0, 0.0))
 
 
 def commits(folder: Path) -> set[str]:
-    return {path.name for path in (folder / COMMITS).glob("*.json")} if folder.exists() else set()
+    return {path.name for path in (folder / STAGES / "align").glob("*.out")} if folder.exists() else set()
 
 
 def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
@@ -63,12 +63,11 @@ def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
     committed = stable(lambda: commits(target))
     result = align(source, target, executor=serial)
 
-    assert result.plan.pending == 25 - len(committed)
+    assert result.pending == 25 - len(committed)
     assert crops_in(target) == crops_in(tmp_path / "whole")
     assert [(row.key, row.status, row.points) for row in result.rows] == [
         (row.key, row.status, row.points) for row in whole.rows
     ]
-    assert not (target / COMMITS).exists()
 
 
 def stable(look: Callable[[], set[str]]) -> set[str]:
@@ -116,14 +115,14 @@ def test_workers_killed_at_random_change_nothing(
 def test_an_image_that_ends_every_worker_is_a_row(
     batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "BATCH_SECONDS", (100.0, 100.0))
+    monkeypatch.setattr(batches, "BATCH_SECONDS", (100.0, 100.0))
 
     def fatal(content: bytes, *limits: Any) -> images.Image:
         if content == b"poison":
             os._exit(9)
         return images.decode(content, *limits)
 
-    monkeypatch.setattr(batches, "decode", fatal)
+    monkeypatch.setattr(aligning, "decode", fatal)
 
     with FunctionExecutor("process?start=fork", workers=1) as executor:
         result = align(batch(3, poison__png=b"poison"), tmp_path / "faces", executor=executor)

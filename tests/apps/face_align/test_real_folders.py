@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from apps.face_align import align, batches, demo, job
+from apps.face_align import align, aligning, batches, demo, stages
+from apps.face_align.naming import RESULTS, output_keys
 from apps.face_align.params import Params
 from core import FunctionExecutor, InputError
 
@@ -21,11 +23,6 @@ Batch = Callable[..., Path]
 
 def encoded(image: Any, extension: str = ".png") -> bytes:
     return cv2.imencode(extension, image)[1].tobytes()
-
-
-def aligned_by(result: job.Result) -> list[int]:
-    """Images of each batch that a run had left to do."""
-    return [len(one.items) for one in result.plan.batches]
 
 
 def photographs(folder: Path, *names: str) -> Path:
@@ -58,7 +55,7 @@ def test_with_rename_every_image_has_a_crop_of_its_own(tmp_path: Path, serial: F
     outputs = {row.key: row.output for row in result.rows}
     assert result.counts["ok"] == 5
     assert len(set(outputs.values())) == 5
-    assert not set(outputs.values()) & set(job.RESULTS)
+    assert not set(outputs.values()) & set(RESULTS)
     assert outputs["a.jpg"] == "a.png"
     assert outputs["a.png"] == "a_png.png"
     assert outputs["b.png"] == "b.png"
@@ -75,7 +72,7 @@ def test_a_renamed_crop_is_made_again_when_another_image_takes_its_name(
     result = align(source, tmp_path / "out", **options)
 
     assert {row.key: row.output for row in result.rows} == {"a.jpg": "a.png", "a.png": "a_png.png"}
-    assert aligned_by(result) == [2]
+    assert result.batches == (2,)
     fresh = align(source, tmp_path / "fresh", **options)
     for row in fresh.rows:
         assert (tmp_path / "fresh" / row.output).read_bytes() == (tmp_path / "out" / row.output).read_bytes()
@@ -96,7 +93,7 @@ def test_an_archive_with_one_name_twice_is_refused_or_renamed(tmp_path: Path, se
 
     assert [row.output for row in result.rows] == ["a.png", "a_png.png"]
     assert (tmp_path / "out/a.png").read_bytes() != (tmp_path / "out/a_png.png").read_bytes()
-    assert again.plan.pending == 0
+    assert again.pending == 0
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="macOS has no such names")
@@ -112,7 +109,7 @@ def test_a_name_that_is_not_utf_8_is_an_image_like_others(
     again = align(source, tmp_path / "faces", executor=serial)
 
     assert result.counts["ok"] == 2
-    assert again.plan.pending == 0
+    assert again.pending == 0
     assert (tmp_path / "faces" / name).read_bytes() == (tmp_path / "faces/a/00.png").read_bytes()
     assert "d\\xe9ja.png" in (tmp_path / "faces/report.html").read_text("utf-8")
     keys = pq.read_table(tmp_path / "faces/manifest.parquet")["key"].to_pylist()
@@ -136,7 +133,7 @@ def test_a_folder_of_all_that_people_have_is_aligned_and_counted(
     } == dict.fromkeys(["IMG_1.CR2", "IMG_2.HEIC", "b.rar"], "unsupported")
     assert "develop it to JPEG" in rows["IMG_1.CR2"].reason
     assert rows["a/00.png"].status == "ok"
-    assert dict(result.plan.found.left_out) == {
+    assert dict(result.left_out) == {
         "AppleDouble files": 1,
         "files without extension": 1,
         "links to nothing": 1,
@@ -174,11 +171,11 @@ def test_a_face_cut_by_the_border_is_flagged(tmp_path: Path, serial: FunctionExe
 
 
 def test_faces_of_a_crowd_sort_by_number_as_text_too(tmp_path: Path) -> None:
-    names = batches.output_keys("a.jpg", Params(select="all"), 12)
+    names = output_keys("a.jpg", Params(select="all"), 12)
 
     assert names[0] == "a.face01.jpg"
     assert names == sorted(names)
-    assert batches.output_keys("a.jpg", Params(select="all"), 2) == ["a.face1.jpg", "a.face2.jpg"]
+    assert output_keys("a.jpg", Params(select="all"), 2) == ["a.face1.jpg", "a.face2.jpg"]
 
 
 def test_crops_are_listed_in_the_natural_order_of_their_names(tmp_path: Path, serial: FunctionExecutor) -> None:
@@ -192,10 +189,10 @@ def test_crops_are_listed_in_the_natural_order_of_their_names(tmp_path: Path, se
 
 @pytest.mark.parametrize(
     ("memory", "upsample", "millions"),
-    [(job.MEMORY, 1, 50), (job.MEMORY, 2, 13.5), (job.MEMORY, 0, 50), (10**9, 1, 14)],
+    [(batches.MEMORY, 1, 50), (batches.MEMORY, 2, 13.5), (batches.MEMORY, 0, 50), (10**9, 1, 14)],
 )
 def test_an_image_for_which_a_worker_has_no_memory_is_too_large(memory: int, upsample: int, millions: float) -> None:
-    assert batches.most_pixels(Params(upsample=upsample), memory) == pytest.approx(millions * 1e6)
+    assert batches.Job(Params(upsample=upsample), "", "", "", memory).max_pixels == pytest.approx(millions * 1e6)
 
 
 def test_an_image_too_large_for_its_worker_is_a_row(batch: Batch, tmp_path: Path) -> None:
@@ -217,8 +214,8 @@ def test_an_image_that_fills_the_memory_of_its_worker_is_a_row_and_the_others_ar
             pass
         return images.decode(content, *limits)
 
-    monkeypatch.setattr(batches, "decode", swell)
-    monkeypatch.setattr(job, "RETRIES", job.replace(job.RETRIES, retries=0))
+    monkeypatch.setattr(aligning, "decode", swell)
+    monkeypatch.setattr(stages, "RETRIES", replace(stages.RETRIES, retries=0))
 
     with FunctionExecutor("process?start=fork", workers=1, memory="500MB") as executor:
         rows = align(batch(2, swell__png=b"swell"), tmp_path / "faces", executor=executor).rows

@@ -20,32 +20,36 @@ FILE = re.compile(r"`(words/\w+\.py)`\n\n```python\n(.*?)```", re.DOTALL)
 Words = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def write_application(folder: Path) -> None:
+    """Write the files of the page."""
+    for name, code in FILE.findall(PAGE.read_text()):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """Return a folder with the application of the page, and texts to count."""
-    for name, code in FILE.findall(PAGE.read_text()):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(code)
+    write_application(tmp_path)
     (tmp_path / "texts").mkdir()
     for number in range(5):
         (tmp_path / "texts" / f"{number}.txt").write_text(f"call me ishmael the whale the Whale Ångström {number}\n")
     return tmp_path
 
 
-@pytest.fixture
 def environment() -> dict[str, str]:
-    """Return an environment in which the application is found."""
+    """Return the environment as it is now, in which the application is found."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture
-def words(home: Path, environment: dict[str, str]) -> Words:
+def words(home: Path) -> Words:
     """Return a function that runs the application in its folder."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "words", *arguments]
-        return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True, timeout=120)
 
     return run
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from apps.montecarlo.job import Result, run
 from apps.montecarlo.params import Params
 from apps.montecarlo.preparation import prepare
+from apps.montecarlo.result import Result
+from apps.montecarlo.stages import run
 from core import FunctionExecutor
 
 CsvWriter = Callable[..., Path]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import signal
@@ -17,7 +16,16 @@ CsvWriter = Callable[..., Path]
 
 SMALL = ["--forecasts", "640", "--days", "20", "--compute", "serial"]
 COMMAND = [sys.executable, "-m", "apps.montecarlo"]
-FILES = {"result.json", "forecasts.csv", "fan.png", "histogram.png", "report.html"}
+FILES = {
+    "manifest.json", "result.json", "forecasts.csv", "forecasts.xlsx", "fan.png", "histogram.png", "falls.png",
+    "volatility.png", "report.html",
+}  # fmt: skip
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a fresh folder, where runs without an output go."""
+    monkeypatch.chdir(tmp_path)
 
 
 def names(folder: Path) -> set[str]:
@@ -77,16 +85,18 @@ def test_a_dry_run_as_json_is_one_object(main: Main) -> None:
     figures = json.loads(main(["--dry-run", "--json"])[1])
 
     assert figures["path_steps"] == 108_000_000
-    assert figures["charged"]["invocations"] == figures["invocations"]
+    assert figures["charged"]["invocations"] == figures["invocations"] == figures["stages"][0]["tasks"]
     assert figures["charged_on_cloud_functions"]["price_source"].startswith("https://")
 
 
 def test_a_dry_run_says_what_is_billed_and_by_which_price(main: Main) -> None:
     out = main(["--forecasts", "1e8", "--dry-run"])[1]
 
-    assert re.search(r"^Billed +[\d,]+ invocations, [\d,.]+ s, [\d,.]+ GB-seconds, 0 storage requests$", out, re.M)
+    assert re.search(r"^Billed +[\d,]+ invocations, [\d,.]+ s, [\d,.]+ GB-seconds, [\d,]+ storage", out, re.M)
     assert re.search(r"^Cost +nothing on your own machines$", out, re.M)
-    assert re.search(r"^Elsewhere +about \$\d\S* by the list price of \d{4}-\d\d, without free tier, of AWS", out, re.M)
+    assert re.search(
+        r"^On functions +about \$\d\S* by the list price of \d{4}-\d\d, without free tier, of AWS", out, re.M
+    )
 
 
 def test_settings_come_from_a_file_and_flags_win(main: Main, tmp_path: Path) -> None:
@@ -112,10 +122,7 @@ def test_settings_come_from_a_file_and_flags_win(main: Main, tmp_path: Path) -> 
         (["--timeout", "-3"], "--timeout"),
         (["--retries", "-1"], "--retries"),
         (["--compute", "abacus"], "abacus"),
-        (["--storage", "tape://x", "--durable"], "tape://"),
-        (["--resume", "no-such-job"], "no-such-job"),
         (["--bogus"], "unrecognized arguments: --bogus"),
-        (["--quiet", "--verbose"], "not allowed with"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_status_2_and_leaves_nothing(
@@ -137,73 +144,82 @@ def test_a_bad_price_is_named_with_file_line_and_column(main: Main, tmp_path: Pa
 
     assert status == 2
     where = f"apps.montecarlo: {path}: line 7, column 'Close'"
-    assert err == f"{where}: price -1 is not a positive number; correct it or remove the row\n"
+    remedy = "correct it or remove the row; --model bachelier takes prices below zero"
+    assert err == f"{where}: price -1 is not a positive number; {remedy}\n"
     assert not (tmp_path / "run").exists()
 
 
-def test_a_finished_run_is_kept_unless_overwriting_is_asked_for(main: Main, tmp_path: Path) -> None:
-    main([*SMALL, "--output", str(tmp_path), "--seed", "1"])
+def test_the_same_command_again_shows_the_finished_run_and_another_is_refused(main: Main, tmp_path: Path) -> None:
+    first = main([*SMALL, "--output", str(tmp_path), "--seed", "1", "--json"])
     before = (tmp_path / "result.json").read_bytes()
 
+    again = main([*SMALL, "--output", str(tmp_path), "--seed", "1", "--json"])
     status, _, err = main([*SMALL, "--output", str(tmp_path), "--seed", "2"])
-    assert status == 2
-    assert "holds a finished run; choose another with --output, or add --overwrite" in err
-    assert (tmp_path / "result.json").read_bytes() == before
 
+    assert again[:2] == first[:2]
+    assert status == 2
+    assert "--seed 2: run" in err
+    assert (tmp_path / "result.json").read_bytes() == before
     assert main([*SMALL, "--output", str(tmp_path), "--seed", "2", "--overwrite"])[0] == 0
     assert json.loads((tmp_path / "result.json").read_text())["seed"] == 2
+
+
+def test_a_run_whose_prices_have_changed_is_refused(main: Main, tmp_path: Path, write_csv: CsvWriter) -> None:
+    flags = [*SMALL, "--prices", str(write_csv()), "--output", str(tmp_path / "run")]
+    main(flags)
+    write_csv(edits={40: "2020-02-08,77"})
+
+    status, _, err = main(flags)
+
+    assert status == 2
+    assert "prices.csv has changed" in err
 
 
 def test_an_unwritable_folder_is_found_before_anything_is_computed(
     main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("apps.montecarlo.job.run", lambda *_, **__: pytest.fail("it computed"))
+    monkeypatch.setattr("apps.montecarlo.stages.compute", lambda *_, **__: pytest.fail("it computed"))
 
     status, _, err = main([*SMALL, "--output", str(tmp_path / "file" / "run")])
 
     assert status == 2
-    assert "cannot write to output folder" in err
+    assert "choose another place with --output" in err
+
+
+@pytest.mark.parametrize("name", ["forecasts.csv", "report.html", "fan.png"])
+def test_a_file_of_the_users_own_is_never_replaced(main: Main, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+
+    status, _, err = main([*SMALL, "--output", str(tmp_path)])
+
+    assert status == 2
+    assert f"has {name}, which no run of apps.montecarlo wrote" in err
+    assert (tmp_path / name).read_text() == "mine"
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system has no limit on file size")
-def test_a_write_that_fails_leaves_nothing_half_written(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_a_run_that_can_be_finished(tmp_path: Path, main: Main) -> None:
     def limit_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
-    done = subprocess.run(
-        [*COMMAND, *SMALL, "--output", str(tmp_path / "run")], preexec_fn=limit_files, capture_output=True, text=True
-    )
+    flags = [*SMALL, "--output", str(tmp_path / "run")]
+    done = subprocess.run([*COMMAND, *flags], preexec_fn=limit_files, capture_output=True, text=True)
 
     assert done.returncode == 1
-    assert "cannot write the results" in done.stderr
-    assert "nothing was written" in done.stderr
+    assert "the results were not written" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "run").exists()
+    assert names(tmp_path / "run") <= {"manifest.json", ".run"}
+    assert main(flags)[0] == 0
+    assert names(tmp_path / "run") == FILES
 
 
-def test_a_failed_rerun_keeps_the_earlier_result_whole(tmp_path: Path, main: Main) -> None:
-    main([*SMALL, "--output", str(tmp_path)])
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-
-    done = subprocess.run(
-        [*COMMAND, *SMALL, "--seed", "9", "--overwrite", "--output", str(tmp_path)],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)), capture_output=True, text=True,
-    )  # fmt: skip
-
-    assert done.returncode == 1
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-LONG = ["--forecasts", "3000000", "--engine", "numpy", "--workers", "2", "--invocations", "400", "--json"]
-
-
-def interrupt_at_first_result(argv: list[str], environment: dict[str, str]) -> tuple[int, str]:
+def interrupt_at_first_result(argv: list[str]) -> tuple[int, str]:
     def heed() -> None:  # what a shell starts in the background ignores the signal, and so do its children
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*COMMAND, *argv], **pipes, text=True, env=environment, preexec_fn=heed) as process:
+    with subprocess.Popen([*COMMAND, *argv], **pipes, text=True, preexec_fn=heed) as process:
         assert process.stderr is not None
         said = ""
         for line in process.stderr:
@@ -215,31 +231,34 @@ def interrupt_at_first_result(argv: list[str], environment: dict[str, str]) -> t
         return process.wait(), said
 
 
-def test_ctrl_c_stops_the_run_with_status_130_and_leaves_nothing(tmp_path: Path) -> None:
-    status, said = interrupt_at_first_result([*LONG, "--output", str(tmp_path / "run")], dict(os.environ))
-
+@pytest.mark.parametrize("again", ["the command it prints", "the same command with other workers"])
+def test_a_run_that_was_interrupted_is_finished_by(again: str, tmp_path: Path, main: Main) -> None:
+    small = ["--forecasts", "200000", "--days", "250", "--engine", "numpy", "--workers", "2", "--invocations", "20"]
+    flags = [*small, "--json", "--output", str(tmp_path / "run")]
+    status, said = interrupt_at_first_result(flags)
     assert status == 130
-    assert said.rstrip().endswith("interrupted; nothing was written")
-    assert not (tmp_path / "run").exists()
+    printed = said.rstrip().splitlines()[-1].split()
+    assert printed[:5] == ["python", "-m", "apps.montecarlo", "resume", str(tmp_path / "run")]
 
-
-def test_ctrl_c_on_a_durable_run_prints_the_command_that_finishes_it(tmp_path: Path, main: Main) -> None:
-    small = ["--forecasts", "300000", "--days", "250", "--engine", "numpy", "--workers", "2", "--invocations", "40"]
-    flags = [*small, "--storage", f"file://{tmp_path}/store", "--durable", "--json", "--output", str(tmp_path / "run")]
-    environment = dict(os.environ)
-    status, said = interrupt_at_first_result(flags, environment)
-    assert status == 130
-    command = said.rstrip().splitlines()[-1].split()
-    assert command[:3] == ["python", "-m", "apps.montecarlo"]
-    assert command[-2] == "--resume"
-
-    resumed = subprocess.run(
-        [sys.executable, *command[1:]], capture_output=True, text=True, env=environment, check=True
-    )
+    commands = {
+        "the command it prints": [*printed[1:], "--json"],
+        "the same command with other workers": [*COMMAND[1:], *flags, "--workers", "3"],
+    }
+    resumed = subprocess.run([sys.executable, *commands[again]], capture_output=True, text=True, check=True)
 
     whole = json.loads(main([*small, "--json", "--output", str(tmp_path / "whole")])[1])
     assert json.loads(resumed.stdout)["result_sha256"] == whole["result_sha256"]
-    assert resumed.stderr.count('"TaskDone"') <= 39
+    assert json.loads(resumed.stdout)["tasks"] == 20
+    assert resumed.stderr.count('"TaskDone"') <= 19
+
+
+def test_status_of_a_finished_run_is_told(main: Main, tmp_path: Path) -> None:
+    main([*SMALL, "--quiet", "--output", str(tmp_path)])
+
+    status, out, _ = main(["status", str(tmp_path)])
+
+    assert status == 0
+    assert re.search(r"^State +finished$", out, re.M)
 
 
 def test_a_reader_that_leaves_early_is_no_failure(tmp_path: Path) -> None:
@@ -284,7 +303,7 @@ def test_version_names_the_product(main: Main) -> None:
     assert "fanfold" in out
 
 
-def test_backtest_reports_coverage_with_its_test(main: Main) -> None:
+def test_backtest_reports_coverage_with_its_test(main: Main, in_tmp: None) -> None:
     status, out, _ = main(["backtest", "--compute", "serial", "--forecasts", "1000", "--json", "--quiet"])
 
     figures = json.loads(out)
@@ -294,21 +313,21 @@ def test_backtest_reports_coverage_with_its_test(main: Main) -> None:
     assert 0.9 < coverage[0.9] < 1.0
 
 
-def test_backtest_prints_a_table(main: Main) -> None:
+def test_backtest_prints_a_table(main: Main, in_tmp: None) -> None:
     status, out, _ = main(["backtest", "--compute", "serial", "--forecasts", "200", "--horizon", "250"])
 
     assert status == 0
     assert "Kupiec p" in out
 
 
-def test_backtest_that_cannot_fit_a_window_says_what_to_shorten(main: Main) -> None:
+def test_backtest_that_cannot_fit_a_window_says_what_to_shorten(main: Main, in_tmp: None) -> None:
     status, _, err = main(["backtest", "--compute", "serial", "--window", "100"])
 
     assert status == 2
     assert "shorten --horizon or --min-history" in err
 
 
-def test_option_prices_the_textbook_call(main: Main) -> None:
+def test_option_prices_the_textbook_call(main: Main, in_tmp: None) -> None:
     status, out, _ = main(["option", "--compute", "serial", "--paths", "20000", "--steps", "1", "--json", "--quiet"])
 
     figures = json.loads(out)
@@ -318,14 +337,14 @@ def test_option_prices_the_textbook_call(main: Main) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_option_prices_do_not_depend_on_the_workers(main: Main, workers: str) -> None:
+def test_option_prices_do_not_depend_on_the_workers(main: Main, in_tmp: None, workers: str) -> None:
     flags = ["option", "--kind", "asian", "--paths", "20000", "--steps", "12", "--json", "--quiet"]
     serial = json.loads(main([*flags, "--compute", "serial"])[1])
 
     assert json.loads(main([*flags, "--workers", workers])[1])["result_sha256"] == serial["result_sha256"]
 
 
-def test_an_option_with_dividends_agrees_with_the_closed_formula(main: Main) -> None:
+def test_an_option_with_dividends_agrees_with_the_closed_formula(main: Main, in_tmp: None) -> None:
     flags = [
         "option",
         "--dividend",
@@ -346,7 +365,7 @@ def test_an_option_with_dividends_agrees_with_the_closed_formula(main: Main) -> 
     assert figures["black_scholes"] < 5.0
 
 
-def test_option_text_names_price_error_and_contract(main: Main) -> None:
+def test_option_text_names_price_error_and_contract(main: Main, in_tmp: None) -> None:
     flags = ["option", "--kind", "barrier", "--barrier", "130", "--barrier-type", "up-and-out", "--paths", "2000"]
 
     status, out, _ = main([*flags, "--compute", "serial"])

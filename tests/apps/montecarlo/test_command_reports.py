@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from apps.montecarlo import backtest_job, backtest_report, option_job, option_report
+from apps._frame.report import page
+from apps.montecarlo import backtest, backtest_report, option, option_report
+from apps.montecarlo.backtest_params import BacktestParams
+from apps.montecarlo.mapping import on_executor
+from apps.montecarlo.option_params import OptionParams
 from core import FunctionExecutor
 
 Main = Callable[[Sequence[str]], tuple[int, str, str]]
@@ -25,17 +29,17 @@ OPTIONS: list[dict[str, object]] = [
 ]
 
 
-def option_figures(**settings: object) -> tuple[option_job.OptionParams, dict[str, object]]:
-    params = option_job.OptionParams(**{"paths": 2000, "steps": 12} | settings)  # type: ignore[arg-type]
+def option_figures(**settings: object) -> tuple[OptionParams, dict[str, object]]:
+    params = OptionParams(**{"paths": 2000, "steps": 12} | settings)  # type: ignore[arg-type]
     with FunctionExecutor("serial") as executor:
-        return params, option_job.run(params, executor)
+        return params, option.run(params, on_executor(executor))
 
 
 @pytest.fixture(scope="module")
-def backtest() -> tuple[backtest_job.BacktestParams, dict[str, object]]:
-    params = backtest_job.BacktestParams(forecasts=200, var_days=300, window="1800")
+def tested() -> tuple[BacktestParams, dict[str, object]]:
+    params = BacktestParams(forecasts=200, var_days=300, window="1800")
     with FunctionExecutor("serial") as executor:
-        return params, backtest_job.run(params, executor)
+        return params, backtest.run(params, on_executor(executor))
 
 
 @pytest.mark.parametrize("settings", OPTIONS, ids=str)
@@ -65,7 +69,8 @@ def test_exercise_that_is_best_today_is_said() -> None:
 
     assert figures["price"] == 100.0
     assert "100: exercise today" in option_report.as_text(figures)
-    assert "exercise today" in option_report.html(figures, params, {"price.png": b"", "expiry.png": b""})
+    said = b"".join(page(option_report.report(figures, params, {"price.png": b"", "expiry.png": b""}))).decode()
+    assert "exercise today" in said
 
 
 def test_the_ladder_is_written_as_csv() -> None:
@@ -77,8 +82,8 @@ def test_the_ladder_is_written_as_csv() -> None:
     assert float(rows[5]["price"]) == pytest.approx(figures["price"])
 
 
-def test_a_backtest_gives_all_its_files(backtest: tuple[backtest_job.BacktestParams, dict[str, object]]) -> None:
-    params, figures = backtest
+def test_a_backtest_gives_all_its_files(tested: tuple[BacktestParams, dict[str, object]]) -> None:
+    params, figures = tested
 
     files = backtest_report.run_files(figures, params)
 
@@ -89,36 +94,39 @@ def test_a_backtest_gives_all_its_files(backtest: tuple[backtest_job.BacktestPar
 
 
 def test_a_backtest_without_days_has_no_test_of_the_value_at_risk() -> None:
-    params = backtest_job.BacktestParams(forecasts=200, var_days=0, window="1200")
+    params = BacktestParams(forecasts=200, var_days=0, window="1200")
     with FunctionExecutor("serial") as executor:
-        figures = backtest_job.run(params, executor)
+        figures = backtest.run(params, on_executor(executor))
 
     assert "var.png" not in backtest_report.run_files(figures, params)
     assert "value at risk" not in backtest_report.as_text(figures)
 
 
 def test_a_backtest_says_exceptions_tests_and_zone(
-    backtest: tuple[backtest_job.BacktestParams, dict[str, object]],
+    tested: tuple[BacktestParams, dict[str, object]],
 ) -> None:
-    text = backtest_report.as_text(backtest[1])
+    text = backtest_report.as_text(tested[1])
 
     for said in ("exceptions", "Kupiec p", "independence p", "in the last 250", "plus factor"):
         assert said in text
 
 
-@pytest.mark.parametrize(("refit", "groups"), [(1, 8), (21, 8), (21, 1000), (400, 3)])
-def test_days_are_grouped_at_calibrations_so_that_grouping_changes_nothing(refit: int, groups: int) -> None:
+@pytest.mark.parametrize("refit", [1, 21, 400])
+def test_days_are_grouped_at_calibrations_so_that_grouping_changes_nothing(refit: int) -> None:
     starts = range(700, 1700)
 
-    found = backtest_job.var_groups(starts, refit, groups)
+    found = backtest.var_groups(starts, refit)
 
-    assert [start for group in found for start in group] == list(starts)
-    assert all((group[0] - starts[0]) % refit == 0 for group in found)
-    assert len(found) <= groups
+    assert [start for group in found for start in range(*group)] == list(starts)
+    assert all((first - starts[0]) % refit == 0 for first, _ in found)
+    assert len(found) <= backtest.MOST_TASKS
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_a_backtest_does_not_depend_on_the_workers(main: Main, workers: str) -> None:
+def test_a_backtest_does_not_depend_on_the_workers(
+    main: Main, workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     flags = [
         "backtest",
         "--forecasts",

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from apps.montecarlo.science.calibration import TALK_DAYS, TALK_LAST_PRICE, TALK_MODEL
-from apps.montecarlo.science.histograms import BINS, UNIT, Histogram, exponential, row_sums
-from apps.montecarlo.science.models import GBM, FloatArray, Merton, Model, StudentT
+from apps.montecarlo.science.histograms import BINS, UNIT, Histogram, exponential, row_sums, share_se
+from apps.montecarlo.science.models import GBM, Bootstrap, FloatArray, Merton, Model, StudentT
 from apps.montecarlo.science.simulation import (
     find_targets,
     observe_blocks,
@@ -245,3 +245,68 @@ def test_sums_do_not_depend_on_order_or_grouping(values: list[float], cut: int, 
 
     assert total == row_sums(np.array([values]))[0]
     assert total * UNIT == pytest.approx(math.fsum(values), rel=1e-12, abs=1e-10)
+
+
+def thin(unchanged: int = 34, tick: float = 0.01) -> Bootstrap:
+    """Return a stock that stands still on `unchanged` days of a hundred, and moves a tick up or down on the others."""
+    ups = (100 - unchanged) // 2
+    return Bootstrap(np.array([0.0] * unchanged + [tick] * ups + [-tick] * (100 - unchanged - ups)))
+
+
+def simulated(model: Model, days: int = 1, **settings: object) -> tuple[FloatArray, Summary]:
+    spec = planned(SimulationSpec(model, 10.0, days, 20_000, 5, (days,), engine="numpy", **settings))  # type: ignore[arg-type]
+    logs = observe_blocks(spec, range(spec.n_blocks)).first(spec.forecasts).at[0]
+    return logs, simulate_blocks(spec, 0, spec.n_blocks)
+
+
+@pytest.mark.parametrize("days", [1, 2, 5, 60])
+def test_the_chance_of_a_loss_of_a_thin_stock_is_counted_exactly(days: int) -> None:
+    logs, one = simulated(thin(), days)
+
+    chance, error = one.probability_of_loss(days)
+
+    ticks = np.rint(logs / 0.01)
+    assert chance == (ticks < 0).mean()
+    assert error == pytest.approx(math.sqrt(chance * (1 - chance) / 20_000))
+
+
+def test_prices_that_never_change_have_no_chance_of_a_loss() -> None:
+    for model in (Bootstrap(np.zeros(40)), GBM(0.0, 0.0)):
+        assert simulated(model, 30)[1].probability_of_loss(30)[0] == 0.0
+
+
+def test_a_level_that_paths_reach_to_the_tick_counts_as_touched() -> None:
+    level = 10.0 * math.exp(0.03)
+
+    logs, one = simulated(thin(), 3, levels=(level,))
+
+    assert one.touch_probability(level)[0] == (np.rint(logs / 0.01) == 3).mean()
+
+
+def test_the_chance_of_a_loss_is_the_same_in_any_grouping_and_with_pairs() -> None:
+    spec = planned(SimulationSpec(GBM(-1e-4, 0.012), 100.0, 20, 2000, 9, (5, 20), antithetic=True))
+    at = observe_blocks(spec, range(spec.n_blocks)).first(spec.forecasts).at
+
+    parts = merge(simulate_blocks(spec, block, 1) for block in range(spec.n_blocks))
+
+    assert [parts.probability_of_loss(day)[0] for day in (5, 20)] == (at < 0).mean(axis=1).tolist()
+    assert parts.probability_of_loss(20)[1] < share_se(parts.probability_of_loss(20)[0], 2000) / 3
+
+
+def test_a_percentile_at_a_price_that_many_share_is_known_for_one() -> None:
+    _, one = simulated(thin(), 1)
+
+    assert one.atom(1, 0.5) == pytest.approx(0.34, abs=0.02)
+    assert one.atom(1, 0.05) == pytest.approx(0.33, abs=0.02)
+    assert simulated(Bootstrap(np.zeros(40)), 5)[1].atom(5, 0.5) == 1.0
+
+
+@pytest.mark.parametrize(
+    "model",
+    [GBM(1e-4, 0.012), StudentT(0.0, 0.005, 2.1), Merton(0.0, 0.001, 0.01, 0.0, 0.3), GBM(0.0, 1e-9)],
+    ids=["gbm", "student-t", "merton", "hardly moving"],
+)
+def test_smooth_distributions_have_no_shared_price(model: Model) -> None:
+    _, one = simulated(model, 20)
+
+    assert [one.atom(20, q) for q in (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)] == [0.0] * 7

@@ -16,8 +16,10 @@ pytest.importorskip("dlib", reason="needs dlib: pip install '.[faces]'")
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install '.[faces]'")
 pytest.importorskip("skimage", reason="needs the photographs of scikit-image: pip install '.[faces]'")
 
-from apps.face_align import align, demo, job  # noqa: E402
-from apps.face_align.batches import COMMITS  # noqa: E402
+from apps._frame.manifest import INTERNAL, MANIFEST, STAGES  # noqa: E402
+from apps._frame.report import FOLDER  # noqa: E402
+from apps.face_align import align, batches, demo  # noqa: E402
+from apps.face_align.naming import RESULTS  # noqa: E402
 from core import FunctionExecutor, open_storage  # noqa: E402
 
 IMAGES = 40
@@ -43,16 +45,17 @@ def undisturbed(source: str) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "BATCH_SECONDS", (0.1, 0.1))
+    monkeypatch.setattr(batches, "BATCH_SECONDS", (0.1, 0.1))
 
 
 def crops(prefix: str) -> dict[str, bytes]:
     storage = open_storage(f"s3://fanfold/{prefix}")
-    return {info.key: storage.get(info.key) for info in storage.list() if info.key not in job.RESULTS}
+    keys = (info.key for info in storage.list() if not info.key.startswith((INTERNAL, MANIFEST)))
+    return {key: storage.get(key) for key in keys if key not in RESULTS}
 
 
 def commits(prefix: str) -> int:
-    return sum(1 for _ in open_storage(f"s3://fanfold/{prefix}").list(COMMITS))
+    return sum(1 for _ in open_storage(f"s3://fanfold/{prefix}").list(STAGES))
 
 
 def test_a_faulty_network_changes_no_crop(source: str, undisturbed: dict[str, bytes], proxy: Any) -> None:
@@ -121,6 +124,6 @@ def test_no_secret_is_in_what_a_run_writes_or_logs(source: str, caplog: pytest.L
 
     storage = open_storage("s3://fanfold/faces-secret")
     written = {info.key: storage.get(info.key) for info in storage.list()}
-    assert set(job.RESULTS) <= set(written)
+    assert set(RESULTS) - {FOLDER} <= set(written)
     assert [key for key, content in written.items() if secret.encode() in content] == []
     assert secret not in caplog.text

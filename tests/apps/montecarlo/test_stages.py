@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apps.montecarlo.job import Result, block_ranges, collect, fold, plan, refined, run
+from apps._frame.manifest import NOTES, STAGES
+from apps._frame.run import Run
 from apps.montecarlo.params import Params
-from apps.montecarlo.planning import dry_run
+from apps.montecarlo.planning import plan_of
 from apps.montecarlo.preparation import PORTFOLIO_VALUE, fan_days, portfolio_value, prepare, risk_days
+from apps.montecarlo.result import Result
 from apps.montecarlo.science.simulation import observe_blocks
-from core import ConfigError, FunctionExecutor, Future, InputError
-
-SMALL = Params(forecasts=3000, days=30, touch="+2%")  # type: ignore[arg-type]
+from apps.montecarlo.stages import block_ranges, decode_part, encode_part, fold, layout, run, simulate
+from core import ConfigError, FunctionExecutor, InputError
 
 
 @pytest.mark.parametrize(
@@ -42,16 +43,14 @@ def test_the_result_is_the_same_to_the_bit_on_every_backend_and_split(
 
 
 def test_a_second_pass_gives_the_quantiles_of_the_simulated_prices_exactly() -> None:
-    prepared = prepare(Params(forecasts=3000, days=30, refine=True))
-    spec = prepared.spec
-    simulated = observe_blocks(spec, range(spec.n_blocks)).first(3000).at[-1]
+    once, twice = (prepare(Params(forecasts=3000, days=30, refine=refine)) for refine in (False, True))
+    simulated = observe_blocks(once.spec, range(once.spec.n_blocks)).first(3000).at[-1]
 
     with FunctionExecutor("process", workers=2) as executor:
-        rough = run(prepared, executor)
-        exact = refined(rough, executor, 0.0)
+        rough, exact = run(once, executor), run(twice, executor)
 
-    for q in prepared.params.levels:
-        assert exact.quantile(30, q) == pytest.approx(spec.s0 * np.exp(np.quantile(simulated, q)), rel=1e-12)
+    for q in once.params.levels:
+        assert exact.quantile(30, q) == pytest.approx(once.spec.s0 * np.exp(np.quantile(simulated, q)), rel=1e-12)
         assert rough.quantile(30, q) != exact.quantile(30, q)
     assert exact.path_steps == 2 * rough.path_steps == 2 * 3000 * 30
     assert exact.summary.digest() == rough.summary.digest()
@@ -61,64 +60,25 @@ def test_another_seed_gives_another_result(forecast: Callable[..., Result]) -> N
     assert forecast(seed=1).summary.digest() != forecast(seed=2).summary.digest()
 
 
-def test_a_durable_job_is_collected_by_another_executor(tmp_path: Path) -> None:
-    prepared = prepare(SMALL)
-    jobs: list[str] = []
-    note = [lambda event: jobs.append(event.job_id)]
-    with FunctionExecutor("process", f"file://{tmp_path}", workers=1, durable=True, listeners=note) as first:
-        expected = run(prepared, first).summary.digest()
-        with FunctionExecutor.attach(jobs[0], f"file://{tmp_path}", workers=1) as second:
-            done, rest = second.wait(return_when="ALWAYS")
-            again = collect(prepared, [*done, *rest], second.workers, 0.0)
+@pytest.mark.parametrize(
+    "settings", [{}, {"touch": "+2%"}, {"antithetic": True}, {"exact": True}, {"symbol": "sp500,wti"}], ids=str
+)
+def test_a_part_that_is_kept_comes_back_to_the_bit(settings: dict[str, object]) -> None:
+    spec = prepare(Params(**{"forecasts": 1000, "days": 30} | settings)).spec  # type: ignore[arg-type]
+    part = simulate((3, 5), spec)
 
-    assert again.summary.digest() == expected
+    again = decode_part(encode_part(part))
 
-
-@pytest.mark.parametrize("other", [{"seed": 5}, {"forecasts": 3001}, {"days": 31}, {"touch": "+3%"}])
-def test_a_job_of_other_parameters_is_not_taken_for_this_one(other: dict[str, object]) -> None:
-    settings: dict[str, object] = {"forecasts": 3000, "days": 30, "touch": "+2%", "exact": False} | other
-    with FunctionExecutor("serial") as executor:
-        futures = [executor.call_async(_task, SMALL)]
-        with pytest.raises(ConfigError, match="--resume: the job was started with other parameters"):
-            collect(prepare(Params(**settings)), futures, 1, 0.0)  # type: ignore[arg-type]
-
-
-def test_a_job_of_another_seed_is_told_apart_without_any_daily_path() -> None:
-    with FunctionExecutor("serial") as executor:
-        futures = [executor.call_async(_task, Params(forecasts=64, days=5, exact=True, seed=1))]
-        with pytest.raises(ConfigError, match="other parameters"):
-            collect(prepare(Params(forecasts=64, days=5, exact=True, seed=2)), futures, 1, 0.0)
-
-
-def _task(params: Params) -> object:
-    from apps.montecarlo.job import simulate
-
-    spec = prepare(params).spec
-    return simulate(0, spec.n_blocks, spec)
+    assert again.summary.digest() == part.summary.digest()
+    assert again.cpu_seconds == part.cpu_seconds
+    assert {type(value) for value in vars(again.summary).values()} == {
+        type(value) for value in vars(part.summary).values()
+    }
 
 
 def test_nothing_to_fold_is_said() -> None:
     with pytest.raises(InputError, match="no tasks"):
         fold([])
-
-
-def test_folding_lets_each_part_go_once_it_is_merged() -> None:
-    prepared = prepare(SMALL)
-    with FunctionExecutor("serial") as executor:
-        from apps.montecarlo.job import simulate
-
-        futures = executor.map(simulate, [(0, 20), (20, 27)], extra_args=(prepared.spec,))
-        fold(futures)
-
-    assert [future.result() for future in futures] == [None, None]
-
-
-def test_a_failing_task_is_raised() -> None:
-    future = Future()
-    future.set_exception(ValueError("broken"))
-
-    with pytest.raises(ValueError, match="broken"):
-        fold([future])
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 1563])
@@ -132,8 +92,8 @@ def test_ranges_cover_every_block_once_and_keep_every_worker_busy(blocks: int, w
 
 
 def test_tasks_take_about_a_second_until_there_are_a_thousand() -> None:
-    hours = plan(prepare(Params(forecasts=100_000_000, engine="numpy")).spec, 2)
-    seconds = plan(prepare(Params(forecasts=4_000_000, engine="numpy")).spec, 2)
+    hours = layout(prepare(Params(forecasts=100_000_000, engine="numpy")).spec, 2)
+    seconds = layout(prepare(Params(forecasts=4_000_000, engine="numpy")).spec, 2)
 
     assert 0.9 <= seconds.task_cpu_seconds <= 1.2
     assert len(hours.ranges) == 1000
@@ -141,23 +101,21 @@ def test_tasks_take_about_a_second_until_there_are_a_thousand() -> None:
 
 
 def test_the_headline_is_planned_at_any_size_without_simulating() -> None:
-    figures = dry_run(prepare(Params(forecasts=100_000_000, days=1080)), FunctionExecutor(workers=2))
+    plan = plan_of(prepare(Params(forecasts=100_000_000, days=1080)), FunctionExecutor(workers=2))
 
+    figures, (stage,) = plan.figures, plan.stages
     assert figures["path_steps"] == 108_000_000_000
     assert figures["invocations"] * figures["forecasts_per_invocation"] >= 100_000_000
-    assert figures["cpu_seconds"] > 60.0
-    assert figures["worker_memory_bytes"] <= 150 * 2**20
-    assert figures["charged"]["cost"] == 0.0
+    assert stage.tasks * stage.cpu_seconds > 60.0
+    assert stage.memory <= 150 * 2**20
     assert figures["charged_on_cloud_functions"]["cost"] > 0.0
 
 
 def test_the_planned_memory_does_not_grow_with_the_forecasts() -> None:
-    small, large = (
-        dry_run(prepare(Params(forecasts=n, engine="numpy")), FunctionExecutor(workers=2))["worker_memory_bytes"]
-        for n in (1000, 10_000_000)
-    )
+    executor = FunctionExecutor(workers=2)
+    plans = [plan_of(prepare(Params(forecasts=n, engine="numpy")), executor) for n in (1000, 10_000_000)]
 
-    assert small == large
+    assert plans[0].stages[0].memory == plans[1].stages[0].memory
 
 
 @pytest.mark.parametrize("days", [1, 2, 7, 36, 37, 1080, 25_200])
@@ -220,3 +178,29 @@ def test_prices_a_model_cannot_be_fitted_to_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"--model student-t cannot be calibrated on .*flat\.csv"):
         prepare(Params(prices=str(path), model="student-t"))
+
+
+def split_and_stop(run: Run, output: bool) -> None:
+    with run:
+        run.remembered("ranges", [(0, 5), (5, 5)])
+        if output:
+            run.storage.put(f"{STAGES}simulate/some.out", b"")
+        raise KeyboardInterrupt
+
+
+def test_a_run_keeps_into_which_tasks_it_was_split(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        split_and_stop(Run(tmp_path, "app", Params()), output=True)
+
+    with Run(tmp_path, "app", Params()) as again:
+        assert again.remembered("ranges", [(0, 10)]) == [[0, 5], [5, 5]]
+        again.publish({"result.json": b"{}"})
+
+    assert not [info.key for info in again.storage.list(NOTES)]
+
+
+def test_a_run_with_nothing_to_keep_leaves_no_note(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        split_and_stop(Run(tmp_path / "run", "app", Params()), output=False)
+
+    assert not (tmp_path / "run").exists()

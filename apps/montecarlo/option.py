@@ -1,95 +1,26 @@
-"""The option command: parameters, one task a range of blocks, and the price and its sensitivities."""
+"""The option command: one task a range of blocks, and the price and its sensitivities from their sums."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from apps.montecarlo.params import DEFAULT_SEED, MAX_SEED
-from core import ConfigError, FunctionExecutor
-from core.fields import check_fields, choice, number, setting, whole
+from apps.montecarlo.option_params import OptionParams
+from core import ConfigError
 
-DESCRIPTION = """\
-Option: price a European, Asian (arithmetic mean), barrier or American option under geometric Brownian motion by
-simulation, with its Greeks, their standard errors and the variance reduction of your choice. Rates and volatility are
-per year, as 3% or 0.03.
-"""
-KINDS = ("european", "asian", "barrier", "american")
-RIGHTS = ("call", "put")
-BARRIERS = ("up-and-out", "up-and-in", "down-and-out", "down-and-in")
-METHODS = ("plain", "antithetic", "control", "antithetic+control", "sobol")
+if TYPE_CHECKING:
+    from apps._frame import Session
+    from apps._frame.plan import Plan
+    from apps.montecarlo.mapping import Mapped
+
 STEP_CPU_SECONDS = {"european": 30e-9, "asian": 110e-9, "barrier": 60e-9, "american": 170e-9}
 """CPU time of one simulated step with all sensitivities; enough to size tasks."""
+FEWEST_TASKS = 8
+"""Tasks of even the smallest job, so that a few workers share it."""
 DAYS_PER_YEAR = 365
 """Calendar days that theta is told by."""
 PERCENT = 0.01
 """Change of volatility and of interest that vega and rho are told by, as is customary."""
-MAX_STEPS = 25_200
-
-
-def parse_rate(value: Any) -> float:
-    """Parse a yearly rate: ``3%`` or ``0.03``."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        return float(number(-100.0, 1000.0)(value.strip()[:-1])) / 100.0
-    return float(number(-1.0, 10.0)(value))
-
-
-def parse_volatility(value: Any) -> float:
-    """Parse a yearly volatility above zero: ``20%`` or ``0.2``."""
-    result = parse_rate(value)
-    if result <= 0.0:
-        raise ValueError
-    return result
-
-
-_positive = number(0.0, open_ends=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptionParams:
-    """Everything that determines the price of an option."""
-
-    kind: str = setting("european", choice(*KINDS), f"one of {', '.join(KINDS)}", ", ".join(KINDS), "NAME")
-    right: str = setting("call", choice(*RIGHTS), "call or put", "call or put", "NAME")
-    spot: float = setting(100.0, _positive, "a positive number", "price of the asset today, in currency", "PRICE")
-    strike: float = setting(110.0, _positive, "a positive number", "strike price, in currency", "PRICE")
-    rate: float = setting(
-        0.03, parse_rate, "a rate a year such as 3% or 0.03", "interest a year, continuously compounded", "RATE"
-    )
-    dividend: float = setting(
-        0.0, parse_rate, "a rate a year such as 1% or 0.01", "dividend yield a year, likewise", "RATE"
-    )
-    volatility: float = setting(
-        0.2, parse_volatility, "a positive volatility a year such as 20% or 0.2", "volatility a year", "VOL"
-    )
-    years: float = setting(1.0, number(0.0, 100.0, open_ends=True), "a number above 0, below 100", "expiry", "YEARS")
-    steps: int = setting(
-        252, whole(1, MAX_STEPS), f"a whole number from 1 to {MAX_STEPS}",
-        "equal steps to expiry: dates of an Asian mean, looks at a barrier, dates of American exercise", "N",
-    )  # fmt: skip
-    barrier: float = setting(0.0, number(0.0), "a positive number", "barrier price, for kind barrier", "PRICE")
-    barrier_type: str = setting("", choice("", *BARRIERS), f"one of {', '.join(BARRIERS)}", ", ".join(BARRIERS), "NAME")
-    method: str = setting(
-        "control", choice(*METHODS), f"one of {', '.join(METHODS)}", f"variance reduction: {', '.join(METHODS)}", "NAME"
-    )
-    paths: int = setting(100_000, whole(2, 10**10), "a whole number from 2 to 1e10", "simulated paths", "N")
-    seed: int = setting(
-        DEFAULT_SEED, whole(0, MAX_SEED), "a whole number from 0 to 2**64 - 1", "seed of all random numbers", "SEED"
-    )
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.kind == "barrier" and not (self.barrier and self.barrier_type):
-            raise ConfigError("--kind barrier needs --barrier PRICE and --barrier-type, such as up-and-out")
-        if self.kind != "barrier" and (self.barrier or self.barrier_type):
-            raise ConfigError(
-                f"--barrier and --barrier-type have no meaning for --kind {self.kind}; use --kind barrier"
-            )
-        if self.kind == "american" and self.method == "sobol":
-            raise ConfigError("--method sobol is not for --kind american; use --method antithetic+control")
-        if self.method.startswith("antithetic") and self.paths % 2:
-            raise ConfigError(f"--paths {self.paths}: antithetic paths come in pairs; give an even number")
 
 
 def option_spec(params: OptionParams) -> Any:
@@ -121,26 +52,58 @@ def option_spec(params: OptionParams) -> Any:
         raise ConfigError(f"this option cannot be priced: {error}") from error
 
 
-def price_part(first: int, count: int, spec: Any) -> Any:
+def price_part(task: tuple[int, int], params: Any) -> list[Any]:
     """Map function: the sums of a range of blocks, for the price and for the sensitivities."""
     from apps.montecarlo.science.greeks import greek_blocks
     from apps.montecarlo.science.pricing import price_blocks
 
-    return price_blocks(spec, first, count), greek_blocks(spec, first, count)
+    sums = [price_blocks(params, *task), *greek_blocks(params, *task)]
+    return [list(vars(each).values()) for each in sums]
 
 
-def run(params: OptionParams, executor: FunctionExecutor) -> dict[str, Any]:
+def ranges_of(params: OptionParams, spec: Any) -> list[tuple[int, int]]:
+    """Split the paths into ranges of blocks, the same on every machine."""
+    from apps.montecarlo.stages import block_ranges
+
+    cpu = spec.simulated_paths * params.steps * STEP_CPU_SECONDS[params.kind]
+    return block_ranges(spec.n_blocks, cpu, FEWEST_TASKS)
+
+
+def run(params: OptionParams, mapped: Mapped) -> dict[str, Any]:
     """Price an option; returns its figures, JSON-ready."""
-    from apps.montecarlo.job import block_ranges
     from apps.montecarlo.science.american import with_policy
     from apps.montecarlo.science.greeks import merge_greeks
-    from apps.montecarlo.science.pricing import merge_prices
+    from apps.montecarlo.science.pricing import PriceSums
 
     spec = with_policy(option_spec(params))
-    cpu = spec.simulated_paths * params.steps * STEP_CPU_SECONDS[params.kind]
-    ranges = block_ranges(spec.n_blocks, cpu, executor.workers)
-    parts = executor.map(price_part, ranges, extra_args=(spec,), batch_size=1).results()
-    return figures(params, spec, merge_prices(sums for sums, _ in parts), merge_greeks(sums for _, sums in parts))
+    found = [[PriceSums(*sums) for sums in part] for part in mapped("price", price_part, ranges_of(params, spec), spec)]
+    price, *greek_sums = merge_greeks(tuple(part) for part in found)
+    return figures(params, spec, price, tuple(greek_sums))
+
+
+def option(session: Session, params: OptionParams) -> None:
+    """Run the option command."""
+    from apps.montecarlo import option_report
+    from apps.montecarlo.mapping import in_run
+    from apps.montecarlo.stages import show
+
+    with session.open_run(option_report.RESULTS) as kept:
+        if not kept.finished:
+            found = run(params, in_run(session, kept, ["price"], option_report.warm_up))
+            kept.publish(option_report.run_files(found, params))
+        shown = kept.figures()
+    show(session, shown, option_report.as_text)
+
+
+def plan(session: Session, params: OptionParams) -> Plan:
+    """Say what pricing would take."""
+    from apps._frame.plan import Plan, StagePlan
+
+    spec = option_spec(params)
+    ranges, steps = ranges_of(params, spec), spec.simulated_paths * params.steps
+    cpu = steps * STEP_CPU_SECONDS[params.kind]
+    facts = [("To simulate", f"{spec.simulated_paths:,} paths, {steps:,} steps, method {params.method}")]
+    return Plan([StagePlan("price", len(ranges), cpu / len(ranges))], facts, {"path_steps": steps})
 
 
 def figures(params: OptionParams, spec: Any, sums: Any, greek_sums: Any) -> dict[str, Any]:
