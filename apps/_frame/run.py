@@ -378,6 +378,8 @@ class Run:
         if before is not None and before["app"] == self._manifest["app"]:
             earlier = [name for name in before["results"] if name not in self._manifest["results"]]
             self._manifest["results"] = [*earlier, *self._manifest["results"]]
+        elif before is not None:
+            self.storage.delete(self._keys(CLAIMS))  # another application's
         work = (key for prefix in (STAGES, NOTES, *self._keeps) for key in self._keys(prefix))
         self.storage.delete([*work, self._manifest["results"][-1]])
 
@@ -395,10 +397,10 @@ class Run:
             )
 
     def _there(self, names: Sequence[str]) -> list[str]:
-        if len(names) <= FEW:
-            return [name for name in names if exists(self.storage, name)]
-        found = {info.key for info in self.storage.list()}
-        return [name for name in names if name in found]
+        """Return those that there are; all are listed at once if that is fewer requests."""
+        looked = [name for name in names if name.endswith("/") or len(names) <= FEW]
+        found = {info.key for info in self.storage.list()} if len(names) > FEW else set()
+        return [name for name in names if name in found or (name in looked and exists(self.storage, name))]
 
     def _claims_matter(self) -> bool:
         """Whether an object that is this run's own by its claims alone is there, or may come of workers yet."""
