@@ -296,6 +296,22 @@ def test_objects_beside_the_results_are_claimed_and_known_again(place: str) -> N
         run.claim(crops)
 
 
+def test_of_many_results_a_foreign_one_below_a_folder_is_found(place: str) -> None:
+    open_storage(place).put("pictures/mine.png", b"mine")
+
+    with pytest.raises(ConfigError, match="has pictures/, which no run"):
+        begin(place, results=[*(f"{number}.csv" for number in range(20)), "pictures/", "result.json"]).__enter__()
+
+
+def test_what_another_application_claimed_is_not_taken_for_ones_own(place: str) -> None:
+    break_off(place, lambda run: run.claim(["crops/1.png"]), commit, app="apps.y")
+    open_storage(place).put("crops/1.png", b"theirs")
+    finish(place, overwrite=True)
+
+    with pytest.raises(ConfigError, match=r"has crops/1\.png, which no run of apps\.x wrote"), begin(place) as run:
+        run.claim(["crops/1.png"])
+
+
 @pytest.mark.parametrize("count", [3, 40], ids=["looked for", "listed"])
 def test_a_claim_on_a_foreign_object_names_it(place: str, count: int) -> None:
     open_storage(place).put("crops/1.png", b"mine")
