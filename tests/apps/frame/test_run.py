@@ -296,6 +296,22 @@ def test_objects_beside_the_results_are_claimed_and_known_again(place: str) -> N
         run.claim(crops)
 
 
+def test_of_many_results_a_foreign_one_below_a_folder_is_found(place: str) -> None:
+    open_storage(place).put("pictures/mine.png", b"mine")
+
+    with pytest.raises(ConfigError, match="has pictures/, which no run"):
+        begin(place, results=[*(f"{number}.csv" for number in range(20)), "pictures/", "result.json"]).__enter__()
+
+
+def test_what_another_application_claimed_is_not_taken_for_ones_own(place: str) -> None:
+    break_off(place, lambda run: run.claim(["crops/1.png"]), commit, app="apps.y")
+    open_storage(place).put("crops/1.png", b"theirs")
+    finish(place, overwrite=True)
+
+    with pytest.raises(ConfigError, match=r"has crops/1\.png, which no run of apps\.x wrote"), begin(place) as run:
+        run.claim(["crops/1.png"])
+
+
 @pytest.mark.parametrize("count", [3, 40], ids=["looked for", "listed"])
 def test_a_claim_on_a_foreign_object_names_it(place: str, count: int) -> None:
     open_storage(place).put("crops/1.png", b"mine")
@@ -463,6 +479,17 @@ def test_a_storage_that_does_not_keep_what_was_first_is_refused(monkeypatch: pyt
 def test_folders_of_runs_differ() -> None:
     assert Path(new_run_path("runs")).parent == Path("runs")
     assert len({new_run_path("runs") for _ in range(20)}) > 15
+
+
+def test_a_run_that_goes_on_with_other_releases_says_so(place: str) -> None:
+    said: list[str] = []
+    break_off(place, commit, versions={"numpy": "2.0"})
+
+    with begin(place, versions={"numpy": "2.1"}, say=said.append):
+        pass
+
+    assert len(said) == 1
+    assert "was begun with numpy 2.0 and goes on with 2.1; what was committed stays" in said[0]
 
 
 def test_a_manifest_says_what_a_resumed_run_needs(place: str) -> None:
