@@ -116,7 +116,7 @@ def read_prices(address: str, *, positive: bool = True) -> PriceHistory:
     """Read ``FILE[:column,..]`` from a path or an object URL."""
     location, columns = split_columns(address)
     if "://" not in location:
-        return parse_prices(_read_file(Path(location)), location, columns, positive=positive)
+        return _with_columns(parse_prices(_read_file(Path(location)), location, columns, positive=positive))
     parent, _, key = location.rpartition("/")
     if not key:
         raise ConfigError(f"--prices {address}: the address names a folder; name one object in it")
@@ -126,7 +126,13 @@ def read_prices(address: str, *, positive: bool = True) -> PriceHistory:
         raise
     except FanfoldError as error:
         raise InputError(f"cannot read {location}: {error}; check the address given to --prices") from error
-    return parse_prices(raw, location, columns, positive=positive)
+    return _with_columns(parse_prices(raw, location, columns, positive=positive))
+
+
+def _with_columns(history: PriceHistory) -> PriceHistory:
+    """Name the columns in the source: which one was chosen must be seen."""
+    what = f"column{'s' * (len(history.names) > 1)} {', '.join(history.names)}"
+    return replace(history, source=f"{history.source} ({what})")
 
 
 def split_columns(address: str) -> tuple[str, tuple[str, ...]]:

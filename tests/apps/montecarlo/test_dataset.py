@@ -51,6 +51,7 @@ def test_a_price_file_is_read_with_its_dates_and_log_returns(write_csv: CsvWrite
     history = load_history(str(write_csv()))
 
     assert history.names == ("Close",)
+    assert history.source.endswith("prices.csv (column Close)")
     assert history.dates[:2] == (date(2020, 1, 1), date(2020, 1, 2))
     np.testing.assert_allclose(history.log_returns[:2, 0], np.log([101.5 / 100.0, 103.0 / 101.5]))
 
