@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -20,7 +19,6 @@ from apps._frame.manifest import (
     MANIFEST,
     NOTES,
     STAGES,
-    STAGING,
     Manifest,
     changed_versions,
     compare,
@@ -29,6 +27,7 @@ from apps._frame.manifest import (
     new_manifest,
     tags_of,
 )
+from apps._frame.publishing import Content, drop_staging, write_results
 from core import ConfigError, FanfoldError, open_storage
 from core.storage import Holder, LeaseLock, PreconditionFailed, StorageError, check_put_if_absent
 
@@ -42,8 +41,6 @@ ASKED = ("params", "params_hash")
 """Of a manifest: what was asked for."""
 FEW = 16
 """Names that are looked for one by one; for more all that is there is listed."""
-
-Content = bytes | Iterable[bytes]
 
 _logger = logging.getLogger("fanfold")
 
@@ -285,54 +282,21 @@ class Run:
         FanfoldError
             The disk is full or the storage failed; the run can be resumed.
         """
-        results, final = self._manifest["results"], self._manifest["results"][-1]
-        below = tuple(name for name in results if name.endswith("/"))
-        if strange := [name for name in files if name not in results and not name.startswith(below)]:
-            raise ValueError(f"{strange[0]} is not among the results that the run was opened with")
         self.check("publishing")
-        order = [*(name for name in files if name != final), *([final] if final in files else [])]
-        try:
-            staged = self._staged(order, files)
-            self.storage.delete([final])
-            for name in order:
-                staged[name]()
-            earlier = [info.key for folder in below for info in self.storage.list(folder)]
-            self.storage.delete([name for name in (*results, *earlier) if name not in files and name not in below])
-        except (StorageError, OSError) as error:
-            raise FanfoldError(f"the results were not written: {error}; when that is mended, resume the run") from error
-        finally:
-            self._drop_staging()
-        self.finished, self._fresh, self._published = final in files, False, True
+        results = self._manifest["results"]
+        write_results(self.storage, self.folder, files, results)
+        self.finished, self._fresh, self._published = results[-1] in files, False, True
         if self.finished:
             self._tidy()
 
     def _tidy(self) -> None:
         """Remove what nobody needs once the results are there."""
-        self._drop_staging()
+        drop_staging(self.folder)
         if not self._manifest.get("keep_stages"):
             self.storage.delete([*self._keys(STAGES), *self._keys(NOTES)])
 
     def _keys(self, prefix: str) -> list[str]:
         return [info.key for info in self.storage.list(prefix)]
-
-    def _staged(self, order: Sequence[str], files: Mapping[str, Content]) -> dict[str, Callable[[], object]]:
-        """Return what puts each result in its place; those of a folder are all written beside it before."""
-        folder = self.folder
-        if folder is None:
-            return {name: lambda name=name: self.storage.put(name, files[name]) for name in order}  # type: ignore[misc]
-        for name in order:
-            self.storage.put(f"{STAGING}{name}", files[name])
-            _flush(folder / STAGING / name)
-        for name in order:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        return {
-            name: lambda name=name: os.replace(folder / STAGING / name, folder / name)  # type: ignore[misc]
-            for name in order
-        }
-
-    def _drop_staging(self) -> None:
-        if self.folder is not None:
-            shutil.rmtree(self.folder / STAGING, ignore_errors=True)
 
     def _take(self) -> None:
         """Wait until the run is this process's."""
@@ -367,7 +331,7 @@ class Run:
         try:
             self._write_manifest(if_absent=not self._overwrite)
         except PreconditionFailed:
-            self._refuse_foreign([MANIFEST])
+            self._refuse_foreign([])
             raise
 
     def _write_manifest(self, *, if_absent: bool = False) -> None:
@@ -440,11 +404,3 @@ def _waiting(address: str, holder: Holder) -> str:
 
 def _missing_folders(folder: Path | None) -> list[Path]:
     return [] if folder is None else [each for each in reversed((folder, *folder.parents)) if not each.exists()]
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

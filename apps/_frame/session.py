@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from apps._frame.params import Common
-from apps._frame.tables import for_terminal, json_text
+from apps._frame.tables import counted, for_terminal, json_text
 from core import ConfigError, EventLog, FunctionExecutor, ProgressBar
 
 if TYPE_CHECKING:
@@ -142,8 +142,9 @@ class Session:
         """Print what the executor's jobs have cost, if anything."""
         bill = self.executor.bill()
         if bill.cost:
-            used = f"{bill.invocations:,} invocations, {bill.gb_seconds:,.3g} GB-seconds"
-            self.say(f"Billed: about ${bill.cost:.2g} for {used}, by the list price of {bill.price_date}")
+            used = f"{counted(bill.invocations, 'invocation')}, {bill.gb_seconds:,.3g} GB-seconds"
+            listed = f", by the list price of {bill.price_date}" if bill.price_date else ""
+            self.say(f"Billed: about ${bill.cost:.2g} for {used}{listed}")
 
     def close(self, failed: bool) -> None:
         """Release the executor's workers; what it keeps in storage goes if all went well."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from apps._frame.publishing import Content
 from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Report, Text, report_files
-from apps._frame.run import Content
 from apps._frame.tables import csv_bytes, facts_text, json_text
 from apps._frame.workbook import Sheet, xlsx_bytes
 from apps.montecarlo import past, tables

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apps.montecarlo.prices.calendar import Spacing, gaps, weekdays
 from apps.montecarlo.prices.history import FloatArray, PriceHistory
@@ -152,11 +153,7 @@ def gap_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
             f"{many} from {history.dates[longest]} to {history.place(longest + 1)}: the return over a hole counts as "
             "that of one step."
         )
-    if spacing.days != 1 and not spacing.times and between[-1] < usual / GAP_FACTOR:
-        notes.append(
-            f"The last price, of {history.dates[-1]}, is only {between[-1]} days after the one before, in a step "
-            "that is not over: its return counts as that of a whole step. Remove the row, or wait."
-        )
+    notes += _early(history, spacing, between < usual / GAP_FACTOR)
     open_days = np.array([mark == "1" for mark in spacing.weekmask])
     week = weekdays(history.dates)
     if spacing.days == 1 and not open_days.all():
@@ -172,6 +169,23 @@ def gap_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
             "risk are too small for a trading day. Remove those rows to forecast trading days."
         )
     return notes
+
+
+def _early(history: PriceHistory, spacing: Spacing, early: NDArray[np.bool_]) -> list[str]:
+    """Name prices that come before a step is over: the last of an unfinished week, or daily ones after weekly ones."""
+    rows = np.flatnonzero(early) + 1
+    if not rows.size or spacing.days == 1 or spacing.times or spacing.adjective.startswith("uneven"):
+        return []
+    if rows.tolist() == [len(history.dates) - 1]:
+        return [
+            f"The last price, of {history.dates[-1]}, comes before its step is over; its return counts as that of "
+            f"{spacing.one} all the same. Remove the row, or wait."
+        ]
+    return [
+        f"{_rows(rows.size)} of {len(history.dates):,} come sooner than {spacing.one} after the one before, the first "
+        f"at {history.place(int(rows[0]))}: each return counts as that of {spacing.one}. Keep prices of one "
+        "spacing, by --window or in the file."
+    ]
 
 
 def _weekends_repeat(history: PriceHistory, week: np.ndarray) -> bool:

@@ -215,12 +215,14 @@ def test_a_workbook_of_the_1904_system_has_the_same_dates(workbook: Callable[...
     assert list(parse_prices(workbook(rows, settings='date1904="1"'), "p").dates) == DAYS
 
 
-def test_the_first_sheet_with_rows_is_read_and_named(workbook: Callable[..., bytes]) -> None:
+def test_the_first_sheet_with_enough_rows_is_read_and_named(workbook: Callable[..., bytes]) -> None:
     rows = [["Date", "Close"], *([str(d), p] for d, p in ROWS)]
 
-    history = parse_prices(workbook([], rows, [["other"]]), "p")
+    history = parse_prices(workbook([], [["A cover"]], rows, [["other"]]), "p")
 
-    assert history.notes == ("Read: the sheet 'Sheet 2', the first with rows.",)
+    assert history.notes == ("Read: the sheet 'Sheet 3' of 4.",)
+    with pytest.raises(InputError, match="p: 1 price rows, but at least 30"):
+        parse_prices(workbook(rows[:2]), "p")
 
 
 def test_a_bad_cell_of_a_workbook_is_named_by_its_row(workbook: Callable[..., bytes]) -> None:
