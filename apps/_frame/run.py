@@ -168,6 +168,7 @@ class Run:
             self._stop.set()
         try:
             if kind is not None:
+                self.kept = True  # until it is known that there is nothing
                 any_output = next(self.storage.list(STAGES), None) is not None
                 self.kept = not self._fresh or any_output or self._claims_matter()
                 if not self.kept:
