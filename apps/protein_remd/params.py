@@ -258,3 +258,32 @@ class ValidateParams:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzeParams:
+    """Of ``analyze``."""
+
+    run: str = setting(
+        MISSING, text, "the folder or prefix of a run", "folder or prefix of the run", "RUN", positional=True
+    )
+    discard: int | None = setting(
+        None, optional(at_least(0)), "a whole number of at least 0",
+        "rounds at the beginning to leave out; by default as many as leave the most independent ones", "N",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemuxParams:
+    """Of ``demux``."""
+
+    run: str = setting(
+        MISSING, text, "the folder or prefix of a run", "folder or prefix of the run", "RUN", positional=True
+    )
+    format: str = setting("dcd", choice("dcd", "xtc"), "one of dcd, xtc", "format of the trajectories", "NAME")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
