@@ -305,7 +305,7 @@ class Run:
         try:
             self.storage.put(MANIFEST, content, if_absent=not self._overwrite)
         except PreconditionFailed:
-            self._refuse_foreign([MANIFEST])
+            self._refuse_foreign([])
             raise
 
     def _clear(self, before: Manifest | None) -> None:

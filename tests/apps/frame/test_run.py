@@ -201,6 +201,22 @@ def test_a_file_that_is_no_manifest_is_a_foreign_file(place: str, content: bytes
         read_manifest(place)
 
 
+def test_a_file_that_appears_while_a_run_begins_is_not_replaced(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Run._take
+
+    def take_and_be_overtaken(run: Run) -> None:
+        take(run)
+        run.storage.put(MANIFEST, b"mine")
+
+    monkeypatch.setattr(Run, "_take", take_and_be_overtaken)
+
+    with pytest.raises(ConfigError, match=r"has manifest\.json, which no run"):
+        begin(place).__enter__()
+
+    assert open_storage(place).get(MANIFEST) == b"mine"
+    assert keys(place) == [MANIFEST]
+
+
 def test_what_is_foreign_is_replaced_on_demand_and_the_rest_left(place: str) -> None:
     storage = open_storage(place)
     for name in ("table.csv", "manifest.json", "notes.txt"):
