@@ -143,7 +143,7 @@ def gap_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
         return []
     notes = []
     between = gaps(history.dates)
-    trading = spacing.days == 1 and spacing.weekmask.count("1") < 7 or spacing.times
+    trading = bool(spacing.times) or (spacing.days == 1 and spacing.weekmask.count("1") < len(WEEKDAYS))
     usual = float(np.median(between[between > 0])) if (between > 0).any() else 1.0
     holes = np.flatnonzero(between > (max(LONGEST_CLOSURE, GAP_FACTOR * usual) if trading else GAP_FACTOR * usual))
     if holes.size:
