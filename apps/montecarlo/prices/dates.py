@@ -143,10 +143,11 @@ def parse_dates(cells: Sequence[Located], place: Place, latest: date | None = No
     days = {moment.date() for moment, _ in found}
     if len(found) < INTRADAY_ROWS * len(days) or all(moment.time() == datetime.min.time() for moment, _ in found):
         return Dates([datetime.combine(moment, datetime.min.time()) for moment, _ in found], False, notes)
-    if all(offset is not None for _, offset in found):
+    moments = [moment for moment, _ in found]
+    if len(set(moments)) < len(moments) and all(offset is not None for _, offset in found):
         # Hours that a clock repeats in autumn are apart in universal time.
         return Dates([m - o for m, o in found if o is not None], True, (*notes, "Times are in UTC."))
-    return Dates([moment for moment, _ in found], True, notes)
+    return Dates(moments, True, notes)
 
 
 def _plain_dates(cells: Sequence[Located]) -> list[datetime] | None:
