@@ -26,8 +26,8 @@ import cloudpickle
 from core.errors import ConfigError, SerializationError
 from core.serialization import by_value
 from core.serialization.failures import reduce_exception
-from core.serialization.generators import reducers
 from core.serialization.modules import is_local
+from core.serialization.own import reducers
 from core.serialization.tokens import MAIN, registry
 
 Buffer = bytes | bytearray | memoryview

@@ -712,6 +712,32 @@ def test_functions_of_random_that_a_script_imports_draw_other_numbers_in_each_wo
     assert shown == ["40"] * 4
 
 
+def test_the_environment_is_that_of_the_task_and_never_travels(tmp_path, place):
+    shown = run_script(
+        tmp_path,
+        place,
+        """
+        import os
+        from os import environ, environb
+        from core.serialization import dumps
+        from core.task.call import Call, dump_call
+
+        environ["PASSWORD_OF_THE_DRIVER"] = "correct horse"
+
+        def told(x):
+            return environ.get("COLOUR"), environb.get(b"COLOUR"), os.environ.get("COLOUR")
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                print(*executor.map(told, [0], extra_env={"COLOUR": "red"}).results(60)[0])
+            travels = dump_call(Call(told, "item"), (), False).data + dumps(environ)
+            print(b"horse" in travels)
+        """,
+    )
+
+    assert shown == ["red", "b'red'", "red", "False"]
+
+
 def test_a_generator_that_goes_along_with_a_function_is_told_once(tmp_path, place):
     shown = run_script(
         tmp_path,

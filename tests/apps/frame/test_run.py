@@ -20,6 +20,7 @@ from apps._frame.manifest import MANIFEST, read_manifest, status
 from apps._frame.params import check_fields, setting, whole
 from apps._frame.run import Run, new_run_path
 from core import ConfigError, FanfoldError, open_storage
+from core.errors import StorageUnavailable
 from core.storage import Storage, owner
 
 RESULTS = ("table.csv", "pictures/", "result.json")
@@ -127,6 +128,15 @@ def test_a_failed_run_removes_no_folder_that_was_there(tmp_path: Path) -> None:
     break_off(tmp_path / "kept" / "new" / "run")
 
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_a_run_whose_storage_went_away_counts_as_kept(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> Any:
+        raise StorageUnavailable("does not answer")
+
+    run = break_off(place, lambda run: monkeypatch.setattr(run.storage, "list", away))
+
+    assert run.kept
 
 
 def test_a_run_that_failed_later_keeps_what_is_committed(place: str) -> None:
