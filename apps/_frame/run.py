@@ -37,6 +37,8 @@ RENEWAL = 20.0
 """Seconds between two renewals of the lease."""
 LOOKS = (0.5, 10.0)
 """Seconds between two looks at a run that another process drives, at first and at most."""
+ASKED = ("params", "params_hash")
+"""Of a manifest: what was asked for."""
 FEW = 16
 """Names that are looked for one by one; for more all that is there is listed."""
 
@@ -71,6 +73,9 @@ class Run:
         run is finished.
     versions : mapping, optional
         Releases of packages that matter, for the manifest.
+    keeps : sequence of str
+        Prefixes, with a trailing ``/``, of what the application keeps of its work by itself, beside stages: such
+        objects of others are never touched, a run goes on from its own, and `overwrite` removes them.
     overwrite : bool
         Start anew, and replace what is there.
     keep_stages : bool
@@ -106,6 +111,7 @@ class Run:
         inputs: Mapping[str, str] | None = None,
         results: Sequence[str] = ("result.json",),
         versions: Mapping[str, str] | None = None,
+        keeps: Sequence[str] = (),
         overwrite: bool = False,
         keep_stages: bool = False,
         say: Callable[[str], object] = _logger.warning,
@@ -121,6 +127,8 @@ class Run:
         self._stop: threading.Event | None = None
         self._made = _missing_folders(self.folder)
         more = {"inputs": tags_of(inputs or {}), "results": list(results), "versions": versions or {}}
+        if keeps:
+            more["keeps"] = list(keeps)
         self._manifest: Manifest = new_manifest(app, command, params, keep_stages=keep_stages, **more)
 
     @property
@@ -128,11 +136,16 @@ class Run:
         """The run's folder, if it is one of this machine."""
         return Path(self.address.removeprefix("file://")) if self.address.startswith("file://") else None
 
+    @property
+    def _keeps(self) -> list[str]:
+        """What is kept of the work, apart from stages."""
+        return list(self._manifest.get("keeps", ()))
+
     def __enter__(self) -> Self:
         try:
             before = find_manifest(self.storage)
             if before is None or self._overwrite:
-                self._refuse_foreign(self._manifest["results"])
+                self._refuse_foreign([*self._manifest["results"], *self._keeps])
             else:
                 compare(before, self._manifest, self._params, self.given)
             self._take()
@@ -155,6 +168,7 @@ class Run:
             self._stop.set()
         try:
             if kind is not None:
+                self.kept = True  # until it is known that there is nothing
                 any_output = next(self.storage.list(STAGES), None) is not None
                 self.kept = not self._fresh or any_output or self._claims_matter()
                 if not self.kept:
@@ -211,7 +225,18 @@ class Run:
         if before is None:
             return set()
         claims = (_names(self.storage.get(info.key)) for info in self.storage.list(CLAIMS))
-        return {MANIFEST, *before["results"]}.union(*claims)
+        return {MANIFEST, *before["results"], *before.get("keeps", ())}.union(*claims)
+
+    def reopen(self) -> None:
+        """Take back that the run is finished, as there is more to be done than was asked for when it was."""
+        self.storage.delete([self._manifest["results"][-1]])
+        self.finished = False
+
+    def remember(self, facts: Mapping[str, Any]) -> None:
+        """Write into the manifest, under ``found``, what has been found out once and holds for the whole run."""
+        if self._manifest.get("found") != facts:
+            self._manifest["found"] = dict(facts)
+            self._write_manifest()
 
     def remembered(self, name: str, value: Any) -> Any:
         """Return what was given under a name when the run was begun, as JSON has it; `value`, if it is given now.
@@ -294,19 +319,24 @@ class Run:
             self._clear(before)
         elif before is not None:
             compare(before, self._manifest, self._params, self.given)
-            versions, self._manifest = self._manifest["versions"], before
+            versions, asked = self._manifest["versions"], {name: self._manifest[name] for name in ASKED}
+            self._manifest = {**before, **asked}
+            if self._manifest != before:
+                self._write_manifest()  # so that `resume` goes on to what was asked for last
             self.resumed, self.finished = True, exists(self.storage, before["results"][-1])
             if self.finished:
                 self._tidy()  # whoever finished it may have been killed before
             elif changed := changed_versions(before, versions):
                 self._say(f"run {self.given} was begun with {changed}; what was committed stays as it is")
             return
-        content = (json.dumps(self._manifest, indent=2) + "\n").encode()
         try:
-            self.storage.put(MANIFEST, content, if_absent=not self._overwrite)
+            self._write_manifest(if_absent=not self._overwrite)
         except PreconditionFailed:
-            self._refuse_foreign([MANIFEST])
+            self._refuse_foreign([])
             raise
+
+    def _write_manifest(self, *, if_absent: bool = False) -> None:
+        self.storage.put(MANIFEST, (json.dumps(self._manifest, indent=2) + "\n").encode(), if_absent=if_absent)
 
     def _clear(self, before: Manifest | None) -> None:
         """Forget an earlier run; its results but for the final one stay until those of this one replace them."""
@@ -315,7 +345,8 @@ class Run:
             self._manifest["results"] = [*earlier, *self._manifest["results"]]
         elif before is not None:
             self.storage.delete(self._keys(CLAIMS))  # another application's
-        self.storage.delete([*self._keys(STAGES), *self._keys(NOTES), self._manifest["results"][-1]])
+        work = (key for prefix in (STAGES, NOTES, *self._keeps) for key in self._keys(prefix))
+        self.storage.delete([*work, self._manifest["results"][-1]])
 
     def _refuse_foreign(self, names: Sequence[str]) -> None:
         """Refuse to replace what no run of this application wrote; see ``claim``."""

@@ -85,6 +85,7 @@ class Session:
         *,
         inputs: Mapping[str, str] | None = None,
         versions: Mapping[str, str] | None = None,
+        keeps: Sequence[str] = (),
         keep_stages: bool = False,
     ) -> Run:
         """Return the run of this command, to be entered; see `Run`."""
@@ -98,6 +99,7 @@ class Session:
             inputs=inputs,
             results=results,
             versions=versions,
+            keeps=keeps,
             overwrite=self.common.overwrite,
             keep_stages=keep_stages,
             say=self.tell,
@@ -108,9 +110,10 @@ class Session:
         """Return the stages of a run, in order, with one bar over all; see `Stages`."""
         from apps._frame.stages import Stages
 
-        return Stages(run, self.executor, names, self._together)
+        return Stages(run, self.executor, names, self.together)
 
-    def _together(self, label: str, total: int, done: int) -> AbstractContextManager[None]:
+    def together(self, label: str, total: int, done: int = 0) -> AbstractContextManager[None]:
+        """Return a context in which all jobs have one progress bar, over `total` tasks of which some are done."""
         if self.json and not self.quiet:
             begun = {"event": "StageBegun", "time": time.time(), "name": label, "tasks": total, "done": done}
             print(json_text(begun), file=sys.stderr, flush=True)

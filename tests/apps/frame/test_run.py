@@ -20,6 +20,7 @@ from apps._frame.manifest import MANIFEST, read_manifest, status
 from apps._frame.params import check_fields, setting, whole
 from apps._frame.run import Run, new_run_path
 from core import ConfigError, FanfoldError, open_storage
+from core.errors import StorageUnavailable
 from core.storage import Storage, owner
 
 RESULTS = ("table.csv", "pictures/", "result.json")
@@ -129,6 +130,15 @@ def test_a_failed_run_removes_no_folder_that_was_there(tmp_path: Path) -> None:
     assert list((tmp_path / "kept").iterdir()) == []
 
 
+def test_a_run_whose_storage_went_away_counts_as_kept(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> Any:
+        raise StorageUnavailable("does not answer")
+
+    run = break_off(place, lambda run: monkeypatch.setattr(run.storage, "list", away))
+
+    assert run.kept
+
+
 def test_a_run_that_failed_later_keeps_what_is_committed(place: str) -> None:
     run = break_off(place, commit)
 
@@ -199,6 +209,22 @@ def test_a_file_that_is_no_manifest_is_a_foreign_file(place: str, content: bytes
         begin(place).__enter__()
     with pytest.raises(ConfigError, match="there is no run in "):
         read_manifest(place)
+
+
+def test_a_file_that_appears_while_a_run_begins_is_not_replaced(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Run._take
+
+    def take_and_be_overtaken(run: Run) -> None:
+        take(run)
+        run.storage.put(MANIFEST, b"mine")
+
+    monkeypatch.setattr(Run, "_take", take_and_be_overtaken)
+
+    with pytest.raises(ConfigError, match=r"has manifest\.json, which no run"):
+        begin(place).__enter__()
+
+    assert open_storage(place).get(MANIFEST) == b"mine"
+    assert keys(place) == [MANIFEST]
 
 
 def test_what_is_foreign_is_replaced_on_demand_and_the_rest_left(place: str) -> None:
