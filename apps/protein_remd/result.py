@@ -117,7 +117,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
     """Return in sentences what a reader of the figures must know."""
-    said = []
+    said = [found["facts"]["caution"]] if "caution" in found["facts"] else []
     for pair in found["pairs"]:
         if pair["attempted"] and pair["acceptance"] < RARE:
             between = f"{pair['lower']:g} and {pair['upper']:g} K"
