@@ -227,7 +227,7 @@ class FunctionExecutor(Executor):
             object, folder, prefix or pattern of objects; so is each element when `fn`, if it is no builtin, has a
             parameter ``obj`` without default.
         extra_args : tuple, list or dict
-            Further arguments of every call, after the item's or by name.
+            Further arguments of every call, after the item's or by name; tasks of one worker share them.
         extra_env : mapping
             Environment variables of the tasks.
         include_modules : iterable of modules or names

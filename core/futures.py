@@ -13,11 +13,12 @@ from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
 from typing import Any, Protocol, overload
 
 from core.errors import contained
+from core.locks import process_lock
 from core.types import ReturnWhen
 from core.waiting import ANY, await_some, deadline_of, needed, share_of, time_left
 
 _logger = logging.getLogger("fanfold")
-_transition = threading.Lock()
+_transition = process_lock(threading.Lock)
 _ended = (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 
 

@@ -21,6 +21,7 @@ from core.errors import ConfigError
 from core.executor import FunctionExecutor
 from core.futures import Future
 from core.job.direct import TARGET
+from core.locks import process_lock
 from core.pool.shared_arrays import ARRAYS, SharedArrays
 from core.serialization.definitions import Definitions
 from core.task.arrays import BatchRunner
@@ -211,7 +212,7 @@ class _Calls:
 
 
 _kept: dict[str, FunctionExecutor] = {}
-_keeping = threading.Lock()
+_keeping = process_lock(threading.Lock)
 
 
 def _kept_executor(settings: dict[str, Any]) -> FunctionExecutor:

@@ -241,7 +241,7 @@ def resolve(path: str | Path | None = None, **explicit: object) -> Resolved:
     """
     values: dict[str, Any] = {}
     origins = dict.fromkeys(rows(ExecutorConfig), "default")
-    files = [Path(path)] if path is not None else [file for file in search_path() if file.is_file()]
+    files = [Path(path)] if path is not None else [file for file in search_path() if os.path.isfile(file)]
     for file in reversed(files):
         layer = read_settings(ExecutorConfig, file)
         values |= layer

@@ -152,8 +152,8 @@ class App:
             return DONE
         except KeyboardInterrupt:
             words = "nothing was written" if session is None else session.last_words()
-            print(f"\n{self.name}: interrupted; {words}", file=sys.stderr)
-            return INTERRUPTED
+            print(file=sys.stderr)  # the terminal has shown ^C
+            return self._end(f"interrupted; {words}", INTERRUPTED, session, argv)
         except Exception as error:
             return self._failed(error, session, argv)
 
@@ -259,6 +259,10 @@ class App:
                 sentence = f"{sentence}\n{session.last_words()}"
         if verbose:
             logging.getLogger(__name__).info("details", exc_info=error)
+        return self._end(sentence, status, session, argv)
+
+    def _end(self, sentence: str, status: int, session: Session | None, argv: Sequence[str]) -> int:
+        """Say how it ended to people, and to a program if it has not been told anything yet."""
         try:
             if ("--json" in argv if session is None else session.json) and not (session and session.shown):
                 print(json_text({"error": sentence, "status": status}), flush=True)
@@ -290,8 +294,8 @@ def _loaded(target: Callable[..., Any] | str) -> Callable[..., Any]:
 _RESUME = """\
 Take up a run that was stopped, by whomever and wherever it was begun.
 
-Parameters and executor are those of the run; flags of its command may follow RUN, for the executor and for
-whatever does not decide what is computed. What is committed is not done again.
+Parameters are those of the run; flags of its command may follow RUN, for the executor and for whatever
+does not decide what is computed. What is committed is not done again.
 """
 _STATUS = """\
 Say how far a run is: live, killed or finished, from any machine that reaches its storage.

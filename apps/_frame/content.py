@@ -69,7 +69,7 @@ def code_version(fn: Callable[..., Any]) -> str:
         known = repr(fn).encode() if code is None else code.co_code + repr(code.co_consts).encode()
         return sha256(known)
     levels = spec.name.count(".") + (os.path.basename(file) == "__init__.py")
-    return _source_hash(spec.name, Path(file).resolve().parents[levels])
+    return source_hash(spec.name, Path(file).resolve().parents[levels])
 
 
 _IMPORT = re.compile(
@@ -77,8 +77,8 @@ _IMPORT = re.compile(
 )
 
 
-def _source_hash(name: str, root: Path) -> str:
-    """Hash the sources of a module and of those that it leads to, below the folder that its package is in."""
+def source_hash(name: str, root: Path) -> str:
+    """Return a hash of a module's source and of those that it leads to, below the folder that its package is in."""
     parts = name.split(".")
     package = parts[: 2 if parts[0] == "apps" else 1]
     found: dict[str, str] = {}

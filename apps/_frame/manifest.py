@@ -30,7 +30,7 @@ LONGEST = 8 << 20
 MANY = 1000
 """Inputs that a manifest names one by one at most."""
 Manifest = dict[str, Any]
-_KINDS = {"app": str, "command": str, "params": dict, "inputs": dict, "results": list, "created": str}
+_KINDS = {"app": str, "command": str, "params": dict, "inputs": dict, "results": list, "versions": dict, "created": str}
 _REMEDY = "choose another --output, or add --overwrite to start anew"
 
 
@@ -151,6 +151,13 @@ def compare(before: Manifest, mine: Manifest, params: Any, place: str) -> None:
         if was.get(name) != now.get(name):
             how = "is new" if name not in was else "is gone" if name not in now else "has changed"
             raise ConfigError(f"input {name} {how} since run {place} was begun; {_REMEDY}")
+
+
+def changed_versions(before: Manifest, mine: Mapping[str, str]) -> str:
+    """Return which releases differ from those that a run was begun with, in words; empty if none does."""
+    was = before["versions"]
+    changed = [name for name in mine if name in was and was[name] != mine[name]]
+    return ", ".join(f"{name} {was[name]} and goes on with {mine[name]}" for name in changed)
 
 
 def exists(storage: Storage, key: str) -> bool:

@@ -57,6 +57,7 @@ __all__ = [
     "number",
     "optional",
     "parse_duration",
+    "parse_settings",
     "parse_size",
     "read_file",
     "section",

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -20,14 +19,15 @@ from apps._frame.manifest import (
     MANIFEST,
     NOTES,
     STAGES,
-    STAGING,
     Manifest,
+    changed_versions,
     compare,
     exists,
     find_manifest,
     new_manifest,
     tags_of,
 )
+from apps._frame.publishing import Content, drop_staging, write_results
 from core import ConfigError, FanfoldError, open_storage
 from core.storage import Holder, LeaseLock, PreconditionFailed, StorageError, check_put_if_absent
 
@@ -37,10 +37,10 @@ RENEWAL = 20.0
 """Seconds between two renewals of the lease."""
 LOOKS = (0.5, 10.0)
 """Seconds between two looks at a run that another process drives, at first and at most."""
+ASKED = ("params", "params_hash")
+"""Of a manifest: what was asked for."""
 FEW = 16
 """Names that are looked for one by one; for more all that is there is listed."""
-
-Content = bytes | Iterable[bytes]
 
 _logger = logging.getLogger("fanfold")
 
@@ -73,6 +73,9 @@ class Run:
         run is finished.
     versions : mapping, optional
         Releases of packages that matter, for the manifest.
+    keeps : sequence of str
+        Prefixes, with a trailing ``/``, of what the application keeps of its work by itself, beside stages: such
+        objects of others are never touched, a run goes on from its own, and `overwrite` removes them.
     overwrite : bool
         Start anew, and replace what is there.
     keep_stages : bool
@@ -108,6 +111,7 @@ class Run:
         inputs: Mapping[str, str] | None = None,
         results: Sequence[str] = ("result.json",),
         versions: Mapping[str, str] | None = None,
+        keeps: Sequence[str] = (),
         overwrite: bool = False,
         keep_stages: bool = False,
         say: Callable[[str], object] = _logger.warning,
@@ -118,11 +122,13 @@ class Run:
         self.resumed = self.finished = self.kept = False
         self.note = ""
         self._params, self._say = params, say
-        self._overwrite, self._fresh = overwrite, True
+        self._overwrite, self._fresh, self._published = overwrite, True, False
         self._lock = LeaseLock(self.storage, LEASE)
         self._stop: threading.Event | None = None
         self._made = _missing_folders(self.folder)
         more = {"inputs": tags_of(inputs or {}), "results": list(results), "versions": versions or {}}
+        if keeps:
+            more["keeps"] = list(keeps)
         self._manifest: Manifest = new_manifest(app, command, params, keep_stages=keep_stages, **more)
 
     @property
@@ -130,11 +136,16 @@ class Run:
         """The run's folder, if it is one of this machine."""
         return Path(self.address.removeprefix("file://")) if self.address.startswith("file://") else None
 
+    @property
+    def _keeps(self) -> list[str]:
+        """What is kept of the work, apart from stages."""
+        return list(self._manifest.get("keeps", ()))
+
     def __enter__(self) -> Self:
         try:
             before = find_manifest(self.storage)
             if before is None or self._overwrite:
-                self._refuse_foreign(self._manifest["results"])
+                self._refuse_foreign([*self._manifest["results"], *self._keeps])
             else:
                 compare(before, self._manifest, self._params, self.given)
             self._take()
@@ -157,6 +168,7 @@ class Run:
             self._stop.set()
         try:
             if kind is not None:
+                self.kept = True  # until it is known that there is nothing
                 any_output = next(self.storage.list(STAGES), None) is not None
                 self.kept = not self._fresh or any_output or self._claims_matter()
                 if not self.kept:
@@ -213,7 +225,18 @@ class Run:
         if before is None:
             return set()
         claims = (_names(self.storage.get(info.key)) for info in self.storage.list(CLAIMS))
-        return {MANIFEST, *before["results"]}.union(*claims)
+        return {MANIFEST, *before["results"], *before.get("keeps", ())}.union(*claims)
+
+    def reopen(self) -> None:
+        """Take back that the run is finished, as there is more to be done than was asked for when it was."""
+        self.storage.delete([self._manifest["results"][-1]])
+        self.finished = False
+
+    def remember(self, facts: Mapping[str, Any]) -> None:
+        """Write into the manifest, under ``found``, what has been found out once and holds for the whole run."""
+        if self._manifest.get("found") != facts:
+            self._manifest["found"] = dict(facts)
+            self._write_manifest()
 
     def remembered(self, name: str, value: Any) -> Any:
         """Return what was given under a name when the run was begun, as JSON has it; `value`, if it is given now.
@@ -226,6 +249,14 @@ class Run:
         except PreconditionFailed:
             return json.loads(self.storage.get(f"{NOTES}{name}.json"))
         return value
+
+    @property
+    def shows_earlier(self) -> str:
+        """Of a run that was finished before, and that this process has added nothing to, a sentence that says so."""
+        if not (self.resumed and self.finished) or self._published:
+            return ""
+        begun, by = self._manifest["created"], self._manifest["versions"].get("fanfold", "?")
+        return f"run {self.given} was finished before (begun {begun}, fanfold {by}); --overwrite computes it anew"
 
     def read(self, name: str) -> bytes:
         """Return what one of the run's objects holds."""
@@ -252,54 +283,21 @@ class Run:
         FanfoldError
             The disk is full or the storage failed; the run can be resumed.
         """
-        results, final = self._manifest["results"], self._manifest["results"][-1]
-        below = tuple(name for name in results if name.endswith("/"))
-        if strange := [name for name in files if name not in results and not name.startswith(below)]:
-            raise ValueError(f"{strange[0]} is not among the results that the run was opened with")
         self.check("publishing")
-        order = [*(name for name in files if name != final), *([final] if final in files else [])]
-        try:
-            staged = self._staged(order, files)
-            self.storage.delete([final])
-            for name in order:
-                staged[name]()
-            earlier = [info.key for folder in below for info in self.storage.list(folder)]
-            self.storage.delete([name for name in (*results, *earlier) if name not in files and name not in below])
-        except (StorageError, OSError) as error:
-            raise FanfoldError(f"the results were not written: {error}; when that is mended, resume the run") from error
-        finally:
-            self._drop_staging()
-        self.finished, self._fresh = final in files, False
+        results = self._manifest["results"]
+        write_results(self.storage, self.folder, files, results)
+        self.finished, self._fresh, self._published = results[-1] in files, False, True
         if self.finished:
             self._tidy()
 
     def _tidy(self) -> None:
         """Remove what nobody needs once the results are there."""
-        self._drop_staging()
+        drop_staging(self.folder)
         if not self._manifest.get("keep_stages"):
             self.storage.delete([*self._keys(STAGES), *self._keys(NOTES)])
 
     def _keys(self, prefix: str) -> list[str]:
         return [info.key for info in self.storage.list(prefix)]
-
-    def _staged(self, order: Sequence[str], files: Mapping[str, Content]) -> dict[str, Callable[[], object]]:
-        """Return what puts each result in its place; those of a folder are all written beside it before."""
-        folder = self.folder
-        if folder is None:
-            return {name: lambda name=name: self.storage.put(name, files[name]) for name in order}  # type: ignore[misc]
-        for name in order:
-            self.storage.put(f"{STAGING}{name}", files[name])
-            _flush(folder / STAGING / name)
-        for name in order:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        return {
-            name: lambda name=name: os.replace(folder / STAGING / name, folder / name)  # type: ignore[misc]
-            for name in order
-        }
-
-    def _drop_staging(self) -> None:
-        if self.folder is not None:
-            shutil.rmtree(self.folder / STAGING, ignore_errors=True)
 
     def _take(self) -> None:
         """Wait until the run is this process's."""
@@ -321,24 +319,34 @@ class Run:
             self._clear(before)
         elif before is not None:
             compare(before, self._manifest, self._params, self.given)
-            self._manifest = before
+            versions, asked = self._manifest["versions"], {name: self._manifest[name] for name in ASKED}
+            self._manifest = {**before, **asked}
+            if self._manifest != before:
+                self._write_manifest()  # so that `resume` goes on to what was asked for last
             self.resumed, self.finished = True, exists(self.storage, before["results"][-1])
             if self.finished:
                 self._tidy()  # whoever finished it may have been killed before
+            elif changed := changed_versions(before, versions):
+                self._say(f"run {self.given} was begun with {changed}; what was committed stays as it is")
             return
-        content = (json.dumps(self._manifest, indent=2) + "\n").encode()
         try:
-            self.storage.put(MANIFEST, content, if_absent=not self._overwrite)
+            self._write_manifest(if_absent=not self._overwrite)
         except PreconditionFailed:
-            self._refuse_foreign([MANIFEST])
+            self._refuse_foreign([])
             raise
+
+    def _write_manifest(self, *, if_absent: bool = False) -> None:
+        self.storage.put(MANIFEST, (json.dumps(self._manifest, indent=2) + "\n").encode(), if_absent=if_absent)
 
     def _clear(self, before: Manifest | None) -> None:
         """Forget an earlier run; its results but for the final one stay until those of this one replace them."""
         if before is not None and before["app"] == self._manifest["app"]:
             earlier = [name for name in before["results"] if name not in self._manifest["results"]]
             self._manifest["results"] = [*earlier, *self._manifest["results"]]
-        self.storage.delete([*self._keys(STAGES), *self._keys(NOTES), self._manifest["results"][-1]])
+        elif before is not None:
+            self.storage.delete(self._keys(CLAIMS))  # another application's
+        work = (key for prefix in (STAGES, NOTES, *self._keeps) for key in self._keys(prefix))
+        self.storage.delete([*work, self._manifest["results"][-1]])
 
     def _refuse_foreign(self, names: Sequence[str]) -> None:
         """Refuse to replace what no run of this application wrote; see ``claim``."""
@@ -354,10 +362,10 @@ class Run:
             )
 
     def _there(self, names: Sequence[str]) -> list[str]:
-        if len(names) <= FEW:
-            return [name for name in names if exists(self.storage, name)]
-        found = {info.key for info in self.storage.list()}
-        return [name for name in names if name in found]
+        """Return those that there are; all are listed at once if that is fewer requests."""
+        looked = [name for name in names if name.endswith("/") or len(names) <= FEW]
+        found = {info.key for info in self.storage.list()} if len(names) > FEW else set()
+        return [name for name in names if name in found or (name in looked and exists(self.storage, name))]
 
     def _claims_matter(self) -> bool:
         """Whether an object that is this run's own by its claims alone is there, or may come of workers yet."""
@@ -397,11 +405,3 @@ def _waiting(address: str, holder: Holder) -> str:
 
 def _missing_folders(folder: Path | None) -> list[Path]:
     return [] if folder is None else [each for each in reversed((folder, *folder.parents)) if not each.exists()]
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from apps._frame.params import Common
-from apps._frame.tables import for_terminal, json_text
+from apps._frame.tables import counted, for_terminal, json_text
 from core import ConfigError, EventLog, FunctionExecutor, ProgressBar
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Session:
         *,
         inputs: Mapping[str, str] | None = None,
         versions: Mapping[str, str] | None = None,
+        keeps: Sequence[str] = (),
         keep_stages: bool = False,
     ) -> Run:
         """Return the run of this command, to be entered; see `Run`."""
@@ -98,6 +99,7 @@ class Session:
             inputs=inputs,
             results=results,
             versions=versions,
+            keeps=keeps,
             overwrite=self.common.overwrite,
             keep_stages=keep_stages,
             say=self.tell,
@@ -108,9 +110,10 @@ class Session:
         """Return the stages of a run, in order, with one bar over all; see `Stages`."""
         from apps._frame.stages import Stages
 
-        return Stages(run, self.executor, names, self._together)
+        return Stages(run, self.executor, names, self.together)
 
-    def _together(self, label: str, total: int, done: int) -> AbstractContextManager[None]:
+    def together(self, label: str, total: int, done: int = 0) -> AbstractContextManager[None]:
+        """Return a context in which all jobs have one progress bar, over `total` tasks of which some are done."""
         if self.json and not self.quiet:
             begun = {"event": "StageBegun", "time": time.time(), "name": label, "tasks": total, "done": done}
             print(json_text(begun), file=sys.stderr, flush=True)
@@ -132,13 +135,16 @@ class Session:
         elif not self.quiet:
             print(for_terminal(as_text if isinstance(as_text, str) else as_text(figures)))
         self.shown = True
+        if self.current is not None and self.current.shows_earlier and not self.quiet:
+            self.tell(self.current.shows_earlier)
 
     def show_bill(self) -> None:
         """Print what the executor's jobs have cost, if anything."""
         bill = self.executor.bill()
         if bill.cost:
-            used = f"{bill.invocations:,} invocations, {bill.gb_seconds:,.3g} GB-seconds"
-            self.say(f"Billed: about ${bill.cost:.2g} for {used}, by the list price of {bill.price_date}")
+            used = f"{counted(bill.invocations, 'invocation')}, {bill.gb_seconds:,.3g} GB-seconds"
+            listed = f", by the list price of {bill.price_date}" if bill.price_date else ""
+            self.say(f"Billed: about ${bill.cost:.2g} for {used}{listed}")
 
     def close(self, failed: bool) -> None:
         """Release the executor's workers; what it keeps in storage goes if all went well."""

@@ -91,8 +91,8 @@ class Stage:
     tasks : sequence
         Items: numbers, text, tuples, lists, dicts, frozen dataclasses, and `Stored` objects among them.
     fn : callable
-        Gets an item and returns what `codec` can encode. Parameters called ``params`` and ``output`` are filled, with
-        the stage's `params` and a `TaskOutput`.
+        Gets an item and returns what `codec` can encode. Further parameters called ``params`` and ``output`` that have
+        no default are filled, with the stage's `params` and a `TaskOutput`.
     params : object, optional
         Settings that decide what comes out.
     version : str, optional
@@ -119,13 +119,9 @@ class Stage:
         ------
         TypeError
             A task or parameter has no content that could be hashed.
-        ValueError
-            Two tasks are the same.
         """
         common = json.dumps([self.name, self.version or code_version(self.fn), content_of(self.params)])
-        names = [sha256(f"{common}{json.dumps(content_of(task))}".encode())[7:39] for task in self.tasks]
-        if len(set(names)) < len(names):
-            raise ValueError(f"two tasks of stage {self.name} are the same")
+        names = (sha256(f"{common}{json.dumps(content_of(task))}".encode())[7:39] for task in self.tasks)
         return [f"{STAGES}{self.name}/{name}" for name in names]
 
 
@@ -232,34 +228,35 @@ class Stages:
             A task failed. An exception of the stage's function is raised as its own type.
         """
         bases = stage.bases()
+        first = {base: at for at, base in reversed(list(enumerate(bases)))}  # two tasks that are the same are run once
         there = {info.key for info in self._run.storage.list(f"{STAGES}{stage.name}/")}
-        missing = [at for at, base in enumerate(bases) if not there & {f"{base}{VALUE}", f"{base}{REFERENCE}"}]
-        label, done = self._label(stage), len(bases) - len(missing)
-        stored: list[Stored | None] = [None] * len(bases)
-        failures: dict[int, TaskError] = {}
-        self._run.check(f"{label}: {done:,} of {len(bases):,}")
-        with self._together(label, len(bases), done), self._started(stage, bases, missing) as futures:
+        missing = [at for base, at in first.items() if not there & {f"{base}{VALUE}", f"{base}{REFERENCE}"}]
+        missing.sort()
+        label, done = self._label(stage), len(first) - len(missing)
+        found: dict[str, Stored | None] = dict.fromkeys(first)
+        failures: dict[str, TaskError] = {}
+        self._run.check(f"{label}: {done:,} of {len(first):,}")
+        with self._together(label, len(first), done), self._started(stage, bases, missing) as futures:
             if meanwhile is not None:
                 meanwhile()
             for place, at in enumerate(missing):
                 try:
-                    stored[at] = self._settled(bases[at], futures[place].result())
+                    found[bases[at]] = self._settled(bases[at], futures[place].result())
                 except TaskError as error:
                     if not go_on:
                         raise
-                    failures[at] = error
+                    failures[bases[at]] = error
                 futures.release(place)
-                self._run.note = f"{label}: {done + place + 1:,} of {len(bases):,}"
-        self._look_up(bases, stored, failures)
-        return Outputs(stage.codec, stored, failures)
+                self._run.note = f"{label}: {done + place + 1:,} of {len(first):,}"
+        self._look_up([base for base in first if found[base] is None and base not in failures], found)
+        failed = {at: failures[base] for at, base in enumerate(bases) if base in failures}
+        return Outputs(stage.codec, [found[base] for base in bases], failed)
 
-    def _look_up(self, bases: Sequence[str], stored: list[Stored | None], failures: Mapping[int, TaskError]) -> None:
+    def _look_up(self, bases: Sequence[str], found: dict[str, Stored | None]) -> None:
         """Fill in the outputs that another attempt, or another driver, has committed."""
-        earlier = [at for at in range(len(bases)) if stored[at] is None and at not in failures]
         with ThreadPoolExecutor(READERS) as readers:
-            found = readers.map(lambda at: look_up(self._run.storage, bases[at]), earlier)
-            for at, output in zip(earlier, found, strict=True):
-                stored[at] = self._held_at_most(output)
+            outputs = readers.map(lambda base: look_up(self._run.storage, base), bases)
+            found.update((base, self._held_at_most(output)) for base, output in zip(bases, outputs, strict=True))
 
     @contextmanager
     def _started(self, stage: Stage, bases: Sequence[str], missing: Sequence[int]) -> Iterator[FutureList]:
@@ -314,5 +311,5 @@ class Stages:
 
 
 def _filled(fn: Callable[..., Any]) -> tuple[str, ...]:
-    known = inspect.signature(fn).parameters
-    return tuple(name for name in ("params", "output") if name in known)
+    _, *others = inspect.signature(fn).parameters.values()
+    return tuple(one.name for one in others if one.name in ("params", "output") and one.default is one.empty)

@@ -95,13 +95,15 @@ JSON = Codec(_to_json, json.loads)
 BYTES = Codec(bytes, bytes)
 
 
-def find_inputs(address: str) -> list[Stored]:
+def find_inputs(address: str, leave_out: str = "") -> list[Stored]:
     """Return the objects at an address in the order of their keys, hidden ones left out.
 
     Parameters
     ----------
     address : str
         An object, or a folder or prefix.
+    leave_out : str, optional
+        A folder or prefix within the other, such as that of a run, whose objects are no inputs.
 
     Raises
     ------
@@ -117,9 +119,20 @@ def find_inputs(address: str) -> list[Stored]:
         found = []
     below = found or storage.list(folder)
     shown = [info for info in below if not any(name.startswith(".") for name in info.key[len(folder) :].split("/"))]
-    if not shown:
+    inputs = [Stored(storage.address, info.key, info.size, info.etag) for info in shown]
+    if leave_out:
+        inputs = _outside(inputs, join_address(storage.address, folder), process_storage(leave_out).address)
+    if not inputs:
         raise InputError(f"there is no object at {address}; check the address")
-    return [Stored(storage.address, info.key, info.size, info.etag) for info in shown]
+    return inputs
+
+
+def _outside(inputs: list[Stored], source: str, place: str) -> list[Stored]:
+    """Return the inputs that are not below a place within their source."""
+    (source, _, _), (place, _, _) = source.partition("?"), place.partition("?")
+    if not place.startswith(source) or place == source.rstrip("/"):
+        return inputs
+    return [one for one in inputs if not one.url.startswith(f"{place}/")]
 
 
 def commit(storage: Storage, base: str, data: bytes) -> Stored | None:

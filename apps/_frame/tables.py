@@ -78,7 +78,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {visible(key): _plain(each) for key, each in value.items()}
+        plain: dict[str, Any] = {}
+        for key, each in value.items():
+            name = visible(key)
+            while name in plain:  # two names that show alike are still two
+                name += "'"
+            plain[name] = _plain(each)
+        return plain
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return _plain(value.tolist()) if hasattr(value, "tolist") else value  # numpy's numbers and arrays

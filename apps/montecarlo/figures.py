@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import platform
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
 
+from apps.montecarlo.past import past_figures
 from apps.montecarlo.preparation import middle, risk_days
 from apps.montecarlo.prices.calendar import Spacing, dates_ahead
 from apps.montecarlo.prices.history import PriceHistory
 from apps.montecarlo.result import Result
 from apps.montecarlo.science.calibration import describe
+from apps.montecarlo.science.moments import volatility
 from apps.montecarlo.science.summary import Summary
 from core import __version__
 
@@ -25,6 +28,18 @@ HEAVY_TAIL = (
     "Under Student-t log returns the mean price has no finite expectation: the mean, its standard error and the "
     "standard deviation depend on the few largest paths. Percentiles, VaR and ES are sound."
 )
+EXPLAINED = {
+    "gbm": "Log returns are independent draws from one normal law: no fat tails, no calm and stormy times.",
+    "bootstrap": "Past steps are drawn again one by one, with their fat tails but without their order.",
+    "block-bootstrap": "Runs of past steps are drawn again as they came, so calm and stormy times last.",
+    "student-t": "Log returns are independent draws from a law with fatter tails than the normal one.",
+    "merton": "Normal log returns, and now and then a jump.",
+    "gjr-garch": "Past shocks are drawn again, scaled by a volatility that rises after large moves, most after falls, "
+    "and calms down.",
+    "bachelier": "Changes of the price are independent draws from one normal law, so it may fall below zero.",
+    "heston": "The variance itself is random, returns to a long-run level, and tends to rise when prices fall.",
+}
+"""Each model in a sentence."""
 BELOW_ZERO = (
     "The bachelier model adds normal changes to the price, which may fall below zero: drift and volatility are in "
     "units of the price, and there is no drawdown, which is a share of the price."
@@ -63,9 +78,17 @@ def result_object(result: Result) -> dict[str, Any]:
         "drift": prepared.drift,
         "volatility": prepared.volatility,
         "additive": spec.additive,
+        "drift_se": prepared.drift_se,
         "annual_drift": prepared.drift * prepared.spacing.per_year,
+        "annual_drift_se": None if prepared.drift_se is None else prepared.drift_se * prepared.spacing.per_year,
+        "drift_choice": params.drift,
         "annual_volatility": prepared.volatility * prepared.spacing.per_year**0.5,
+        "model_volatility": model_volatility(result),
+        "model_explained": EXPLAINED[params.model],
+        "position": params.position,
         "step": step(prepared.spacing),
+        "as_of": (calibration_window(prepared.history) or {}).get("to"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "quantiles": {str(q): result.quantile(end, q) for q in params.levels},
         "quantiles_exact": result.exact_quantiles is not None,
         "quantiles_se": {str(q): summary.quantile_se(end, q) for q in params.levels},
@@ -76,11 +99,12 @@ def result_object(result: Result) -> dict[str, Any]:
         "prob_loss_se": summary.probability_of_loss(end)[1],
         "var": {str(c): spec.s0 * summary.var_es(end, c).var for c in params.confidence},
         "es": {str(c): spec.s0 * summary.var_es(end, c).es for c in params.confidence},
-        "risk": [_risk(summary, day, c) for day in risk_days(end) for c in params.confidence],
+        "risk": [_risk(summary, day, c, params.position) for day in risk_days(end) for c in params.confidence],
         "prob_touch": {name: p for name, (p, _) in touches.items()},
         "prob_touch_se": {name: error for name, (_, error) in touches.items()},
         "touch_prices": dict(prepared.touch),
         "drawdown": _drawdown(summary),
+        "past": past_figures(result),
         "fan": fan(result),
         "middle_day": middle(end),
         "notes": notes(result),
@@ -100,6 +124,14 @@ def notes(result: Result) -> list[str]:
     said = [LIMITATION]
     if result.prepared.params.preset:
         said.insert(0, DOUBLE_COUNTED)
+    if result.prepared.drift_se is not None and result.prepared.params.drift == "sample":
+        shift = result.prepared.drift_se * result.prepared.params.days
+        moved = f"{shift:.3g}" if spec.additive else f"{100 * math.expm1(shift):.3g}%"
+        said.insert(
+            0,
+            f"The sample's drift has an error of its own, and it outweighs the simulation's: one standard error of it "
+            f"moves the median at the end by {moved}. --drift zero or a rate forecasts without it.",
+        )
     if spec.exact:
         said.insert(
             0,
@@ -204,7 +236,20 @@ def fan(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def _risk(summary: Summary, day: int, confidence: float) -> dict[str, Any]:
+def model_volatility(result: Result) -> dict[str, float | None]:
+    """Return the volatility that the model implies, a step and a year, at first and in the long run."""
+    found = volatility(result.prepared.model)
+    long_run = found.long_run if math.isfinite(found.long_run) else None
+    year = result.prepared.spacing.per_year**0.5
+    return {
+        "first": found.first,
+        "long_run": long_run,
+        "annual_first": found.first * year,
+        "annual_long_run": None if long_run is None else long_run * year,
+    }
+
+
+def _risk(summary: Summary, day: int, confidence: float, position: float | None) -> dict[str, Any]:
     share = summary.var_es(day, confidence)
     money = share.in_currency(summary.s0)
     return {
@@ -216,6 +261,8 @@ def _risk(summary: Summary, day: int, confidence: float) -> dict[str, Any]:
         "es_se": money.es_se,
         "var_fraction": share.var if summary.s0 > 0.0 else None,
         "es_fraction": share.es if summary.s0 > 0.0 else None,
+        "var_position": None if position is None else share.var * position,
+        "es_position": None if position is None else share.es * position,
     }
 
 

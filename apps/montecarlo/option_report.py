@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from apps._frame.publishing import Content
 from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Report, Text, report_files
-from apps._frame.run import Content
 from apps._frame.tables import TextTable, csv_bytes, facts_text, json_text
 from apps.montecarlo import tables
 from apps.montecarlo.option_params import OptionParams

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from apps._frame.params import check_fields, choice, number, optional, setting, several, switch, text, whole
-from apps.montecarlo.percent import shares
+from apps.montecarlo.percent import shares, yearly
 from core import ConfigError
 
 MODELS = ("gbm", "bootstrap", "block-bootstrap", "student-t", "merton", "gjr-garch", "heston", "bachelier")
@@ -19,6 +19,7 @@ EXACT_MODELS = ("gbm",)
 """Models whose value at a horizon can be drawn without the days before it."""
 ENGINES = ("auto", "numpy", "numba")
 PRESETS = ("talk",)
+DRIFTS = ("sample", "zero")
 
 DEFAULT_SEED = 20181231
 """The last day of the default prices."""
@@ -38,6 +39,15 @@ def _touch(value: object) -> str:
     if isinstance(value, bool) or match is None or (match[1] and float(match[1]) <= -100.0):
         raise ValueError
     return level
+
+
+def _drift(value: object) -> str | float:
+    if str(value).strip() in DRIFTS:
+        return str(value).strip()
+    rate = yearly(value)
+    if not -1.0 < rate < 10.0:
+        raise ValueError
+    return rate
 
 
 def touch_price(level: str, s0: float) -> float:
@@ -75,9 +85,10 @@ class Params:
         "FILE[:COLUMN,..]",
     )  # fmt: skip
     weights: tuple[float, ...] = setting(
-        (), shares(number(0.0, 1.0), summing_to_one=True),
-        "shares from 0 to 1 (or percentages) separated by commas, one an asset, summing to 1",
-        "share of each asset in the portfolio on day 0, as 0.6,0.4 or 60%,40%; equal shares unless given", "W,W[,..]",
+        (), shares(number(-10.0, 10.0), summing_to_one=True),
+        "shares (or percentages) separated by commas, one an asset, summing to 1, short below 0",
+        "share of each asset in the portfolio on day 0, as 0.6,0.4 or 60%,40%, short below 0; equal unless given",
+        "W,W[,..]",
     )  # fmt: skip
     window: str = setting(
         "", text, "a number of rows, or dates FROM:TO",
@@ -93,6 +104,15 @@ class Params:
     preset: str = setting(
         "", choice("", *PRESETS), f"one of {', '.join(PRESETS)}",
         "constants in place of prices: talk (the published notebook's)", "NAME",
+    )  # fmt: skip
+    drift: str | float = setting(
+        "sample", _drift, "sample, zero, or a rate a year such as 3%",
+        "mean log return: the sample's, zero, or such that the expected price grows by a rate a year (risk-free: 3%)",
+        "sample|zero|RATE",
+    )  # fmt: skip
+    position: float | None = setting(
+        None, optional(number(0.0, open_ends=True)), "a positive amount",
+        "what is held today, in currency: losses are told for it too", "AMOUNT",
     )  # fmt: skip
     touch: tuple[str, ...] = setting(
         (), several(_touch, distinct=True), "changes such as +25% or -10% (above -100%), or prices, each once",
@@ -142,6 +162,8 @@ class Params:
                 "--preset uses fixed constants, so --prices, --symbol, --window, --weights and --split-adjust have no "
                 "use beside it; drop --preset or them"
             )
+        if self.preset and self.drift != "sample":
+            raise ConfigError(f"--preset talk has a drift of its own; drop --drift {self.drift} or --preset")
         if self.preset and self.model != "gbm":
             raise ConfigError(f"--preset talk is a gbm model; drop --model {self.model} or --preset")
         if self.prices and given_symbol:

@@ -134,8 +134,7 @@ def bins_shown(summary: Summary, day: int) -> tuple[FloatArray, FloatArray]:
     width = 2.0 * spread * summary.forecasts ** (-1.0 / 3.0)
     bins = min(MOST_BINS, max(1, math.ceil((right - left) / width))) if width > 0.0 and right > left else 1
     edges = left + (right - left if right > left else 1.0) * np.arange(bins + 1) / bins
-    below = np.array([summary.probability_below(day, float(edge))[0] for edge in edges])
-    return edges, np.diff(below) * summary.forecasts
+    return edges, np.diff(summary.shares_below(day, edges)) * summary.forecasts
 
 
 def _past_values(result: Result) -> FloatArray:

@@ -13,7 +13,8 @@ from apps.montecarlo.params import PORTFOLIO_MODELS, Params, touch_price
 from apps.montecarlo.prices.calendar import DAILY, Spacing
 from apps.montecarlo.prices.history import PriceHistory
 from apps.montecarlo.science.calibration import TALK_LAST_PRICE, TALK_MODEL, calibrate
-from apps.montecarlo.science.models import FloatArray, Model
+from apps.montecarlo.science.models import Bachelier, FloatArray, Model
+from apps.montecarlo.science.moments import growing_at, with_mean
 from apps.montecarlo.science.simulation import planned
 from apps.montecarlo.science.spec import SimulationSpec
 from core import ConfigError, InputError
@@ -47,6 +48,8 @@ class Prepared:
         sample.
     spacing : Spacing
         What a step is, and how many there are in a year.
+    drift_se : float, optional
+        Standard error of the mean; None for a preset.
     """
 
     params: Params
@@ -57,6 +60,7 @@ class Prepared:
     drift: float
     volatility: float
     spacing: Spacing
+    drift_se: float | None = None
 
 
 def prepare(params: Params) -> Prepared:
@@ -87,8 +91,26 @@ def prepare(params: Params) -> Prepared:
             )
         weights = portfolio_weights(params, history)
         model = _calibrated(params, returns, history, weights=weights)
-        sample, s0 = np.diff(np.log(portfolio_value(history, weights))), PORTFOLIO_VALUE
-    return _laid_out(params, history, model, s0, float(sample.mean()), float(sample.std(ddof=1)))
+        value = portfolio_value(history, weights)
+        if value.min() <= 0.0:
+            raise ConfigError(
+                f"--weights {','.join(f'{weight:g}' for weight in weights)}: held like that in the past, the portfolio "
+                f"would have been worth nothing ({history.place(int(value.argmin()))}); hold smaller short positions"
+            )
+        sample, s0 = np.diff(np.log(value)), PORTFOLIO_VALUE
+    model = _with_drift(params, model, returns, s0, params.periods_per_year or history.spacing.per_year)
+    spread = float(sample.std(ddof=1))
+    prepared = _laid_out(params, history, model, s0, float(sample.mean()), spread)
+    return replace(prepared, drift_se=spread / math.sqrt(sample.size))
+
+
+def _with_drift(params: Params, model: Model, returns: FloatArray, s0: float, per_year: float) -> Model:
+    if params.drift == "sample":
+        return model
+    if params.drift == "zero":
+        return with_mean(model, np.zeros(returns.shape[1]))
+    rate = float(params.drift) / per_year
+    return with_mean(model, np.array([s0 * rate])) if isinstance(model, Bachelier) else growing_at(model, rate, returns)
 
 
 def portfolio_weights(params: Params, history: PriceHistory) -> FloatArray:

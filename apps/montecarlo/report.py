@@ -8,15 +8,25 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from apps._frame.publishing import Content
 from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Report, Text, report_files
-from apps._frame.run import Content
 from apps._frame.tables import csv_bytes, facts_text, json_text
-from apps.montecarlo import tables
+from apps._frame.workbook import Sheet, xlsx_bytes
+from apps.montecarlo import past, tables
 from apps.montecarlo.params import Params
 from apps.montecarlo.result import Result
 from apps.montecarlo.tables import error, name_of, percent, price, rounded
 
-RESULTS = ("forecasts.csv", "forecasts.parquet", "fan.png", "histogram.png", "report.html", "result.json")
+RESULTS = (
+    "forecasts.csv", "forecasts.parquet", "forecasts.xlsx", "fan.png", "histogram.png", "falls.png", "volatility.png",
+    "report.html", "result.json",
+)  # fmt: skip
+"""The pictures stand in the report too; those of prices that there are none of are left out."""
+
+
+FALLS_NOTE = "At closing prices; steps from the peak until it was reached again, or until today."
+FALLS_CAPTION = "How far past prices lay below the highest so far."
+VOLATILITY_CAPTION = "Black: volatility of past prices over the latest quarter of a year. Blue: the model's."
 
 
 def terminal(figures: dict[str, Any]) -> str:
@@ -44,17 +54,34 @@ def run_files(result: Result, figures: dict[str, Any]) -> dict[str, Content]:
     """Return every result of the run by name."""
     from apps.montecarlo.plots import fan_png, histogram_png
 
-    fan, histogram = fan_png(result), histogram_png(result)
+    pictures = {"fan.png": fan_png(result), "histogram.png": histogram_png(result)}
+    if figures["past"]:
+        pictures |= {"falls.png": past.falls_png(result), "volatility.png": past.volatility_png(result, figures)}
     files: dict[str, Content] = {
+        **pictures,
         "forecasts.csv": forecasts_csv(figures),
-        "fan.png": fan,
-        "histogram.png": histogram,
-        **report_files(report(figures, result.prepared.params, fan, histogram)),
+        "forecasts.xlsx": forecasts_xlsx(figures),
+        **report_files(report(figures, result.prepared.params, pictures)),
         "result.json": (json_text(figures, indent=2) + "\n").encode(),
     }
     if find_spec("pyarrow") is not None:
         files["forecasts.parquet"] = forecasts_parquet(figures)
     return files
+
+
+def forecasts_xlsx(figures: dict[str, Any]) -> bytes:
+    """Return every table as a workbook, with the numbers of the fan and of the risk figures in full."""
+    columns, risk = forecast_columns(figures), figures["risk"]
+    sheets: dict[str, Sheet] = {
+        "Forecast": (["what", "value"], tables.facts(figures)),
+        "Percentiles": (list(columns), zip(*columns.values(), strict=True)),
+        "Risk": (list(risk[0]), [list(row.values()) for row in risk]),
+    }
+    shown = {"Chances": tables.chance_table(figures)}
+    if figures["past"]:
+        shown |= {"Past": past.past_table(figures), "Falls": past.falls_table(figures)}
+    sheets |= {name: (table.header, table.rows) for name, table in shown.items()}
+    return xlsx_bytes(sheets | {"Notes": (["read with care"], [[note] for note in figures["notes"]])})
 
 
 def forecast_columns(figures: dict[str, Any]) -> dict[str, list[Any]]:
@@ -95,23 +122,25 @@ def _arrow_array(values: list[Any]) -> Any:
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(values), [None, pa.py_buffer(numbers)])
 
 
-def report(figures: dict[str, Any], params: Params, fan: bytes, histogram: bytes) -> Report:
+def report(figures: dict[str, Any], params: Params, pictures: Mapping[str, bytes]) -> Report:
     """Return what the report says."""
     end = f"{figures['days']:,}"
     dated = f" (to {figures['fan'][-1]['date']})" if figures["fan"][-1]["date"] else ""
-    levels = list(figures["quantiles"])
+    as_of = f"As of {figures['as_of']}. " if figures["as_of"] else ""
     lead = (
-        f"{figures['forecasts']:,} simulated price paths over {end} {figures['step']['long']}{dated}, "
-        f"{figures['model']} model, starting from {price(figures['s0'])}. Source: {figures['source']}."
+        f"{as_of}{figures['forecasts']:,} simulated price paths over {end} {figures['step']['long']}{dated}, "
+        f"{figures['model']} model, starting from {price(figures['s0'])}. Source: {figures['source']}. "
+        f"Made {figures['created'].replace('T', ' ').replace('+00:00', ' UTC')}."
     )
-    pictures = [
-        Picture(fan, "Past prices and percentile fan of the forecasts", _fan_caption(levels)),
-        Picture(
-            histogram, "Histograms of the price at the middle and the end of the forecast", _histogram_caption(params)
-        ),
-    ]
+    texts = {
+        "fan.png": ("Past prices and percentile fan of the forecasts", _fan_caption(list(figures["quantiles"]))),
+        "histogram.png": ("Histograms of the price at the middle and at the end", _histogram_caption(params)),
+        "falls.png": ("Falls of the past prices from their peaks", FALLS_CAPTION),
+        "volatility.png": ("Rolling volatility of the past prices", VOLATILITY_CAPTION),
+    }
+    shown = [Picture(pictures[name], *text) for name, text in texts.items() if name in pictures]
     footer = f"{figures['wall_seconds']:.2f} s on {figures['workers']} workers. {tables.footer(figures)}"
-    blocks = [Cards(_cards(figures)), Figures(pictures), *_sections(figures, params)]
+    blocks = [Cards(_cards(figures)), Figures(shown), *_sections(figures, params)]
     return Report(f"Price forecast: {title(figures)}", lead, blocks, footer)
 
 
@@ -164,6 +193,11 @@ def _sections(figures: dict[str, Any], params: Params) -> list[Block]:
     )
     built = (tables.fan_table(figures), tables.risk_table(figures), tables.chance_table(figures))
     sections += [tables.with_note(each, note) for each, note in zip(built, captions, strict=True)]
+    if figures["past"]:
+        sections += [
+            tables.with_note(past.past_table(figures), past.NO_INTEREST),
+            tables.with_note(past.falls_table(figures), FALLS_NOTE),
+        ]
     parameters = ", ".join(f"{name} {value:.6g}" for name, value in figures["model_parameters"].items())
     rows = [*tables.facts(figures), ["Model parameters", parameters or "see the prices: drawn from their past returns"]]
     sections.append(Facts("What it stands on", rows))

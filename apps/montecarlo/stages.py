@@ -159,9 +159,18 @@ def _joined(left: Part, right: Part) -> Part:
 
 
 def compute(prepared: Prepared, ranges: Sequence[Range], mapped: Mapped, workers: int, started: float) -> Result:
-    """Simulate and merge, and refine if asked for; `started` is when the wall time begins."""
+    """Simulate and merge, and refine if asked for; `started` is when the wall time begins.
+
+    Raises
+    ------
+    InputError
+        Some path leads where prices have no meaning.
+    """
     params, spec = prepared.params, prepared.spec
-    whole, tasks = fold(mapped("simulate", simulate, ranges, spec, PARTS))
+    try:
+        whole, tasks = fold(mapped("simulate", simulate, ranges, spec, PARTS))
+    except ValueError as error:
+        raise InputError(f"this forecast cannot be simulated: {error}") from error
     result = Result(
         prepared=prepared,
         summary=whole.summary,

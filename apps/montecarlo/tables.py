@@ -65,14 +65,17 @@ def fan_table(figures: dict[str, Any]) -> TextTable:
 
 
 def risk_table(figures: dict[str, Any]) -> TextTable:
-    """Tabulate value at risk and expected shortfall, in price units and as a share of the last price."""
+    """Tabulate value at risk and expected shortfall: in price units, as a share, and of a position."""
+    held = figures["position"] is not None
     header = [figures["step"]["plural"], "confidence", "VaR", "± s.e.", "VaR %", "ES", "± s.e.", "ES %"]
     rows = [
         [f"{row['day']:,}", name_of(row["confidence"]), price(row["var"]), error(row["var_se"]),
-         percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"])]
+         percent(row["var_fraction"]), price(row["es"]), error(row["es_se"]), percent(row["es_fraction"]),
+         *([rounded(row["var_position"]), rounded(row["es_position"])] if held else [])]
         for row in figures["risk"]
     ]  # fmt: skip
-    return TextTable(f"Loss from {price(figures['s0'])} (a negative loss is a gain)", header, rows)
+    title = f"Loss from {price(figures['s0'])} (a negative loss is a gain)"
+    return TextTable(title, [*header, *(["VaR of position", "ES of position"] if held else [])], rows)
 
 
 def chance_table(figures: dict[str, Any]) -> TextTable:
@@ -102,25 +105,58 @@ def facts(figures: dict[str, Any]) -> Rows:
         rows.append(["Portfolio", ", ".join(f"{percent(a['weight'], 2)} {a['name']}" for a in figures["assets"])])
     last = window["to"] if window and window["to"] else ""
     rows.append(["Last price", price(figures["s0"]) + (f" on {last}" if last else "")])
-    rows.append(["Model", figures["model"] + (", antithetic pairs" if figures["antithetic"] else "")])
-    rows.append(_moments(figures))
+    rows.append(
+        [
+            "Model",
+            f"{figures['model']}{', antithetic pairs' if figures['antithetic'] else ''}. {figures['model_explained']}",
+        ]
+    )
+    moved = "Price change" if figures["additive"] else "Log return"
+    rows += [[moved, f"drift {drift(figures)}"], ["Volatility", volatilities(figures)]]
+    if figures["position"] is not None:
+        rows.append(["Position", f"{figures['position']:,.2f} held today"])
     rows.append(["Calibrated on", _window(figures)])
     rows.append(["Simulated", simulated(figures)])
     rows.append(["Seed", f"{figures['seed']}"])
     return rows
 
 
-def _moments(figures: dict[str, Any]) -> list[str]:
-    """Tell drift and volatility of a step and of a year: in percent, or in units of the price for an additive model."""
+def drift(figures: dict[str, Any]) -> str:
+    """Say the mean return of the sample with its error, and that of the forecast where it is another."""
+    error = figures["annual_drift_se"]
+    sample = f"{_moved(figures, 'drift', 4)} {_a_step(figures)}, {_moved(figures, 'annual_drift', 2)}"
+    sample += f" ± {_moved(figures, 'annual_drift_se', 2)} (s.e.) a year" if error is not None else " a year"
+    if figures["drift_choice"] == "sample":
+        return f"{sample}, as in the sample"
+    chosen = "zero"
+    if figures["drift_choice"] != "zero":
+        chosen = f"such that the expected price grows by {percent(figures['drift_choice'], 2)} a year,"
+    return f"{chosen} by choice; the sample's was {sample}"
+
+
+def volatilities(figures: dict[str, Any]) -> str:
+    """Say the volatility of the sample beside that of the model."""
+    model = figures["model_volatility"]
+    sample = f"{_moved(figures, 'volatility', 3)} {_a_step(figures)}, {_moved(figures, 'annual_volatility', 2)} a year"
+    first, long_run = (_moved(model | figures, key, 2) for key in ("annual_first", "annual_long_run"))
+    if model["long_run"] is None:
+        return f"{sample} in the sample; model {first} at first, rising without limit"
+    if first == long_run:
+        return f"{sample} in the sample; model {long_run}"
+    return f"{sample} in the sample; model {first} in the first step, {long_run} in the long run"
+
+
+def _a_step(figures: dict[str, Any]) -> str:
     step = figures["step"]["name"]
-    a_step = "a day" if step == "day" else f"per {step}"
-    keys = ("drift", "annual_drift", "volatility", "annual_volatility")
-    if figures["additive"]:
-        label, shown = "Price change", [price(figures[key]) for key in keys]
-    else:
-        label = "Daily log return" if step == "day" else "Log return"
-        shown = [percent(figures[key], digits) for key, digits in zip(keys, (4, 2, 3, 2), strict=True)]
-    return [label, f"drift {shown[0]} {a_step} ({shown[1]} a year), volatility {shown[2]} {a_step} ({shown[3]} a year)"]
+    return "a day" if step == "day" else f"per {step}"
+
+
+def _moved(figures: dict[str, Any], key: str, digits: int) -> str:
+    """Write a mean or deviation of returns: in percent, or in units of the price for an additive model."""
+    value = figures[key]
+    if value is None:
+        return ""
+    return price(value) if figures["additive"] else percent(value, digits)
 
 
 def simulated(figures: dict[str, Any]) -> str:

@@ -11,8 +11,8 @@ from apps.montecarlo.validate_params import ValidateParams
 if TYPE_CHECKING:
     from apps._frame import Session
     from apps._frame.plan import Plan
+    from apps._frame.publishing import Content
     from apps._frame.report import Block, Report
-    from apps._frame.run import Content
     from apps._frame.tables import TextTable
     from apps.montecarlo.mapping import Mapped
 

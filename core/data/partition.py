@@ -112,7 +112,10 @@ def _by_user(whole: Iterable[_Found], partitioner: Callable[..., Iterable[Partit
         for storage, item in whole:
             yield open_handle(item, storages.setdefault(storage.address, storage))
 
-    for item in partitioner(handles()):
+    made: object = partitioner(handles())
+    if not isinstance(made, Iterable):
+        raise InputError(f"the partitioner returned {made!r:.80}, which is no iterable of Partitions")
+    for item in made:
         if not isinstance(item, Partition):
             raise InputError(f"the partitioner returned {type(item).__name__} {item!r}, which is no Partition")
         if not 0 <= item.start <= item.end <= item.size:

@@ -12,6 +12,7 @@ from core.errors import StorageError
 from core.futures import Future, wait
 from core.job.history import JobHistory
 from core.job.scheduler import Scheduler
+from core.locks import watch_forks
 from core.settings import ExecutorConfig
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Lifetime:
     def _start(self, executor: object) -> bool:
         if self._finalizer is not None:
             return False
+        watch_forks()
         self._scheduler.start()
         if self._listener is not None:
             self._listener.start()

@@ -18,6 +18,7 @@ from core.futures import Future
 from core.job.history import JobHistory
 from core.job.job import Job
 from core.job.scheduler import Scheduler
+from core.locks import process_lock
 from core.settings import parse_size
 from core.task import notices as notify
 from core.task.run import running_definitions, running_task
@@ -31,7 +32,7 @@ _OVERHEAD = 300
 END_INTERVAL = 1.0
 """Seconds between two looks at whether jobs have ended; their end itself is told at once."""
 
-_lock = threading.Lock()
+_lock = process_lock(threading.Lock)
 _numbers: dict[tuple[str, int], int] = {}
 
 

@@ -14,6 +14,7 @@ from core.errors import FanfoldError, NotFound, SerializationError, StorageError
 from core.futures import Future
 from core.job.attach import new_holder
 from core.job.commits import Part
+from core.locks import process_lock
 from core.serialization.definitions import Definitions
 from core.storage.clients import process_storage
 from core.task.commit import POLL_MAX, POLL_MIN, Commit, read_commit, read_record
@@ -166,7 +167,7 @@ class StoredFuture(Future):
 
 
 _stored: weakref.WeakValueDictionary[str, StoredJob] = weakref.WeakValueDictionary()
-_stored_lock = threading.Lock()
+_stored_lock = process_lock(threading.Lock)
 
 
 def stored_future(address: str, job_id: str, key: bytes, index: int) -> StoredFuture:

@@ -27,13 +27,12 @@ from core.errors import ConfigError, SerializationError
 from core.serialization import by_value
 from core.serialization.failures import reduce_exception
 from core.serialization.modules import is_local
+from core.serialization.own import reducers
 from core.serialization.tokens import MAIN, registry
 
 Buffer = bytes | bytearray | memoryview
 
-REMEDY = (
-    "open files, locks and connections cannot leave their process: leave them out, or make them inside the function"
-)
+REMEDY = "open files, locks and connections cannot leave their process: leave them out or make them inside the function"
 """What helps where something cannot be pickled."""
 
 _LENGTH = struct.Struct("<Q")
@@ -343,7 +342,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         defining: bool = False,
     ) -> None:
         own = {} if definitions is None else definitions.reducers
-        self.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS, **own}  # a chain is slow at what none has
+        self.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS, **reducers(defining), **own}  # a chain is slow
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self.defined: dict[str, Any] = {}
         self._definitions, self._defining = definitions, defining

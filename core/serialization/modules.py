@@ -54,9 +54,12 @@ class LocalModules:
 
     def forget_changed(self) -> None:
         """Have modules read again that were written anew since a task imported them: the driver may not know them."""
-        if any(os.path.isfile(self._loaded[name].__file__ or "") for name in self.note()):
+        changed = {_package(name) for name in self.note() if os.path.isfile(self._loaded[name].__file__ or "")}
+        if changed:  # what is compiled can often not be loaded twice
+            compiled = {_package(n) for n, module in self._loaded.items() if not str(module.__file__).endswith(".py")}
             for name in self._loaded:
-                sys.modules.pop(name, None)
+                if _package(name) not in compiled - changed:
+                    sys.modules.pop(name, None)
             self._states.clear()
         self.changed.clear()
 
@@ -64,6 +67,10 @@ class LocalModules:
         """Look at modules if some were loaded since the last look."""
         if len(sys.modules) != self._count:
             self.note()
+
+
+def _package(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _state(module: ModuleType) -> State:
@@ -97,12 +104,12 @@ def is_local(module: ModuleType) -> bool:
     """Whether a module is the user's own: outside the Python installation, and not of this distribution."""
     path = getattr(module, "__file__", None)
     name = getattr(module, "__name__", "__main__")
-    if not path or name.partition(".")[0] in ("__main__", "core", "apps"):
+    if not path or _package(name) in ("__main__", "core", "apps"):
         return False
     if "site-packages" in path or "dist-packages" in path or path.startswith(_installed_folders()):
         return False
     above = name.count(".") + os.path.basename(path).startswith("__init__.")
-    return name.partition(".")[0] not in _installed_in(Path(path).parents[above])
+    return _package(name) not in _installed_in(Path(path).parents[above])
 
 
 @functools.cache

@@ -10,6 +10,8 @@ import weakref
 from types import FunctionType
 from typing import Any
 
+from core.locks import process_lock
+
 MAIN = ("__main__", "__mp_main__")
 """Modules that are another in every process."""
 
@@ -22,7 +24,7 @@ class Registry:
         self.worker = 0
         """Process number of the worker that this is."""
         self.calls: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
-        self.lock = threading.RLock()
+        self.lock = process_lock(threading.RLock)
         self.objects: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
         self.made_here: set[str] = set()
         self.states: dict[str, object] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -159,6 +160,11 @@ def make_call(
         raise ConfigError(f"map and call_async need a function, not {type(function).__name__} {function!r:.60}")
     if not isinstance(extra_args, Mapping | tuple | list):
         raise ConfigError(f"extra_args must be a tuple or a dict of arguments, not {type(extra_args).__name__}")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise ConfigError(
+            f"what {name_of(function)} gives, a coroutine or generator, cannot leave its process; wrap it in a "
+            "function that runs it and returns what comes of it, by asyncio.run(...) or list(...)"
+        )
     named = dict(extra_args) if isinstance(extra_args, Mapping) else {}
     placed = () if named else tuple(extra_args)
     name = name_of(function)

@@ -133,7 +133,7 @@ def shared_file(name: str, write: Callable[[BinaryIO], object]) -> Path:
     """
     folders = _cache_folders()
     for folder in folders:
-        if (folder / name).is_file() and distrust(folder / name) is None:
+        if os.path.isfile(folder / name) and distrust(folder / name) is None:
             return folder / name
     refused = ""
     for folder in folders:

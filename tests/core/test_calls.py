@@ -31,6 +31,13 @@ class Scaler:
     def of_class(cls, x):
         return cls.__name__, x
 
+    @functools.singledispatchmethod
+    def overloaded(self, x):
+        return self.by, x
+
+    async def asynchronous(self, x):
+        return x
+
     @staticmethod
     def of_nobody(x):
         return x
@@ -68,6 +75,7 @@ Point = namedtuple("Point", "x y")
         (Scaler(), 2, 20),
         (Scaler().method, (1, 2), (1, 2)),
         (Scaler.of_class, 1, ("Scaler", 1)),
+        (Scaler().overloaded, 1, (10, 1)),
         (Scaler.of_nobody, 1, 1),
         (functools.partial(lambda a, b: (a, b), 1), 2, (1, 2)),
         (functools.partial(lambda a, b: (a, b), b=9), 2, (2, 9)),
@@ -162,6 +170,8 @@ def test_one_call_fills_no_parameter():
         (lambda x: 1, (1,), "1 extra"),
         (lambda x: 1, 5, "extra_args"),
         (lambda x: 1, "text", "extra_args"),
+        (lambda x: (yield x), (), "a coroutine or generator, cannot leave its process; wrap it"),
+        (Scaler().asynchronous, (), "Scaler.asynchronous .*asyncio.run"),
     ],
 )
 def test_what_cannot_be_called_is_refused_in_the_driver(function, extras, words):

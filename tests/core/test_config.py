@@ -44,6 +44,14 @@ def test_defaults_need_no_file_and_no_variable(here: Path) -> None:
     assert config.retries == RetryPolicy()
 
 
+def test_a_configuration_folder_that_cannot_be_looked_into_is_passed_over(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/" + 300 * "x")  # to root no folder is closed, but no name is that long
+
+    assert load_config().workers is None
+
+
 def test_each_layer_yields_to_the_one_above(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_user_file(here, "workers = 1\nmemory = 1\ntimeout = 1\nretries = 1\n")
     (here / "fanfold.toml").write_text("workers = 2\nmemory = 2\ntimeout = 2\n")

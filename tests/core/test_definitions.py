@@ -690,6 +690,76 @@ def test_the_main_module_itself_is_as_the_driver_has_it_now(tmp_path, place):
     assert shown == ["1", "2"]
 
 
+def test_functions_of_random_that_a_script_imports_draw_other_numbers_in_each_worker_and_call(tmp_path, place):
+    shown = run_script(
+        tmp_path,
+        place,
+        """
+        from random import choice, random
+        from numpy.random import normal
+        from scipy.stats import norm
+
+        def draw(x):
+            return random(), choice(range(10**12)), normal(), float(norm.rvs())
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                drawn = [row for _ in range(2) for row in executor.map(draw, range(20), batch_size=1).results(60)]
+                print(*[len(set(column)) for column in zip(*drawn)])
+        """,
+    )
+
+    assert shown == ["40"] * 4
+
+
+def test_the_environment_is_that_of_the_task_and_never_travels(tmp_path, place):
+    shown = run_script(
+        tmp_path,
+        place,
+        """
+        import os
+        from os import environ, environb
+        from core.serialization import dumps
+        from core.task.call import Call, dump_call
+
+        environ["PASSWORD_OF_THE_DRIVER"] = "correct horse"
+
+        def told(x):
+            return environ.get("COLOUR"), environb.get(b"COLOUR"), os.environ.get("COLOUR")
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                print(*executor.map(told, [0], extra_env={"COLOUR": "red"}).results(60)[0])
+            travels = dump_call(Call(told, "item"), (), False).data + dumps(environ)
+            print(b"horse" in travels)
+        """,
+    )
+
+    assert shown == ["red", "b'red'", "red", "False"]
+
+
+def test_a_generator_that_goes_along_with_a_function_is_told_once(tmp_path, place):
+    shown = run_script(
+        tmp_path,
+        place,
+        """
+        import logging, sys
+        import numpy as np
+
+        logging.basicConfig(stream=sys.stdout, format="%(message).35s")
+        rng = np.random.default_rng(1)
+
+        if __name__ == "__main__":
+            with open_executor() as executor:
+                for _ in range(3):
+                    executor.map(lambda x: rng.random(), [1, 2]).results(60)
+                    executor.map(lambda own: own.random(), [np.random.default_rng(1)]).results(60)
+        """,
+    )
+
+    assert " ".join(shown) == "a function takes a random generator"
+
+
 def test_a_changed_module_that_cannot_travel_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "edited.py").write_text(
         "import threading\nlock = threading.Lock()\n\ndef f(x):\n    return lock and x\n"

@@ -26,11 +26,33 @@ PUBLIC = {
     "worker_resource",
 }
 LIMIT = 16
+STORAGE = {
+    "Holder",
+    "LeaseLock",
+    "NotFound",
+    "ObjectInfo",
+    "PreconditionFailed",
+    "Storage",
+    "StorageError",
+    "check_put_if_absent",
+    "join_address",
+    "open_storage",
+    "process_storage",
+    "split_address",
+}
+"""For those who keep a state of their own in a storage."""
 
 
 def test_the_public_names_are_these_and_few() -> None:
     assert set(core.__all__) == PUBLIC
     assert len(core.__all__) <= LIMIT
+
+
+def test_what_is_public_of_storage_is_this_and_documented() -> None:
+    storage = importlib.import_module("core.storage")
+
+    assert set(storage.__all__) == STORAGE
+    assert [name for name in STORAGE if not (getattr(storage, name).__doc__ or "").strip()] == []
 
 
 def test_every_public_name_is_there() -> None:

@@ -1,11 +1,17 @@
 """Where workers may be forked from the driver, and where they must start fresh: in drivers of their own."""
 
+import contextlib
 import importlib.util
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from core import FunctionExecutor, locks
 
 LOCKED = """
 #include <pthread.h>
@@ -146,3 +152,37 @@ FunctionExecutor("process", workers=2).submit(abs, -4)
 
     assert "2 workers need about 64 open files beside the 20" in done.stderr
     assert "raise the limit with 'ulimit -n'" in done.stderr
+
+
+class Anything:
+    pass
+
+
+@pytest.mark.parametrize("compute", ["serial", "process"])
+def test_a_child_forked_while_another_thread_is_at_work_can_use_an_executor_of_its_own(compute):
+    at_work, over = threading.Event(), threading.Event()
+
+    def hold_every_lock():
+        with contextlib.ExitStack() as held:
+            for lock in locks._locks:
+                held.enter_context(lock)
+            at_work.set()
+            over.wait(60)
+
+    with FunctionExecutor("serial") as executor:
+        executor.submit(abs, -1)
+        thread = threading.Thread(target=hold_every_lock)
+        thread.start()
+        at_work.wait(60)
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(30)
+            with FunctionExecutor(compute) as own:
+                results = own.map(lambda x: (Anything(), x), [1, 2]).results(20)
+            os._exit([x for _, x in results] != [1, 2])
+        status = os.waitpid(pid, 0)[1]
+        over.set()
+        thread.join()
+
+    assert status == 0

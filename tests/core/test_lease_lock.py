@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,9 +25,16 @@ input()
 """
 
 
-@pytest.fixture(params=["file", "memory"])
+numbers = itertools.count()
+
+
+@pytest.fixture(params=["file", "memory", "bucket"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    return open_storage(f"memory://{tmp_path}" if request.param == "memory" else str(tmp_path / "run"))
+    if request.param == "file":
+        return open_storage(str(tmp_path / "run"))
+    if request.param == "bucket":
+        request.getfixturevalue("s3_server")
+    return open_storage(f"{'memory://' if request.param == 'memory' else 's3://fanfold/'}lease-{next(numbers)}/x")
 
 
 def test_who_comes_second_is_told_who_has_the_lock_and_what_it_does(storage: Storage) -> None:
@@ -90,12 +99,12 @@ def written(storage: Storage, **fields: object) -> None:
 def test_a_holder_on_another_machine_is_believed_until_its_lease_ends(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owner.time, "time", lambda: 1000.0)
+    monkeypatch.setattr(owner, "time", SimpleNamespace(time=lambda: 1000.0))
     written(storage, expires=1060.0)
     lock = LeaseLock(storage, "lease/")
 
     before = lock.take()
-    monkeypatch.setattr(owner.time, "time", lambda: 1060.1)
+    monkeypatch.setattr(owner, "time", SimpleNamespace(time=lambda: 1060.1))
 
     assert before is not None
     assert before.owner == "far:1:2"
@@ -129,7 +138,7 @@ def test_who_was_taken_for_dead_hears_so_when_it_renews(storage: Storage, monkey
 
 def test_a_lock_can_be_renewed_beyond_its_first_lease(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     lock, now = LeaseLock(storage, "lease/"), 1000.0
-    monkeypatch.setattr(owner.time, "time", lambda: now)
+    monkeypatch.setattr(owner, "time", SimpleNamespace(time=lambda: now))
     lock.take()
 
     for _ in range(5):

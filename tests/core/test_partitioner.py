@@ -188,6 +188,13 @@ def test_a_users_partitioner_that_returns_nonsense_is_told(address, made, messag
         list(partition([found], Chunks(partitioner=lambda handles: [made(handle) for handle in handles])))
 
 
+def test_a_users_partitioner_that_returns_nothing_at_all_is_told(address):
+    put(address, b"content")
+
+    with pytest.raises(InputError, match="returned None, which is no iterable of Partitions"):
+        list(partition(find_objects(address), Chunks(partitioner=lambda handles: None)))
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from core import FunctionExecutor
+from core import ConfigError, FunctionExecutor
 from core.compute.local import channel
 from core.compute.local.process import ProcessBackend
 from core.errors import MemoryLimitExceeded, TaskTimeout, WorkerDied
@@ -122,7 +123,7 @@ def test_every_worker_draws_random_numbers_of_its_own():
 def test_a_driver_with_threads_starts_its_workers_from_a_clean_process():
     script = """
 import threading
-from core import FunctionExecutor
+from core import ConfigError, FunctionExecutor
 from core.compute.local import channel
 stop = threading.Event()
 threading.Thread(target=stop.wait).start()
@@ -209,3 +210,16 @@ def test_a_wakening_that_comes_while_another_is_read_silences_none_after_it():
     finally:
         backend._wakeup_read = end
         backend.close(force=True)
+
+
+def test_a_machine_that_makes_no_more_processes_is_told_in_a_sentence(monkeypatch):
+    def refuse():
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+
+    with FunctionExecutor("process?start=fork", workers=2) as executor:
+        with pytest.raises(
+            ConfigError, match="2 workers cannot be started: Resource temporarily unavailable; .*ulimit"
+        ):
+            executor.submit(abs, -1)

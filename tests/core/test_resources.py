@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import BinaryIO
@@ -153,6 +154,20 @@ def test_a_shared_file_is_written_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert first == second == tmp_path / "cache/app/model-1"
     assert first.read_bytes() == b"content"
     assert len(written) == 1
+
+
+def test_a_cache_folder_that_cannot_be_looked_into_is_passed_over_as_far_as_another_has_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("FANFOLD_CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "closed"))
+    written = shared_file("there", lambda file: file.write(b"x"))
+    (tmp_path / f"fanfold-{os.getuid()}").mkdir(mode=0o700)
+    os.rename(written, tmp_path / f"fanfold-{os.getuid()}" / "there")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/" + 300 * "x")
+
+    assert shared_file("there", lambda file: file.write(b"y")).read_bytes() == b"x"
 
 
 def test_a_file_half_written_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from apps.montecarlo.prices.calendar import Spacing, gaps, weekdays
 from apps.montecarlo.prices.history import FloatArray, PriceHistory
@@ -122,7 +123,7 @@ def spacing_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
         return ["The prices have no dates: one step is taken for one trading day, 252 a year (--periods-per-year)."]
     if spacing.adjective != "daily":
         return [
-            f"{spacing.adjective.capitalize()} prices: one step is {spacing.one}, with {spacing.per_year:,.4g} steps a "
+            f"{spacing.adjective.capitalize()} prices: one step is {spacing.one}, with {spacing.per_year:,.6g} steps a "
             "year (--periods-per-year sets another number)."
         ]
     if spacing.weekmask != "1111100":
@@ -152,6 +153,7 @@ def gap_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
             f"{many} from {history.dates[longest]} to {history.place(longest + 1)}: the return over a hole counts as "
             "that of one step."
         )
+    notes += _early(history, spacing, between < usual / GAP_FACTOR)
     open_days = np.array([mark == "1" for mark in spacing.weekmask])
     week = weekdays(history.dates)
     if spacing.days == 1 and not open_days.all():
@@ -167,6 +169,23 @@ def gap_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
             "risk are too small for a trading day. Remove those rows to forecast trading days."
         )
     return notes
+
+
+def _early(history: PriceHistory, spacing: Spacing, early: NDArray[np.bool_]) -> list[str]:
+    """Name prices that come before a step is over: the last of an unfinished week, or daily ones after weekly ones."""
+    rows = np.flatnonzero(early) + 1
+    if not rows.size or spacing.days == 1 or spacing.times or spacing.adjective.startswith("uneven"):
+        return []
+    if rows.tolist() == [len(history.dates) - 1]:
+        return [
+            f"The last price, of {history.dates[-1]}, comes before its step is over; its return counts as that of "
+            f"{spacing.one} all the same. Remove the row, or wait."
+        ]
+    return [
+        f"{_rows(rows.size)} of {len(history.dates):,} come sooner than {spacing.one} after the one before, the first "
+        f"at {history.place(int(rows[0]))}: each return counts as that of {spacing.one}. Keep prices of one "
+        "spacing, by --window or in the file."
+    ]
 
 
 def _weekends_repeat(history: PriceHistory, week: np.ndarray) -> bool:

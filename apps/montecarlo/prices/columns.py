@@ -16,10 +16,11 @@ DATE_NAMES = frozenset(
     {"date", "day", "time", "timestamp", "datetime", "date/time", "trade date", "trade_date", "trading day",
      "observation_date", "unix", "unix timestamp", "open time", "open_time", "datum", "fecha", "data"}
 )  # fmt: skip
+TIME_NAMES = frozenset({"time", "hour", "time of day"})
 PRICE_NAMES = (
-    "adj close", "adj_close", "adjclose", "adj. close", "adjusted close", "adjusted_close", "close", "close*",
-    "adj close**", "close/last", "close price", "closing price", "price", "last", "last price", "px_last", "settle",
-    "settlement price", "value", "nav", "kurs", "schlusskurs", "schluss", "cierre", "clôture", "chiusura",
+    "adj close", "adj_close", "adjclose", "adj. close", "adjusted close", "adjusted_close", "adjusted", "close",
+    "close*", "adj close**", "close/last", "close price", "closing price", "price", "last", "last price", "px_last",
+    "settle", "settlement price", "value", "nav", "kurs", "schlusskurs", "schluss", "cierre", "clôture", "chiusura",
 )  # fmt: skip
 """Usual names of the price column, the likelier before; adjusted closes first, as they have no splits."""
 SAMPLE_ROWS = 60
@@ -46,6 +47,8 @@ class Columns:
         From the first to the last row with a date or price.
     notes : tuple of str
         What was left out.
+    clock : int, optional
+        Column of the time of day, where it stands apart from the date.
     """
 
     names: tuple[str, ...]
@@ -53,6 +56,7 @@ class Columns:
     prices: tuple[int, ...]
     rows: list[Row]
     notes: tuple[str, ...]
+    clock: int | None = None
 
 
 def find_columns(grid: Grid, chosen: Sequence[str], source: str) -> Columns:
@@ -67,11 +71,14 @@ def find_columns(grid: Grid, chosen: Sequence[str], source: str) -> Columns:
     middle = len(grid.rows) // 2
     sample = grid.rows[max(0, middle - SAMPLE_ROWS // 2) : middle + SAMPLE_ROWS // 2]
     width = max((len(row.cells) for row in sample), default=0)
-    date = next((i for i in range(width) if _mostly_dates(sample, i)), None)
-    header = _header_row(grid.rows, date, width)
-    if date is None and header is not None:
-        date = next((i for i, cell in enumerate(grid.rows[header].cells) if _word(cell) in DATE_NAMES), None)
+    dated = [i for i in range(width) if _mostly_dates(sample, i)]
+    header = _header_row(grid.rows, dated[0] if dated else None, width)
+    words = [] if header is None else [_word(cell) for cell in grid.rows[header].cells]
+    # Serial days and such are dates by their name alone; of several dates the one that is called so counts.
+    called = [i for i, word in enumerate(words) if word in DATE_NAMES and (i in dated or not dated)]
+    date = next(iter(called + dated), None)
     names = _names(grid.rows, header, date, width)
+    clock = next((i for i, word in enumerate(words) if word in TIME_NAMES and i != date), None)
     rows = grid.rows[0 if header is None else header + 1 :]
     prices = tuple(_named(names, name, source) for name in chosen) or (_usual(names, sample, date, source),)
     rows, notes = _between(rows, date, prices, grid.unit)
@@ -84,7 +91,7 @@ def find_columns(grid: Grid, chosen: Sequence[str], source: str) -> Columns:
                 f"{source}: {grid.unit} {row.number} has more cells than the table has columns ({len(names)}), from "
                 f"{shown(extra)} on; put text and numbers with a {grid.delimiter or 'comma'!r} in them in quotes"
             )
-    return Columns(names, date, prices, rows, notes)
+    return Columns(names, date, prices, rows, notes, clock)
 
 
 def _mostly_dates(sample: Sequence[Row], index: int) -> bool:
@@ -98,7 +105,7 @@ def _mostly_numbers(sample: Sequence[Row], index: int) -> bool:
 
 
 def _word(cell: Cell) -> str:
-    return re.sub(r"\s+", " ", cell).strip().lower() if isinstance(cell, str) else ""
+    return re.sub(r"\s+", " ", cell).strip(" <>").lower() if isinstance(cell, str) else ""
 
 
 def _header_row(rows: Sequence[Row], date: int | None, width: int) -> int | None:
@@ -137,10 +144,19 @@ def _names(rows: Sequence[Row], header: int | None, date: int | None, width: int
         count -= 1
     if date is None or any(not is_null(top.cell(i)) for i in range(count) if i != date):
         return tuple(_name(top.cell(i)) for i in range(count))
-    levels = [row for row in rows[max(0, header - MAX_LEVELS + 1) : header] if len(row.cells) == len(top.cells)]
-    telling = [row for row in levels if len({row.cell(i) for i in range(count) if i != date}) > 1] or levels[:1]
-    joined = [" ".join(_name(row.cell(i)) for row in telling) for i in range(count)]
+    above = rows[max(0, header - MAX_LEVELS + 1) : header]
+    levels = [_filled([row.cell(i) for i in range(width)]) for row in above if sum(map(bool, row.cells)) > 1]
+    telling = [level for level in levels if len({*level[:date], *level[date + 1 :]}) > 1] or levels[:1]
+    joined = [" ".join(filter(None, parts)) for parts in zip(*telling, strict=True)]
     return tuple(_name(top.cell(i)) if i == date else name for i, name in enumerate(joined))
+
+
+def _filled(cells: Sequence[Cell]) -> list[str]:
+    """Give each empty cell of a row of names the one before it: a workbook joins those that are alike."""
+    names: list[str] = []
+    for cell in cells:
+        names.append(_name(cell) or (names[-1] if len(names) > 1 else ""))
+    return names
 
 
 def _name(cell: Cell) -> str:
@@ -158,12 +174,12 @@ def _named(names: Sequence[str], name: str, source: str) -> int:
 
 def _usual(names: Sequence[str], sample: Sequence[Row], date: int | None, source: str) -> int:
     """Choose the price column: the first of the usual names, else the only one that holds numbers."""
-    lowered = [name.lower() for name in names]
-    for name in PRICE_NAMES:
-        if lowered.count(name) == 1:
-            return lowered.index(name)
-        if lowered.count(name) > 1:
-            break
+    words = [_word(name) for name in names]
+    # Some programs put the ticker first: AAPL.Close.
+    for known in (words, [word.rpartition(".")[2] for word in words]):
+        found = next((name for name in PRICE_NAMES if name in known), "")
+        if found and known.count(found) == 1:
+            return known.index(found)
     others = [i for i in range(len(names)) if i != date]
     numeric = [i for i in others if _mostly_numbers(sample, i) and not _counts_rows(sample, i, names[i])]
     if len(numeric) == 1:

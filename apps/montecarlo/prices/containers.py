@@ -7,7 +7,7 @@ import re
 import zlib
 
 from apps.montecarlo.prices.delimited import read_text
-from apps.montecarlo.prices.grid import Grid
+from apps.montecarlo.prices.grid import Grid, reason
 from core import InputError
 
 MAX_BYTES = 256 << 20
@@ -123,7 +123,7 @@ def _gunzip(raw: bytes, source: str) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
             unpacked = stream.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{source}: damaged gzip data ({error}); compress the file again") from error
+        raise InputError(f"{source}: damaged gzip data ({reason(error)}); compress the file again") from error
     if len(unpacked) > MAX_BYTES:
         raise too_large(source)
     return unpacked
@@ -154,9 +154,9 @@ def _open_zip(raw: bytes, source: str, depth: int) -> Grid:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{source}: damaged zip archive ({error}); pack the file again") from error
+        raise InputError(f"{source}: damaged zip archive ({reason(error)}); pack the file again") from error
     except (RuntimeError, NotImplementedError) as error:
-        raise InputError(f"{source}: a zip archive that cannot be opened ({error}); unpack it first") from error
+        raise InputError(f"{source}: a zip archive that cannot be opened ({reason(error)}); unpack it first") from error
     return read_grid(unpacked, source, depth + 1)
 
 

@@ -40,10 +40,18 @@ _TRIPLE = re.compile(
     re.ASCII,
 )
 _COMPACT = re.compile(r"(?P<a>(?:19|20)\d{2})(?P<b>0[1-9]|1[0-2])(?P<c>0[1-9]|[12]\d|3[01])" + _TIME, re.ASCII)
+_MONTH_NAME = f"(?:{'|'.join(MONTHS)})[a-z]*"
 _PERIOD = re.compile(
-    r"(?P<year>\d{4})[- ]?(?:[Mm](?P<m>\d{1,2})|[Qq](?P<q>[1-4]))|(?P<y2>\d{4})-(?P<m2>\d{2})", re.ASCII
+    r"(?P<y1>\d{4})-(?P<m1>\d{2})|(?P<y2>\d{4})[- ]?m(?P<m2>\d{1,2})|(?P<y3>\d{4})[- ]?q(?P<q3>[1-4])"
+    r"|q(?P<q4>[1-4])[- ]?(?P<y4>\d{4})"
+    rf"|(?P<y5>\d{{4}})[- ](?P<m5>{_MONTH_NAME})|(?P<m6>{_MONTH_NAME})[- ](?P<y6>\d{{4}})",
+    re.ASCII | re.IGNORECASE,
 )
+"""A month or a quarter of a year, without a day."""
 _NUMBER = re.compile(r"\d+(\.\d*)?", re.ASCII)
+
+
+_CLOCK = re.compile(r"(\d{1,2}):?(\d{2})(?::?(\d{2}))?", re.ASCII)
 
 
 class Dates(NamedTuple):
@@ -72,6 +80,19 @@ def looks_like_date(cell: Cell, *, leading: bool) -> bool:
     if leading and _COMPACT.fullmatch(text):
         return True
     return _TRIPLE.fullmatch(text) is not None or _PERIOD.fullmatch(text) is not None
+
+
+def with_clock(day: Cell, clock: Cell) -> Cell:
+    """Join a date and the time of day of another column, written ``16:30``, ``16:30:00``, ``163000`` or typed."""
+    if isinstance(clock, float) and 0.0 <= clock < 1.0:
+        clock = str(EXCEL_EPOCH + timedelta(seconds=round(clock * 86_400)))[-8:]
+    if isinstance(clock, datetime):
+        clock = str(clock.time())
+    match = _CLOCK.fullmatch(clock) if isinstance(clock, str) else None
+    if match is None:
+        return day
+    text = str(day.date()) if isinstance(day, datetime) else day
+    return f"{text} {match[1]}:{match[2]}:{match[3] or '00'}" if isinstance(text, str) else day
 
 
 def parse_dates(cells: Sequence[Located], place: Place, latest: date | None = None) -> Dates:
@@ -253,8 +274,8 @@ def _from_number(value: float) -> datetime:
 
 def _period_end(match: re.Match[str]) -> datetime:
     """Return the last day of a month or quarter."""
-    year = int(match["year"] or match["y2"])
-    month = int(match["m"] or match["m2"] or 3 * int(match["q"] or 0))
+    found = {name[0]: value for name, value in match.groupdict().items() if value is not None}
+    year, month = int(found["y"]), 3 * int(found["q"]) if "q" in found else _month(found["m"])
     first = date(year, month, 1)
     following = date(year + month // 12, month % 12 + 1, 1)
     return datetime.combine(first, datetime.min.time()) + (following - first) - timedelta(days=1)

@@ -6,7 +6,7 @@ import csv
 import io
 from collections import Counter
 
-from apps.montecarlo.prices.grid import MAX_CELLS, Grid, Row
+from apps.montecarlo.prices.grid import MAX_CELLS, Grid, Row, reason
 from core import InputError
 
 DELIMITERS = "\t;|,"
@@ -41,7 +41,9 @@ def read_text(text: str, source: str) -> Grid:
             if "".join(row).strip():
                 rows.append(Row(before, list(row)))
     except csv.Error as error:
-        raise InputError(f"{source}: line {reader.line_num} is not CSV ({error}); export it as plain CSV") from error
+        raise InputError(
+            f"{source}: line {reader.line_num} is not CSV ({reason(error)}); export it as plain CSV"
+        ) from error
     return Grid(rows, "line", delimiter)
 
 

@@ -12,6 +12,8 @@ Cell = str | float | datetime | None
 MAX_CELLS = 20_000_000
 """Most cells a price file may have: a century of minutes; more is no price file, or a trap."""
 
+LONGEST_REASON = 160
+
 NULL_WORDS = frozenset(
     {"", ".", "-", "--", "null", "none", "nil", "nan", "na", "n/a", "n.a.", "#n/a", "#na", "#n/a n/a", "#value!",
      "#ref!", "#div/0!", "no data", "nd"}
@@ -58,6 +60,11 @@ def is_null(cell: Cell) -> bool:
         return cell.strip().lower() in NULL_WORDS
     # A typed file writes a missing number as NaN.
     return cell is None or cell != cell
+
+
+def reason(error: BaseException) -> str:
+    """Write what a library says of its failure in one line."""
+    return " ".join(str(error).split())[:LONGEST_REASON]
 
 
 def shown(cell: Cell, longest: int = 40) -> str:

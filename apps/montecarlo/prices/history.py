@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from apps.montecarlo.prices.calendar import Spacing, spacing_of
 
 FloatArray = NDArray[np.float64]
+
+_spacing = lru_cache(maxsize=8)(spacing_of)
 
 MIN_ROWS = 30
 """Fewest price rows a calibration accepts: 29 returns leave a standard error of 13% on the volatility."""
@@ -60,7 +63,7 @@ class PriceHistory:
     @property
     def spacing(self) -> Spacing:
         """How far apart the prices are."""
-        return spacing_of(self.dates)
+        return _spacing(self.dates)
 
     @property
     def span(self) -> str:

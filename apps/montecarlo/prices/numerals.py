@@ -32,6 +32,13 @@ class Located(NamedTuple):
     cell: Cell
 
 
+class Numbers(NamedTuple):
+    """The numbers of a column, and what must be said of how they were read."""
+
+    values: list[float]
+    notes: tuple[str, ...] = ()
+
+
 class Place(NamedTuple):
     """Where a column stands, for messages: file, unit of its line numbers, column name."""
 
@@ -51,9 +58,7 @@ def looks_numeric(cell: Cell) -> bool:
     return isinstance(cell, float) and not is_null(cell)
 
 
-def parse_numbers(
-    cells: Sequence[Located], place: Place, delimiter: str = "", others: Iterable[Cell] = ()
-) -> list[float]:
+def parse_numbers(cells: Sequence[Located], place: Place, delimiter: str = "", others: Iterable[Cell] = ()) -> Numbers:
     """Parse a column without empty cells.
 
     Parameters
@@ -72,7 +77,7 @@ def parse_numbers(
     """
     plain = _plain_numbers(cells)
     if plain is not None:
-        return plain
+        return Numbers(plain)
     _check_currency(cells, place)
     texts = [(line, _bare(cell)) for line, cell in cells if isinstance(cell, str)]
     decimal = _decimal_sign(texts, place, delimiter, others)
@@ -82,7 +87,10 @@ def parse_numbers(
         if value is None or not math.isfinite(value):
             raise InputError(f"{place.at(line)}: {shown(cell)} is not a number; write prices as plain decimals")
         values.append(value)
-    return values
+    open_ones = [text for _, text in texts if _evidence(text) == "?"] if decimal == POINT else []
+    if open_ones and len(open_ones) == sum(POINT in text for _, text in texts):
+        return Numbers(values, (f"Prices such as {open_ones[0]} are read with a decimal point, not as thousands.",))
+    return Numbers(values)
 
 
 def _plain_numbers(cells: Sequence[Located]) -> list[float] | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from apps.montecarlo.prices.grid import MAX_CELLS, Cell, Grid, Row, is_null
+from apps.montecarlo.prices.grid import MAX_CELLS, Cell, Grid, Row, is_null, reason
 from core import ConfigError, InputError
+
+_QUOTED = re.compile(r"'([^']*)'")
 
 
 def read_parquet(raw: bytes, source: str) -> Grid:
@@ -35,10 +39,19 @@ def read_parquet(raw: bytes, source: str) -> Grid:
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{source}: damaged Parquet data ({error}); write the file again") from error
-    header = Row(1, list(map(str, table.column_names)))
-    rows = [Row(number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 2)]
-    return Grid([header, *(row for row in rows if any(not is_null(cell) for cell in row.cells))], "row")
+        raise InputError(f"{source}: damaged Parquet data ({reason(error)}); write the file again") from error
+    rows = [Row(number, list(cells)) for number, cells in enumerate(zip(*columns, strict=True), 1)]
+    return Grid(
+        [*_header(table.column_names), *(row for row in rows if any(not is_null(cell) for cell in row.cells))], "row"
+    )
+
+
+def _header(names: Sequence[str]) -> list[Row]:
+    """Return the names as a row; those of several levels, which pandas writes as tuples, as a row each."""
+    levels = [_QUOTED.findall(name) if name.startswith("('") else [] for name in names]
+    depth = max(map(len, levels), default=0)
+    above = [Row(0, [parts[i] if i < len(parts) else None for parts in levels]) for i in range(depth)]
+    return [*above, Row(0, [None if parts else str(name) for name, parts in zip(names, levels, strict=True)])]
 
 
 def _plain(column: Any, pa: Any) -> Any:

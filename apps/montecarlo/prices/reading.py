@@ -10,10 +10,10 @@ import numpy as np
 
 from apps.montecarlo.prices.columns import Columns, find_columns
 from apps.montecarlo.prices.containers import read_grid
-from apps.montecarlo.prices.dates import Dates, parse_dates
+from apps.montecarlo.prices.dates import Dates, parse_dates, with_clock
 from apps.montecarlo.prices.grid import Grid, Row, is_null
 from apps.montecarlo.prices.history import MIN_ROWS, PriceHistory
-from apps.montecarlo.prices.numerals import Located, Place, parse_numbers
+from apps.montecarlo.prices.numerals import Located, Numbers, Place, parse_numbers
 from core import InputError
 
 
@@ -43,12 +43,14 @@ def parse_prices(raw: bytes, source: str, columns: Sequence[str] = (), *, positi
     rows, dropped = _with_prices(table, grid.unit)
     if len(rows) < MIN_ROWS:
         raise InputError(f"{source}: {len(rows)} price rows, but at least {MIN_ROWS} are needed to calibrate")
-    prices = np.array([_prices(grid, table, rows, index, source, positive) for index in table.prices]).T
+    columns_read = [_prices(grid, table, rows, index, source, positive) for index in table.prices]
+    prices = np.array([read.values for read in columns_read]).T
     lines = [row.number for row in rows]
-    moments, notes = None, (*grid.notes, *table.notes, *dropped)
+    said_of_numbers = dict.fromkeys(note for read in columns_read for note in read.notes)
+    moments, notes = None, (*grid.notes, *table.notes, *dropped, *said_of_numbers)
     if table.date is not None:
         place = Place(source, grid.unit, table.names[table.date])
-        dates = parse_dates([Located(row.number, row.cell(table.date)) for row in rows], place)
+        dates = parse_dates(_moments(rows, table.date, table.clock), place)
         keep, said = _in_order(dates, prices, lines, place)
         prices, lines = prices[keep], [lines[i] for i in keep]
         moments = [dates.moments[i] if dates.intraday else dates.moments[i].date() for i in keep]
@@ -82,19 +84,25 @@ def _with_prices(table: Columns, unit: str) -> tuple[list[Row], tuple[str, ...]]
     return kept, (f"Left out: {count} without a price, the first in {unit} {missing[0].number}.",)
 
 
-def _prices(grid: Grid, table: Columns, rows: Sequence[Row], index: int, source: str, positive: bool) -> list[float]:
+def _prices(grid: Grid, table: Columns, rows: Sequence[Row], index: int, source: str, positive: bool) -> Numbers:
     place = Place(source, grid.unit, table.names[index])
     others = (
         cell for row in islice(table.rows, 500) for i, cell in enumerate(row.cells) if i not in (index, table.date)
     )
-    values = parse_numbers([Located(row.number, row.cell(index)) for row in rows], place, grid.delimiter, others)
-    for row, value in zip(rows, values, strict=True):
+    read = parse_numbers([Located(row.number, row.cell(index)) for row in rows], place, grid.delimiter, others)
+    for row, value in zip(rows, read.values, strict=True):
         if positive and value <= 0.0:
             raise InputError(
                 f"{place.at(row.number)}: price {value:g} is not a positive number; correct it or remove the row"
                 + ("; --model bachelier takes prices below zero" if value < 0.0 else "")
             )
-    return values
+    return read
+
+
+def _moments(rows: Sequence[Row], date_: int, clock: int | None) -> list[Located]:
+    if clock is None:
+        return [Located(row.number, row.cell(date_)) for row in rows]
+    return [Located(row.number, with_clock(row.cell(date_), row.cell(clock))) for row in rows]
 
 
 def _in_order(

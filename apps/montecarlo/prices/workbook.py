@@ -1,4 +1,4 @@
-"""The first sheet with rows of an Excel workbook (.xlsx): values alone, without what a spreadsheet library brings.
+"""The first sheet of an Excel workbook (.xlsx) with rows enough for prices: values, and nothing else of it.
 
 Office Open XML, ECMA-376 part 1: a zip archive of XML, whose cells refer to shared strings and to styles.
 """
@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from apps.montecarlo.prices.grid import MAX_CELLS, Cell, Grid, Row, is_null
+from apps.montecarlo.prices.grid import MAX_CELLS, Cell, Grid, Row, is_null, reason
+from apps.montecarlo.prices.history import MIN_ROWS
 from core import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _STRICT_RELATION = "{http://purl.oclc.org/ooxml/officeDocument/relationships}id"
 
 
 def read_workbook(archive: ZipFile, source: str, most: int) -> Grid:
-    """Read the first sheet that has rows.
+    """Read the first sheet that has rows enough for prices, or else the first that has any.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def read_workbook(archive: ZipFile, source: str, most: int) -> Grid:
     except (ElementTree.ParseError, KeyError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{source}: damaged workbook ({error}); save it again, or export it as CSV") from error
+        raise InputError(f"{source}: damaged workbook ({reason(error)}); save it again, or export it as CSV") from error
 
 
 def _read(archive: ZipFile, source: str, most: int) -> Grid:
@@ -63,7 +64,9 @@ def _read(archive: ZipFile, source: str, most: int) -> Grid:
     }
     strings = _shared_strings(archive, source, most)
     dated = _date_styles(archive, source, most)
-    names = []
+    names: list[str] = []
+    sheets = len(list(_found(book, "sheet")))
+    fallback: Grid | None = None
     for sheet in _found(book, "sheet"):
         names.append(str(sheet.get("name")))
         target = targets.get(sheet.get(_RELATION) or sheet.get(_STRICT_RELATION), "")
@@ -71,10 +74,12 @@ def _read(archive: ZipFile, source: str, most: int) -> Grid:
         if path not in archive.namelist() or "worksheets" not in path:
             continue
         rows = list(_rows(_part(archive, path, source, most), strings, dated, epoch, source))
-        if rows:
-            more = len(list(_found(book, "sheet"))) > 1
-            note = (f"Read: the sheet {names[-1]!r}, the first with rows.",) if more else ()
-            return Grid(rows, "row", "", note)
+        if len(rows) >= MIN_ROWS or (rows and fallback is None):
+            fallback = Grid(rows, "row", "", (f"Read: the sheet {names[-1]!r} of {sheets}.",) if sheets > 1 else ())
+        if len(rows) >= MIN_ROWS:
+            break
+    if fallback is not None:
+        return fallback
     raise InputError(f"{source}: no sheet of the workbook has rows; it needs a date and a price in each")
 
 

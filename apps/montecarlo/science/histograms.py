@@ -164,6 +164,10 @@ class Histogram:
         share = float(self._cumulative(self.counts, np.asarray([value]))[0]) / self.total
         return share, self._share_se(share, value)
 
+    def shares_below(self, values: FloatArray) -> FloatArray:
+        """Return the share of the counted values below each of ascending `values`."""
+        return self._cumulative(self.counts, values) / self.total
+
     def shortfall(self, q: float) -> tuple[float, float]:
         """Return the mean of ``max(exp(quantile(q)) - exp(value), 0)`` over all values, and its standard error.
 

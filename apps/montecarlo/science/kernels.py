@@ -281,12 +281,22 @@ def log_value(asset_paths: Iterable[FloatArray], weights: FloatArray) -> FloatAr
     Returns
     -------
     ndarray of float64, shape (days, paths)
+
+    Raises
+    ------
+    ValueError
+        Short positions lose more on some path than the portfolio is worth.
     """
     value = np.zeros(())
     for weight, path in zip(weights.tolist(), asset_paths, strict=True):
         grown = exponential(path)
         np.multiply(grown, weight, out=grown)
         value = np.add(value, grown, out=grown)
+    if weights.min() < 0.0 and value.min() <= 0.0:
+        raise ValueError(
+            "the short positions lose all that the portfolio is worth on some path, and beyond that no value can be "
+            "forecast; look fewer days ahead, or hold smaller short positions"
+        )
     return np.asarray(np.log(value, out=value), dtype=np.float64)
 
 

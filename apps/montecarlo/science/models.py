@@ -255,7 +255,7 @@ class PortfolioGBM:
     covariance : ndarray of float64, shape (k, k)
         Covariance of the daily log returns; positive definite.
     weights : ndarray of float64, shape (k,)
-        Share of each asset in the value on day 0; not negative, summing to 1.
+        Share of each asset in the value on day 0, summing to 1; a negative one is a short position.
     """
 
     name: ClassVar[str] = "gbm"
@@ -285,7 +285,7 @@ class PortfolioBootstrap:
     returns : ndarray of float64, shape (n, k)
         Past log returns, one column for each asset.
     weights : ndarray of float64, shape (k,)
-        Share of each asset in the value on day 0; not negative, summing to 1.
+        Share of each asset in the value on day 0, summing to 1; a negative one is a short position.
     mean_block : float
         Mean length in days of the runs that are drawn together.
     """
@@ -306,15 +306,14 @@ Model = GBM | Bachelier | Bootstrap | StudentT | Merton | GjrGarchFhs | Heston |
 
 
 def checked_weights(weights: object) -> FloatArray:
-    """Weights of a long-only portfolio as a read-only array.
+    """Weights of a portfolio as a read-only array; a negative one is a short position.
 
     Raises
     ------
     ValueError
-        A weight is negative, or they do not sum to 1 within 1e-9.
+        They do not sum to 1 within 1e-9.
     """
     array = _frozen(weights, 1, "weights")
-    _check(bool((array >= 0).all()), "weights must not be negative")
     total = float(array.sum())
     _check(abs(total - 1.0) <= 1e-9, f"weights must sum to 1, they sum to {total:g}")
     return array

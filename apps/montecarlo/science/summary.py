@@ -161,6 +161,11 @@ class Summary:
         """Return the highest simulated price on a recorded day."""
         return self.price_at(float(self.highest[self._row(day)]))
 
+    def shares_below(self, day: int, prices: FloatArray) -> FloatArray:
+        """Return the share of the forecasts below each of ascending `prices` on a recorded day: shape (n,)."""
+        values = prices - self.s0 if self.additive else np.log(prices / self.s0)
+        return self._histogram(day).shares_below(values)
+
     def probability_of_loss(self, day: int) -> tuple[float, float]:
         """Return the chance of a price below the initial one on a recorded day, counted, and its standard error.
 

@@ -80,7 +80,7 @@ class ProcessBackend:
         Raises
         ------
         ConfigError
-            The process may not open enough files for so many workers.
+            The process may not open enough files for so many workers, or make so many processes.
         """
         allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         wanted, held = FILES_PER_WORKER * (self.workers + 2), len(os.listdir("/dev/fd"))
@@ -89,7 +89,13 @@ class ProcessBackend:
                 f"{self.workers} workers need about {wanted} open files beside the {held} there are, and this process "
                 f"may have {allowed}; raise the limit with 'ulimit -n', or use fewer workers"
             )
-        self._table.start()
+        try:
+            self._table.start()
+        except OSError as error:
+            raise ConfigError(
+                f"{self.workers} workers cannot be started: {error.strerror}; raise the limits that 'ulimit -a' shows, "
+                "or use fewer workers"
+            ) from error
         self._wakeup_read, self._wakeup_write = socket.socketpair()
         for end in (self._wakeup_read, self._wakeup_write):
             end.setblocking(False)

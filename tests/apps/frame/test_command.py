@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import subprocess
 import sys
 import time
@@ -107,6 +108,12 @@ def test_an_interrupt_is_130_and_says_that_nothing_was_written(capsys: pytest.Ca
     assert app(failing(KeyboardInterrupt())).main([]) == 130
 
     assert capsys.readouterr().err == "\napps.x: interrupted; nothing was written\n"
+
+
+def test_a_program_hears_of_an_interrupt_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app(failing(KeyboardInterrupt())).main(["--json"]) == 130
+
+    assert json.loads(capsys.readouterr().out) == {"error": "interrupted; nothing was written", "status": 130}
 
 
 def test_a_failure_that_leaves_something_says_how_to_go_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -237,6 +244,23 @@ def test_a_plan_is_told_and_nothing_is_run(capsys: pytest.CaptureFixture[str]) -
     assert said.endswith(
         "\n     tasks  CPU s  read  written\n  a     10     20  5 MB      0 B\n  b      1      1   0 B      0 B\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("price", "said"), [("3600", r"Billed: about \$\S+ for 1 invocation, .* GB-seconds\n"), ("", "")]
+)
+def test_what_all_jobs_cost_is_said_if_it_was_anything(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, price: str, said: str
+) -> None:
+    monkeypatch.setenv("FANFOLD_MACHINE_PRICE", price)
+
+    def body(session: Session, params: Params) -> None:
+        session.executor.map(sum, [range(10**6)]).results()
+        session.show_bill()
+
+    app(body).main(["--compute", "serial"])
+
+    assert re.fullmatch(said, capsys.readouterr().out)
 
 
 def test_a_price_that_is_not_known_is_said_so() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import importlib
+import functools
 import json
 import subprocess
 import sys
@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apps._frame.content import code_version, content_of
+from apps._frame.content import code_version, content_of, source_hash
 from apps._frame.params import MISSING, setting, whole
 from apps._frame.stored import Stored
-from apps.face_align.batches import align_batch
 
 
 @dataclass(frozen=True)
@@ -116,19 +115,20 @@ def test_a_change_elsewhere_is_none(version: Callable[..., str], name: str) -> N
     assert version(**{name: "changed = 1\n"}) == version()
 
 
-def test_of_an_application_its_own_package_counts_and_no_other() -> None:
-    from apps._frame import content
+def test_of_an_application_its_own_package_counts_and_no_other(tmp_path: Path) -> None:
+    sources = {
+        "apps/shop/stages.py": "from apps.shop import prices\nfrom apps.other.tools import tool\nimport core.errors\n",
+        "apps/shop/prices.py": "", "apps/other/tools.py": "", "core/errors.py": "",
+    }  # fmt: skip
 
-    seen: list[str] = []
-    original = content._imported
-    try:
-        content._imported = lambda text, within: [seen.append(within), *original(text, within)][1:]  # type: ignore[assignment, func-returns-value]
-        code_version(align_batch)
-    finally:
-        content._imported = original
+    def version(changed: str) -> str:
+        for name, source in sources.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(source + ("# changed" if name == changed else ""))
+        return source_hash("apps.shop.stages", tmp_path)
 
-    assert set(seen) == {"apps.face_align"}
-    assert len(seen) > 4
+    assert version("apps/shop/prices.py") != version("")
+    assert version("apps/other/tools.py") == version("core/errors.py") == version("")
 
 
 def test_a_function_without_a_file_is_known_by_its_code() -> None:
@@ -142,6 +142,4 @@ def test_a_function_without_a_file_is_known_by_its_code() -> None:
 
 
 def test_a_partial_function_is_known_by_what_it_calls() -> None:
-    functools = importlib.import_module("functools")
-
-    assert code_version(functools.partial(align_batch, None)) == code_version(align_batch)
+    assert code_version(functools.partial(content_of, 1)) == code_version(content_of)

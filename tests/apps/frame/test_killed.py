@@ -226,3 +226,53 @@ def test_a_run_interrupted_before_anything_was_done_leaves_nothing(start: Start,
         assert not (home / "counts").exists()
     else:
         assert (home / "counts" / "deep" / ".run" / "stages").exists()
+
+
+DIES = """
+import os, runpy, sys
+from core.storage.local import LocalStorage
+
+left = int(sys.argv.pop(1))
+
+
+def counted(step):
+    def call(*args, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+        return step(*args, **options)
+
+    return call
+
+
+LocalStorage.put, LocalStorage.delete = counted(LocalStorage.put), counted(LocalStorage.delete)
+os.replace = counted(os.replace)
+sys.argv[0] = "words"
+runpy.run_module("words", run_name="__main__", alter_sys=True)
+"""
+"""Runs the application until it has changed something in storage so many times, and then is gone."""
+
+
+def test_a_run_that_dies_before_any_step_it_takes_in_storage_is_resumed_to_the_same_bytes(
+    home: Path, words: Words
+) -> None:
+    for number in range(2, 5):
+        (home / "texts" / f"{number}.txt").unlink()
+    (home / "dies.py").write_text(DIES)
+    arguments = ["texts", "--compute", "serial", "--quiet", "--output"]
+    assert words(*arguments, "whole").returncode == 0
+    whole, differing = contents(open_storage(str(home / "whole"))), []
+
+    for step in itertools.count():
+        command = [sys.executable, "dies.py", str(step), *arguments, f"run-{step}"]
+        died = subprocess.run(command, cwd=home, env=environment(), capture_output=True, text=True, timeout=120)
+        if died.returncode == 0:
+            break
+        assert died.returncode == 9, died.stderr
+        again = words(*arguments, f"run-{step}")
+        if again.returncode or contents(open_storage(str(home / f"run-{step}"))) != whole:
+            differing.append((step, again.stderr))
+
+    assert differing == []
+    assert step > 20

@@ -206,7 +206,7 @@ def test_settings_are_what_json_can_hold() -> None:
         (several(text, distinct=True), "text, or several different ones separated by commas"),
         (switch, "true or false"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "parser",
 )
 def test_a_parser_says_what_it_expects(parser: Parser[object], expects: str) -> None:
     assert parser.expects == expects

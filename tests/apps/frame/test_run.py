@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from apps._frame.manifest import MANIFEST, read_manifest, status
 from apps._frame.params import check_fields, setting, whole
 from apps._frame.run import Run, new_run_path
 from core import ConfigError, FanfoldError, open_storage
+from core.errors import StorageUnavailable
 from core.storage import Storage, owner
 
 RESULTS = ("table.csv", "pictures/", "result.json")
@@ -34,9 +36,13 @@ class Params:
         check_fields(self)
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "bucket"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"memory://runs-{next(numbers)}/x" if request.param == "memory" else str(tmp_path / "runs" / "x")
+    if request.param == "folder":
+        return str(tmp_path / "runs" / "x")
+    if request.param == "bucket":
+        request.getfixturevalue("s3_server")
+    return f"{'memory://' if request.param == 'memory' else 's3://fanfold/'}runs-{next(numbers)}/x"
 
 
 def begin(place: str | Path, days: int = 5, app: str = "apps.x", **options: Any) -> Run:
@@ -124,6 +130,15 @@ def test_a_failed_run_removes_no_folder_that_was_there(tmp_path: Path) -> None:
     assert list((tmp_path / "kept").iterdir()) == []
 
 
+def test_a_run_whose_storage_went_away_counts_as_kept(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> Any:
+        raise StorageUnavailable("does not answer")
+
+    run = break_off(place, lambda run: monkeypatch.setattr(run.storage, "list", away))
+
+    assert run.kept
+
+
 def test_a_run_that_failed_later_keeps_what_is_committed(place: str) -> None:
     run = break_off(place, commit)
 
@@ -194,6 +209,22 @@ def test_a_file_that_is_no_manifest_is_a_foreign_file(place: str, content: bytes
         begin(place).__enter__()
     with pytest.raises(ConfigError, match="there is no run in "):
         read_manifest(place)
+
+
+def test_a_file_that_appears_while_a_run_begins_is_not_replaced(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Run._take
+
+    def take_and_be_overtaken(run: Run) -> None:
+        take(run)
+        run.storage.put(MANIFEST, b"mine")
+
+    monkeypatch.setattr(Run, "_take", take_and_be_overtaken)
+
+    with pytest.raises(ConfigError, match=r"has manifest\.json, which no run"):
+        begin(place).__enter__()
+
+    assert open_storage(place).get(MANIFEST) == b"mine"
+    assert keys(place) == [MANIFEST]
 
 
 def test_what_is_foreign_is_replaced_on_demand_and_the_rest_left(place: str) -> None:
@@ -272,7 +303,7 @@ def test_what_was_noted_when_the_run_was_begun_is_found_by_who_goes_on(place: st
 
 def test_a_driver_may_plan_for_longer_than_it_may_be_silent_later(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(owner.time, "time", lambda: now)
+    monkeypatch.setattr(owner, "time", SimpleNamespace(time=lambda: now))
     states = []
     with begin(place) as run:
         for pause in (200.0, 50.0, 65.0):
@@ -289,6 +320,22 @@ def test_objects_beside_the_results_are_claimed_and_known_again(place: str) -> N
 
     with begin(place) as run:
         run.claim(crops)
+
+
+def test_of_many_results_a_foreign_one_below_a_folder_is_found(place: str) -> None:
+    open_storage(place).put("pictures/mine.png", b"mine")
+
+    with pytest.raises(ConfigError, match="has pictures/, which no run"):
+        begin(place, results=[*(f"{number}.csv" for number in range(20)), "pictures/", "result.json"]).__enter__()
+
+
+def test_what_another_application_claimed_is_not_taken_for_ones_own(place: str) -> None:
+    break_off(place, lambda run: run.claim(["crops/1.png"]), commit, app="apps.y")
+    open_storage(place).put("crops/1.png", b"theirs")
+    finish(place, overwrite=True)
+
+    with pytest.raises(ConfigError, match=r"has crops/1\.png, which no run of apps\.x wrote"), begin(place) as run:
+        run.claim(["crops/1.png"])
 
 
 @pytest.mark.parametrize("count", [3, 40], ids=["looked for", "listed"])
@@ -458,6 +505,17 @@ def test_a_storage_that_does_not_keep_what_was_first_is_refused(monkeypatch: pyt
 def test_folders_of_runs_differ() -> None:
     assert Path(new_run_path("runs")).parent == Path("runs")
     assert len({new_run_path("runs") for _ in range(20)}) > 15
+
+
+def test_a_run_that_goes_on_with_other_releases_says_so(place: str) -> None:
+    said: list[str] = []
+    break_off(place, commit, versions={"numpy": "2.0"})
+
+    with begin(place, versions={"numpy": "2.1"}, say=said.append):
+        pass
+
+    assert len(said) == 1
+    assert "was begun with numpy 2.0 and goes on with 2.1; what was committed stays" in said[0]
 
 
 def test_a_manifest_says_what_a_resumed_run_needs(place: str) -> None:

@@ -287,9 +287,30 @@ def test_progress_says_which_of_how_many_stages_it_is_and_what_is_done(run: Run,
     assert run.note == "2/2 b: 4 of 4"
 
 
-def test_two_tasks_that_are_the_same_are_an_error_of_the_application(run: Run, serial: FunctionExecutor) -> None:
-    with pytest.raises(ValueError, match="two tasks of stage a are the same"):
-        Stages(run, serial, ["a"]).run(Stage("a", [(1,), [1]], lambda x: x))
+def test_tasks_that_are_the_same_are_run_once_and_have_an_output_each(
+    run: Run, executor: FunctionExecutor, marked: Path
+) -> None:
+    outputs = Stages(run, executor, ["square"]).run(Stage("square", [2, 3, 2, 2], squares(marked)))
+
+    assert list(outputs.values()) == [4, 9, 4, 4]
+    assert marks(marked) == ["2", "3"]
+
+
+def test_a_task_that_fails_fails_wherever_it_stands(run: Run, executor: FunctionExecutor) -> None:
+    def work(x: int) -> int:
+        return os._exit(3) if x == 2 else x  # type: ignore[return-value]
+
+    outputs = Stages(run, executor, ["work"]).run(Stage("work", [2, 1, 2], work, options={"retries": 0}), go_on=True)
+
+    assert list(outputs.failures) == [0, 2]
+    assert list(outputs.values()) == [1]
+
+
+def test_parameters_that_are_the_functions_own_are_left_alone(run: Run, serial: FunctionExecutor) -> None:
+    def work(params: int, output: str = "own") -> list[object]:
+        return [params, output]
+
+    assert Stages(run, serial, ["a"]).run(Stage("a", [1], work, params=5)).value(0) == [1, "own"]
 
 
 @pytest.mark.parametrize("size", [1, LARGE])
@@ -342,8 +363,21 @@ def test_inputs_are_an_object_or_all_below_a_folder_but_hidden_ones(tmp_path: Pa
 
     assert [source.key for source in find_inputs(str(tmp_path / "a"))] == ["a/1", "a/b/2"]
     assert [source.url for source in find_inputs(f"{tmp_path}/a/1")] == [f"file://{tmp_path}/a/1"]
-    with pytest.raises(InputError, match="there is no object at .*/c; check the address"):
+    with pytest.raises(InputError, match=f"there is no object at {tmp_path}/c; check the address"):
         find_inputs(f"{tmp_path}/c")
+
+
+@pytest.mark.parametrize(
+    ("run", "left"), [("a/b", ["a/1"]), ("a", ["a/1", "a/b/2"]), (".", ["a/1", "a/b/2"]), ("ab", ["a/1", "a/b/2"])]
+)
+def test_what_a_run_within_its_source_holds_is_no_input(tmp_path: Path, run: str, left: list[str]) -> None:
+    for name in ("a/1", "a/b/2", "ab/4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+
+    found = [find_inputs(source, leave_out=str(tmp_path / run)) for source in (f"{tmp_path}/a", f"{tmp_path}/a/")]
+
+    assert [[one.url.removeprefix(f"file://{tmp_path}/") for one in inputs] for inputs in found] == [left, left]
 
 
 def test_everything_works_in_the_memory_of_this_process(serial: FunctionExecutor) -> None:

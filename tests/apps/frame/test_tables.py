@@ -56,6 +56,10 @@ def test_any_text_stays_in_its_cell(rows: list[list[str]]) -> None:
     assert [len(row) for row in read] == [2] * (len(rows) + 1)
 
 
+def test_two_names_that_show_alike_are_still_two() -> None:
+    assert json.loads(json_text({NOT_UTF8: 1, r"caf\xe9.jpg": 2})) == {r"caf\xe9.jpg": 1, r"caf\xe9.jpg'": 2}
+
+
 def test_numbers_are_left_as_they_are() -> None:
     assert csv_bytes(["a", "b", "c"], [[-1, 0.1, None]]) == b"a,b,c\n-1,0.1,\n"
 

@@ -16,7 +16,10 @@ CsvWriter = Callable[..., Path]
 
 SMALL = ["--forecasts", "640", "--days", "20", "--compute", "serial"]
 COMMAND = [sys.executable, "-m", "apps.montecarlo"]
-FILES = {"manifest.json", "result.json", "forecasts.csv", "fan.png", "histogram.png", "report.html"}
+FILES = {
+    "manifest.json", "result.json", "forecasts.csv", "forecasts.xlsx", "fan.png", "histogram.png", "falls.png",
+    "volatility.png", "report.html",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -169,7 +172,7 @@ def test_a_run_whose_prices_have_changed_is_refused(main: Main, tmp_path: Path, 
     status, _, err = main(flags)
 
     assert status == 2
-    assert "prices.csv has changed" in err
+    assert "prices.csv (column Close) has changed" in err
 
 
 def test_an_unwritable_folder_is_found_before_anything_is_computed(

@@ -51,6 +51,7 @@ def test_a_price_file_is_read_with_its_dates_and_log_returns(write_csv: CsvWrite
     history = load_history(str(write_csv()))
 
     assert history.names == ("Close",)
+    assert history.source.endswith("prices.csv (column Close)")
     assert history.dates[:2] == (date(2020, 1, 1), date(2020, 1, 2))
     np.testing.assert_allclose(history.log_returns[:2, 0], np.log([101.5 / 100.0, 103.0 / 101.5]))
 
@@ -232,3 +233,17 @@ def test_dates_in_a_window_need_a_date_column(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="has no date column; give a number of rows"):
         load_history(str(path), window="2010-01-01:")
+
+
+@pytest.mark.parametrize("symbol", ["sp500", "nasdaq", "wti"])
+def test_a_packaged_series_is_what_the_reader_of_any_file_makes_of_it(symbol: str) -> None:
+    import arch
+
+    series = PACKAGED[symbol]
+    path = Path(arch.__file__).parent / "data" / series.path
+    expected = parse_prices(path.read_bytes(), str(path), (series.column,))
+
+    found = read_packaged(symbol)
+
+    assert found.dates == expected.dates
+    assert np.array_equal(found.prices, expected.prices)

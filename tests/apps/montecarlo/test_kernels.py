@@ -153,3 +153,22 @@ def test_portfolio_weights_drift_as_prices_do() -> None:
 
     held = np.log(0.5 * np.exp(0.1 * np.arange(1, 21)) + 0.5 * np.exp(-0.1 * np.arange(1, 21)))
     np.testing.assert_allclose(path[:, 0], held, atol=1e-12)
+
+
+def test_a_short_position_falls_in_value_as_its_asset_rises() -> None:
+    model = PortfolioGBM(np.zeros(2), np.eye(2) * 1e-4, np.array([1.3, -0.3]))
+    normals = np.zeros((2, 3, 1))
+    normals[1] = 1.0
+
+    path = evolve(model, (normals,))
+
+    assert path[:, 0] == pytest.approx(np.log(1.3 - 0.3 * np.exp(0.01 * np.arange(1, 4))))
+
+
+def test_a_short_position_that_eats_the_portfolio_up_is_refused() -> None:
+    model = PortfolioGBM(np.zeros(2), np.eye(2) * 0.04, np.array([1.3, -0.3]))
+    normals = np.zeros((2, 12, 1))
+    normals[1] = 1.0
+
+    with pytest.raises(ValueError, match="short positions lose all"):
+        evolve(model, (normals,))

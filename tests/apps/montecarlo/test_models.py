@@ -37,7 +37,6 @@ HALVES = np.array([0.5, 0.5])
         (lambda: Heston(0.0, 0.0, 1e-4, 0.01, 0.0, 1e-4), "kappa must be"),
         (lambda: Heston(0.0, 0.1, 1e-4, 0.01, -1.1, 1e-4), "rho must be"),
         (lambda: PortfolioGBM(np.zeros(2), EYE, np.array([0.5, 0.6])), "weights must sum to 1"),
-        (lambda: PortfolioGBM(np.zeros(2), EYE, np.array([1.5, -0.5])), "weights must not be negative"),
         (lambda: PortfolioGBM(np.zeros(3), EYE, HALVES), "one row and column for each asset"),
         (lambda: PortfolioGBM(np.zeros(2), np.ones((2, 2)), HALVES), "not positive definite"),
         (lambda: PortfolioBootstrap(np.ones((5, 3)), HALVES), "one entry for each asset"),

@@ -30,7 +30,7 @@ def parse(argv: list[str]) -> Params:
         ("forecasts", True),
         ("days", 0), ("days", 25_201), ("days", ""), ("seed", -1), ("seed", 2**64), ("model", "magic"),
         ("model", 3), ("engine", "fpga"), ("preset", "walk"), ("invocations", 0), ("invocations", "all"),
-        ("weights", "0.5,x"), ("weights", "1.5"), ("touch", "+25"), ("touch", "-100%"), ("touch", "0"), ("touch", "-5"),
+        ("weights", "0.5,x"), ("weights", "15"), ("touch", "+25"), ("touch", "-100%"), ("touch", "0"), ("touch", "-5"),
         ("touch", "nan"), ("touch", "+25%,+25%"), ("levels", "0"), ("levels", "0.5,1"), ("levels", "0.5,0.5"),
         ("confidence", "0.4"), ("confidence", "1"), ("antithetic", "maybe"), ("exact", 2), ("symbol", "sp500,sp500"),
         ("prices", 7), ("window", 250),
@@ -61,7 +61,7 @@ def test_a_value_out_of_range_is_refused_in_one_sentence_that_names_its_flag(fie
         ({"levels": "5%,0.5"}, "--levels: 5%,0.5: write the percent sign everywhere or nowhere"),
         ({"levels": "0.5,50"}, "--levels: 0.5,50: is 0.5 a fraction or a percentage"),
         ({"weights": "60%,0.4"}, "--weights: 60%,0.4: write the percent sign everywhere or nowhere"),
-        ({"weights": "60,50"}, "expected shares from 0 to 1 .or percentages."),
+        ({"weights": "60,50"}, "expected shares .or percentages."),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused_with_the_remedy(

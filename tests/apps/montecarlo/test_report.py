@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import math
+import re
 import shlex
 import struct
+import zipfile
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +20,7 @@ from apps.montecarlo.figures import forecast_dates, result_object
 from apps.montecarlo.params import Params
 from apps.montecarlo.preparation import prepare
 from apps.montecarlo.result import Result
+from core import ConfigError
 
 REQUIRED = (
     "model", "seed", "forecasts", "days", "path_steps", "exact_sampling", "s0", "drift", "volatility", "quantiles",
@@ -131,6 +134,106 @@ def test_dates_count_weekdays_from_the_last_price() -> None:
     assert forecast_dates(None, (1, 2)) == ["", ""]
 
 
+@pytest.mark.parametrize(
+    ("drift", "mean", "said"),
+    [
+        ("sample", None, "as in the sample"),
+        ("zero", 0.0, "zero by choice; the sample's was"),
+        ("3%", 0.03 / 252 - 0.0120391**2 / 2, "such that the expected price grows by 3.00% a year, by choice"),
+    ],
+)
+def test_the_drift_is_that_of_the_sample_zero_or_a_rate(
+    forecast: Callable[..., Result], drift: str, mean: float | None, said: str
+) -> None:
+    result = forecast(drift=drift)
+    figures = result_object(result)
+
+    used = result.prepared.model.drift  # type: ignore[union-attr]
+    assert used == pytest.approx(figures["drift"] if mean is None else mean, rel=2e-3)
+    assert said in report.terminal(figures)
+    assert figures["drift"] == pytest.approx(0.0001418, rel=1e-3)
+
+
+@pytest.mark.parametrize("model", ["bootstrap", "block-bootstrap", "student-t", "merton", "gjr-garch", "heston"])
+def test_every_model_takes_a_drift_of_zero(forecast: Callable[..., Result], model: str) -> None:
+    from apps.montecarlo.science.moments import mean
+
+    assert mean(forecast(drift="zero", model=model).prepared.model) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_drifts_own_error_is_told_with_what_it_does_to_the_median(figures: dict[str, object]) -> None:
+    # A volatility of 19.11% a year over 20 years is known to 19.11 / sqrt(20) = 4.3% a year.
+    assert figures["annual_drift_se"] == pytest.approx(0.0428, abs=2e-4)
+    assert "one standard error of it moves the median at the end by 1.02%" in str(figures["notes"])
+
+
+def test_the_models_volatility_stands_beside_the_samples(forecast: Callable[..., Result]) -> None:
+    figures = result_object(forecast(model="gjr-garch"))
+
+    model = figures["model_volatility"]
+    assert model["annual_long_run"] == pytest.approx(figures["annual_volatility"], rel=0.01)
+    assert model["annual_first"] > 1.2 * figures["annual_volatility"]
+    assert "in the first step" in report.terminal(figures)
+
+
+def test_losses_are_told_for_a_position_too(forecast: Callable[..., Result]) -> None:
+    figures = result_object(forecast(position=1e6))
+
+    for row in figures["risk"]:
+        assert row["var_position"] == pytest.approx(1e6 * row["var"] / figures["s0"])
+        assert row["es_position"] == pytest.approx(1e6 * row["es"] / figures["s0"])
+    assert "VaR of position" in report.terminal(figures)
+
+
+def test_short_weights_are_simulated(forecast: Callable[..., Result]) -> None:
+    result = forecast(symbol="sp500,nasdaq", weights=(1.2, -0.2), days=20)
+
+    figures = result_object(result)
+
+    assert [asset["weight"] for asset in figures["assets"]] == [1.2, -0.2]
+    assert "120.00% sp500, -20.00% nasdaq" in report.terminal(figures)
+
+
+def test_short_positions_that_would_have_ruined_the_past_are_refused(forecast: Callable[..., Result]) -> None:
+    with pytest.raises(ConfigError, match="would have been worth nothing"):
+        forecast(symbol="sp500,wti", weights=(-2.0, 3.0), days=20)
+
+
+def test_every_model_is_explained_in_a_sentence(forecast: Callable[..., Result]) -> None:
+    from apps.montecarlo.figures import EXPLAINED
+    from apps.montecarlo.params import MODELS
+
+    assert set(EXPLAINED) == set(MODELS)
+    assert "Past shocks are drawn again" in report.terminal(result_object(forecast(model="gjr-garch")))
+
+
+def test_the_heading_says_as_of_when_and_when_it_was_made(result: Result, figures: dict[str, object]) -> None:
+    text = Page(html(figures, result.prepared.params)).text
+
+    assert "As of 2018-12-31." in text
+    assert f"Made {str(figures['created'])[:10]}" in text
+
+
+def test_the_past_is_measured_and_its_deepest_falls_are_dated(figures: dict[str, dict[str, object]]) -> None:
+    past = figures["past"]
+
+    # The S&P 500 fell by 56.8% from 2007-10-09 to 2009-03-09, and was back in 2013.
+    fall = past["falls"][0]  # type: ignore[index]
+    assert fall["depth"] == pytest.approx(0.568, abs=5e-4)
+    assert (fall["peak"], fall["trough"], str(fall["recovery"])[:4]) == ("2007-10-09", "2009-03-09", "2013")
+    assert past["sharpe"] == pytest.approx(0.28, abs=0.01)
+    assert past["sharpe_se"] == pytest.approx(0.2238, abs=1e-3)
+
+
+def test_the_workbook_holds_every_table(figures: dict[str, object]) -> None:
+    with zipfile.ZipFile(io.BytesIO(report.forecasts_xlsx(figures))) as archive:
+        names = re.findall(r'<sheet name="([^"]+)"', archive.read("xl/workbook.xml").decode())
+        fan = archive.read("xl/worksheets/sheet2.xml").decode()
+
+    assert names == ["Forecast", "Percentiles", "Risk", "Chances", "Past", "Falls", "Notes"]
+    assert f"<v>{figures['quantiles']['0.5']!r}</v>" in fan  # type: ignore[index]
+
+
 def png_size(data: bytes) -> tuple[int, int]:
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", data[16:24])
@@ -167,7 +270,8 @@ def test_every_kind_of_forecast_gives_all_its_files(
 
     files = report.run_files(result, result_object(result))
 
-    assert {"result.json", "forecasts.csv", "fan.png", "histogram.png", "report.html"} <= set(files)
+    assert {"result.json", "forecasts.csv", "forecasts.xlsx", "fan.png", "histogram.png", "report.html"} <= set(files)
+    assert ("falls.png" in files) is ("preset" not in settings)
     assert all(files.values())
 
 
@@ -203,7 +307,8 @@ def test_the_talk_picture_peaks_where_the_talk_saw_it(forecast: Callable[..., Re
 
 
 def html(figures: dict[str, object], params: Params, *pictures: bytes) -> str:
-    return b"".join(page(report.report(figures, params, *(pictures or (b"", b""))))).decode()
+    named = dict(zip(("fan.png", "histogram.png"), pictures, strict=False))
+    return b"".join(page(report.report(figures, params, named))).decode()
 
 
 class Page(HTMLParser):

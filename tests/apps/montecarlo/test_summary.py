@@ -310,3 +310,11 @@ def test_smooth_distributions_have_no_shared_price(model: Model) -> None:
     _, one = simulated(model, 20)
 
     assert [one.atom(20, q) for q in (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)] == [0.0] * 7
+
+
+def test_shares_below_many_prices_are_those_below_each(summary: Summary) -> None:
+    prices = np.array([80.0, 99.0, 100.0, 103.5, 140.0])
+
+    found = summary.shares_below(60, prices)
+
+    assert found.tolist() == [summary.probability_below(60, price)[0] for price in prices.tolist()]

@@ -164,6 +164,26 @@ def test_missing_weeks_and_days_are_holes_and_holidays_are_not() -> None:
     assert "hole" not in said(walk(len(holidays)), holidays)
 
 
+def test_a_week_that_is_not_over_is_named() -> None:
+    weeks = days(299, 7)
+
+    text = said(walk(), [*weeks, weeks[-1] + timedelta(days=2)])
+
+    assert (
+        f"The last price, of {weeks[-1] + timedelta(days=2)}, comes before its step is over; its return counts" in text
+    )
+    assert "The last price" not in said(walk(), days(300, 7))
+
+
+def test_a_daily_part_after_a_weekly_one_is_named() -> None:
+    weeks = days(200, 7)
+    daily = [weeks[-1] + timedelta(days=i) for i in range(1, 101)]
+
+    text = said(walk(), weeks + daily)
+
+    assert f"100 prices of 300 come sooner than a week after the one before, the first at line 202, {daily[0]}" in text
+
+
 def test_a_close_on_a_weekend_is_named() -> None:
     dates = sorted([*weekdays(299), date(2020, 2, 1)])
 

@@ -53,6 +53,8 @@ def test_a_date_is_read_in_every_way_that_exports_write_it(cells: tuple[object, 
         (("2020-01", "2020-02"), [datetime(2020, 1, 31), datetime(2020, 2, 29)]),
         (("2019M11", "2019M12"), [datetime(2019, 11, 30), datetime(2019, 12, 31)]),
         (("2019-Q4", "2020Q1"), [datetime(2019, 12, 31), datetime(2020, 3, 31)]),
+        (("Q4 2019", "Q1-2020"), [datetime(2019, 12, 31), datetime(2020, 3, 31)]),
+        (("Jan 2020", "2020 FEB"), [datetime(2020, 1, 31), datetime(2020, 2, 29)]),
     ],
 )
 def test_months_and_quarters_are_dated_by_their_last_day(cells: tuple[str, ...], expected: list[datetime]) -> None:

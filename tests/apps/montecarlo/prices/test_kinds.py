@@ -70,7 +70,23 @@ KINDS = {
         "Date,Close/Last,Volume,Open,High,Low", newest_first=True,
         row=lambda d, p: f"{d:%m/%d/%Y},${p},1200300,$1.5,$2.5,$0.5",
     ),
-    "Stooq": lines("<DATE>,<CLOSE>", row=lambda d, p: f"{d:%Y%m%d},{p}"),
+    "Stooq": lines(
+        "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<CLOSE>,<VOL>", row=lambda d, p: f"X.US,D,{d:%Y%m%d},000000,1.5,{p},7"
+    ),
+    "two columns of dates": lines("Expiry,Date,Settle", row=lambda d, p: f"{d + timedelta(days=9)},{d},{p}"),
+    "quantmod": lines('"","AAPL.Open","AAPL.Adjusted","AAPL.Close"', row=lambda d, p: f'"{d}",1.5,{p},{p + 5}'),
+    "Bloomberg": lines(
+        "Security,SPX Index", "Start Date,1/1/2020", "Period,D", "", "Date,PX_LAST",
+        row=lambda d, p: f"{d:%m/%d/%Y},{p}",
+    ),
+    "MSCI": lines(
+        "Index Name,World", "Data as of,31 Jan 2020", "", "Date,WORLD Standard (Large+Mid Cap)",
+        row=lambda d, p: f'"{d:%b %d, %Y}","{p:,.2f}"', tail=("", "Copyright"),
+    ),
+    "CryptoDataDownload": lines(
+        "https://www.CryptoDataDownload.com", "unix,date,symbol,open,close,Volume BTC", newest_first=True,
+        row=lambda d, p: f"{(d - date(1970, 1, 1)).days * 86_400},{d} 00:00:00,BTC/USD,1.5,{p},7.5",
+    ),
     "German": lines("Datum;Erster;Schlusskurs", row=lambda d, p: f"{d:%d.%m.%Y};1,5;{german(p)}"),
     "French": lines("Date;Clôture", row=lambda d, p: f"{d:%d/%m/%Y};{german(p).replace('.', chr(0x202F))}"),
     "Swiss": lines("Date;Close", row=lambda d, p: f"{d:%d.%m.%Y};{p:,.2f}".replace(",", "'")),
@@ -142,6 +158,19 @@ def test_a_plain_file_needs_no_note() -> None:
     assert parse_prices(PLAIN, "p").notes == ()
 
 
+@pytest.mark.parametrize(
+    ("day", "clock"), [("%Y.%m.%d", "%H:%M"), ("%Y%m%d", "%H%M%S"), ("%m/%d/%Y", "%H:%M:%S")], ids=str
+)
+def test_a_time_of_day_in_a_column_of_its_own_is_put_to_its_date(day: str, clock: str) -> None:
+    moments = [datetime(2020, 1, 6, 9, 30) + timedelta(days=i // 8, hours=i % 8) for i in range(40)]
+    rows = [f"{at:{day}},{at:{clock}},{price}" for at, price in zip(moments, PRICES, strict=True)]
+
+    history = parse_prices("\n".join(["<DATE>,<TIME>,<CLOSE>", *rows]).encode(), "p")
+
+    assert list(history.dates) == moments
+    assert history.spacing.adjective == "intraday (hour)"
+
+
 def two_assets() -> bytes:
     """Make a file in which each of two assets misses some dates."""
     rows = [f"{d},{p if i % 10 else ''},{p * 2 if i % 8 else '.'}" for i, (d, p) in enumerate(ROWS * 1)]
@@ -186,12 +215,14 @@ def test_a_workbook_of_the_1904_system_has_the_same_dates(workbook: Callable[...
     assert list(parse_prices(workbook(rows, settings='date1904="1"'), "p").dates) == DAYS
 
 
-def test_the_first_sheet_with_rows_is_read_and_named(workbook: Callable[..., bytes]) -> None:
+def test_the_first_sheet_with_enough_rows_is_read_and_named(workbook: Callable[..., bytes]) -> None:
     rows = [["Date", "Close"], *([str(d), p] for d, p in ROWS)]
 
-    history = parse_prices(workbook([], rows, [["other"]]), "p")
+    history = parse_prices(workbook([], [["A cover"]], rows, [["other"]]), "p")
 
-    assert history.notes == ("Read: the sheet 'Sheet 2', the first with rows.",)
+    assert history.notes == ("Read: the sheet 'Sheet 3' of 4.",)
+    with pytest.raises(InputError, match="p: 1 price rows, but at least 30"):
+        parse_prices(workbook(rows[:2]), "p")
 
 
 def test_a_bad_cell_of_a_workbook_is_named_by_its_row(workbook: Callable[..., bytes]) -> None:
@@ -243,6 +274,15 @@ def test_parquet_is_read_with_dates_of_any_type(kind: str) -> None:
 
     assert history.prices[:, 0].tolist() == PRICES
     assert list(history.dates) == DAYS
+
+
+def test_stacked_names_are_found_in_workbooks_and_parquet_too(workbook: Callable[..., bytes]) -> None:
+    rows = [["Price", "Close", None, "Open"], ["Ticker", "A", "B", "A"], ["Date"]]
+    sheet = workbook([*rows, *([str(d), p, 2 * p, 1.5] for d, p in ROWS)])
+    table = {"('Close', 'A')": PRICES, "('Open', 'A')": [1.5] * COUNT, "Date": list(map(str, DAYS))}
+
+    assert parse_prices(sheet, "p", ("Close A",)).prices[:, 0].tolist() == PRICES
+    assert parse_prices(parquet(table), "p").prices[:, 0].tolist() == PRICES
 
 
 def test_damaged_parquet_is_refused() -> None:

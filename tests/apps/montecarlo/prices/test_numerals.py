@@ -12,7 +12,7 @@ PLACE = Place("p.csv", "line", "Close")
 
 def parse(*texts: object, delimiter: str = ",", others: list[str] | None = None) -> list[float]:
     cells = [Located(line, text) for line, text in enumerate(texts, 2)]  # type: ignore[arg-type]
-    return parse_numbers(cells, PLACE, delimiter, others or [])
+    return parse_numbers(cells, PLACE, delimiter, others or []).values
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,12 @@ def test_the_decimal_sign_is_that_of_the_whole_column(texts: list[object], expec
     assert parse(*texts, delimiter=";") == expected
 
 
-def test_three_decimals_after_a_point_are_decimals_where_commas_part_the_cells() -> None:
-    assert parse("1.234", "1.235", delimiter=",") == [1.234, 1.235]
+def test_three_decimals_after_a_point_are_decimals_where_commas_part_the_cells_and_this_is_said() -> None:
+    read = parse_numbers([Located(2, "1.234"), Located(3, "1.235")], PLACE, ",")
+
+    assert read.values == [1.234, 1.235]
+    assert read.notes == ("Prices such as 1.234 are read with a decimal point, not as thousands.",)
+    assert parse_numbers([Located(2, "1.234"), Located(3, "1.25")], PLACE, ",").notes == ()
 
 
 @pytest.mark.parametrize(

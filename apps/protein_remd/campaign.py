@@ -1,0 +1,319 @@
+"""The driver's side of a campaign: one map job a round, then the swaps, then one commit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from apps._frame.stored import Stored
+from apps.protein_remd.engines import Schedule, bundle_hash, engine_named
+from apps.protein_remd.params import Params
+from apps.protein_remd.records import (
+    RoundRecord,
+    SegmentRecord,
+    encoded,
+    last_round,
+    read_record,
+    record_key,
+    stored,
+)
+from apps.protein_remd.science import exchange
+from apps.protein_remd.science.units import beta
+from apps.protein_remd.segments import (
+    BUNDLE,
+    QUARANTINE,
+    STATE,
+    Bundle,
+    Outcome,
+    Segment,
+    Shared,
+    put_once,
+    read_state,
+    run_segment,
+)
+from core import ConfigError, FanfoldError, FunctionExecutor, InputError, RetryPolicy
+from core.storage import NotFound, PreconditionFailed, Storage, join_address
+
+SETUP = f"{BUNDLE}setup.json"
+
+RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
+"""For workers that die, and for a storage that is away for longer than its client tries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is found out once, by whoever begins a campaign, and holds from then on.
+
+    Attributes
+    ----------
+    bundle : str
+        Name of the prepared system.
+    version, canary : str
+        Of the engine and of the processor that prepared it; see ``engines.Warm``.
+    degrees : int
+        Degrees of freedom.
+    temperatures : tuple of float
+        K.
+    facts : dict
+        What else is to be known of the system, such as its platform, atoms, constraints and charge.
+    """
+
+    engine: str
+    bundle: str
+    version: str
+    canary: str
+    degrees: int
+    temperatures: tuple[float, ...]
+    facts: dict[str, Any]
+
+
+def read_setup(storage: Storage) -> Setup | None:
+    """Return what was found out at a campaign's beginning, None if it has not got so far."""
+    try:
+        found = json.loads(storage.get(SETUP))
+        return Setup(**{**found, "temperatures": tuple(found["temperatures"])})
+    except NotFound:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{join_address(storage.address, SETUP)} is damaged: {error!r}; begin a new run") from None
+
+
+def prepare(storage: Storage, params: Params) -> tuple[Setup, Mapping[str, bytes]]:
+    """Return the prepared system of a campaign with its files, preparing it if nobody has.
+
+    Raises
+    ------
+    ConfigError, InputError
+        The system cannot be prepared.
+    """
+    if (setup := read_setup(storage)) is None:
+        engine = engine_named(params.system.engine)
+        files = engine.prepare(params.system, params.md)
+        warm = engine.open_system(files)
+        bundle = bundle_hash(files)
+        for name, data in files.items():
+            put_once(storage, f"{BUNDLE}{bundle}/{name}", data)
+        facts = json.loads(files["facts.json"]) if "facts.json" in files else {}
+        ladder = params.temperatures(warm.degrees)
+        made = Setup(params.system.engine, bundle, warm.version, warm.canary, warm.degrees, ladder, facts)
+        try:
+            storage.put(SETUP, json.dumps(asdict(made), sort_keys=True).encode(), if_absent=True)
+        except PreconditionFailed:
+            pass
+        setup = read_setup(storage)
+        if setup is None:
+            raise InputError(f"{join_address(storage.address, SETUP)} was removed while the run began; begin it again")
+    files = read_bundle(storage, setup.bundle)
+    if bundle_hash(files) != setup.bundle:
+        raise InputError(
+            f"{join_address(storage.address, f'{BUNDLE}{setup.bundle}')} is damaged: its files are not those that were "
+            "prepared; begin a new run"
+        )
+    return setup, files
+
+
+def read_bundle(storage: Storage, sha: str) -> dict[str, bytes]:
+    """Return the files of a prepared system by name."""
+    place = f"{BUNDLE}{sha}/"
+    return {info.key.removeprefix(place): storage.get(info.key) for info in storage.list(place)}
+
+
+class Campaign:
+    """A campaign that is being driven: the round it is at, and what the next one begins from.
+
+    Parameters
+    ----------
+    storage : Storage
+        The run.
+    executor : FunctionExecutor
+    params : Params
+    check : callable, optional
+        Is told what is being done, and raises if another process drives the run.
+    warn : callable, optional
+        Is told in a sentence what the user should know.
+
+    Attributes
+    ----------
+    round_number : int
+        The last round that is committed.
+    cpu_seconds : float
+        What the segments have taken that this object has had run.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        executor: FunctionExecutor,
+        params: Params,
+        *,
+        check: Callable[[str], object] = lambda note: None,
+        warn: Callable[[str], object] = lambda sentence: None,
+    ) -> None:
+        self._storage, self._executor, self._params = storage, executor, params
+        self._check, self._warn = check, warn
+        self.setup, files = prepare(storage, params)
+        self.cpu_seconds, self.invocations = 0.0, 0
+        reached = executor.reaches(storage)
+        self._address = storage.address if reached else None
+        bundle = Bundle(self.setup.engine, self.setup.bundle, self._address, None if reached else files)
+        schedule = Schedule(params.md.steps, params.output.energies, params.output.frames)
+        self._shared = Shared(bundle, self._address, params.md.seed, params.md.segments, schedule)
+        self._foreign: set[str] = {self.setup.canary}
+        self.round_number = last_round(storage)
+        self._last = read_record(storage, self.round_number) if self.round_number else None
+        self._found = self._left_behind(self.round_number + 1)
+        self._prune(self.round_number - 1)
+
+    def advance(self) -> RoundRecord:
+        """Run one round and commit it; returns its record.
+
+        Raises
+        ------
+        FanfoldError
+            A segment failed again and again; the message names its replica, and where it began.
+        ConfigError
+            Workers have another version of the engine than the run was begun with.
+        """
+        number = self.round_number + 1
+        self._check(f"round {number:,} of {self._params.exchange.rounds:,}")
+        segments = self._segments(number)
+        record = self._commit(self._record(number, self._outcomes(segments)))
+        self.round_number, self._last = number, record
+        self._prune(number - 1)
+        return record
+
+    def _segments(self, number: int) -> list[Segment]:
+        """Return the tasks of a round, by replica."""
+        ladder, last = self.setup.temperatures, self._last
+        if last is None:
+            return [Segment(number, replica, ladder[replica], 1.0, None) for replica in range(len(ladder))]
+        before = {replica: state for state, replica in enumerate(last.replica_at)}
+        after = {replica: state for state, replica in enumerate(last.replica_after)}
+        segments = []
+        for replica, ended in enumerate(last.segments):
+            was, now = before[replica], after[replica]
+            scale = 1.0 if was == now else exchange.velocity_scale(ladder[was], ladder[now])
+            previous = stored(self._storage, ended.state)
+            if self._address is None:
+                previous = replace(previous, data=previous.read())
+            segments.append(Segment(number, replica, ladder[now], scale, previous))
+        return segments
+
+    def _outcomes(self, segments: list[Segment]) -> list[Outcome]:
+        """Run what has not been run, and return what came out, by replica."""
+        found, self._found = self._found, {}
+        missing = [segment for segment in segments if segment.replica not in found]
+        futures = self._executor.map(
+            run_segment, missing, extra_args=(self._shared,), label="segments", retries=RETRIES
+        )
+        ran: list[Outcome] = futures.results()
+        self.invocations += len(ran)
+        self.cpu_seconds += sum(outcome.cpu_seconds for outcome in ran)
+        for outcome in ran:
+            found[outcome.replica] = self._settled(outcome, segments[outcome.replica])
+        return [found[segment.replica] for segment in segments]
+
+    def _settled(self, outcome: Outcome, segment: Segment) -> Outcome:
+        """Check an outcome, and write what its worker could not."""
+        self._same_engine(outcome)
+        if outcome.failure or outcome.state is None:
+            raise FanfoldError(self._quarantined(outcome, segment))
+        for each in (outcome.frames, outcome.state):
+            if each is not None and each.data is not None:
+                put_once(self._storage, each.key, each.data)
+        return outcome
+
+    def _same_engine(self, outcome: Outcome) -> None:
+        if outcome.version != self.setup.version and not self._params.force:
+            raise ConfigError(
+                f"workers have {outcome.version}, and the run was begun with {self.setup.version}: the history would "
+                "not be that of one engine; use that version, or add --force"
+            )
+        if outcome.canary not in self._foreign:
+            self._foreign.add(outcome.canary)
+            self._warn(
+                f"a worker's processor computes other bits ({outcome.canary}) than the one that began the run "
+                f"({self.setup.canary}): what comes out is statistically valid, and not bit for bit repeatable here"
+            )
+
+    def _quarantined(self, outcome: Outcome, segment: Segment) -> str:
+        """Keep what a failed segment began from, and say what happened."""
+        place = f"{BUNDLE}{self.setup.bundle}"
+        if segment.previous is not None:
+            place = f"{QUARANTINE}{segment.round_number:08d}/{segment.replica:04d}.npz"
+            self._storage.put(place, segment.previous.read())
+        where = join_address(self._storage.address, place)
+        return (
+            f"round {segment.round_number}, replica {segment.replica} at {segment.temperature:g} K: {outcome.failure}, "
+            f"with every seed that was tried; what it began from is kept in {where}; a new run with a shorter "
+            "--timestep often helps"
+        )
+
+    def _record(self, number: int, outcomes: list[Outcome]) -> RoundRecord:
+        ladder = self.setup.temperatures
+        now = list(range(len(ladder))) if self._last is None else list(self._last.replica_after)
+        chosen = self._params.exchange
+        energies = [outcome.potential for outcome in outcomes]
+        after, attempts = exchange.exchange(
+            now, ladder, energies, seed=self._params.md.seed, round_number=number, scheme=chosen.scheme,
+            sweeps=chosen.sweeps,
+        )  # fmt: skip
+        reduced = tuple(tuple(beta(t) * energy for t in ladder) for energy in energies)
+        segments = tuple(map(_segment_record, outcomes))
+        return RoundRecord(number, ladder, tuple(now), tuple(after), segments, reduced, tuple(attempts))
+
+    def _commit(self, record: RoundRecord) -> RoundRecord:
+        """Commit a round; if another driver has, what it committed holds."""
+        try:
+            self._storage.put(record_key(record.round_number), encoded(record), if_absent=True)
+        except PreconditionFailed:
+            return read_record(self._storage, record.round_number)
+        return record
+
+    def _left_behind(self, number: int) -> dict[int, Outcome]:
+        """Return the segments of a round that were run before its driver ended."""
+        found: dict[int, Outcome] = {}
+        for info in self._storage.list(f"{STATE}{number:08d}/"):
+            data = self._storage.get(info.key)
+            named = {"key": info.key, "size": len(data), "tag": _tag_of(info.key, data)}
+            one = replace(stored(self._storage, named), data=data)
+            state = read_state(one)
+            about = state.about
+            frames = None if about["frames"] is None else stored(self._storage, about["frames"])
+            found.setdefault(
+                about["replica"],
+                Outcome(
+                    about["replica"], replace(one, data=None), state.potential, state.kinetic, about["salt"],
+                    about["version"], about["canary"], frames,
+                ),
+            )  # fmt: skip
+        return found
+
+    def _prune(self, number: int) -> None:
+        """Delete the states of a round that is behind, unless they are to be kept."""
+        if number > 0 and number % self._params.output.states:
+            self._storage.delete([info.key for info in self._storage.list(f"{STATE}{number:08d}/")])
+
+
+def _tag_of(key: str, data: bytes) -> str:
+    from apps._frame.stored import sha256
+
+    tag = sha256(data)
+    if tag[7:23] not in key:
+        raise InputError(f"{key} of the run is damaged: its content has changed; delete it, and resume the run")
+    return tag
+
+
+def _segment_record(outcome: Outcome) -> SegmentRecord:
+    def named(one: Stored | None) -> dict[str, Any] | None:
+        return None if one is None else {"key": one.key, "size": one.size, "tag": one.tag}
+
+    state = named(outcome.state)
+    if state is None:
+        raise ValueError("an outcome without a state cannot be committed")
+    return SegmentRecord(
+        outcome.replica, outcome.potential, outcome.kinetic, outcome.salt, outcome.canary, outcome.version, state,
+        named(outcome.frames),
+    )  # fmt: skip

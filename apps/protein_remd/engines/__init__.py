@@ -1,0 +1,113 @@
+"""Engines: what runs a segment of dynamics. Each is a module with the two functions of `Engine`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from apps.protein_remd.params import MD, System
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class Exploded(ArithmeticError):
+    """A segment whose energy, coordinates or temperature are no longer those of anything physical."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where a replica is.
+
+    Attributes
+    ----------
+    x, v : array, shape (atoms, 3), or (oscillators,)
+        nm and nm/ps.
+    """
+
+    x: FloatArray
+    v: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a segment gave.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+        At its end.
+    potential, kinetic : float
+        kJ/mol, at its end.
+    energies : array, shape (rows, 2)
+        Potential and kinetic energy every so many steps.
+    frames : array of float32, shape (frames, atoms, 3)
+        nm, every so many steps.
+    """
+
+    snapshot: Snapshot
+    potential: float
+    kinetic: float
+    energies: FloatArray
+    frames: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Steps of a segment, and between two rows of energies and two frames (0 for none)."""
+
+    steps: int
+    energies: int = 0
+    frames: int = 0
+
+
+class Warm(Protocol):
+    """A system that a worker keeps ready.
+
+    Attributes
+    ----------
+    version : str
+        Of what computes: a run goes on with the same one alone.
+    canary : str
+        Hash of a few fixed steps; equal where processors give equal bits.
+    degrees : int
+        Degrees of freedom.
+    """
+
+    version: str
+    canary: str
+    degrees: int
+
+    def start(self, temperature: float, seed: int) -> Snapshot:
+        """Return where a replica begins: prepared positions, and velocities of the temperature."""
+
+    def run(self, snapshot: Snapshot, temperature: float, seed: int, schedule: Schedule) -> Trace:
+        """Run a segment: a pure function of its arguments."""
+
+
+class Engine(Protocol):
+    """A module of this package."""
+
+    def prepare(self, system: System, md: MD) -> dict[str, bytes]:
+        """Return the files of a prepared system; done once, by the driver."""
+
+    def open_system(self, files: Mapping[str, bytes]) -> Warm:
+        """Return the system ready to run; done once by every worker."""
+
+
+def engine_named(name: str) -> Engine:
+    """Return an engine; it is imported when it is first asked for."""
+    return cast("Engine", import_module(f"apps.protein_remd.engines.{name}"))
+
+
+def bundle_hash(files: Mapping[str, bytes]) -> str:
+    """Return the name of a bundle: the hash of all its files."""
+    named: dict[str, Any] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:32]

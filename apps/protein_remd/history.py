@@ -1,0 +1,169 @@
+"""The history of a campaign as arrays, read from its committed rounds: of a run that is live, killed or finished."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from apps.protein_remd.records import RoundRecord, last_round, read_records
+from apps.protein_remd.science import statistics
+from apps.protein_remd.science.prediction import gaussian_acceptance
+from core import InputError
+from core.storage import Storage
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What all committed rounds say together.
+
+    Attributes
+    ----------
+    temperatures : tuple of float
+        K.
+    replica_at : array of int, shape (rounds, states)
+        Which replica was where during each round.
+    potential, kinetic : array, shape (rounds, states)
+        kJ/mol at the end of each segment, by temperature.
+    attempted, accepted : array of int, shape (states, states)
+        Attempts to swap, and those that were accepted, lower temperature by upper.
+    salted : tuple of (round, replica)
+        Segments that needed another seed.
+    canaries : tuple of str
+        Kinds of processors that have taken part.
+    reduced : array, shape (states, rounds, states)
+        Reduced potential in each state (first) of what was sampled in a round (second) at a state (third).
+    """
+
+    temperatures: tuple[float, ...]
+    replica_at: IntArray
+    potential: FloatArray
+    kinetic: FloatArray
+    attempted: IntArray
+    accepted: IntArray
+    salted: tuple[tuple[int, int], ...]
+    canaries: tuple[str, ...]
+    reduced: FloatArray
+
+    @property
+    def rounds(self) -> int:
+        """Committed rounds."""
+        return len(self.replica_at)
+
+    @property
+    def state_of(self) -> IntArray:
+        """Index of the temperature of each replica, shape (rounds, replicas)."""
+        return np.argsort(self.replica_at, axis=1)
+
+    def digest(self) -> str:
+        """Return a hash of the numbers: equal for equal histories."""
+        parts = (self.replica_at, self.potential, self.kinetic, self.attempted, self.accepted)
+        return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
+
+
+def read_history(
+    storage: Storage, first: int = 1, each: Callable[[RoundRecord], object] = lambda record: None
+) -> History:
+    """Return the history of a run from a round on; `each` sees every record on the way.
+
+    Raises
+    ------
+    InputError
+        No round is committed yet, or a record is damaged.
+    """
+    last = last_round(storage)
+    if last < first:
+        raise InputError(f"{storage.address} has no committed round yet; 'status' says what is being done")
+    return gathered(_seen(read_records(storage, range(first, last + 1)), each))
+
+
+def _seen(records: Iterable[RoundRecord], each: Callable[[RoundRecord], object]) -> Iterable[RoundRecord]:
+    for record in records:
+        each(record)
+        yield record
+
+
+def gathered(records: Iterable[RoundRecord]) -> History:
+    """Return records, of which there is at least one, as arrays."""
+    maps: list[list[int]] = []
+    potential, kinetic, reduced = [], [], []
+    salted: list[tuple[int, int]] = []
+    canaries: dict[str, None] = {}
+    temperatures: tuple[float, ...] = ()
+    attempted = accepted = np.zeros((0, 0), dtype=np.int64)
+    for record in records:
+        if not maps:
+            temperatures = record.temperatures
+            states = len(temperatures)
+            attempted, accepted = np.zeros((states, states), np.int64), np.zeros((states, states), np.int64)
+        at = list(record.replica_at)
+        maps.append(at)
+        potential.append([record.segments[replica].potential for replica in at])
+        kinetic.append([record.segments[replica].kinetic for replica in at])
+        reduced.append([record.reduced[replica] for replica in at])
+        salted += [(record.round_number, one.replica) for one in record.segments if one.salt]
+        canaries.update(dict.fromkeys(one.canary for one in record.segments))
+        for attempt in record.attempts:
+            attempted[attempt.lower, attempt.upper] += 1
+            accepted[attempt.lower, attempt.upper] += attempt.accepted
+    return History(
+        temperatures,
+        np.array(maps, dtype=np.int64),
+        np.array(potential),
+        np.array(kinetic),
+        attempted,
+        accepted,
+        tuple(salted),
+        tuple(canaries),
+        np.array(reduced).transpose(2, 0, 1),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PairFigures:
+    """Of two neighbouring temperatures.
+
+    Attributes
+    ----------
+    attempted : int
+    acceptance : float
+        Part of the attempts that were accepted; NaN without any.
+    predicted : float
+        From mean and variance of the potential energies.
+    overlap : float
+        Common area of their histograms.
+    slope, slope_error : float
+        Of the ensembles, over what is expected; see ``statistics.ensemble_slope``.
+    """
+
+    attempted: int
+    acceptance: float
+    predicted: float
+    overlap: float
+    slope: float
+    slope_error: float
+
+
+def pair_figures(history: History, discarded: int = 0) -> list[PairFigures]:
+    """Return what is known of each pair of neighbouring temperatures; the first rounds may be left out."""
+    found = []
+    energies = history.potential[discarded:]
+    inefficiency = [statistics.statistical_inefficiency(column) for column in energies.T]
+    for low in range(len(history.temperatures) - 1):
+        t_low, t_high = history.temperatures[low : low + 2]
+        below, above = energies[:, low], energies[:, low + 1]
+        thin = max(1, round(max(inefficiency[low : low + 2])))
+        slope = statistics.ensemble_slope(below[::thin], above[::thin], t_low, t_high)
+        tried = int(history.attempted[low, low + 1])
+        acceptance = int(history.accepted[low, low + 1]) / tried if tried else float("nan")
+        moments = (below.mean(), above.mean(), below.var(), above.var())
+        predicted = gaussian_acceptance(t_low, t_high, *map(float, moments))
+        overlap = statistics.histogram_overlap(below, above)
+        found.append(PairFigures(tried, acceptance, predicted, overlap, slope.ratio, slope.error))
+    return found

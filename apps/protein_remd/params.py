@@ -1,0 +1,260 @@
+"""Parameters of a campaign: tables of the TOML file, flags and Python API alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from apps._frame.params import (
+    MISSING,
+    check_fields,
+    choice,
+    number,
+    optional,
+    section,
+    setting,
+    several,
+    switch,
+    text,
+    whole,
+)
+from apps.protein_remd.science.exchange import SCHEMES
+from apps.protein_remd.science.ladder import LONGEST, by_acceptance, geometric
+from core import ConfigError
+
+ENGINES = ("openmm", "harmonic")
+DYNAMICS = ("boltzmann", "langevin")
+PLATFORMS = ("fastest", "Reference", "CPU")
+RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+HOTTEST = 5000.0
+"""K; above it no force field of proteins means anything."""
+
+
+def temperature(value: Any) -> float:
+    """Parse a temperature in K."""
+    return number(0, HOTTEST, open_ends=True)(value) if not value == HOTTEST else float(value)
+
+
+def sequence(value: Any) -> str:
+    """Parse a sequence of amino acids in one-letter code."""
+    letters = text(value).upper()
+    if not letters or set(letters) - set(RESIDUES):
+        raise ValueError
+    return letters
+
+
+def at_least(least: int) -> Callable[[Any], int]:
+    """Parse a whole number that has a bound below alone."""
+    return whole(least, 10**12)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """What is simulated, and by what."""
+
+    engine: str = setting("openmm", choice(*ENGINES), f"one of {', '.join(ENGINES)}", "what runs the dynamics", "NAME")
+    sequence: str = setting(
+        "A", sequence, f"one-letter codes of amino acids, of {RESIDUES}",
+        "a peptide with capped ends; A alone is alanine dipeptide", "LETTERS",
+    )  # fmt: skip
+    platform: str = setting(
+        "fastest", choice(*PLATFORMS), f"one of {', '.join(PLATFORMS)}",
+        "platform of OpenMM: the fastest is found by 50 steps, and kept for the whole campaign", "NAME",
+    )  # fmt: skip
+    dof: int = setting(
+        30, whole(1, 1_000_000), "a whole number of at least 1", "oscillators of the harmonic engine", "N"
+    )
+    dynamics: str = setting(
+        "boltzmann", choice(*DYNAMICS), f"one of {', '.join(DYNAMICS)}",
+        "of the harmonic engine: independent draws, or the Langevin equation solved exactly", "NAME",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MD:
+    """Molecular dynamics of a segment."""
+
+    steps: int = setting(500, at_least(1), "a whole number of at least 1", "steps of a segment", "STEPS")
+    steps_per_invocation: int | None = setting(
+        None, optional(at_least(1)), "a multiple of the steps of a segment",
+        "steps between two exchanges, in chained segments of one invocation; by default one segment", "STEPS",
+    )  # fmt: skip
+    timestep: float = setting(
+        2.0, number(0, 10, open_ends=True), "femtoseconds, above 0 and below 10", "time step", "FS"
+    )
+    friction: float = setting(1.0, number(0, 1e6, open_ends=True), "a number above 0", "collision rate in 1/ps", "RATE")
+    seed: int = setting(
+        1, whole(0, 2**64 - 1), "a whole number from 0 to 2**64 - 1", "whence all random numbers come", "SEED"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.steps_per_invocation is not None and self.steps_per_invocation % self.steps:
+            raise ConfigError(
+                f"--steps-per-invocation {self.steps_per_invocation}: expected a multiple of --steps {self.steps}, "
+                "since an invocation runs whole segments"
+            )
+
+    @property
+    def segments(self) -> int:
+        """Segments that an invocation chains."""
+        return 1 if self.steps_per_invocation is None else self.steps_per_invocation // self.steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """The temperatures."""
+
+    temperatures: tuple[float, ...] = setting(
+        (), several(temperature), f"ascending temperatures in K up to {HOTTEST:g}, separated by commas",
+        "the ladder itself, kept to the digit, in place of lowest, highest and count", "K,K,...",
+    )  # fmt: skip
+    lowest: float = setting(300.0, temperature, f"a temperature in K, above 0, up to {HOTTEST:g}", "lowest", "K")
+    highest: float = setting(500.0, temperature, f"a temperature in K, above 0, up to {HOTTEST:g}", "highest", "K")
+    count: int = setting(
+        6, whole(1, LONGEST), f"a whole number from 1 to {LONGEST}", "temperatures, with a constant ratio", "N"
+    )
+    acceptance: float | None = setting(
+        None, optional(number(0.01, 0.95)), "a number from 0.01 to 0.95",
+        "of neighbours: as many temperatures as this takes, in place of count", "PART",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for below, above in zip(self.temperatures, self.temperatures[1:], strict=False):
+            if above <= below:
+                raise ConfigError(
+                    f"--temperatures {','.join(map(repr, self.temperatures))}: {above!r} follows {below!r}; a ladder "
+                    "rises from each temperature to the next"
+                )
+        if len(self.temperatures) > LONGEST:
+            raise ConfigError(f"--temperatures has {len(self.temperatures)} values; at most {LONGEST} are possible")
+        if not self.temperatures and self.highest < self.lowest:
+            raise ConfigError(f"--highest {self.highest!r} is below --lowest {self.lowest!r}; exchange the two")
+        if not self.temperatures and self.highest == self.lowest and self.count > 1 and self.acceptance is None:
+            raise ConfigError(
+                f"--count {self.count} temperatures from {self.lowest!r} to {self.highest!r} K would be one and the "
+                "same; raise --highest, or give --count 1"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """The attempts to swap."""
+
+    rounds: int = setting(
+        40, whole(1, 99_999_999), "a whole number of at least 1", "rounds in all, also of a run that goes on", "N",
+        identity=False,
+    )  # fmt: skip
+    scheme: str = setting(
+        "even-odd", choice(*SCHEMES), f"one of {', '.join(SCHEMES)}",
+        "neighbours, even and odd pairs in turn; or all pairs, again and again", "NAME",
+    )  # fmt: skip
+    sweeps: int = setting(4, whole(1, 1000), "a whole number from 1 to 1000", "times over all pairs with gibbs", "N")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What is kept of each segment."""
+
+    frames: int = setting(
+        0, at_least(0), "a whole number of steps, 0 for none", "steps between two frames of a trajectory", "STEPS"
+    )
+    energies: int = setting(
+        0, at_least(0), "a whole number of steps, 0 for the end of each segment alone",
+        "steps between two rows of energies", "STEPS",
+    )  # fmt: skip
+    states: int = setting(
+        1, at_least(1), "a whole number of at least 1", "keep the states of every so many rounds, and the last", "N",
+        identity=False,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """Everything that decides a campaign."""
+
+    system: System = section(System)
+    md: MD = section(MD)
+    ladder: Ladder = section(Ladder)
+    exchange: Exchange = section(Exchange)
+    output: Output = section(Output)
+    force: bool = setting(
+        False, switch, "true or false", "go on although version or platform are not those of the run's beginning",
+        identity=False,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("frames", "energies"):
+            every = getattr(self.output, name)
+            if every and self.md.steps % every:
+                raise ConfigError(
+                    f"--{name} {every}: expected a divisor of --steps {self.md.steps}, so that segments join evenly"
+                )
+
+    def temperatures(self, degrees: float) -> tuple[float, ...]:
+        """Return the ladder in K; `degrees` of freedom predict the acceptance where that is aimed at."""
+        from apps.protein_remd.science.units import BOLTZMANN
+
+        ladder = self.ladder
+        if ladder.temperatures:
+            return ladder.temperatures
+        if ladder.acceptance is None:
+            return geometric(ladder.lowest, ladder.highest, ladder.count)
+        try:
+            return by_acceptance(
+                ladder.lowest, ladder.highest, ladder.acceptance,
+                lambda t: 0.5 * degrees * BOLTZMANN * t, lambda t: 0.5 * degrees * (BOLTZMANN * t) ** 2,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(f"--acceptance {ladder.acceptance}: {error}; lower it, or --highest") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunParams:
+    """Of commands that read a run."""
+
+    run: str = setting(
+        MISSING, text, "the folder or prefix of a run", "folder or prefix of the run", "RUN", positional=True
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyParams:
+    """Of ``verify``."""
+
+    run: str = setting(
+        MISSING, text, "the folder or prefix of a run", "folder or prefix of the run", "RUN", positional=True
+    )
+    segments: int = setting(
+        8, whole(1, 1_000_000), "a whole number of at least 1", "segments that are computed again, taken at random", "N"
+    )
+    seed: int = setting(1, whole(0, 2**63), "a whole number of at least 0", "which segments are taken", "SEED")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateParams:
+    """Of ``validate``."""
+
+    rounds: int = setting(1000, whole(50, 100_000), "a whole number from 50 to 100000", "rounds of each check", "N")
+    seed: int = setting(1, whole(0, 2**63), "a whole number of at least 0", "whence all random numbers come", "SEED")
+
+    def __post_init__(self) -> None:
+        check_fields(self)

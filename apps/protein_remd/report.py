@@ -1,0 +1,66 @@
+"""The report of a campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Report, Table, Text, report_files
+from apps.protein_remd import plots
+from apps.protein_remd.history import History
+from apps.protein_remd.params import Params
+from apps.protein_remd.result import warnings
+
+
+def report_files_of(history: History, found: Mapping[str, Any], params: Params) -> dict[str, Iterable[bytes]]:
+    """Return the report of a campaign as files by name."""
+    trips, pairs = found["round_trips"], found["pairs"]
+    tried = sum(pair["attempted"] for pair in pairs)
+    accepted = sum(round(pair["attempted"] * pair["acceptance"]) for pair in pairs if pair["attempted"])
+    cards = [
+        Card("Rounds", f"{found['rounds']:,}", f"of {found['rounds_asked']:,}"),
+        Card("Swaps accepted", f"{accepted / tried:.0%}" if tried else "none", f"of {tried:,} between neighbours"),
+        Card("Round trips", f"{sum(trips):,}", f"by {sum(map(bool, trips))} of {len(trips)} replicas"),
+        Card("Second eigenvalue", f"{found['second_eigenvalue']:.3f}", "1 means that temperatures do not mix"),
+    ]
+    pictures = [
+        Picture(
+            plots.acceptance(found), "Acceptance of each pair", "Measured, and predicted by the energies' moments."
+        ),
+        Picture(plots.energies(history), "Histograms of energies", "Neighbours must overlap for swaps to be accepted."),
+        Picture(plots.paths(history), "Temperature of each replica", "Each replica should visit all temperatures."),
+        Picture(plots.transitions(history), "Transition matrix", "Chance of going from row to column in a round."),
+        Picture(plots.trips(found), "Round trips", "From the lowest temperature to the highest and back, by replica."),
+        Picture(plots.kinetic(found), "Kinetic temperature", "Must be the temperature asked for, within its error."),
+        Picture(plots.slopes(found), "Slope of the ensembles", "1 is right, whatever the system; bars are one error."),
+    ]
+    system = f"{params.system.dof} harmonic oscillators"
+    if params.system.engine != "harmonic":
+        system = f"{params.system.sequence}, by {found['version']}"
+    lead = f"Replica exchange of {system} at {len(found['states'])} temperatures."
+    blocks: list[Block] = [
+        Cards(cards),
+        *([Text("Read with care", warnings(found))] if warnings(found) else []),
+        Figures(pictures, "How it went"),
+        Table("Temperatures", ["T (K)", "U (kJ/mol)", "± error", "kinetic T (K)", "± error"], _state_rows(found)),
+        Facts("How it was made", [*_facts(found, params)]),
+    ]
+    footer = f"History SHA-256 {found['history_sha256']}."
+    return report_files(Report("Replica exchange", lead, blocks, footer))
+
+
+def _state_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    names = ("potential", "potential_error", "kinetic_temperature", "kinetic_temperature_error")
+    return [[f"{one['temperature']:.6g}", *(f"{one[name]:.4g}" for name in names)] for one in found["states"]]
+
+
+def _facts(found: Mapping[str, Any], params: Params) -> list[tuple[str, str]]:
+    steps = params.md.steps * params.md.segments
+    return [
+        ("Engine", f"{found['engine']}, {found['version']}"),
+        ("Between exchanges", f"{steps:,} steps of {params.md.timestep:g} fs, friction {params.md.friction:g}/ps"),
+        ("Exchange", params.exchange.scheme),
+        ("Seed", str(params.md.seed)),
+        ("Processors", ", ".join(found["canaries"])),
+        *((str(name).capitalize(), str(value)) for name, value in found["facts"].items()),
+    ]

@@ -1,0 +1,180 @@
+"""What is made of a campaign's history: tables, arrays and figures; all of it can be made again from the rounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from apps._frame.tables import TextTable, csv_bytes, facts_text
+from apps.protein_remd.campaign import Setup
+from apps.protein_remd.history import History, pair_figures
+from apps.protein_remd.records import RoundRecord
+from apps.protein_remd.science import statistics
+from apps.protein_remd.science.prediction import harmonic_acceptance
+from apps.protein_remd.science.units import BOLTZMANN
+from apps.protein_remd.segments import packed
+
+COLUMNS = (
+    "round", "lower", "upper", "replica_lower", "replica_upper", "T_lower", "T_upper", "U_lower", "U_upper", "log_p",
+    "draw", "accepted",
+)  # fmt: skip
+RARE = 0.05
+"""Acceptance below which a pair is a bottleneck."""
+
+
+def exchange_rows(record: RoundRecord) -> Iterator[tuple[Any, ...]]:
+    """Yield a row of ``exchange.csv`` for each attempt of a round."""
+    for each in record.attempts:
+        yield (
+            record.round_number, each.lower, each.upper, each.replica_lower, each.replica_upper,
+            record.temperatures[each.lower], record.temperatures[each.upper],
+            record.segments[each.replica_lower].potential, record.segments[each.replica_upper].potential,
+            each.log_p, each.draw, each.accepted,
+        )  # fmt: skip
+
+
+def exchange_csv(rows: list[tuple[Any, ...]]) -> bytes:
+    """Return the attempts to swap as CSV, floats as ``repr``."""
+    return csv_bytes(COLUMNS, rows)
+
+
+def exchange_parquet(rows: list[tuple[Any, ...]]) -> bytes | None:
+    """Return the attempts to swap as Parquet, None where pyarrow is missing."""
+    import io
+
+    import pandas
+
+    buffer = io.BytesIO()
+    try:
+        pandas.DataFrame(rows, columns=list(COLUMNS)).to_parquet(buffer, engine="pyarrow", index=False)
+    except ImportError:
+        return None
+    return buffer.getvalue()
+
+
+def u_kn(history: History) -> bytes:
+    """Return reduced potentials for MBAR as ``npz``: ``u_kn`` (states, samples), ``N_k`` and ``temperatures`` in K.
+
+    Samples are grouped by the state that they were taken in.
+    """
+    states = len(history.temperatures)
+    columns = history.reduced.transpose(0, 2, 1).reshape(states, -1)
+    counts = np.full(states, history.rounds, dtype=np.int64)
+    return packed({"u_kn": columns, "N_k": counts, "temperatures": np.array(history.temperatures)})
+
+
+def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
+    """Return what a campaign has come to, for programs."""
+    states = len(history.temperatures)
+    matrix = statistics.transition_matrix(history.state_of, states)
+    trips = statistics.round_trips(history.state_of, states)
+    columns = range(states)
+    potential = [statistics.mean_and_error(history.potential[:, k]) for k in columns]
+    kinetic = [statistics.mean_and_error(history.kinetic[:, k]) for k in columns]
+    to_kelvin = 2.0 / (setup.degrees * BOLTZMANN)
+    return {
+        "engine": setup.engine,
+        "version": setup.version,
+        "rounds": history.rounds,
+        "rounds_asked": rounds,
+        "complete": history.rounds >= rounds,
+        "degrees_of_freedom": setup.degrees,
+        "states": [
+            {
+                "temperature": history.temperatures[k],
+                "potential": potential[k][0],
+                "potential_error": potential[k][1],
+                "kinetic_temperature": kinetic[k][0] * to_kelvin,
+                "kinetic_temperature_error": kinetic[k][1] * to_kelvin,
+            }
+            for k in columns
+        ],
+        "pairs": [
+            {
+                "lower": history.temperatures[k],
+                "upper": history.temperatures[k + 1],
+                "attempted": pair.attempted,
+                "acceptance": pair.acceptance,
+                "predicted": pair.predicted,
+                "harmonic": harmonic_acceptance(setup.degrees, *history.temperatures[k : k + 2]),
+                "overlap": pair.overlap,
+                "ensemble_slope": pair.slope,
+                "ensemble_slope_error": pair.slope_error,
+            }
+            for k, pair in enumerate(pair_figures(history))
+        ],
+        "round_trips": trips.tolist(),
+        "second_eigenvalue": statistics.second_eigenvalue(matrix),
+        "salted_segments": [list(each) for each in history.salted],
+        "canaries": list(history.canaries),
+        "history_sha256": history.digest(),
+        "facts": setup.facts,
+    }
+
+
+def warnings(found: Mapping[str, Any]) -> list[str]:
+    """Return in sentences what a reader of the figures must know."""
+    said = []
+    for pair in found["pairs"]:
+        if pair["attempted"] and pair["acceptance"] < RARE:
+            between = f"{pair['lower']:g} and {pair['upper']:g} K"
+            said.append(
+                f"Swaps between {between} are accepted in {pair['acceptance']:.1%} of {pair['attempted']:,} attempts: "
+                "the ladder is cut in two there; 'ladder' proposes a closer one."
+            )
+    trips = sum(found["round_trips"])
+    if len(found["states"]) > 1 and trips == 0:
+        said.append("No replica has gone from the lowest temperature to the highest and back: run more rounds.")
+    if found["salted_segments"]:
+        said.append(f"{len(found['salted_segments'])} segments needed another seed; exchange records name them.")
+    if len(found["canaries"]) > 1:
+        said.append(
+            "Processors of several kinds took part: statistically valid, and not bit for bit repeatable on one."
+        )
+    return said
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """Lay the figures out for a terminal."""
+    rows = [
+        (
+            f"{state['temperature']:.6g}",
+            f"{state['potential']:,.4g} ± {_shown(state['potential_error'])}",
+            f"{state['kinetic_temperature']:.4g} ± {_shown(state['kinetic_temperature_error'])}",
+            *_pair_cells(found["pairs"], k),
+        )
+        for k, state in enumerate(found["states"])
+    ]
+    header = ("T (K)", "U (kJ/mol)", "kinetic T (K)", "swaps up", "predicted")
+    facts = [
+        ("Rounds", f"{found['rounds']:,} of {found['rounds_asked']:,}"),
+        ("Round trips", f"{sum(found['round_trips']):,}, by {sum(map(bool, found['round_trips']))} replicas"),
+        ("Second eigenvalue", f"{found['second_eigenvalue']:.3f}"),
+    ]
+    return "\n\n".join([TextTable("", header, rows).text(), facts_text(facts), *warnings(found)])
+
+
+def _pair_cells(pairs: list[dict[str, Any]], k: int) -> tuple[str, str]:
+    if k >= len(pairs):
+        return "", ""
+    acceptance = pairs[k]["acceptance"]
+    shown = "-" if acceptance is None or math.isnan(acceptance) else f"{acceptance:.1%}"
+    return shown, f"{pairs[k]['predicted']:.1%}"
+
+
+def _shown(error: float | None) -> str:
+    return "?" if error is None or not math.isfinite(error) else f"{error:.2g}"
+
+
+def ladder_text(setup: Setup) -> str:
+    """Lay the ladder out, with the acceptance of as many harmonic oscillators as there are degrees of freedom."""
+    ladder = setup.temperatures
+    rows = [
+        (repr(t), f"{harmonic_acceptance(setup.degrees, t, ladder[k + 1]):.0%}" if k + 1 < len(ladder) else "")
+        for k, t in enumerate(ladder)
+    ]
+    title = f"Ladder; acceptance as of {setup.degrees:,} harmonic degrees of freedom"
+    return TextTable(title, ("T (K)", "swaps up"), rows).text()

@@ -1,0 +1,83 @@
+"""Ladders of temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import brentq
+
+from apps.protein_remd.science.prediction import gaussian_acceptance
+
+LONGEST = 512
+"""Temperatures of a ladder at most."""
+
+
+def geometric(lowest: float, highest: float, count: int) -> tuple[float, ...]:
+    """Return `count` temperatures in K with a constant ratio; the ends are what was given, to the bit."""
+    if count == 1:
+        return (lowest,)
+    ratio = highest / lowest
+    inner = (lowest * ratio ** (step / (count - 1)) for step in range(1, count - 1))
+    return (lowest, *inner, highest)
+
+
+def by_acceptance(
+    lowest: float,
+    highest: float,
+    target: float,
+    mean: Callable[[float], float],
+    variance: Callable[[float], float],
+) -> tuple[float, ...]:
+    """Return temperatures whose neighbours swap with one predicted acceptance, at least the one that is aimed at.
+
+    Parameters
+    ----------
+    lowest, highest : float
+        K; both are of the ladder.
+    target : float
+        Acceptance, between 0 and 1.
+    mean, variance : callable
+        Of the potential energy in kJ/mol at a temperature in K; the mean must rise.
+
+    Raises
+    ------
+    ValueError
+        More than `LONGEST` temperatures would be needed.
+    """
+
+    def next_above(temperature: float, wanted: float) -> float:
+        def miss(above: float) -> float:
+            energies = (mean(temperature), mean(above), variance(temperature), variance(above))
+            return gaussian_acceptance(temperature, above, *energies) - wanted
+
+        top = 4.0 * highest
+        return float(brentq(miss, temperature, top)) if miss(top) < 0.0 else top
+
+    def climb(wanted: float, steps: int) -> list[float]:
+        rungs = [lowest]
+        while len(rungs) <= steps and rungs[-1] < highest:
+            rungs.append(next_above(rungs[-1], wanted))
+        return rungs
+
+    if not lowest < highest:
+        return (lowest,)
+    rungs = climb(target, LONGEST)
+    if rungs[-1] < highest:
+        raise ValueError(f"more than {LONGEST} temperatures would be needed for an acceptance of {target}")
+    steps = len(rungs) - 1
+    # The last rung is beyond the highest temperature: spread what it is too far over all of them.
+    least, most = target, 1.0 - 1e-9
+    for _ in range(60):
+        middle = 0.5 * (least + most)
+        rungs = climb(middle, steps)
+        least, most = (middle, most) if rungs[-1] >= highest and len(rungs) == steps + 1 else (least, middle)
+    inner = climb(least, steps)[1:steps]
+    return (lowest, *inner, highest)
+
+
+def interpolated(temperatures: list[float], values: list[float]) -> Callable[[float], float]:
+    """Return a function that goes through measured values: a straight line, or a parabola from three on."""
+    degree = min(2, len(temperatures) - 1)
+    fitted = np.polynomial.Polynomial.fit(temperatures, values, degree)
+    return lambda temperature: float(fitted(temperature))

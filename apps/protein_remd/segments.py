@@ -1,0 +1,267 @@
+"""Segments as tasks: from the state of a replica to its next one, an object that its content names."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from apps._frame.stored import Stored, sha256
+from apps.protein_remd.engines import Exploded, Schedule, Snapshot, Trace, Warm, engine_named
+from apps.protein_remd.science.draws import segment_seed
+from apps.protein_remd.science.units import BOLTZMANN
+from core import InputError, worker_resource
+from core.storage import PreconditionFailed, Storage, process_storage
+
+BUNDLE, STATE, FRAMES, QUARANTINE = "bundle/", "state/", "frames/", "quarantine/"
+SALTS = (0, 0, 1)
+"""Seeds that a segment is tried with: one that fails by a fault of the machine succeeds at once with the same."""
+UNLIKELY = 50.0
+"""A kinetic energy whose chance is below ``exp(-50)`` is none of this temperature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A prepared system, for workers: where it is, or its files where they cannot reach it."""
+
+    engine: str
+    sha: str
+    address: str | None
+    files: Mapping[str, bytes] | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What one replica has to do in a round.
+
+    Attributes
+    ----------
+    previous : Stored, optional
+        Its state after the round before; None in the first.
+    scale : float
+        Factor for its velocities, since its temperature has changed.
+    """
+
+    round_number: int
+    replica: int
+    temperature: float
+    scale: float
+    previous: Stored | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all segments of a round have in common; `address` is the run, if workers can reach it."""
+
+    bundle: Bundle
+    address: str | None
+    seed: int
+    segments: int
+    schedule: Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a segment; `failure` says why nothing did.
+
+    Attributes
+    ----------
+    state : Stored
+        The new state; with its content where the worker could not write it.
+    salt : int
+        How many other seeds were needed.
+    frames : Stored, optional
+        Energies and frames in between.
+    """
+
+    replica: int
+    state: Stored | None
+    potential: float
+    kinetic: float
+    salt: int
+    version: str
+    canary: str
+    frames: Stored | None = None
+    cpu_seconds: float = 0.0
+    failure: str = ""
+
+
+@worker_resource(keep=1)
+def warm_system(bundle: Bundle) -> Warm:
+    """Return this process's prepared system."""
+    files = bundle.files
+    if files is None:
+        if bundle.address is None:
+            raise InputError("a bundle has neither files nor an address")
+        storage, place = process_storage(bundle.address), f"{BUNDLE}{bundle.sha}/"
+        files = {info.key.removeprefix(place): storage.get(info.key) for info in storage.list(place)}
+    return engine_named(bundle.engine).open_system(files)
+
+
+def run_segment(task: Segment, shared: Shared) -> Outcome:
+    """Map function: run the segments of one replica in one round, and write its state.
+
+    A pure function of its arguments, so that a second attempt, a late one, or one of a driver that was taken for dead
+    writes the same objects again.
+    """
+    started = time.process_time()
+    warm = warm_system(shared.bundle)
+    failure = ""
+    for salt in SALTS:
+        try:
+            traces = chained(warm, task, shared, salt)
+        except Exploded as error:
+            failure = str(error)
+            continue
+        outcome = _kept(task, shared, warm, traces, salt)
+        return replace(outcome, cpu_seconds=time.process_time() - started)
+    nothing = (math.nan, math.nan, SALTS[-1], warm.version, warm.canary)
+    return Outcome(task.replica, None, *nothing, failure=failure)
+
+
+def chained(warm: Warm, task: Segment, shared: Shared, salt: int) -> list[Trace]:
+    """Run the segments of one invocation one after the other.
+
+    Raises
+    ------
+    Exploded
+        What came out is nothing physical.
+    """
+    snapshot = begin(warm, task, shared.seed)
+    traces = []
+    for number in range(shared.segments):
+        seed = segment_seed(shared.seed, task.replica, task.round_number, number, salt)
+        trace = warm.run(snapshot, task.temperature, seed, shared.schedule)
+        check(trace, task.temperature, warm.degrees)
+        snapshot = trace.snapshot
+        traces.append(trace)
+    return traces
+
+
+def begin(warm: Warm, task: Segment, seed: int) -> Snapshot:
+    """Return where a segment begins: the state before, its velocities those of the temperature that it has now."""
+    if task.previous is None:
+        return warm.start(task.temperature, segment_seed(seed, task.replica, 0))
+    snapshot = read_state(task.previous).snapshot
+    return snapshot if task.scale == 1.0 else Snapshot(snapshot.x, snapshot.v * task.scale)
+
+
+def check(trace: Trace, temperature: float, degrees: int) -> None:
+    """Refuse what is not finite, and a kinetic energy that a temperature does not give.
+
+    The bound is Laurent and Massart's for chi-squared variables, Annals of Statistics 28 (2000), lemma 1.
+
+    Raises
+    ------
+    Exploded
+    """
+    if not (math.isfinite(trace.potential) and math.isfinite(trace.kinetic)):
+        raise Exploded(f"its energies are {trace.potential} and {trace.kinetic} kJ/mol")
+    if not (np.isfinite(trace.snapshot.x).all() and np.isfinite(trace.snapshot.v).all()):
+        raise Exploded("its coordinates or velocities are not finite")
+    most = degrees + 2.0 * math.sqrt(degrees * UNLIKELY) + 2.0 * UNLIKELY
+    if 2.0 * trace.kinetic > most * BOLTZMANN * temperature:
+        kinetic = 2.0 * trace.kinetic / (degrees * BOLTZMANN)
+        raise Exploded(f"its kinetic temperature is {kinetic:.4g} K at {temperature:g} K")
+
+
+def _kept(task: Segment, shared: Shared, warm: Warm, traces: list[Trace], salt: int) -> Outcome:
+    last = traces[-1]
+    frames = None
+    if shared.schedule.energies or shared.schedule.frames:
+        pieces: dict[str, npt.ArrayLike] = {
+            "energies": np.concatenate([trace.energies for trace in traces]),
+            "frames": np.concatenate([trace.frames for trace in traces]),
+        }
+        frames = _put(shared, f"{FRAMES}{task.round_number:08d}/{task.replica:04d}", packed(pieces))
+    about = {
+        "round": task.round_number,
+        "replica": task.replica,
+        "temperature": task.temperature,
+        "salt": salt,
+        "version": warm.version,
+        "canary": warm.canary,
+        "frames": None if frames is None else {"key": frames.key, "size": frames.size, "tag": frames.tag},
+    }
+    arrays: dict[str, npt.ArrayLike] = {
+        "x": last.snapshot.x,
+        "v": last.snapshot.v,
+        "U": np.float64(last.potential),
+        "K": np.float64(last.kinetic),
+    }
+    about_bytes = np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8)
+    state = _put(shared, f"{STATE}{task.round_number:08d}/{task.replica:04d}", packed({**arrays, "about": about_bytes}))
+    return Outcome(task.replica, state, last.potential, last.kinetic, salt, warm.version, warm.canary, frames)
+
+
+def _put(shared: Shared, base: str, data: bytes) -> Stored:
+    """Write an object under a name with its hash, or leave that to the driver."""
+    tag = sha256(data)
+    key = f"{base}-{tag[7:23]}.npz"
+    if shared.address is None:
+        return Stored("", key, len(data), tag, data)
+    put_once(process_storage(shared.address), key, data)
+    return Stored(shared.address, key, len(data), tag)
+
+
+def put_once(storage: Storage, key: str, data: bytes) -> None:
+    """Write an object that its content names; if it is there already, it is the same."""
+    try:
+        storage.put(key, data, if_absent=True)
+    except PreconditionFailed:
+        pass
+
+
+def packed(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
+    """Return arrays as the bytes of an ``npz`` file, uncompressed; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def unpacked(data: bytes, where: str) -> dict[str, Any]:
+    """Return the arrays of an ``npz`` file.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as found:
+            return dict(found)
+    except (ValueError, OSError, KeyError, EOFError) as error:
+        raise InputError(f"{where} is damaged: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A replica after a round; `about` says of which segment it is, and how it came about."""
+
+    snapshot: Snapshot
+    potential: float
+    kinetic: float
+    about: dict[str, Any]
+
+
+def read_state(stored: Stored) -> State:
+    """Read the state of a replica.
+
+    Raises
+    ------
+    InputError
+        It is not what was written.
+    """
+    found = unpacked(stored.read(), stored.url)
+    try:
+        about = json.loads(found["about"].tobytes())
+        return State(Snapshot(found["x"], found["v"]), float(found["U"]), float(found["K"]), about)
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{stored.url} is no state of a replica: {error!r}") from None

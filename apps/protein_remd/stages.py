@@ -1,0 +1,206 @@
+"""The commands that compute: a campaign in rounds, and a pilot that proposes a ladder."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from apps._frame import Session
+from apps._frame.plan import Plan, StagePlan
+from apps._frame.run import Run
+from apps._frame.tables import TextTable, json_text
+from apps.protein_remd import result
+from apps.protein_remd.campaign import Campaign, Setup
+from apps.protein_remd.engines import Schedule, engine_named
+from apps.protein_remd.history import History, gathered, read_history
+from apps.protein_remd.params import Params
+from apps.protein_remd.records import ROUNDS
+from apps.protein_remd.science.ladder import by_acceptance, interpolated
+from apps.protein_remd.segments import BUNDLE, FRAMES, QUARANTINE, STATE
+from core import ConfigError, open_storage
+from core.storage import Storage
+
+RESULTS = (
+    "exchange.csv",
+    "exchange.parquet",
+    "u_kn.npz",
+    "trajectories/",
+    "report-files/",
+    "report.html",
+    "result.json",
+)
+KEEPS = (BUNDLE, STATE, ROUNDS, FRAMES, QUARANTINE)
+TARGET = 0.3
+"""Acceptance that a ladder is proposed for. Source: Kone and Kofke, J. Chem. Phys. 122, 206101 (2005): 0.23 moves
+fastest, and the maximum is flat."""
+SHORT = 0.5
+"""Of 1/friction: what velocities have hardly begun to forget."""
+CALIBRATION = 50
+"""Steps that a dry run takes to know the speed."""
+
+
+def run(session: Session, params: Params) -> None:
+    """Run a campaign, or go on with it, to its last round."""
+    rounds = params.exchange.rounds
+    with session.open_run(RESULTS, keeps=KEEPS, versions={"numpy": np.__version__}) as opened:
+        campaign = Campaign(opened.storage, session.executor, params, check=opened.check, warn=session.tell)
+        if campaign.round_number > rounds:
+            raise ConfigError(
+                f"--rounds {rounds}: run {session.output} has {campaign.round_number:,} committed rounds already; ask "
+                "for at least as many"
+            )
+        opened.remember(found_out(campaign.setup))
+        session.say(f"{result.ladder_text(campaign.setup)}\n")
+        warn_of_short_segments(session, params)
+        drive(session, opened, campaign, rounds)
+        if not opened.finished:
+            publish(opened, campaign.setup, params)
+        figures = opened.figures()
+    session.show(figures, result.text)
+    session.show_bill()
+    session.say(f"\nReport: {session.output}/report.html")
+
+
+def warn_of_short_segments(session: Session, params: Params) -> None:
+    """Say so where swaps come before velocities have forgotten the last one."""
+    time_between = params.md.steps * params.md.segments * params.md.timestep * 1e-3
+    if params.system.engine == "harmonic" and params.system.dynamics == "boltzmann":
+        return
+    if time_between * params.md.friction < SHORT:
+        session.tell(
+            f"{time_between:.3g} ps between exchanges are short against 1/friction = {1 / params.md.friction:.3g} ps: "
+            "successive rounds say much the same; raise --steps"
+        )
+
+
+def drive(session: Session, opened: Run, campaign: Campaign, rounds: int) -> None:
+    """Run what is missing of the rounds of a campaign."""
+    if campaign.round_number < rounds and opened.finished:
+        opened.reopen()
+    replicas = len(campaign.setup.temperatures)
+    with session.together("rounds", rounds * replicas, campaign.round_number * replicas):
+        while campaign.round_number < rounds:
+            campaign.advance()
+            opened.keep_alive()
+
+
+def found_out(setup: Setup) -> dict[str, Any]:
+    """Return what the manifest says of a prepared system."""
+    return {
+        "bundle": setup.bundle,
+        "engine": setup.engine,
+        "version": setup.version,
+        "canary": setup.canary,
+        "temperatures": list(setup.temperatures),
+        "degrees_of_freedom": setup.degrees,
+        **setup.facts,
+    }
+
+
+def publish(opened: Run, setup: Setup, params: Params) -> None:
+    """Write all that is made of the rounds."""
+    opened.publish(derived(opened.storage, setup, params))
+
+
+def derived(storage: Storage, setup: Setup, params: Params) -> dict[str, Any]:
+    """Return tables, arrays, report and figures of the committed rounds, by name."""
+    from apps.protein_remd.report import report_files_of
+
+    rows: list[tuple[Any, ...]] = []
+    history = read_history(storage, each=lambda record: rows.extend(result.exchange_rows(record)))
+    figures = result.figures(history, setup, params.exchange.rounds)
+    parquet = result.exchange_parquet(rows)
+    return {
+        "exchange.csv": result.exchange_csv(rows),
+        **({} if parquet is None else {"exchange.parquet": parquet}),
+        "u_kn.npz": result.u_kn(history),
+        **report_files_of(history, figures, params),
+        "result.json": json_text(figures, indent=2).encode(),
+    }
+
+
+def plan(session: Session, params: Params) -> Plan:
+    """Say what a campaign would take, by the speed of a few steps here."""
+    engine = engine_named(params.system.engine)
+    warm = engine.open_system(engine.prepare(params.system, params.md))
+    ladder = params.temperatures(warm.degrees)
+    snapshot = warm.start(ladder[0], 1)
+    warm.run(snapshot, ladder[0], 1, Schedule(CALIBRATION))
+    started = time.process_time()
+    warm.run(snapshot, ladder[0], 1, Schedule(CALIBRATION))
+    speed = CALIBRATION / max(time.process_time() - started, 1e-6)
+    steps = params.md.steps * params.md.segments
+    tasks = params.exchange.rounds * len(ladder)
+    state = 2 * snapshot.x.nbytes
+    stage = StagePlan("rounds", tasks, steps / speed, gets=tasks, puts=tasks, bytes_in=tasks * state,
+                      bytes_out=tasks * state)  # fmt: skip
+    facts = [
+        ("Temperatures", ", ".join(f"{t:.6g}" for t in ladder) + " K"),
+        ("Rounds", f"{params.exchange.rounds:,} of {len(ladder)} segments of {steps:,} steps"),
+        ("Simulated", f"{tasks * steps * params.md.timestep * 1e-6:,.4g} ns in all"),
+        ("Speed", f"{speed:,.3g} steps a CPU second, by {CALIBRATION} steps here"),
+    ]
+    per = 100.0 / params.exchange.rounds
+    figures = {
+        "temperatures": list(ladder),
+        "steps": tasks * steps,
+        "steps_per_cpu_second": speed,
+        "cpu_hours_per_100_rounds": tasks * steps / speed / 3600 * per,
+    }
+    return Plan([stage], facts, figures)
+
+
+def pilot(session: Session, params: Params) -> None:
+    """Run a short campaign that is not kept, and propose a ladder."""
+    storage = open_storage(f"memory://pilot-{secrets.token_hex(8)}")
+    campaign = Campaign(storage, session.executor, params, warn=session.tell)
+    replicas = len(campaign.setup.temperatures)
+    with session.together("pilot", params.exchange.rounds * replicas):
+        history = gathered(campaign.advance() for _ in range(params.exchange.rounds))
+    figures = result.figures(history, campaign.setup, params.exchange.rounds)
+    target = params.ladder.acceptance or TARGET
+    proposed = propose(history, target)
+    figures |= {"target": target, "proposed": list(proposed)}
+    session.show(figures, lambda found: f"{result.text(found)}\n\n{_proposal_text(history, found)}")
+
+
+def propose(history: History, target: float) -> tuple[float, ...]:
+    """Return a ladder of one acceptance over the same range, from the energies of a history.
+
+    Raises
+    ------
+    ConfigError
+        There are too few temperatures or rounds to tell.
+    """
+    ladder = list(history.temperatures)
+    later = history.potential[history.rounds // 5 :]
+    if len(ladder) < 2 or len(later) < 4:
+        raise ConfigError("a ladder is proposed from at least 2 temperatures and 5 rounds; raise --count or --rounds")
+    mean = interpolated(ladder, [float(value) for value in later.mean(axis=0)])
+    variance = interpolated(ladder, [float(value) for value in later.var(axis=0)])
+    try:
+        return by_acceptance(ladder[0], ladder[-1], target, mean, lambda t: max(variance(t), 1e-9))
+    except ValueError as error:
+        raise ConfigError(f"no ladder is proposed: {error}; run more --rounds, or lower --highest") from None
+
+
+def _proposal_text(history: History, found: Mapping[str, Any]) -> str:
+    ladder = found["proposed"]
+    from apps.protein_remd.science.prediction import gaussian_acceptance
+
+    mean = interpolated(list(history.temperatures), [float(u) for u in history.potential.mean(axis=0)])
+    variance = interpolated(list(history.temperatures), [float(u) for u in history.potential.var(axis=0)])
+    rows = []
+    for k, t in enumerate(ladder):
+        cell = ""
+        if k + 1 < len(ladder):
+            above = ladder[k + 1]
+            moments = (mean(t), mean(above), max(variance(t), 0.0), max(variance(above), 0.0))
+            cell = f"{gaussian_acceptance(t, above, *moments):.0%}"
+        rows.append((f"{t:.2f}", cell))
+    table = TextTable(f"Proposed for an acceptance of {found['target']:g}", ("T (K)", "swaps up"), rows).text()
+    return f"{table}\n\n--temperatures {','.join(f'{t:.2f}' for t in ladder)}"

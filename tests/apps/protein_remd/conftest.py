@@ -1,0 +1,66 @@
+"""Campaigns of oscillators, which are quick and of which everything is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps.protein_remd.__main__ import APP
+
+ROOT = Path(__file__).parents[3]
+HARMONIC = ("--engine", "harmonic", "--dof", "12", "--temperatures", "300,350,410")
+
+Remd = Callable[..., int]
+
+
+@pytest.fixture
+def remd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remd:
+    """Return a function that runs a command in this process, on its serial backend unless it names another."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> int:
+        chosen = () if "--compute" in arguments else ("--compute", "serial")
+        return APP.main([*arguments, *chosen])
+
+    return run
+
+
+@pytest.fixture
+def figures(remd: Remd, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Return a function that runs a command to its end and returns the JSON object it prints."""
+
+    def run(*arguments: str) -> Any:
+        capsys.readouterr()
+        status = remd(*arguments, "--json")
+        said = capsys.readouterr()
+        assert status == 0, said.err
+        return json.loads(said.out)
+
+    return run
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Return a function that starts a command in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "apps.protein_remd", *arguments],
+            cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    return start
+
+
+def history(folder: Path) -> dict[str, bytes]:
+    """Return every record, state and frame of a run by name."""
+    found = [path for name in ("rounds", "state", "frames") for path in (folder / name).rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}

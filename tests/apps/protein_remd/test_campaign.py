@@ -1,0 +1,258 @@
+"""A campaign from the command: what it leaves, that it goes on, and that it is the same however it was run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from apps.protein_remd import campaign as driving
+from apps.protein_remd.campaign import Campaign
+from apps.protein_remd.params import MD, Exchange, Ladder, Output, Params, System
+from apps.protein_remd.science.prediction import harmonic_acceptance
+from core import FunctionExecutor, open_storage
+from tests.apps.protein_remd.conftest import HARMONIC, history
+
+KELVIN = 8.31446261815324e-3
+
+
+def test_the_table_of_exchanges_follows_from_its_own_columns(remd, tmp_path):
+    assert remd("run", *HARMONIC, "--rounds", "40", "--output", "a") == 0
+
+    with open(tmp_path / "a" / "exchange.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == (
+        "round,lower,upper,replica_lower,replica_upper,T_lower,T_upper,U_lower,U_upper,log_p,draw,accepted".split(",")
+    )
+    assert [int(row["round"]) for row in rows] == list(range(1, 41))
+    at = [0, 1, 2]
+    for row in rows:
+        low, up = int(row["lower"]), int(row["upper"])
+        assert (low, up) == ((0, 1) if int(row["round"]) % 2 else (1, 2))
+        assert (int(row["replica_lower"]), int(row["replica_upper"])) == (at[low], at[up])
+        cold, hot = float(row["T_lower"]), float(row["T_upper"])
+        log_p = (1 / (KELVIN * cold) - 1 / (KELVIN * hot)) * (float(row["U_lower"]) - float(row["U_upper"]))
+        assert float(row["log_p"]) == pytest.approx(log_p, rel=1e-12)
+        assert (row["accepted"] == "True") == (float(row["log_p"]) >= 0 or math.log(float(row["draw"])) < log_p)
+        if row["accepted"] == "True":
+            at[low], at[up] = at[up], at[low]
+
+
+def test_reduced_potentials_are_grouped_by_the_state_that_was_sampled(remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "30", "--output", "a")
+
+    found = np.load(tmp_path / "a" / "u_kn.npz")
+    assert found["temperatures"].tolist() == [300.0, 350.0, 410.0]
+    assert found["N_k"].tolist() == [30, 30, 30]
+    energy = found["u_kn"] * KELVIN * found["temperatures"][:, None]
+    assert energy[1] == pytest.approx(energy[0], rel=1e-12)
+    first = json.loads((tmp_path / "a" / "rounds" / "00000001.json").read_text())
+    assert energy[0][[0, 30, 60]] == pytest.approx([one["potential"] for one in first["segments"]], rel=1e-12)
+
+
+def test_energies_and_acceptances_are_the_exact_ones(figures):
+    found = figures("run", *HARMONIC, "--rounds", "200", "--output", "a")
+
+    for state in found["states"]:
+        exact = 6 * KELVIN * state["temperature"]
+        assert abs(state["potential"] - exact) < 4 * state["potential_error"]
+        assert abs(state["kinetic_temperature"] - state["temperature"]) < 4 * state["kinetic_temperature_error"]
+    for pair in found["pairs"]:
+        exact = harmonic_acceptance(12, pair["lower"], pair["upper"])
+        assert abs(pair["acceptance"] - exact) < 4 * math.sqrt(exact * (1 - exact) / pair["attempted"])
+        assert pair["predicted"] == pytest.approx(exact, abs=0.1)
+
+
+@pytest.mark.parametrize("workers", ["1", "2", "4"])
+def test_the_history_is_the_same_for_any_number_of_workers(remd, tmp_path, workers):
+    remd("run", *HARMONIC, "--rounds", "12", "--frames", "250", "--energies", "100", "--output", "serial")
+    remd(
+        "run", *HARMONIC, "--rounds", "12", "--frames", "250", "--energies", "100", "--output", "parallel",
+        "--compute", "process", "--workers", workers,
+    )  # fmt: skip
+
+    assert history(tmp_path / "parallel") == history(tmp_path / "serial")
+    for name in ("exchange.csv", "u_kn.npz", "result.json"):
+        assert (tmp_path / "parallel" / name).read_bytes() == (tmp_path / "serial" / name).read_bytes()
+
+
+def test_a_campaign_stopped_after_every_round_is_one_that_was_not_stopped(remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "4", "--output", "whole")
+    remd("run", *HARMONIC, "--rounds", "1", "--output", "parts")
+
+    for rounds in range(2, 5):
+        assert remd("resume", "parts", "--rounds", str(rounds)) == 0
+
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+    for name in ("exchange.csv", "u_kn.npz", "result.json", "report.html"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_run_that_was_extended_and_stopped_goes_on_to_what_was_asked_for_last(remd, tmp_path, monkeypatch, capsys):
+    remd("run", *HARMONIC, "--rounds", "3", "--output", "a")
+    advance = Campaign.advance
+
+    def stopped(self):
+        if self.round_number == 5:
+            raise KeyboardInterrupt
+        return advance(self)
+
+    monkeypatch.setattr(Campaign, "advance", stopped)
+    assert remd("resume", "a", "--rounds", "8") == 130
+    assert "resume a" in capsys.readouterr().err
+    assert not (tmp_path / "a" / "result.json").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+
+    assert remd("resume", "a") == 0
+
+    assert json.loads((tmp_path / "a" / "result.json").read_text())["rounds"] == 8
+
+
+def test_fewer_rounds_than_are_committed_are_refused(remd, capsys):
+    remd("run", *HARMONIC, "--rounds", "5", "--output", "a")
+    capsys.readouterr()
+
+    assert remd("resume", "a", "--rounds", "3") == 2
+
+    assert "run a has 5 committed rounds already" in capsys.readouterr().err
+
+
+def small(**options) -> Params:
+    return Params(
+        system=System(engine="harmonic", dof=5, dynamics="langevin"),
+        ladder=Ladder(temperatures=(300.0, 350.0, 410.0)),
+        **options,
+    )
+
+
+def campaign(params: Params, name: str, **options) -> Campaign:
+    return Campaign(open_storage(f"memory://{name}"), FunctionExecutor(compute="serial"), params, **options)
+
+
+def test_chained_segments_are_as_many_single_ones(tmp_path):
+    params = small(md=MD(steps=40, steps_per_invocation=120), output=Output(energies=20, frames=40))
+    made = campaign(params, tmp_path.name)
+
+    record = made.advance()
+
+    with np.load(open_frames(tmp_path.name, record)) as found:
+        assert found["energies"].shape == (6, 2)
+        assert found["frames"].shape == (3, 5)
+        assert found["energies"][-1].tolist() == [record.segments[0].potential, record.segments[0].kinetic]
+
+
+def open_frames(name, record):
+    import io
+
+    return io.BytesIO(open_storage(f"memory://{name}").get(record.segments[0].frames["key"]))
+
+
+def test_a_round_asks_as_much_of_the_storage_after_sixty_as_after_ten(tmp_path):
+    made = campaign(small(exchange=Exchange(rounds=200)), tmp_path.name)
+    asked = []
+    for _ in range(60):
+        before = made._storage.requests
+        made.advance()
+        asked.append(made._storage.requests - before)
+
+    assert asked[9] == asked[59]
+
+
+def test_states_between_are_let_go_of_where_that_is_asked_for(remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "7", "--states", "3", "--output", "a")
+
+    assert sorted(path.name for path in (tmp_path / "a" / "state").iterdir() if any(path.iterdir())) == [
+        "00000003", "00000006", "00000007",
+    ]  # fmt: skip
+
+
+def test_a_segment_left_by_a_driver_that_ended_is_not_run_again(tmp_path, monkeypatch):
+    params = small()
+    whole = campaign(params, f"{tmp_path.name}-whole")
+    expected = [whole.advance() for _ in range(3)]
+    halted = campaign(params, tmp_path.name)
+    halted.advance()
+    monkeypatch.setattr(halted, "_commit", lambda record: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        halted.advance()
+
+    again = campaign(params, tmp_path.name)
+    records = [again.advance(), again.advance()]
+
+    assert records == expected[1:]
+    assert again.invocations == 3
+
+
+def test_what_another_driver_has_committed_holds(tmp_path):
+    params = small()
+    first, second = campaign(params, tmp_path.name), campaign(params, tmp_path.name)
+
+    records = [first.advance(), second.advance(), second.advance(), first.advance()]
+
+    assert records[0] == records[1]
+    assert records[2] == records[3]
+
+
+def test_all_pairs_are_tried_with_gibbs(figures):
+    found = figures("run", *HARMONIC, "--scheme", "gibbs", "--sweeps", "2", "--rounds", "5", "--output", "a")
+
+    assert [pair["attempted"] for pair in found["pairs"]] == [10, 10]
+
+
+def test_an_explicit_ladder_is_kept_to_the_digit(figures):
+    found = figures("run", *HARMONIC[:4], "--temperatures", "300.1,333.3333333333333,400", "--rounds", "1")
+
+    assert [state["temperature"] for state in found["states"]] == [300.1, 333.3333333333333, 400.0]
+
+
+def test_a_ladder_by_acceptance_has_as_many_temperatures_as_it_takes(figures):
+    found = figures("run", *HARMONIC[:4], "--acceptance", "0.6", "--rounds", "1", "--output", "a")
+
+    exact = [harmonic_acceptance(12, pair["lower"], pair["upper"]) for pair in found["pairs"]]
+    assert min(exact) > 0.55
+    ladder = [state["temperature"] for state in found["states"]]
+    assert (ladder[0], ladder[-1]) == (300.0, 500.0)
+    assert all(low < high for low, high in pairwise(ladder))
+
+
+def test_a_pilot_proposes_a_ladder_and_leaves_nothing(figures, tmp_path):
+    found = figures("ladder", *HARMONIC, "--rounds", "60")
+
+    assert found["proposed"][0] == 300.0
+    assert found["proposed"][-1] == 410.0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_tells_steps_and_tasks_and_writes_nothing(figures, tmp_path):
+    found = figures("run", *HARMONIC, "--rounds", "99", "--steps", "10000", "--dry-run")
+
+    assert (found["steps"], found["stages"][0]["tasks"]) == (99 * 3 * 10000, 297)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_of_another_version_are_refused_and_taken_with_force(tmp_path, monkeypatch):
+    params = small()
+    campaign(params, tmp_path.name).advance()
+    setup = driving.read_setup(open_storage(f"memory://{tmp_path.name}"))
+    monkeypatch.setattr(driving, "read_setup", lambda storage: driving.replace(setup, version="numpy 1.0"))
+
+    with pytest.raises(driving.ConfigError, match="workers have numpy .*, and the run was begun with numpy 1.0"):
+        campaign(params, tmp_path.name).advance()
+    assert campaign(small(force=True), tmp_path.name).advance().round_number == 2
+
+
+def test_a_processor_with_other_bits_is_told_once(tmp_path, monkeypatch):
+    said = []
+    made = campaign(small(), tmp_path.name, warn=said.append)
+    made._foreign.clear()
+
+    made.advance()
+    made.advance()
+
+    assert len(said) == 1
+    assert "statistically valid, and not bit for bit repeatable" in said[0]

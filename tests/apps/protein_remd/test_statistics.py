@@ -1,0 +1,156 @@
+"""Ladders, predictions, oscillators and statistics, against scalar references and known results."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from scipy.stats import gamma, norm
+
+from apps.protein_remd.science import harmonic, ladder, statistics
+from apps.protein_remd.science.prediction import gaussian_acceptance, harmonic_acceptance
+from apps.protein_remd.science.units import BOLTZMANN, beta
+
+
+def test_a_geometric_ladder_has_a_constant_ratio_and_the_ends_that_were_given():
+    rungs = ladder.geometric(300.1, 599.7, 7)
+
+    assert (rungs[0], rungs[-1], len(rungs)) == (300.1, 599.7, 7)
+    ratios = [above / below for below, above in zip(rungs, rungs[1:], strict=False)]
+    assert ratios == pytest.approx([ratios[0]] * 6, rel=1e-12)
+
+
+def test_a_ladder_by_acceptance_has_one_acceptance_that_is_at_least_the_target():
+    def mean(temperature):
+        return 0.5 * 60 * BOLTZMANN * temperature
+
+    def variance(temperature):
+        return 0.5 * 60 * (BOLTZMANN * temperature) ** 2
+
+    rungs = ladder.by_acceptance(300.0, 600.0, 0.3, mean, variance)
+
+    predicted = [
+        gaussian_acceptance(low, high, mean(low), mean(high), variance(low), variance(high))
+        for low, high in zip(rungs, rungs[1:], strict=False)
+    ]
+    assert (rungs[0], rungs[-1]) == (300.0, 600.0)
+    assert min(predicted) >= 0.3
+    assert max(predicted) - min(predicted) < 1e-6
+    assert max(predicted) < 0.5
+
+
+def test_a_ladder_that_would_never_end_is_refused():
+    with pytest.raises(ValueError, match="more than 512"):
+        ladder.by_acceptance(300.0, 600.0, 0.3, lambda t: 1e9 * t, lambda t: 1.0)
+
+
+@pytest.mark.parametrize(("degrees", "t_lower", "t_upper"), [(3, 300.0, 400.0), (24, 280.0, 310.0)])
+def test_the_harmonic_prediction_is_the_integral_over_both_energies(degrees, t_lower, t_upper):
+    low = gamma(degrees / 2, scale=BOLTZMANN * t_lower)
+    high = gamma(degrees / 2, scale=BOLTZMANN * t_upper)
+    difference = beta(t_lower) - beta(t_upper)
+
+    def accepted(upper_energy):
+        above = low.sf(upper_energy)
+        below, _ = quad(lambda u: low.pdf(u) * math.exp(difference * (u - upper_energy)), 0, upper_energy)
+        return high.pdf(upper_energy) * (above + below)
+
+    expected, _ = quad(accepted, 0, high.isf(1e-12), limit=200)
+    assert harmonic_acceptance(degrees, t_lower, t_upper) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_gaussian_prediction_is_the_integral_over_the_difference():
+    mean = (beta(300.0) - beta(330.0)) * (-40.0 - 12.0)
+    deviation = (beta(300.0) - beta(330.0)) * math.sqrt(700.0 + 900.0)
+    expected, _ = quad(lambda x: min(1.0, math.exp(x)) * norm.pdf(x, mean, deviation), mean - 12, mean + 12)
+
+    assert gaussian_acceptance(300.0, 330.0, -40.0, 12.0, 700.0, 900.0) == pytest.approx(expected, rel=1e-6)
+    assert gaussian_acceptance(300.0, 330.0, 0.0, 0.0, 0.0, 0.0) == 1.0
+    assert 0.0 <= gaussian_acceptance(300.0, 301.0, -1e6, 1e6, 1.0, 1.0) < 1e-300
+
+
+@pytest.mark.parametrize("time", [1e-3, 0.3, 5.0])
+def test_a_langevin_step_of_any_length_keeps_the_canonical_distribution(time):
+    rng = np.random.default_rng(1)
+    x, v = harmonic.boltzmann(200_000, 300.0, rng)
+
+    x, v = harmonic.langevin(x, v, 300.0, 1.0, time, rng)
+
+    thermal = BOLTZMANN * 300.0
+    assert np.mean(v * v) == pytest.approx(thermal, rel=0.015)
+    assert harmonic.FREQUENCY**2 * np.mean(x * x) == pytest.approx(thermal, rel=0.015)
+    assert abs(np.mean(x * v)) < 0.015 * thermal / harmonic.FREQUENCY
+
+
+def test_two_langevin_steps_are_one_of_their_sum_without_noise():
+    x, v = np.array([1.0]), np.array([0.0])
+    rng = np.random.default_rng(1)
+
+    once = harmonic.langevin(x, v, 1e-12, 0.5, 0.7, rng)
+    twice = harmonic.langevin(*harmonic.langevin(x, v, 1e-12, 0.5, 0.3, rng), 1e-12, 0.5, 0.4, rng)
+
+    assert np.concatenate(once) == pytest.approx(np.concatenate(twice), abs=1e-5)
+
+
+def test_round_trips_are_from_the_bottom_to_the_top_and_back():
+    paths = np.array([[0, 1, 2, 1, 0, 0, 1, 2, 2, 1, 0], [2, 1, 0, 1, 2, 1, 0, 1, 1, 1, 1], [1] * 11]).T
+
+    assert statistics.round_trips(paths, 3).tolist() == [2, 1, 0]
+
+
+def test_the_transition_matrix_counts_both_directions_and_its_rows_sum_to_one():
+    matrix = statistics.transition_matrix(np.array([[0, 1], [1, 0], [1, 0], [0, 1]]), 2)
+
+    assert matrix == pytest.approx(np.array([[1 / 3, 2 / 3], [2 / 3, 1 / 3]]))
+    assert statistics.second_eigenvalue(matrix) == pytest.approx(-1 / 3)
+
+
+def test_temperatures_that_never_mix_have_a_second_eigenvalue_of_one():
+    matrix = statistics.transition_matrix(np.array([[0, 1, 2]] * 5), 3)
+
+    assert statistics.second_eigenvalue(matrix) == pytest.approx(1.0)
+
+
+def test_the_statistical_inefficiency_of_a_correlated_series_is_that_of_its_process():
+    rng, keep = np.random.default_rng(2), 0.8
+    series = np.empty(50_000)
+    series[0] = 0.0
+    for at in range(1, len(series)):
+        series[at] = keep * series[at - 1] + rng.standard_normal()
+
+    assert statistics.statistical_inefficiency(series) == pytest.approx((1 + keep) / (1 - keep), rel=0.1)
+    assert statistics.statistical_inefficiency(rng.standard_normal(5000)) == pytest.approx(1.0, abs=0.1)
+    assert statistics.statistical_inefficiency(np.ones(100)) == 1.0
+
+
+def test_the_effective_sample_size_is_that_of_kish():
+    weights = np.array([1.0, 2.0, 5.0])
+
+    assert statistics.kish(np.log(weights) + 800.0) == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+
+
+def test_samples_of_two_temperatures_have_the_slope_that_these_demand():
+    rng = np.random.default_rng(3)
+    low, high = (rng.gamma(20, BOLTZMANN * t, 20_000) for t in (300.0, 330.0))
+
+    right = statistics.ensemble_slope(low, high, 300.0, 330.0)
+    wrong = statistics.ensemble_slope(low, high, 300.0, 350.0)
+
+    assert abs(right.ratio - 1.0) < 4 * right.error < 0.2
+    assert abs(wrong.ratio - 1.0) > 4 * wrong.error
+
+
+def test_samples_that_do_not_overlap_have_no_slope():
+    found = statistics.ensemble_slope(np.arange(10.0), np.arange(100.0, 110.0), 300.0, 330.0)
+
+    assert math.isnan(found.ratio)
+    assert math.isinf(found.error)
+
+
+def test_histograms_overlap_fully_or_not_at_all():
+    sample = np.random.default_rng(4).standard_normal(1000)
+
+    assert statistics.histogram_overlap(sample, sample) == pytest.approx(1.0)
+    assert statistics.histogram_overlap(sample, sample + 100.0) == 0.0
