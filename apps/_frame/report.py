@@ -21,6 +21,7 @@ FOLDER = "report-files/"
 """Where pictures are that do not fit into the page."""
 
 _NUMBER = re.compile(r"[-+−±$€£]?\d[\d,.]*(e[-+]?\d+)?( ?[%x]| ?±.*)?", re.IGNORECASE)
+_DATE = re.compile(r"\d{4}-\d\d(-\d\d([ T][\d:.+Z-]+)?)?")
 _KINDS = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"RIFF", "webp"), (b"<", "svg+xml"))
 
 
@@ -264,7 +265,8 @@ def _table(table: Table) -> Iterator[str]:
 def _cell(cell: Cell) -> str:
     if isinstance(cell, Link):
         return f'<td><a href="{_href(cell.href)}">{_text(cell.text)}</a></td>'
-    return f"<td{' class=n' if _is_number(cell) else ''}>{_text(cell)}</td>"
+    kind = " class=n" if _is_number(cell) else " class=d" if _DATE.fullmatch(cell) else ""
+    return f"<td{kind}>{_text(cell)}</td>"
 
 
 def _is_number(cell: Cell) -> bool:

@@ -31,6 +31,7 @@ th,td{padding:7px 14px;text-align:left;border-top:1px solid var(--line);overflow
 td:first-child{min-width:9rem}
 .facts td{overflow-wrap:anywhere}
 .n{text-align:right;white-space:nowrap}
+.d{white-space:nowrap}
 th:first-child.n,td:first-child.n{text-align:left}
 thead th{border-top:0;color:var(--soft);font-weight:600;font-size:.85rem;white-space:nowrap}
 .facts th{color:var(--soft);font-weight:400;width:14rem;vertical-align:top}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import date
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,10 @@ ROLLING_SHARE = 0.25
 """Years that the rolling volatility looks back."""
 PICTURE = (5.6, 3.1)
 """Width and height in inches."""
-NO_INTEREST = "Sharpe and Sortino ratios are of simple returns a year, without interest; ± is the standard error."
+NO_INTEREST = (
+    "Sharpe and Sortino ratios are of simple returns a year, without interest; ± is the standard error. Calmar ratio: "
+    "growth a year over the deepest fall."
+)
 
 
 def past_values(result: Result) -> FloatArray:
@@ -53,7 +58,21 @@ def past_figures(result: Result) -> dict[str, Any] | None:
         "rising_share": found.rising,
         "drawdown_now": float(underwater(values)[-1]),
         "falls": [_fall(fall, dates) for fall in found.falls],
+        "by_year": _by_year(values, history.dates, result.prepared.spacing.per_year),
     }
+
+
+def _by_year(values: FloatArray, dates: Sequence[date], per_year: float) -> list[dict[str, Any]]:
+    """Return the return of each calendar year, from the last price of the year before, and its volatility."""
+    years = np.array([day.year for day in dates], dtype=np.int64)
+    ends = np.flatnonzero(np.diff(years, append=0) != 0).tolist()
+    found = []
+    for start, end in pairwise([0, *ends]):
+        logs = np.diff(np.log(values[start : end + 1]))
+        if logs.size > 1:
+            spread = float(logs.std(ddof=1)) * math.sqrt(per_year)
+            found.append({"year": str(years[end]), "return": math.expm1(float(logs.sum())), "volatility": spread})
+    return found
 
 
 def _finite(value: float) -> float | None:
@@ -81,20 +100,29 @@ def past_table(figures: dict[str, Any]) -> TextTable:
             return "–"
         return f"{past[name]:.2f}" + (f" ± {past[error]:.2f}" if error else "")
 
+    deepest = past["falls"][0] if past["falls"] else None
     rows = [
-        ["growth a year", percent(past["growth"], 2)],
-        ["volatility a year", percent(past["volatility"], 2)],
-        ["Sharpe ratio", ratio("sharpe", "sharpe_se")],
-        ["Sortino ratio", ratio("sortino")],
-        ["deepest fall", percent(past["falls"][0]["depth"], 1) if past["falls"] else "–"],
-        ["below its peak now", percent(past["drawdown_now"], 1)],
-        ["best step", f"{percent(past['best']['return'], 2)} ({past['best']['date']})"],
-        ["worst step", f"{percent(past['worst']['return'], 2)} ({past['worst']['date']})"],
-        ["steps that rose", percent(past["rising_share"], 1)],
-        ["skewness", ratio("skewness")],
-        ["excess kurtosis", ratio("excess_kurtosis")],
+        ["growth a year", percent(past["growth"], 2), ""],
+        ["volatility a year", percent(past["volatility"], 2), ""],
+        ["Sharpe ratio", ratio("sharpe", "sharpe_se"), ""],
+        ["Sortino ratio", ratio("sortino"), ""],
+        ["Calmar ratio", f"{past['growth'] / deepest['depth']:.2f}" if deepest else "–", ""],
+        ["deepest fall", percent(deepest["depth"], 1) if deepest else "–", deepest["trough"] if deepest else ""],
+        ["below its peak now", percent(past["drawdown_now"], 1), ""],
+        ["best step", percent(past["best"]["return"], 2), past["best"]["date"]],
+        ["worst step", percent(past["worst"]["return"], 2), past["worst"]["date"]],
+        ["steps that rose", percent(past["rising_share"], 1), ""],
+        ["skewness", ratio("skewness"), ""],
+        ["excess kurtosis", ratio("excess_kurtosis"), ""],
     ]
-    return TextTable(f"The past, {past['years']:.1f} years", ["measure", "value"], rows)
+    return TextTable(f"The past, {past['years']:.1f} years", ["measure", "value", "when"], rows)
+
+
+def years_table(figures: dict[str, Any]) -> TextTable:
+    """Tabulate the return of each calendar year."""
+    by_year = figures["past"]["by_year"]
+    rows = [[each["year"], percent(each["return"], 1), percent(each["volatility"], 1)] for each in by_year]
+    return TextTable("Calendar years", ["year", "return", "volatility a year"], rows)
 
 
 def falls_table(figures: dict[str, Any]) -> TextTable:
@@ -138,7 +166,8 @@ def volatility_png(result: Result, figures: dict[str, Any]) -> bytes:
     for name, level in shown:
         above = level >= max(each for _, each in shown)
         axes.axhline(level, color=BLUE, linewidth=1.1, linestyle=(0, (5, 3)) if name == "first step" else "-")
-        axes.annotate(f"model{f', {name}' if name else ''}", (0, level), (4, 3 if above else -3), color=BLUE,
+        axes.annotate(f"model{f', {name}' if name else ''}", (0, level), (4, 4 if above else -4), color=BLUE,
+                      bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
                       textcoords="offset points", fontsize=FONT - 1.5, va="bottom" if above else "top")  # fmt: skip
     axes.set_title(f"Volatility in % a year, over {window} steps", **TITLE)
     axes.set_ylim(bottom=0)

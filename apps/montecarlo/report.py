@@ -24,6 +24,7 @@ RESULTS = (
 """The pictures stand in the report too; those of prices that there are none of are left out."""
 
 
+YEARS_NOTE = "From the last price of the year before; the first and the last year may not be whole."
 FALLS_NOTE = "At closing prices; steps from the peak until it was reached again, or until today."
 FALLS_CAPTION = "How far past prices lay below the highest so far."
 VOLATILITY_CAPTION = "Black: volatility of past prices over the latest quarter of a year. Blue: the model's."
@@ -80,6 +81,8 @@ def forecasts_xlsx(figures: dict[str, Any]) -> bytes:
     shown = {"Chances": tables.chance_table(figures)}
     if figures["past"]:
         shown |= {"Past": past.past_table(figures), "Falls": past.falls_table(figures)}
+        if figures["past"]["by_year"]:
+            shown["Years"] = past.years_table(figures)
     sheets |= {name: (table.header, table.rows) for name, table in shown.items()}
     return xlsx_bytes(sheets | {"Notes": (["read with care"], [[note] for note in figures["notes"]])})
 
@@ -197,6 +200,7 @@ def _sections(figures: dict[str, Any], params: Params) -> list[Block]:
         sections += [
             tables.with_note(past.past_table(figures), past.NO_INTEREST),
             tables.with_note(past.falls_table(figures), FALLS_NOTE),
+            *([tables.with_note(past.years_table(figures), YEARS_NOTE)] if figures["past"]["by_year"] else []),
         ]
     parameters = ", ".join(f"{name} {value:.6g}" for name, value in figures["model_parameters"].items())
     rows = [*tables.facts(figures), ["Model parameters", parameters or "see the prices: drawn from their past returns"]]

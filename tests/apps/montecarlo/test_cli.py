@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from core import open_storage
+from tests.conftest import S3Server
+
 Main = Callable[[Sequence[str]], tuple[int, str, str]]
 CsvWriter = Callable[..., Path]
 
@@ -373,3 +376,16 @@ def test_option_text_names_price_error_and_contract(main: Main, in_tmp: None) ->
     assert status == 0
     assert "barrier call, spot 100, strike 110, up-and-out at 130" in out
     assert "(standard error)" in out
+
+
+def test_a_run_in_a_bucket_leaves_its_results_there_and_its_status_is_known(main: Main, s3_server: S3Server) -> None:
+    place = f"s3://fanfold/forecast?endpoint={s3_server.endpoint}"
+
+    status, out, _ = main([*SMALL, "--json", "--output", place])
+    state = json.loads(main(["status", place, "--json"])[1])["state"]
+    again = main([*SMALL, "--json", "--output", place])
+
+    storage = open_storage(place)
+    assert (status, state) == (0, "finished")
+    assert {info.key for info in storage.list()} - {"forecasts.parquet"} == FILES
+    assert again[1] == out

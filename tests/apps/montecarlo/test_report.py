@@ -225,12 +225,22 @@ def test_the_past_is_measured_and_its_deepest_falls_are_dated(figures: dict[str,
     assert past["sharpe_se"] == pytest.approx(0.2238, abs=1e-3)
 
 
+def test_calendar_years_begin_at_the_last_price_of_the_year_before(figures: dict[str, dict[str, object]]) -> None:
+    years = {row["year"]: row for row in figures["past"]["by_year"]}  # type: ignore[attr-defined]
+
+    # The S&P 500 stood at 1468.36 at the end of 2007, at 903.25 at the end of 2008, at 1115.10 at the end of 2009.
+    assert years["2008"]["return"] == pytest.approx(903.25 / 1468.36 - 1)
+    assert years["2009"]["return"] == pytest.approx(1115.10 / 903.25 - 1)
+    assert years["2008"]["volatility"] == pytest.approx(0.41, abs=0.01)
+    assert len(years) == 20
+
+
 def test_the_workbook_holds_every_table(figures: dict[str, object]) -> None:
     with zipfile.ZipFile(io.BytesIO(report.forecasts_xlsx(figures))) as archive:
         names = re.findall(r'<sheet name="([^"]+)"', archive.read("xl/workbook.xml").decode())
         fan = archive.read("xl/worksheets/sheet2.xml").decode()
 
-    assert names == ["Forecast", "Percentiles", "Risk", "Chances", "Past", "Falls", "Notes"]
+    assert names == ["Forecast", "Percentiles", "Risk", "Chances", "Past", "Falls", "Years", "Notes"]
     assert f"<v>{figures['quantiles']['0.5']!r}</v>" in fan  # type: ignore[index]
 
 
