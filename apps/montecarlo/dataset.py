@@ -131,7 +131,9 @@ def read_prices(address: str, *, positive: bool = True) -> PriceHistory:
 
 def _with_columns(history: PriceHistory) -> PriceHistory:
     """Name the columns in the source: which one was chosen must be seen."""
-    what = f"column{'s' * (len(history.names) > 1)} {', '.join(history.names)}"
+    names = ", ".join(history.names)
+    # A column without a name is called by its number.
+    what = names if names.startswith("column ") else f"column{'s' * (len(history.names) > 1)} {names}"
     return replace(history, source=f"{history.source} ({what})")
 
 

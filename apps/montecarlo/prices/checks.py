@@ -123,7 +123,7 @@ def spacing_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
         return ["The prices have no dates: one step is taken for one trading day, 252 a year (--periods-per-year)."]
     if spacing.adjective != "daily":
         return [
-            f"{spacing.adjective.capitalize()} prices: one step is {spacing.one}, with {spacing.per_year:,.6g} steps a "
+            f"{spacing.adjective.capitalize()} prices: one step is {spacing.one}, with {_steps(spacing.per_year)} a "
             "year (--periods-per-year sets another number)."
         ]
     if spacing.weekmask != "1111100":
@@ -143,7 +143,7 @@ def gap_notes(history: PriceHistory, spacing: Spacing) -> list[str]:
         return []
     notes = []
     between = gaps(history.dates)
-    trading = spacing.days == 1 and spacing.weekmask.count("1") < 7 or spacing.times
+    trading = bool(spacing.times) or (spacing.days == 1 and spacing.weekmask.count("1") < len(WEEKDAYS))
     usual = float(np.median(between[between > 0])) if (between > 0).any() else 1.0
     holes = np.flatnonzero(between > (max(LONGEST_CLOSURE, GAP_FACTOR * usual) if trading else GAP_FACTOR * usual))
     if holes.size:
@@ -217,6 +217,10 @@ def return_notes(history: PriceHistory, column: int, name: str, spacing: Spacing
             f"{100 * unchanged:.3g}% of the prices of {name} equal the one before: thin trading, or filled holidays."
         )
     return notes
+
+
+def _steps(number: float) -> str:
+    return f"{number:,.6g} step{'s' * (number != 1.0)}"
 
 
 def _rows(count: int) -> str:

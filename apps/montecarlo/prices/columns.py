@@ -14,7 +14,7 @@ from core import InputError
 
 DATE_NAMES = frozenset(
     {"date", "day", "time", "timestamp", "datetime", "date/time", "trade date", "trade_date", "trading day",
-     "observation_date", "unix", "unix timestamp", "open time", "open_time", "datum", "fecha", "data"}
+     "observation_date", "unix", "unix timestamp", "open time", "open_time", "datum", "fecha"}
 )  # fmt: skip
 TIME_NAMES = frozenset({"time", "hour", "time of day"})
 PRICE_NAMES = (

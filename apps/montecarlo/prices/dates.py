@@ -16,6 +16,7 @@ EARLIEST = date(1900, 1, 1)
 """Earlier dates are years written with too few digits, or misread."""
 EXCEL_EPOCH = datetime(1899, 12, 30)
 """Day 0 of a workbook's serial numbers, with the 29 February 1900 that Excel counts and that never was."""
+SECONDS_PER_DAY = 86_400
 SERIALS = (7306.0, 73051.0)
 """Numbers taken for serial days: 1920 to 2099. Smaller ones are likelier to count rows."""
 COMPACT = (19000101.0, 21001231.0)
@@ -49,8 +50,6 @@ _PERIOD = re.compile(
 )
 """A month or a quarter of a year, without a day."""
 _NUMBER = re.compile(r"\d+(\.\d*)?", re.ASCII)
-
-
 _CLOCK = re.compile(r"(\d{1,2}):?(\d{2})(?::?(\d{2}))?", re.ASCII)
 
 
@@ -82,10 +81,18 @@ def looks_like_date(cell: Cell, *, leading: bool) -> bool:
     return _TRIPLE.fullmatch(text) is not None or _PERIOD.fullmatch(text) is not None
 
 
+def from_serial(days: float, epoch: datetime = EXCEL_EPOCH) -> datetime:
+    """Turn a workbook's serial number, in days since an epoch, into a moment.
+
+    Serials carry the time of day in binary fractions; half a second is below their precision.
+    """
+    return epoch + timedelta(seconds=round(days * SECONDS_PER_DAY))
+
+
 def with_clock(day: Cell, clock: Cell) -> Cell:
     """Join a date and the time of day of another column, written ``16:30``, ``16:30:00``, ``163000`` or typed."""
     if isinstance(clock, float) and 0.0 <= clock < 1.0:
-        clock = str(EXCEL_EPOCH + timedelta(seconds=round(clock * 86_400)))[-8:]
+        clock = from_serial(clock)
     if isinstance(clock, datetime):
         clock = str(clock.time())
     match = _CLOCK.fullmatch(clock) if isinstance(clock, str) else None
@@ -136,10 +143,11 @@ def parse_dates(cells: Sequence[Located], place: Place, latest: date | None = No
     days = {moment.date() for moment, _ in found}
     if len(found) < INTRADAY_ROWS * len(days) or all(moment.time() == datetime.min.time() for moment, _ in found):
         return Dates([datetime.combine(moment, datetime.min.time()) for moment, _ in found], False, notes)
-    if all(offset is not None for _, offset in found):
+    moments = [moment for moment, _ in found]
+    if len(set(moments)) < len(moments) and all(offset is not None for _, offset in found):
         # Hours that a clock repeats in autumn are apart in universal time.
         return Dates([m - o for m, o in found if o is not None], True, (*notes, "Times are in UTC."))
-    return Dates([moment for moment, _ in found], True, notes)
+    return Dates(moments, True, notes)
 
 
 def _plain_dates(cells: Sequence[Located]) -> list[datetime] | None:
@@ -262,8 +270,7 @@ def _year(field: str, latest: date) -> int:
 
 def _from_number(value: float) -> datetime:
     if SERIALS[0] <= value < SERIALS[1]:
-        # Serials carry the time of day in binary fractions; half a second is below their precision.
-        return EXCEL_EPOCH + timedelta(seconds=round(value * 86_400))
+        return from_serial(value)
     if COMPACT[0] <= value <= COMPACT[1] and value.is_integer():
         return datetime.strptime(str(int(value)), "%Y%m%d")
     for least, below, units in EPOCH_UNITS:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from apps.montecarlo.prices.dates import EXCEL_EPOCH, from_serial
 from apps.montecarlo.prices.grid import MAX_CELLS, Cell, Grid, Row, is_null, reason
 from apps.montecarlo.prices.history import MIN_ROWS
 from core import InputError
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 MAX_COLUMNS = 16_384
 """Columns of a sheet, by the format's limits."""
-EPOCH_1900, EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)
-"""Day 0 of the two date systems; the first allows for a 29 February 1900 that never was."""
+EPOCH_1904 = datetime(1904, 1, 1)
+"""Day 0 of the other date system, that of old workbooks from a Mac."""
 BUILT_IN_DATES = frozenset((*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)))
 """Number formats that show dates and times without a format code of their own (section 18.8.30)."""
 _CODE_LITERALS = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|_.|\*.')
@@ -57,7 +58,7 @@ def read_workbook(archive: ZipFile, source: str, most: int) -> Grid:
 def _read(archive: ZipFile, source: str, most: int) -> Grid:
     book = _part(archive, "xl/workbook.xml", source, most)
     settings = next(_found(book, "workbookPr"), None)
-    epoch = EPOCH_1904 if settings is not None and settings.get("date1904") in ("1", "true") else EPOCH_1900
+    epoch = EPOCH_1904 if settings is not None and settings.get("date1904") in ("1", "true") else EXCEL_EPOCH
     targets = {
         relation.get("Id"): str(relation.get("Target"))
         for relation in _found(_part(archive, "xl/_rels/workbook.xml.rels", source, most), "Relationship")
@@ -169,6 +170,5 @@ def _value(cell: ElementTree.Element, strings: list[str], dated: frozenset[int],
         return text or None
     value = float(text)
     if int(cell.get("s", "0")) in dated:
-        # Serials carry the time of day in binary fractions; half a second is below their precision.
-        return epoch + timedelta(seconds=round(value * 86_400))
+        return from_serial(value, epoch)
     return value

@@ -17,8 +17,10 @@ import numpy as np
 from apps.montecarlo.science.calibration import MIN_RETURNS, calibrate, log_returns
 from apps.montecarlo.science.coverage import VarTest, kupiec_p, uniform_ks, var_test
 from apps.montecarlo.science.fitting import brought_to_date
+from apps.montecarlo.science.histograms import BINS
 from apps.montecarlo.science.models import GBM, FloatArray, Model
-from apps.montecarlo.science.simulation import planned, simulate_blocks
+from apps.montecarlo.science.recording import TIE, Recorder
+from apps.montecarlo.science.simulation import observed_batches, planned, simulate_blocks
 from apps.montecarlo.science.spec import SimulationSpec
 from apps.montecarlo.science.summary import Summary
 
@@ -38,7 +40,8 @@ class WindowResult(NamedTuple):
     median : float
         Median of the forecast, in currency.
     pit : float
-        Share of the forecast below the realised price; uniform when forecasts are right.
+        Share of the forecast below the realised price, and half of that at the very price, as where prices stand
+        still; uniform when forecasts are right.
     """
 
     start: int
@@ -143,25 +146,27 @@ def backtest_window(
     WindowResult
     """
     calibrated = calibrate(model, log_returns(_known(prices, start, history)))
-    summary = _forecast(calibrated, prices, start, horizon, forecasts, seed)
+    spec = _spec(calibrated, prices, start, horizon, forecasts, seed)
     realised = float(prices[start + horizon])
-    return WindowResult(
-        start, realised, summary.quantile(horizon, 0.5), summary.probability_below(horizon, realised)[0]
-    )
+    recorder, twice_below = Recorder(spec), 0
+    for observed in observed_batches(spec, 0, spec.n_blocks):
+        recorder.add(observed)
+        distance = observed.at[-1] - math.log(realised / spec.s0)
+        twice_below += int(np.count_nonzero(distance < -TIE) + np.count_nonzero(distance <= TIE))
+    return WindowResult(start, realised, recorder.finish().quantile(horizon, 0.5), twice_below / (2 * forecasts))
 
 
 def _known(prices: FloatArray, start: int, history: int | None) -> FloatArray:
     return prices[: start + 1] if history is None else prices[max(0, start - history) : start + 1]
 
 
-def _forecast(model: Model, prices: FloatArray, start: int, horizon: int, forecasts: int, seed: int) -> Summary:
+def _spec(model: Model, prices: FloatArray, start: int, horizon: int, forecasts: int, seed: int) -> SimulationSpec:
     # The window's row is part of the seed: streams of one seed would make all windows err alike.
     own_seed = int(np.random.SeedSequence((seed, start)).generate_state(1, np.uint64)[0])
-    spec = SimulationSpec(
+    return planned(SimulationSpec(
         model, float(prices[start]), horizon, forecasts, own_seed, (horizon,), drawdown=False,
         exact=isinstance(model, GBM),
-    )  # fmt: skip
-    return simulate_blocks(planned(spec), 0, spec.n_blocks)
+    ))  # fmt: skip
 
 
 class VarForecast(NamedTuple):
@@ -215,10 +220,21 @@ def var_forecasts(
         returns = log_returns(_known(prices, start, history))
         if calibrated is None or number % refit == 0:
             calibrated = calibrate(model, returns)
-        summary = _forecast(brought_to_date(calibrated, returns), prices, start, 1, forecasts, seed)
+        spec = _spec(brought_to_date(calibrated, returns), prices, start, 1, forecasts, seed)
+        summary = simulate_blocks(spec, 0, spec.n_blocks)
         loss = 1.0 - float(prices[start + 1] / prices[start])
-        results.append(VarForecast(start, loss, tuple(summary.var_es(1, level).var for level in confidence)))
+        results.append(VarForecast(start, loss, tuple(_var(summary, level, loss) for level in confidence)))
     return results
+
+
+def _var(summary: Summary, level: float, loss: float) -> float:
+    """Return the value at risk; where many forecasts lose the same, and the step did too, that very loss.
+
+    Histograms know a value to within a bin, and a loss equal to the value at risk is none beyond it.
+    """
+    var = summary.var_es(1, level).var
+    width = (summary.bounds[0][1] - summary.bounds[0][0]) / BINS
+    return loss if summary.atom(1, 1.0 - level) and abs(var - loss) <= width else var
 
 
 def var_tests(days: Sequence[VarForecast], confidence: Sequence[float]) -> tuple[VarTest, ...]:

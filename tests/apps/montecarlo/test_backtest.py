@@ -79,6 +79,28 @@ def test_the_probability_integral_is_the_normal_one_for_a_gbm() -> None:
     assert found.pit == pytest.approx(math.erfc(-z / math.sqrt(2)) / 2, abs=0.01)
 
 
+def test_a_price_that_many_forecasts_share_counts_half_below_it() -> None:
+    steps = np.random.default_rng(1).permutation([0.0] * 100 + [0.01] * 100 + [-0.01] * 100)
+    prices = 100.0 * np.exp(np.cumsum(steps))
+    start = int(np.flatnonzero(steps[250:] == 0.0)[0]) + 249
+    falls, still = (float((np.rint(steps[1 : start + 1] / 0.01) == sign).mean()) for sign in (-1, 0))
+
+    found = backtest_window(prices, start, 1, model="bootstrap", forecasts=20_000)
+
+    assert found.pit == pytest.approx(falls + still / 2, abs=0.01)
+    assert backtest_window(np.full(100, 5.0), 60, 20, forecasts=1000).pit == 0.5
+
+
+def test_a_day_without_a_change_is_no_loss_beyond_the_value_at_risk_of_a_stock_that_hardly_trades() -> None:
+    steps = np.random.default_rng(3).permutation([0.0] * 580 + [0.013] * 10 + [-0.017] * 10)
+    prices = 100.0 * np.exp(np.cumsum(steps))
+
+    days = var_forecasts(prices, range(300, 599), model="bootstrap", confidence=(0.95,), refit=1, forecasts=2000)
+
+    (test,) = var_tests(days, (0.95,))
+    assert test.exceptions == int((steps[301:] < 0.0).sum())
+
+
 def test_intervals_hold_their_promise_where_the_model_is_true() -> None:
     prices = walk(6000, seed=3)
 

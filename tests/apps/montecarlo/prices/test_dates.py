@@ -121,6 +121,12 @@ def test_times_of_the_day_are_kept_where_a_day_has_several() -> None:
     assert moments[1] == datetime(2021, 1, 4, 10, 30)
 
 
+def test_times_stay_those_of_the_place_where_no_hour_comes_twice() -> None:
+    days = ["2021-11-05 09:30-04:00", "2021-11-05 10:30-04:00", "2021-11-08 09:30-05:00", "2021-11-08 10:30-05:00"]
+
+    assert [(moment.day, moment.hour) for moment in parse(*days)] == [(5, 9), (5, 10), (8, 9), (8, 10)]
+
+
 def test_offsets_keep_the_hour_that_a_clock_repeats_in_autumn() -> None:
     hours = ["2021-11-07 00:30-04:00", "2021-11-07 01:30-04:00", "2021-11-07 01:30-05:00", "2021-11-07 02:30-05:00"]
 
