@@ -83,7 +83,7 @@ class Params:
         identity=False,
     )  # fmt: skip
     landmark_model: str = setting(
-        "", text, "a file or URL", "dlib shape predictor to use instead of the packaged one: file or URL, .dat or .bz2",
+        "", _place, "a file or URL", "dlib shape predictor to use instead of the packaged one: file or URL, .dat or .bz2",
         "FILE|URL",
     )  # fmt: skip
 
