@@ -21,7 +21,8 @@ COVERAGE_HINT = (
 VAR_HINT = (
     "Exceptions are days that lost more than the value at risk forecast the day before. Kupiec p: are they as many as "
     "promised? Independence p (Christoffersen): do they come singly? Both p: the two at once. A p below 0.05 says no. "
-    "Zone: the Basel traffic light of the latest days; too many exceptions turn it yellow or red, too few do not."
+    "Zone: the Basel traffic light of what came lately; too many exceptions turn it yellow or red, too few do not. "
+    "The plus factor raises the multiplier of capital."
 )
 
 
@@ -58,10 +59,10 @@ def var_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate losses beyond the value at risk, and the tests of their number and clustering."""
     rows = [
         [name_of(test["confidence"]), f"{test['exceptions']:,} of {test['days']:,}", f"{test['expected']:.4g}",
-         p(test["kupiec_p"]), p(test["independence_p"]), p(test["conditional_p"]), zone(test)]
+         p(test["kupiec_p"]), p(test["independence_p"]), p(test["conditional_p"]), *zone(test)]
         for test in figures["var_tests"]
     ]  # fmt: skip
-    header = ["VaR", "exceptions", "expected", "Kupiec p", "independence p", "both p", "zone"]
+    header = ["VaR", "exceptions", "expected", "Kupiec p", "independence p", "both p", "zone", "lately", "plus factor"]
     return TextTable("Days that lost more than the one-day value at risk", header, rows)
 
 
@@ -70,10 +71,10 @@ def p(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}" if value >= 0.0005 else "<0.001"
 
 
-def zone(test: dict[str, Any]) -> str:
-    """Write a traffic light with what it looked at, and the plus factor where Basel gives one."""
-    plus = "" if test["plus_factor"] is None else f", plus factor {test['plus_factor']:.2f}"
-    return f"{test['zone']} ({test['zone_exceptions']} in the last {test['zone_days']}{plus})"
+def zone(test: dict[str, Any]) -> list[str]:
+    """Write a traffic light, what it looked at, and the plus factor where Basel gives one."""
+    plus = "–" if test["plus_factor"] is None else f"{test['plus_factor']:.2f}"
+    return [test["zone"], f"{test['zone_exceptions']} of {test['zone_days']}", plus]
 
 
 def uniformity(figures: dict[str, Any]) -> str:
