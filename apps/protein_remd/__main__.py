@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 
 from apps._frame import App, Command
-from apps.protein_remd.params import Params, RunParams, ValidateParams, VerifyParams
+from apps.protein_remd.params import AnalyzeParams, DemuxParams, Params, RunParams, ValidateParams, VerifyParams
+from apps.protein_remd.presets import EXAMPLES as NAMED
+from apps.protein_remd.presets import PRESETS
 
 ABOUT = """\
 Run a campaign of replica-exchange molecular dynamics: every round is one map job, in which each
@@ -25,11 +27,22 @@ WHERE = "apps.protein_remd"
 APP = App(
     WHERE,
     [
-        Command("run", Params, f"{WHERE}.stages:run", f"{WHERE}.stages:plan", ABOUT, EXAMPLES, "protein-remd-runs"),
+        Command(
+            "run",
+            Params,
+            f"{WHERE}.stages:run",
+            f"{WHERE}.stages:plan",
+            ABOUT,
+            EXAMPLES,
+            "protein-remd-runs",
+            {"preset": PRESETS, "example": NAMED},
+        ),  # fmt: skip
         Command("status", RunParams, f"{WHERE}.reading:status", about="Say how far a campaign is, and how it mixes."),
         Command(
             "ladder", Params, f"{WHERE}.stages:pilot", f"{WHERE}.stages:plan", "Run a pilot, and propose a ladder."
         ),
+        Command("analyze", AnalyzeParams, f"{WHERE}.analysis:analyze", about="Estimate by MBAR, with a verdict."),
+        Command("demux", DemuxParams, f"{WHERE}.trajectories:demux", about="Write continuous trajectories."),
         Command("report", RunParams, f"{WHERE}.reading:report", about="Make tables and report again from the rounds."),
         Command("verify", VerifyParams, f"{WHERE}.checks:verify", about="Check a run, and compute parts of it again."),
         Command("validate", ValidateParams, f"{WHERE}.checks:validate", about="Check the physics on this backend."),
