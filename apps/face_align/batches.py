@@ -66,12 +66,14 @@ class Batch:
 class Work:
     """What a run has to do.
 
-    `kept` are rows of images done by earlier runs with the same parameters and the same tag.
+    `kept` are rows of images done by earlier runs with the same parameters and the same tag, `refused` those of images
+    that there is no use in reading.
     """
 
     job: Job
     found: Found
     kept: tuple[Row, ...]
+    refused: tuple[Row, ...]
     batches: tuple[Batch, ...]
     cpu_seconds: float
 
@@ -108,9 +110,14 @@ def plan_work(job: Job, found: Found, workers: int, *, overwrite: bool = False) 
     """Take out what earlier runs have done, and form batches of the rest; writes nothing."""
     kept = () if overwrite else tuple(_kept(found.items, job))
     done = {(row.key, row.etag) for row in kept}
-    pending = [item for item in found.items if (item.name, item.etag) not in done]
+    refused = tuple(_refused(item, job) for item in found.items if item.fault)
+    pending = [item for item in found.items if not item.fault and (item.name, item.etag) not in done]
     seconds = [estimate_seconds(item, job.params) for item in pending]
-    return Work(job, found, kept, tuple(form_batches(pending, seconds, workers)), sum(seconds))
+    return Work(job, found, kept, refused, tuple(form_batches(pending, seconds, workers)), sum(seconds))
+
+
+def _refused(item: Item, job: Job) -> Row:
+    return Row(item.name, item.etag, item.status, reason=item.fault, parameters=job.fingerprint)
 
 
 def _kept(items: Sequence[Item], job: Job) -> Iterator[Row]:

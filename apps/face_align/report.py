@@ -58,7 +58,7 @@ def figures(result: Result) -> dict[str, Any]:
         "status": counts,
         "cut_by_the_border": sum(row.cut for row in result.rows),
         "aligned_now": result.pending,
-        "kept_from_earlier": sum(counts.values()) - result.pending,
+        "kept_from_earlier": result.kept,
         "left_out": dict(result.left_out),
         "wall_seconds": round(result.wall_seconds, 3),
         "cpu_seconds": {name: round(result.seconds.get(name, 0.0), 3) for name in STAGES},
@@ -74,10 +74,11 @@ def plan(work: Work) -> Plan:
     """Return what a run would take."""
     images, batches = len(work.found.items), len(work.batches)
     size = sum(item.size for batch in work.batches for item in batch.items)
+    kept = len({(row.key, row.etag) for row in work.kept})
     facts = [
         ("Images", f"{images:,} ({size_text(sum(item.size for item in work.found.items))})"),
         ("Left out", _left_out(work.found.left_out)),
-        ("To align", f"{work.pending:,}; {images - work.pending:,} kept from earlier runs"),
+        ("To align", f"{work.pending:,}; {kept:,} kept from earlier runs"),
         ("Batches", f"{batches:,}, their CPU time guessed from the files' sizes"),
         ("Output", work.job.destination),
     ]
@@ -88,7 +89,7 @@ def plan(work: Work) -> Plan:
         "bytes": sum(item.size for item in work.found.items),
         "left_out": dict(work.found.left_out),
         "to_align": work.pending,
-        "kept_from_earlier": images - work.pending,
+        "kept_from_earlier": kept,
         "batches": batches,
     }
     each = work.cpu_seconds / max(1, batches)

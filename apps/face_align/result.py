@@ -141,6 +141,8 @@ class Result:
     ----------
     batches : tuple of int
         Images of each batch that there was left to do; `pending` are all of them.
+    kept : int
+        Images that an earlier run had aligned.
     left_out : mapping
         What of the source is no image, and how much.
     seconds : dict
@@ -152,6 +154,7 @@ class Result:
     model: str
     rows: tuple[Row, ...]
     batches: tuple[int, ...]
+    kept: int
     left_out: Mapping[str, int]
     seconds: dict[str, float]
     wall_seconds: float

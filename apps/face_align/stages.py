@@ -131,7 +131,7 @@ def finish(opened: Run, work: Work, executor: FunctionExecutor, stages: Stages, 
     if work.batches and opened.finished:
         opened.storage.delete([RESULTS[-1]])  # so that it is not taken for finished until it is again
     result = align_rest(opened, work, executor, stages, started)
-    if work.batches or not opened.finished or opened.figures()["images"] != len(work.found.items):
+    if work.batches or not opened.finished or opened.figures()["status"] != result.counts:
         opened.publish(report.files(result, opened.storage))
     return result
 
@@ -145,7 +145,7 @@ def align_rest(opened: Run, work: Work, executor: FunctionExecutor, stages: Stag
         ``time.perf_counter()`` at which the wall time begins.
     """
     seconds: Counter[str] = Counter()
-    rows = list(work.kept)
+    rows = [*work.kept, *work.refused]
     fatal = _align(opened, stages, work.job, work.batches, rows, seconds)
     # An image that ends its worker has taken its batch-mates with it; alone it harms nobody.
     alone = [Batch((item,)) for at in fatal for item in work.batches[at].items]
@@ -155,9 +155,18 @@ def align_rest(opened: Run, work: Work, executor: FunctionExecutor, stages: Stag
         row = Row(item.name, item.etag, DECODE_ERROR, reason=why, parameters=work.job.fingerprint)
         commit(opened.storage, _stage(work.job, [alone[at]]).bases()[0], to_json(Done((row,), {})))
         rows.append(row)
-    sizes = tuple(len(batch.items) for batch in work.batches)
-    about = (work.job.params, work.job.destination, work.job.model, tuple(order(rows)), sizes, work.found.left_out)
-    return Result(*about, dict(seconds), time.perf_counter() - started, executor.workers)
+    return Result(
+        params=work.job.params,
+        destination=work.job.destination,
+        model=work.job.model,
+        rows=tuple(order(rows)),
+        batches=tuple(len(batch.items) for batch in work.batches),
+        kept=len({(row.key, row.etag) for row in work.kept}),
+        left_out=work.found.left_out,
+        seconds=dict(seconds),
+        wall_seconds=time.perf_counter() - started,
+        workers=executor.workers,
+    )
 
 
 def _align(

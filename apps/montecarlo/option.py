@@ -17,6 +17,9 @@ STEP_CPU_SECONDS = {"european": 30e-9, "asian": 110e-9, "barrier": 60e-9, "ameri
 """CPU time of one simulated step with all sensitivities; enough to size tasks."""
 FEWEST_TASKS = 8
 """Tasks of even the smallest job, so that a few workers share it."""
+WIDEST_SPREAD = 2.5
+"""Standard deviation of the log price at expiry up to which the mean price rests on paths that are simulated: half of
+it on those beyond so many standard deviations, one in 160."""
 DAYS_PER_YEAR = 365
 """Calendar days that theta is told by."""
 PERCENT = 0.01
@@ -76,7 +79,11 @@ def run(params: OptionParams, mapped: Mapped) -> dict[str, Any]:
     from apps.montecarlo.science.pricing import PriceSums
 
     spec = with_policy(option_spec(params))
-    found = [[PriceSums(*sums) for sums in part] for part in mapped("price", price_part, ranges_of(params, spec), spec)]
+    try:
+        parts = list(mapped("price", price_part, ranges_of(params, spec), spec))
+    except ValueError as error:
+        raise ConfigError(f"this option cannot be priced: {error}") from error
+    found = [[PriceSums(*sums) for sums in part] for part in parts]
     price, *greek_sums = merge_greeks(tuple(part) for part in found)
     return figures(params, spec, price, tuple(greek_sums))
 
@@ -140,7 +147,7 @@ def figures(params: OptionParams, spec: Any, sums: Any, greek_sums: Any) -> dict
         ],
         "simulated_paths": spec.simulated_paths,
         "path_steps": sums.path_steps,
-        "notes": notes(params),
+        "notes": notes(params, sums.payoff > 0),
         "versions": versions(),
         "result_sha256": sums.digest(),
     }
@@ -156,14 +163,27 @@ def gain_now(params: OptionParams, spot: float) -> float:
     return max(spot - params.strike if params.right == "call" else params.strike - spot, 0.0)
 
 
-def notes(params: OptionParams) -> list[str]:
-    """Return what a reader must know to judge the figures."""
+def notes(params: OptionParams, pays: bool) -> list[str]:
+    """Return what a reader must know to judge the figures; `pays` tells whether any path has paid anything."""
     said = [
         "Geometric Brownian motion with constant volatility and interest: no smile, no jumps, no cost of hedging. "
         "Standard errors cover the simulation alone.",
         "Greeks are central differences on the same random numbers; what the differences leave out is well below 1% of "
         "each, and is not in the standard errors.",
     ]
+    if not pays:
+        said.insert(
+            0,
+            "No simulated path pays anything: the price is too small to be seen by so few paths, and the standard "
+            "error of zero says nothing. Ask for more paths.",
+        )
+    spread = params.volatility * math.sqrt(params.years)
+    if spread > WIDEST_SPREAD:
+        said.insert(
+            0,
+            f"The log price at expiry has a standard deviation of {spread:.2g}. So wide, the value of a call rests "
+            "on paths too rare to be simulated: the price may be far off, and the standard error does not tell.",
+        )
     looks = f"{params.steps:,} equal steps to expiry"
     if params.kind == "barrier":
         said.append(f"The barrier is looked at, at the end of {looks}; a path that crosses it in between is not seen.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from apps._frame import App, Command
-from apps.protein_remd.params import Params, RunParams, ValidateParams, VerifyParams
+from apps.protein_remd.params import AnalyzeParams, DemuxParams, Params, RunParams, ValidateParams, VerifyParams
 
 ABOUT = """\
 Run a campaign of replica-exchange molecular dynamics: every round is one map job, in which each
@@ -30,6 +30,8 @@ APP = App(
         Command(
             "ladder", Params, f"{WHERE}.stages:pilot", f"{WHERE}.stages:plan", "Run a pilot, and propose a ladder."
         ),
+        Command("analyze", AnalyzeParams, f"{WHERE}.analysis:analyze", about="Estimate by MBAR, with a verdict."),
+        Command("demux", DemuxParams, f"{WHERE}.trajectories:demux", about="Write continuous trajectories."),
         Command("report", RunParams, f"{WHERE}.reading:report", about="Make tables and report again from the rounds."),
         Command("verify", VerifyParams, f"{WHERE}.checks:verify", about="Check a run, and compute parts of it again."),
         Command("validate", ValidateParams, f"{WHERE}.checks:validate", about="Check the physics on this backend."),

@@ -25,6 +25,8 @@ from core import ConfigError
 
 ENGINES = ("openmm", "harmonic")
 DYNAMICS = ("boltzmann", "langevin")
+FORCE_FIELDS = ("ff14SB", "ff99SB-ILDN", "amber03")
+SOLVENTS = ("obc2", "vacuum")
 PLATFORMS = ("fastest", "Reference", "CPU")
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 HOTTEST = 5000.0
@@ -58,6 +60,18 @@ class System:
         "A", sequence, f"one-letter codes of amino acids, of {RESIDUES}",
         "a peptide with capped ends; A alone is alanine dipeptide", "LETTERS",
     )  # fmt: skip
+    pdb: str = setting("", text, "a PDB file", "structure, in place of a sequence; missing hydrogens are added", "FILE")
+    force_field: str = setting(
+        "ff14SB", choice(*FORCE_FIELDS), f"one of {', '.join(FORCE_FIELDS)}", "of a sequence or PDB file", "NAME"
+    )
+    psf: str = setting("", text, "a CHARMM or X-PLOR PSF file", "CHARMM topology; --pdb has its coordinates", "FILE")
+    parameters: tuple[str, ...] = setting(
+        (), several(text), "CHARMM parameter files, separated by commas", "parameter (and topology) files of a PSF",
+        "FILE,FILE,...",
+    )  # fmt: skip
+    prmtop: str = setting("", text, "an Amber prmtop file", "Amber topology and parameters", "FILE")
+    inpcrd: str = setting("", text, "an Amber inpcrd or rst7 file", "coordinates of a prmtop file", "FILE")
+    solvent: str = setting("obc2", choice(*SOLVENTS), f"one of {', '.join(SOLVENTS)}", "implicit water or none", "NAME")
     platform: str = setting(
         "fastest", choice(*PLATFORMS), f"one of {', '.join(PLATFORMS)}",
         "platform of OpenMM: the fastest is found by 50 steps, and kept for the whole campaign", "NAME",
@@ -72,6 +86,14 @@ class System:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.psf and not (self.pdb and self.parameters):
+            raise ConfigError("--psf needs its coordinates, --pdb FILE, and its force field, --parameters FILE,FILE")
+        if self.parameters and not self.psf:
+            raise ConfigError("--parameters are those of a PSF file; add --psf FILE, or drop them")
+        if bool(self.prmtop) != bool(self.inpcrd):
+            raise ConfigError("--prmtop and --inpcrd belong together; give both")
+        if self.prmtop and (self.psf or self.pdb):
+            raise ConfigError("--prmtop and --inpcrd are a whole molecule; drop --pdb and --psf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +277,35 @@ class ValidateParams:
 
     rounds: int = setting(1000, whole(50, 100_000), "a whole number from 50 to 100000", "rounds of each check", "N")
     seed: int = setting(1, whole(0, 2**63), "a whole number of at least 0", "whence all random numbers come", "SEED")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzeParams:
+    """Of ``analyze``."""
+
+    run: str = setting(
+        MISSING, text, "the folder or prefix of a run", "folder or prefix of the run", "RUN", positional=True
+    )
+    discard: int | None = setting(
+        None, optional(at_least(0)), "a whole number of at least 0",
+        "rounds at the beginning to leave out; by default as many as leave the most independent ones", "N",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemuxParams:
+    """Of ``demux``."""
+
+    run: str = setting(
+        MISSING, text, "the folder or prefix of a run", "folder or prefix of the run", "RUN", positional=True
+    )
+    format: str = setting("dcd", choice("dcd", "xtc"), "one of dcd, xtc", "format of the trajectories", "NAME")
 
     def __post_init__(self) -> None:
         check_fields(self)

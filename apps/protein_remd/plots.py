@@ -53,17 +53,17 @@ def acceptance(found: Mapping[str, Any]) -> bytes:
     axes.bar(places, measured, 0.6, yerr=errors, color=BLUE, alpha=0.6, label="measured")
     axes.plot(places, [pair["predicted"] for pair in found["pairs"]], "o", color=RED, label="predicted")
     axes.set_xticks(places, _pairs(found), fontsize=7)
-    axes.set_ylim(0.0, 1.0)
-    axes.legend(frameon=False)
+    axes.set_ylim(0.0, 1.15)
+    axes.legend(frameon=False, ncols=2, loc="upper right")
     return _png(figure)
 
 
 def energies(history: History) -> bytes:
     """Draw the histograms of the potential energy at each temperature."""
     figure, axes = _axes("potential energy (kJ/mol)", "density", "Energies overlap")
-    edges = np.linspace(history.potential.min(), history.potential.max(), 61)
-    if edges[0] == edges[-1]:
-        edges = np.linspace(edges[0] - 0.5, edges[0] + 0.5, 61)
+    # As many bins as show a shape by the samples there are, over all temperatures.
+    bins = int(np.clip(3 * np.sqrt(history.rounds), 12, 120))
+    edges = np.histogram_bin_edges(history.potential, bins)
     for k, t in enumerate(history.temperatures):
         shade = _shade(k, len(history.temperatures))
         axes.hist(history.potential[:, k], list(edges), density=True, histtype="step", color=shade, label=f"{t:.4g} K")
@@ -129,4 +129,4 @@ def slopes(found: Mapping[str, Any]) -> bytes:
 def _shade(at: int, count: int) -> Any:
     from matplotlib import colormaps
 
-    return colormaps["coolwarm"](at / max(1, count - 1))
+    return colormaps["turbo"](0.08 + 0.84 * at / max(1, count - 1))

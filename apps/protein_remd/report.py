@@ -36,8 +36,8 @@ def report_files_of(history: History, found: Mapping[str, Any], params: Params) 
     ]
     system = f"{params.system.dof} harmonic oscillators"
     if params.system.engine != "harmonic":
-        system = f"{params.system.sequence}, by {found['version']}"
-    lead = f"Replica exchange of {system} at {len(found['states'])} temperatures."
+        system = f"{found['facts']['system']}, by {found['version']},"
+    lead = f"{system} at {len(found['states'])} temperatures."
     blocks: list[Block] = [
         Cards(cards),
         *([Text("Read with care", warnings(found))] if warnings(found) else []),

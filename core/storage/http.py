@@ -140,6 +140,7 @@ class HttpStorage:
         except urllib.error.HTTPError as error:
             if error.code != _RANGE_PAST_END:
                 raise
+            error.close()
             return error.headers.get("ETag") or "", b""
         with closing(response):
             if response.status != http.client.PARTIAL_CONTENT:
@@ -163,6 +164,7 @@ class HttpStorage:
         except urllib.error.HTTPError as error:
             if error.code not in _NO_HEAD:
                 raise
+            error.close()
         with closing(self._ask("GET", key)) as response:
             copy = self._keep(key, response)
         return ObjectInfo(key, copy.size, copy.tag)
@@ -206,6 +208,8 @@ class HttpStorage:
             except FanfoldError:
                 raise
             except (OSError, http.client.HTTPException, ValueError) as error:
+                if isinstance(error, urllib.error.HTTPError):
+                    error.close()  # it holds the connection
                 final = isinstance(error, ValueError | http.client.InvalidURL) or _status(error) not in (0, *_PASSING)
                 if final or attempt == ATTEMPTS - 1:
                     raise self._typed(error, key) from error

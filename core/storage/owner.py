@@ -144,8 +144,13 @@ class LeaseLock:
                 self._storage.put(self._key(number + 1), _written(mine), if_absent=True)
             except PreconditionFailed:
                 continue
+            others = [(key, of) for key, of in self._objects() if of != number + 1]
+            if any((rival := self._read(key)) is not None and rival.alive() for key, _ in others):
+                # Others took and released the lock since it was looked at, and so began to count anew.
+                self._storage.delete([self._key(number + 1)])
+                continue
             self._number, self._held = number + 1, mine
-            self._storage.delete(key for key, of in self._objects() if of <= number)
+            self._storage.delete(key for key, of in others if of <= number)
             return None
 
     def renew(self, note: str = "") -> bool:
@@ -177,12 +182,13 @@ class LeaseLock:
     def _latest(self) -> tuple[int, Holder | None]:
         """Return the number and the holder of the latest object; one that nobody can have written holds nothing."""
         key, number = max(self._objects(), key=lambda each: each[1], default=("", 0))
-        if not key:
-            return 0, None
+        return number, self._read(key) if key else None
+
+    def _read(self, key: str) -> Holder | None:
         try:
-            return number, Holder(**read_fields(self._storage.get(key, 0, LARGEST_TEXT + 1), key, _HOLDER))
+            return Holder(**read_fields(self._storage.get(key, 0, LARGEST_TEXT + 1), key, _HOLDER))
         except (NotFound, IntegrityError, AccessDenied):
-            return number, None
+            return None
 
 
 def _written(holder: Holder) -> bytes:

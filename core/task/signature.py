@@ -18,7 +18,7 @@ RESERVED = ("storage", "boto3_client", "task_id", "task_key", "attempt", OBJECT)
 
 _UNLIMITED = 1 << 30
 _BUILTIN = (BuiltinFunctionType, ClassMethodDescriptorType, MethodDescriptorType, MethodWrapperType, SlotType)
-_OVERLOADED = functools.singledispatchmethod(len).__get__(None, object).__code__
+_OVERLOADED = getattr(functools.singledispatchmethod(len).__get__(None, object), "__code__", None)
 _ANYWHERE = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _BY_NAME = (_ANYWHERE, inspect.Parameter.KEYWORD_ONLY)
 _BY_PLACE = (_ANYWHERE, inspect.Parameter.POSITIONAL_ONLY)
@@ -128,8 +128,8 @@ def _explained() -> str:
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
     """Return a function's parameters, None if it does not tell them, as some builtins."""
-    # Python takes those of an overloaded method from its first definition, with `self`.
-    is_overloaded = getattr(function, "__code__", None) is _OVERLOADED
+    # Before 3.14 Python takes those of an overloaded method from its first definition, with `self`.
+    is_overloaded = _OVERLOADED is not None and getattr(function, "__code__", None) is _OVERLOADED
     try:
         return list(inspect.signature(function, follow_wrapped=not is_overloaded).parameters.values())
     except (TypeError, ValueError):

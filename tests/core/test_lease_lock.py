@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -134,6 +135,30 @@ def test_who_was_taken_for_dead_hears_so_when_it_renews(storage: Storage, monkey
     sleeper.release()
     assert heir.renew("still at it")
     assert heir.last().note == "still at it"  # type: ignore[union-attr]
+
+
+def test_who_was_held_up_between_looking_and_writing_takes_no_lock_that_another_has(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(storage)  # by a holder that is gone
+    slow, first, second = (LeaseLock(storage, "lease/") for _ in range(3))
+    put, is_held_up = storage.put, True
+
+    def put_late(*args: Any, **options: Any) -> Any:
+        nonlocal is_held_up
+        if is_held_up:
+            is_held_up = False
+            first.take()
+            first.release()
+            second.take("at work")
+        return put(*args, **options)
+
+    monkeypatch.setattr(storage, "put", put_late)
+    holder = slow.take()
+
+    assert holder is not None
+    assert holder.note == "at work"
+    assert second.renew()
 
 
 def test_a_lock_can_be_renewed_beyond_its_first_lease(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import email.utils
 import gzip
 import http.server
 import io
+import os
 import threading
 
 import pandas as pd
@@ -181,6 +182,24 @@ def test_passing_faults_are_tried_again_and_lasting_ones_are_typed(server):
         with pytest.raises(error, match=r"data/table\.csv"):
             storage.get("data/table.csv")
         server.statuses = []
+
+
+def sockets():
+    places = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    return sum(os.path.lexists(place) and os.readlink(place).startswith("socket:") for place in places)
+
+
+def test_an_error_that_somebody_keeps_holds_no_connection(server):
+    storage, kept = open_storage(server.url), []
+    before = sockets()
+
+    for status in [403, 404, 410] * 4:
+        server.statuses = [503, status]
+        with pytest.raises(StorageError) as caught:
+            storage.get("data/table.csv")
+        kept.append(caught.value)
+
+    assert sockets() - before < len(kept)
 
 
 def test_a_server_that_is_not_there_is_unavailable(server):

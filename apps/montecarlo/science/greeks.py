@@ -21,11 +21,21 @@ from apps.montecarlo.science.histograms import UNIT, exponential, row_sums
 from apps.montecarlo.science.kernels import accumulate
 from apps.montecarlo.science.models import GBM, FloatArray
 from apps.montecarlo.science.options import OptionSpec, Settled, control, payoff, settled
-from apps.montecarlo.science.pricing import Price, PriceSums, batches, estimate, merge_prices, or_exercised, paired
+from apps.montecarlo.science.pricing import (
+    Price,
+    PriceSums,
+    batches,
+    estimate,
+    merge_prices,
+    or_exercised,
+    paired,
+    summable,
+)
 
 SPOT_SHARE = {"european": 0.05, "asian": 0.05, "barrier": 0.1, "american": 0.2}
 """Change of the spot, as a share of the standard deviation of the log price at expiry: larger where a path's pay-off
 jumps, at a barrier or between exercise and waiting, since the noise of a second difference then grows as it shrinks."""
+LARGEST_CHANGE = 0.1
 VOLATILITY_SHARE = 0.02
 TIME_SHARE = 0.04
 LADDER = (0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)
@@ -48,7 +58,8 @@ def quantities(spec: OptionSpec) -> tuple[Weighted, ...]:
     """Return what is estimated: five sensitivities in the order of ``Greeks``, then the prices of `LADDER`.
 
     Each is a weighted sum of discounted prices, in units of the spot: derivatives by the log of the spot's multiple,
-    its second derivative, by the volatility of a step, by the log of the time to expiry, and by the interest of a step.
+    its second derivative times the change of the spot (so that it is not huge where that is small), by the volatility
+    of a step, by the log of the time to expiry, and by the interest of a step.
     """
     model, steps = spec.model, spec.option.steps
     assert isinstance(model, GBM)
@@ -62,13 +73,13 @@ def quantities(spec: OptionSpec) -> tuple[Weighted, ...]:
     def difference(up: Scenario, down: Scenario, size: float) -> Weighted:
         return ((0.5 / size, up), (-0.5 / size, down))
 
-    spot = SPOT_SHARE[spec.option.kind] * model.volatility * math.sqrt(steps)
+    spot = _spot_change(spec)
     sigma, interest = VOLATILITY_SHARE * model.volatility, spot / steps
     up, here, down = changed(1.0 + spot), changed(), changed(1.0 - spot)
     share = VOLATILITY_SHARE
     return (
         difference(up, down, spot),
-        ((1.0 / spot**2, up), (-2.0 / spot**2, here), (1.0 / spot**2, down)),
+        ((1.0 / spot, up), (-2.0 / spot, here), (1.0 / spot, down)),
         difference(changed(volatility=1.0 + share), changed(volatility=1.0 - share), sigma),
         difference(changed(time=1.0 + TIME_SHARE), changed(time=1.0 - TIME_SHARE), TIME_SHARE),
         difference(changed(rate=interest), changed(rate=-interest), interest),
@@ -118,7 +129,7 @@ def greeks(spec: OptionSpec, sums: tuple[PriceSums, ...], years: float) -> tuple
         return Greeks(1.0 if spec.option.right == "call" else -1.0, 0.0, 0.0, 0.0, 0.0), Greeks(*[0.0] * 5)
     found = [estimate(part, _known(spec, wanted)) for part, wanted in zip(sums, quantities(spec), strict=True)]
     step = years / spec.option.steps
-    scales = (1.0, 1.0 / spec.s0, spec.s0 * math.sqrt(step), -spec.s0 / years, spec.s0 * step)
+    scales = (1.0, 1.0 / (spec.s0 * _spot_change(spec)), spec.s0 * math.sqrt(step), -spec.s0 / years, spec.s0 * step)
     five = list(zip(found, scales, strict=False))
     return (
         Greeks(*(part.value * scale for part, scale in five)),
@@ -138,6 +149,12 @@ def ladder(spec: OptionSpec, sums: tuple[PriceSums, ...]) -> list[tuple[float, P
         if not spec.option.crossed(spot):
             rungs.append((spot, or_exercised(spec, spot, Price(spec.s0 * each.value, spec.s0 * each.se))))
     return rungs
+
+
+def _spot_change(spec: OptionSpec) -> float:
+    assert isinstance(spec.model, GBM)
+    spread = spec.model.volatility * math.sqrt(spec.option.steps)
+    return min(SPOT_SHARE[spec.option.kind] * spread, LARGEST_CHANGE)
 
 
 def _known(spec: OptionSpec, wanted: Weighted) -> float | None:
@@ -203,8 +220,10 @@ def _valued(spec: OptionSpec, wanted: tuple[Weighted, ...], walk: FloatArray) ->
     def steady(scenario: Scenario) -> FloatArray:
         return _discount(spec, scenario) * control(option, path(scenario.process), spec.s0 * scenario.spot)
 
-    values = paired(spec, np.stack(list(_summed(wanted, paid))))
-    return values, paired(spec, np.stack(list(_summed(wanted, steady)))) if spec.uses_control else None
+    values = summable(paired(spec, np.stack(list(_summed(wanted, paid)))))
+    if not spec.uses_control:
+        return values, None
+    return values, summable(paired(spec, np.stack(list(_summed(wanted, steady)))))
 
 
 def _summed(wanted: tuple[Weighted, ...], valued: Callable[[Scenario], FloatArray]) -> Iterator[FloatArray]:

@@ -163,6 +163,8 @@ class OptionSpec:
             raise ValueError(f"method {self.method} is for the gbm model alone, not for {self.model.name}")
         if self.antithetic and self.paths % 2:
             raise ValueError("antithetic paths come in pairs: ask for an even number")
+        if self.antithetic and self.paths < 4:
+            raise ValueError("one antithetic pair has no standard error: ask for 4 paths at least")
         if self.method == "sobol" and self.option.kind == "american":
             raise ValueError("method sobol is not for American exercise; use antithetic+control")
         if self.method == "sobol" and self.option.steps > MAX_DIMENSIONS:

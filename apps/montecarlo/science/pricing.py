@@ -20,10 +20,13 @@ from apps.montecarlo.science.blocks import (
     sobol_normals,
 )
 from apps.montecarlo.science.formulas import control_mean
-from apps.montecarlo.science.histograms import UNIT, UNIT_BITS, exponential, row_sums
+from apps.montecarlo.science.histograms import LARGEST, UNIT, UNIT_BITS, exponential, row_sums
 from apps.montecarlo.science.kernels import evolve
 from apps.montecarlo.science.models import GBM, FloatArray
 from apps.montecarlo.science.options import OptionSpec, control, payoff, settled
+
+MOST = math.sqrt(LARGEST)
+"""Largest value whose square is summed exactly, in units of the spot."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def estimate(sums: PriceSums, known: float | None) -> Price:
     """
     n, unit = sums.observations, 1 << UNIT_BITS
     mean = sums.payoff / n * UNIT
-    variance = _covariance(n, sums.payoff_square * unit, sums.payoff * sums.payoff)
+    variance = max(_covariance(n, sums.payoff_square * unit, sums.payoff * sums.payoff), 0.0)
     if known is not None:
         spread = _covariance(n, sums.control_square * unit, sums.control * sums.control)
         common = _covariance(n, sums.product * unit, sums.payoff * sums.control)
@@ -160,7 +163,7 @@ def _batch(spec: OptionSpec, blocks: range) -> PriceSums:
     paid = paired(spec, _paid(spec, path))
     if not spec.uses_control:
         return _sums(paid, used * spec.option.steps)
-    steady = paired(spec, control(spec.option, path, spec.s0))
+    steady = summable(paired(spec, control(spec.option, path, spec.s0)))
     total, square, product = row_sums(np.stack([steady, steady * steady, paid * steady]))
     plain = _sums(paid, used * spec.option.steps)
     return replace(plain, control=total, control_square=square, product=product)
@@ -174,11 +177,28 @@ def _replicate(spec: OptionSpec, blocks: range) -> PriceSums:
         walk = brownian_bridge(normals.T)
         np.multiply(walk, process.volatility, out=walk)
         walk += process.drift * np.arange(1.0, steps + 1.0)[:, None]
-        total += row_sums(_paid(spec, walk)[None, :])[0]
+        total += row_sums(summable(_paid(spec, walk))[None, :])[0]
     return _sums(np.array([total / spec.points * UNIT]), spec.points * steps)
 
 
+def summable(values: FloatArray) -> FloatArray:
+    """Return the values, whose squares can be summed exactly.
+
+    Raises
+    ------
+    ValueError
+        They cannot: a standard error would be too small without a word.
+    """
+    if values.size and max(float(values.max()), -float(values.min())) > MOST:
+        raise ValueError(
+            "on some path it pays more than a million times the spot, so that no standard error can be told; shorten "
+            "the time to expiry, or lower volatility or interest"
+        )
+    return values
+
+
 def _sums(paid: FloatArray, path_steps: int) -> PriceSums:
+    paid = summable(paid)
     total, square = row_sums(np.stack([paid, paid * paid]))
     return PriceSums(paid.size, path_steps, total, square)
 

@@ -1,27 +1,20 @@
-"""OpenMM: molecular dynamics of proteins in implicit water, one thread, bit for bit repeatable."""
+"""OpenMM: molecular dynamics of a molecule on one thread, bit for bit repeatable."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
-import random
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace
+from apps.protein_remd.engines.molecules import load, molecule
 from apps.protein_remd.params import MD, System
-from apps.protein_remd.science.peptide import build, pdb_text
-from core import ConfigError
 
-FORCE_FIELD = "amber14/protein.ff14SB.xml"
-SOLVENT_DIELECTRIC = 78.5
-"""That of Amber and of ``implicit/obc2.xml``; the native force has 78.3 by itself."""
 TOLERANCE = 10.0
 """kJ/(mol nm): force down to which a built peptide is minimised."""
 TRIAL = 50
@@ -30,27 +23,8 @@ CANARY = Schedule(20)
 _PS_PER_FS = 1e-3
 
 
-def load() -> Any:
-    """Return the package, set to one thread.
-
-    Raises
-    ------
-    ConfigError
-        It is not installed.
-    """
-    # The reciprocal part of PME heeds the variable alone, and reads it when the first context is made.
-    os.environ["OPENMM_CPU_THREADS"] = "1"
-    try:
-        import openmm.app
-    except ImportError:
-        raise ConfigError(
-            "engine openmm needs OpenMM: pip install 'fanfold[remd]' (--engine harmonic needs nothing)"
-        ) from None
-    return openmm
-
-
 def prepare(system: System, md: MD) -> dict[str, bytes]:
-    """Build a capped peptide, minimise it, and choose the platform.
+    """Read or build a molecule, minimise it, and choose the platform.
 
     Returns
     -------
@@ -59,31 +33,24 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
     """
     openmm = load()
     app, unit = openmm.app, openmm.unit
-    field = app.ForceField(FORCE_FIELD)
-    built = app.PDBFile(io.StringIO(pdb_text(build(system.sequence))))
-    modeller = app.Modeller(built.topology, built.positions)
-    reference = openmm.Platform.getPlatformByName("Reference")
-    with seeded(md.seed):
-        modeller.addHydrogens(field, platform=reference)
-    made = field.createSystem(
-        modeller.topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds, removeCMMotion=False
-    )
-    add_obc2(made, modeller.topology)
-    start = _minimised(openmm, made, modeller.positions)
+    found = molecule(system, md.seed)
+    made = found.system
+    start = _minimised(openmm, made, found.positions)
     platform = system.platform if system.platform != "fastest" else _fastest(openmm, made, md, start)
     topology = io.StringIO()
-    app.PDBFile.writeFile(modeller.topology, start * unit.nanometer, topology, keepIds=True)
+    app.PDBFile.writeFile(found.topology, start * unit.nanometer, topology, keepIds=True)
     array = io.BytesIO()
     np.save(array, start)
     about = {"platform": platform, "timestep": md.timestep, "friction": md.friction}
     facts = {
-        "system": f"{system.sequence} with capped ends",
-        "force field": "ff14SB, OBC2 implicit water (native force)",
+        **found.about,
+        "solvent": "OBC2 implicit water (native force)" if system.solvent == "obc2" else "none",
+        "cutoff": "none",
         "platform": platform,
         "threads": 1,
         "atoms": made.getNumParticles(),
         "constraints": made.getNumConstraints(),
-        "residues": modeller.topology.getNumResidues(),
+        "residues": found.topology.getNumResidues(),
         "net charge": round(_charge(openmm, made)),
     }
     return {
@@ -96,40 +63,10 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
     }
 
 
-def open_system(files: Mapping[str, bytes]) -> Molecule:
+def open_system(files: Mapping[str, bytes]) -> Simulation:
     """Return the molecule ready to run."""
     about = json.loads(files["engine.json"])
-    return Molecule(files["system.xml"].decode(), np.load(io.BytesIO(files["start.npy"])), **about)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Set the generators of Python and numpy, which placing hydrogens draws from, and put them back."""
-    before, numpy_before = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    try:
-        yield
-    finally:
-        random.setstate(before)
-        np.random.set_state(numpy_before)
-
-
-def add_obc2(system: Any, topology: Any) -> None:
-    """Add OBC2 implicit water by OpenMM's native force, which is about six times as fast as the custom one.
-
-    Its parameters are those of ``implicit/obc2.xml``, its surface term is its own default.
-    """
-    openmm = load()
-    from openmm.app.internal.customgbforces import GBSAOBC2Force
-
-    (nonbonded,) = (force for force in system.getForces() if isinstance(force, openmm.NonbondedForce))
-    nonbonded.setReactionFieldDielectric(1.0)
-    force = openmm.GBSAOBCForce()
-    force.setSolventDielectric(SOLVENT_DIELECTRIC)
-    for index, (radius, scale) in enumerate(GBSAOBC2Force.getStandardParameters(topology)):
-        force.addParticle(nonbonded.getParticleParameters(index)[0], radius, scale)
-    system.addForce(force)
+    return Simulation(files["system.xml"].decode(), np.load(io.BytesIO(files["start.npy"])), **about)
 
 
 def _minimised(openmm: Any, system: Any, positions: Any) -> FloatArray:
@@ -149,10 +86,10 @@ def _fastest(openmm: Any, system: Any, md: MD, start: FloatArray) -> str:
     taken = {}
     xml = openmm.XmlSerializer.serialize(system)
     for name in ("Reference", "CPU"):
-        molecule = Molecule(xml, start, name, md.timestep, md.friction)
-        snapshot = molecule.start(300.0, 1)
+        simulation = Simulation(xml, start, name, md.timestep, md.friction)
+        snapshot = simulation.start(300.0, 1)
         began = time.process_time()
-        molecule.run(snapshot, 300.0, 1, Schedule(TRIAL))
+        simulation.run(snapshot, 300.0, 1, Schedule(TRIAL))
         taken[name] = time.process_time() - began
     return min(taken, key=lambda name: taken[name])
 
@@ -163,7 +100,7 @@ def _charge(openmm: Any, system: Any) -> float:
     return float(sum(charge.value_in_unit(openmm.unit.elementary_charge) for charge in charges))
 
 
-class Molecule:
+class Simulation:
     """A molecule with a context that is kept warm; see ``engines.Warm``.
 
     Before every segment the context is put back so that what follows equals, to the bit, what a fresh one does.

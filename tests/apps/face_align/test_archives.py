@@ -212,6 +212,24 @@ def test_a_pax_header_that_lies_ends_its_archive_there_and_no_other(lie: str, tm
     assert said in reasons
 
 
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_link_in_a_tar_is_named(kind: bytes, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        info = tarfile.TarInfo("a.jpg")
+        info.size = 4
+        archive.addfile(info, io.BytesIO(b"1234"))
+        link = tarfile.TarInfo("b.jpg")
+        link.type, link.linkname = kind, "a.jpg"
+        archive.addfile(link)
+
+    items = find(str(tmp_path / "x.tar")).items
+
+    assert [(item.name, item.status, item.fault) for item in items] == [
+        ("a.jpg", "", ""),
+        ("b.jpg", "unsupported", "a link in its archive, to a.jpg"),
+    ]
+
+
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_every_kind_of_tar_gives_long_names_and_those_that_are_not_ascii(format: int, tmp_path: Path) -> None:
     names = ["a/" * 40 + "b" * 90 + ".jpg", "é.jpg", "plain.jpg"]
@@ -347,7 +365,7 @@ def test_whatever_an_archive_holds_is_read_or_said(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHIVES)
-@settings(max_examples=20_000, deadline=None, suppress_health_check=QUIET)
+@settings(max_examples=5_000, deadline=None, suppress_health_check=QUIET)
 @spoiled
 def test_whatever_an_archive_holds_is_read_or_said_at_length(
     name: str, tmp_path: Path, changes: list[tuple[int, int]], cut: int

@@ -194,7 +194,7 @@ def test_whatever_bytes_an_image_has_they_are_decoded_or_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=10_000, deadline=None)
+@settings(max_examples=3_000, deadline=None)
 @spoiled
 def test_whatever_bytes_an_image_has_they_are_decoded_or_refused_at_length(
     name: str, changes: list[tuple[int, int]], cut: int

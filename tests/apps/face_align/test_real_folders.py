@@ -141,6 +141,20 @@ def test_a_folder_of_all_that_people_have_is_aligned_and_counted(
     }
 
 
+def test_what_cannot_be_read_anyway_is_not_looked_at_again(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor
+) -> None:
+    source = batch(1, IMG_1__CR2=b"raw")
+    first = align(source, tmp_path / "faces", executor=serial)
+    written = (tmp_path / "faces/report.html").stat().st_mtime_ns
+
+    again = align(source, tmp_path / "faces", executor=serial)
+
+    assert [row.status for row in again.rows] == ["unsupported", "ok"]
+    assert (first.batches, again.batches, again.kept) == ((1,), (), 1)
+    assert (tmp_path / "faces/report.html").stat().st_mtime_ns == written
+
+
 @pytest.mark.parametrize("turn", [90, 180, 270])
 def test_an_image_that_lies_on_its_side_is_turned_where_that_is_asked_for(
     turn: int, batch: Batch, tmp_path: Path, serial: FunctionExecutor

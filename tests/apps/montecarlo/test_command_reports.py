@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apps._frame.report import page
 from apps.montecarlo import backtest, backtest_report, option, option_report
 from apps.montecarlo.backtest_params import BacktestParams
 from apps.montecarlo.mapping import on_executor
 from apps.montecarlo.option_params import OptionParams
-from core import FunctionExecutor
+from core import ConfigError, FunctionExecutor
 
 Main = Callable[[Sequence[str]], tuple[int, str, str]]
 
@@ -29,8 +32,15 @@ OPTIONS: list[dict[str, object]] = [
 ]
 
 
-def option_figures(**settings: object) -> tuple[OptionParams, dict[str, object]]:
-    params = OptionParams(**{"paths": 2000, "steps": 12} | settings)  # type: ignore[arg-type]
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a fresh folder, where runs without an output go."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def option_figures(**given_settings: object) -> tuple[OptionParams, dict[str, object]]:
+    params = OptionParams(**{"paths": 2000, "steps": 12} | given_settings)  # type: ignore[arg-type]
     with FunctionExecutor("serial") as executor:
         return params, option.run(params, on_executor(executor))
 
@@ -42,9 +52,9 @@ def tested() -> tuple[BacktestParams, dict[str, object]]:
         return params, backtest.run(params, on_executor(executor))
 
 
-@pytest.mark.parametrize("settings", OPTIONS, ids=str)
-def test_every_kind_of_option_gives_all_its_files(settings: dict[str, object]) -> None:
-    params, figures = option_figures(**settings)
+@pytest.mark.parametrize("contract", OPTIONS, ids=str)
+def test_every_kind_of_option_gives_all_its_files(contract: dict[str, object]) -> None:
+    params, figures = option_figures(**contract)
 
     files = option_report.run_files(figures, params)
 
@@ -71,6 +81,62 @@ def test_exercise_that_is_best_today_is_said() -> None:
     assert "100: exercise today" in option_report.as_text(figures)
     said = b"".join(page(option_report.report(figures, params, {"price.png": b"", "expiry.png": b""}))).decode()
     assert "exercise today" in said
+
+
+@pytest.mark.parametrize(
+    ("contract", "said"),
+    [
+        ({"strike": 900.0, "method": "plain"}, "No simulated path pays anything"),
+        ({"years": 30.0, "volatility": "100%"}, "too rare to be simulated"),
+    ],
+    ids=str,
+)
+def test_an_error_that_says_nothing_is_said(contract: dict[str, object], said: str) -> None:
+    assert said in " ".join(option_report.as_text(option_figures(**contract)[1]).split())
+
+
+@pytest.mark.parametrize(
+    ("contract", "message"),
+    [
+        ({"years": 30.0, "rate": "90%"}, "more than a million times the spot"),
+        ({"kind": "barrier", "barrier": 90, "barrier_type": "up-and-out"}, "at or beyond the barrier"),
+        ({"paths": 2, "method": "antithetic"}, "one antithetic pair has no standard error"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_priced_says_why(contract: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        option_figures(**contract)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(["european", "asian", "american"]),
+    right=st.sampled_from(["call", "put"]),
+    spot=st.sampled_from([1e-3, 100.0, 1e6]),
+    moneyness=st.floats(0.2, 5.0),
+    rate=st.floats(-0.1, 0.3),
+    dividend=st.floats(0.0, 0.1),
+    volatility=st.floats(0.001, 0.9),
+    years=st.floats(0.002, 5.0),
+    steps=st.integers(1, 12),
+    method=st.sampled_from(["plain", "antithetic", "control", "antithetic+control"]),
+)
+def test_any_contract_has_finite_figures(moneyness: float, **contract: object) -> None:
+    _, figures = option_figures(**contract, strike=moneyness * contract["spot"], paths=64)  # type: ignore[operator]
+
+    numbers = [figures["price"], figures["standard_error"], *figures["greeks"].values(), *figures["greeks_se"].values()]  # type: ignore[attr-defined]
+    assert all(math.isfinite(number) for number in numbers)
+    assert figures["price"] >= -4 * figures["standard_error"] - 1e-6 * contract["spot"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("command", ["forecast", "option", "backtest", "validate"])
+def test_every_command_tells_what_it_would_take(main: Main, command: str, in_tmp: Path) -> None:
+    figures = json.loads(main([command, "--dry-run", "--json"])[1])
+
+    assert figures["cpu_seconds"] > 0.0
+    assert all(stage["tasks"] > 0 for stage in figures["stages"])
+    assert list(in_tmp.iterdir()) == []
 
 
 def test_the_ladder_is_written_as_csv() -> None:

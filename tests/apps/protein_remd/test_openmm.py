@@ -17,6 +17,7 @@ from tests.apps.protein_remd.conftest import history
 pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
 
 from apps.protein_remd.engines import openmm as engine  # noqa: E402
+from apps.protein_remd.engines.molecules import FORCE_FIELDS  # noqa: E402
 
 ALANINE = ("--sequence", "A", "--platform", "Reference", "--temperatures", "300,350,410", "--steps", "50")
 
@@ -79,7 +80,7 @@ def test_implicit_water_by_the_native_force_has_the_energy_of_the_force_field_fi
     files = engine.prepare(System(sequence="WPK", platform="Reference"), MD())
     topology = app.PDBFile(io.StringIO(files["topology.pdb"].decode())).topology
     x = np.load(io.BytesIO(files["start.npy"]))
-    field = app.ForceField(engine.FORCE_FIELD, "implicit/obc2.xml")
+    field = app.ForceField(*FORCE_FIELDS["ff14SB"], "implicit/obc2.xml")
     expected = field.createSystem(topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds)
     systems = [openmm.XmlSerializer.deserialize(files["system.xml"].decode()), expected]
     energies = []

@@ -1,0 +1,164 @@
+"""``demux``: continuous trajectories, of each replica and of each temperature, from the pieces of the rounds."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from apps._frame import Session
+from apps.protein_remd.campaign import Setup, read_setup
+from apps.protein_remd.params import DemuxParams
+from apps.protein_remd.reading import run_params
+from apps.protein_remd.records import RoundRecord, last_round, read_records, stored
+from apps.protein_remd.science.peptide import chirality, dihedral
+from apps.protein_remd.segments import BUNDLE, unpacked
+from core import ConfigError, InputError, open_storage
+from core.storage import Storage
+
+TRAJECTORIES = "trajectories/"
+ANGSTROM = 10.0
+"""Of a nanometre: DCD files are in Angstrom, XTC files in nm."""
+PIECE = 1 << 20
+CIS = 90.0
+"""Degrees; a peptide bond whose omega is nearer to 0 than this is cis."""
+
+Frames = npt.NDArray[np.float32]
+
+
+def demux(session: Session, params: DemuxParams) -> None:
+    """Write the trajectories of a run, as far as it is committed."""
+    asked, storage = run_params(params.run), open_storage(params.run)
+    setup, last = read_setup(storage), last_round(storage)
+    if setup is None or not last:
+        raise InputError(f"run {params.run} has no committed round yet; there is nothing to write")
+    if not asked.output.frames:
+        raise ConfigError(f"run {params.run} keeps no frames; begin one with --frames STEPS")
+    if setup.engine == "harmonic":
+        raise ConfigError("oscillators have no trajectory that a viewer could show; use another engine")
+    topology = storage.get(f"{BUNDLE}{setup.bundle}/topology.pdb")
+    watched = Watched(topology)
+    counts = write(storage, setup, range(1, last + 1), params.format, watched)
+    storage.put(f"{TRAJECTORIES}topology.pdb", topology)
+    figures = {"rounds": last, "frames": counts, "cis": watched.cis, "inverted": watched.inverted}
+    words = [f"{len(counts)} trajectories of {max(counts.values()):,} frames in {params.run}/{TRAJECTORIES}"]
+    session.show(figures, "\n".join(words))
+    for sentence in watched.warnings():
+        session.tell(sentence)
+
+
+class Writer:
+    """A trajectory file that is written piece by piece."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            from mdtraj.formats import DCDTrajectoryFile, XTCTrajectoryFile
+        except ImportError:
+            raise ConfigError("demux needs mdtraj: pip install 'fanfold[remd]'") from None
+        self.path, self.frames = path, 0
+        self._dcd = path.suffix == ".dcd"
+        self._file = (DCDTrajectoryFile if self._dcd else XTCTrajectoryFile)(str(path), "w")
+
+    def write(self, frames: Frames) -> None:
+        """Append frames in nm, shape (frames, atoms, 3)."""
+        if self._dcd:
+            self._file.write(frames * np.float32(ANGSTROM))
+        else:
+            numbers = np.arange(self.frames, self.frames + len(frames))
+            self._file.write(frames, time=numbers.astype(np.float32), step=numbers.astype(np.int32))
+        self.frames += len(frames)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+def write(storage: Storage, setup: Setup, rounds: range, kind: str, watched: Watched) -> dict[str, int]:
+    """Write all trajectories into a run; returns the frames of each by name."""
+    ladder = setup.temperatures
+    with tempfile.TemporaryDirectory(prefix="fanfold-") as folder:
+        by_replica = [Writer(Path(folder) / f"replica-{number:03d}.{kind}") for number in range(len(ladder))]
+        by_state = [Writer(Path(folder) / f"temperature-{k:03d}-{t:.2f}K.{kind}") for k, t in enumerate(ladder)]
+        try:
+            for record in read_records(storage, rounds):
+                for replica, frames in _pieces(storage, record):
+                    by_replica[replica].write(frames)
+                    by_state[record.replica_at.index(replica)].write(frames)
+                    watched.look(frames)
+        finally:
+            for writer in (*by_replica, *by_state):
+                writer.close()
+        for writer in (*by_replica, *by_state):
+            with open(writer.path, "rb") as file:
+                storage.put(f"{TRAJECTORIES}{writer.path.name}", _streamed(file))
+        return {writer.path.name: writer.frames for writer in (*by_replica, *by_state)}
+
+
+def _pieces(storage: Storage, record: RoundRecord) -> Iterator[tuple[int, Frames]]:
+    for one in record.segments:
+        if one.frames is None:
+            raise InputError(f"round {record.round_number} names no frames of replica {one.replica}")
+        piece = stored(storage, one.frames)
+        yield one.replica, unpacked(piece.read(), piece.url)["frames"]
+
+
+def _streamed(file: BinaryIO) -> Iterator[bytes]:
+    while data := file.read(PIECE):
+        yield data
+
+
+class Watched:
+    """Peptide bonds that turned cis and alpha carbons that turned over: hot replicas do so, and never turn back.
+
+    Attributes
+    ----------
+    frames, cis, inverted : int
+        Frames that were seen; of all bonds and carbons in them, those that are wrong.
+    """
+
+    def __init__(self, topology: bytes) -> None:
+        self.frames = self.cis = self.inverted = 0
+        self._omega, self._alpha = _quadruples(topology)
+
+    def look(self, frames: Frames) -> None:
+        """Count in some frames, shape (frames, atoms, 3)."""
+        x = frames.astype(np.float64)
+        self.frames += len(x)
+        if len(self._omega):
+            omega = dihedral(*(x[:, self._omega[:, at]] for at in range(4)))
+            self.cis += int(np.count_nonzero(np.abs(omega) < CIS))
+        if len(self._alpha):
+            volume = chirality(*(x[:, self._alpha[:, at]] for at in range(4)))
+            self.inverted += int(np.count_nonzero(volume < 0.0))
+
+    def warnings(self) -> list[str]:
+        """Return what was seen in sentences."""
+        said = []
+        if self.cis:
+            share = self.cis / (self.frames * len(self._omega))
+            said.append(f"{share:.2%} of the peptide bonds are cis; averages mix two molecules")
+        if self.inverted:
+            share = self.inverted / (self.frames * len(self._alpha))
+            said.append(f"{share:.2%} of the alpha carbons have turned over into D amino acids; lower the highest T")
+        return said
+
+
+def _quadruples(topology: bytes) -> tuple[Any, Any]:
+    """Return the atoms of each omega and of each alpha carbon (N, CA, C, CB), by index."""
+    residues: dict[str, dict[str, int]] = {}
+    atoms = [line for line in io.StringIO(topology.decode()) if line.startswith(("ATOM", "HETATM"))]
+    for index, line in enumerate(atoms):
+        residues.setdefault(line[21:27], {})[line[12:16].strip()] = index
+    listed = list(residues.values())
+    alpha = [[one[name] for name in ("N", "CA", "C", "CB")] for one in listed if {"N", "CA", "C", "CB"} <= set(one)]
+    omega = [
+        [one["CA"], one["C"], after["N"], after["CA"]]
+        for one, after in zip(listed, listed[1:], strict=False)
+        if {"CA", "C"} <= set(one) and {"N", "CA"} <= set(after)
+    ]
+    return np.array(omega, dtype=np.int64).reshape(-1, 4), np.array(alpha, dtype=np.int64).reshape(-1, 4)

@@ -1,0 +1,123 @@
+"""What is read out of a run: averages by MBAR, with a verdict, and trajectories."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from apps.protein_remd.segments import unpacked
+from apps.protein_remd.trajectories import Watched
+from tests.apps.protein_remd.conftest import HARMONIC
+
+KELVIN = 8.31446261815324e-3
+
+
+def test_mbar_gives_the_exact_energies_and_free_energies_of_oscillators(remd, figures):
+    pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
+    remd("run", *HARMONIC, "--rounds", "150", "--output", "a")
+
+    found = figures("analyze", "a")
+
+    for row in found["states"]:
+        t = row["temperature"]
+        assert abs(row["potential"] - 6 * KELVIN * t) < 4 * row["potential_error"]
+        assert abs(row["free_energy"] + 6 * math.log(t / 300.0)) <= 4 * row["free_energy_error"]
+        assert row["effective_samples"] > found["samples"] / 3
+    assert found["converged"], found["checks"]
+
+
+def test_replicas_that_do_not_travel_are_no_converged_campaign(remd, figures):
+    pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
+    arguments = ("--engine", "harmonic", "--dof", "150", "--temperatures", "300,400,500", "--rounds", "12")
+    remd("run", *arguments, "--output", "a")
+
+    found = figures("analyze", "a", "--discard", "0")
+
+    assert not found["converged"]
+    failed = {check["name"] for check in found["checks"] if not check["ok"]}
+    assert "replicas travel" in failed
+
+
+def test_temperatures_without_any_overlap_are_said_to_have_none(remd, figures):
+    pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
+    remd("run", "--engine", "harmonic", "--dof", "9000", "--temperatures", "300,600", "--rounds", "12", "--output", "a")
+
+    found = figures("analyze", "a", "--discard", "0")
+
+    assert not found["converged"]
+    assert found["overlap"][0] < 1e-6
+    failed = {check["name"] for check in found["checks"] if not check["ok"]}
+    assert {"every pair swaps", "neighbours overlap", "replicas travel"} <= failed
+
+
+def test_too_few_rounds_are_not_analysed(remd, capsys):
+    remd("run", *HARMONIC, "--rounds", "9", "--output", "a")
+
+    assert remd("analyze", "a") == 2
+    assert "run a has 9 rounds; at least 10 can be analysed" in capsys.readouterr().err
+
+
+def test_runs_without_frames_or_without_atoms_have_no_trajectory(remd, capsys):
+    remd("run", *HARMONIC, "--rounds", "1", "--output", "a")
+    remd("run", *HARMONIC, "--rounds", "1", "--frames", "250", "--output", "b")
+
+    assert remd("demux", "a") == 2
+    assert "run a keeps no frames; begin one with --frames STEPS" in capsys.readouterr().err
+    assert remd("demux", "b") == 2
+    assert "oscillators have no trajectory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["dcd", "xtc"])
+def test_trajectories_are_continuous_by_replica_and_by_temperature(remd, figures, tmp_path, kind):
+    pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
+    mdtraj = pytest.importorskip("mdtraj", reason="needs mdtraj: pip install 'fanfold[remd]'")
+    remd(
+        "run", "--platform", "Reference", "--temperatures", "300,350", "--steps", "20", "--frames", "10", "--rounds",
+        "5", "--output", "a",
+    )  # fmt: skip
+
+    found = figures("demux", "a", "--format", kind)
+
+    assert found["frames"] == {
+        f"replica-000.{kind}": 10, f"replica-001.{kind}": 10,
+        f"temperature-000-300.00K.{kind}": 10, f"temperature-001-350.00K.{kind}": 10,
+    }  # fmt: skip
+    folder = tmp_path / "a" / "trajectories"
+    read = {name: mdtraj.load(str(folder / name), top=str(folder / "topology.pdb")).xyz for name in found["frames"]}
+    for replica in (0, 1):
+        pieces = [next((tmp_path / "a" / "frames" / f"{n:08d}").glob(f"{replica:04d}-*")) for n in range(1, 6)]
+        whole = np.concatenate([unpacked(piece.read_bytes(), "piece")["frames"] for piece in pieces])
+        assert read[f"replica-{replica:03d}.{kind}"] == pytest.approx(whole, abs=2e-3)
+    both = np.concatenate([read[f"replica-00{n}.{kind}"] for n in (0, 1)])
+    other = np.concatenate([read[f"temperature-000-300.00K.{kind}"], read[f"temperature-001-350.00K.{kind}"]])
+    assert sorted(map(bytes, both)) == sorted(map(bytes, other))
+
+
+def test_cis_bonds_and_carbons_that_turned_over_are_counted_and_told():
+    from apps.protein_remd.science.peptide import build, pdb_text
+
+    residues = build("AA")
+    topology = pdb_text(residues).encode()
+    x = np.array([place for _, atoms in residues for place in atoms.values()]) / 10.0
+    watched = Watched(topology)
+
+    watched.look(np.stack([x, -x]).astype(np.float32))
+
+    assert (watched.frames, watched.cis, watched.inverted) == (2, 0, 2)
+    assert watched.warnings() == [
+        "50.00% of the alpha carbons have turned over into D amino acids; lower the highest T"
+    ]
+    alanine, after = (residues[at][1] for at in (1, 2))
+    names = [(number, name) for number, (_, atoms) in enumerate(residues) for name in atoms]
+    axis, begin = after["N"] - alanine["C"], alanine["C"]
+    unit = axis / np.linalg.norm(axis)
+    turned = x.copy()
+    for at, (number, name) in enumerate(names):
+        if number > 2 or (number == 2 and name != "N"):
+            along = 10.0 * x[at] - begin
+            turned[at] = (begin + 2 * np.dot(along, unit) * unit - along) / 10.0
+    watched = Watched(topology)
+    watched.look(turned[None].astype(np.float32))
+    assert watched.cis == 1
