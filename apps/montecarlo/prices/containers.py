@@ -51,7 +51,7 @@ def read_grid(raw: bytes, source: str, depth: int = 0) -> Grid:
     """
     if len(raw) > MAX_BYTES:
         raise InputError(
-            f"{source}: more than {MAX_BYTES >> 20} MB (unpacked), too large for a price file; cut out the part you need"
+            f"{source}: more than {MAX_BYTES >> 20} MB (unpacked), too large for a price file; cut out what you need"
         )
     if depth > MAX_DEPTH:
         raise InputError(f"{source}: an archive in an archive in an archive; unpack it first")
