@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -50,6 +50,9 @@ class Command:
     output : str
         Folder in which runs get a fresh folder each where ``--output`` is not given; empty for a command that keeps no
         run, and so has neither ``--output`` nor ``--overwrite``.
+    presets : mapping
+        Settings that have a name, by flag and name, as a TOML file has them: with ``{"preset": {"talk": {...}}}`` there
+        is ``--preset talk``. What a file or a flag says wins over them.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Command:
     about: str = ""
     examples: str = ""
     output: str = ""
+    presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,10 +200,15 @@ class App:
     ) -> Session:
         given = vars(self.parser(command).parse_args(argv))
         file = given.pop("config", None)
+        for flag, presets in command.presets.items():
+            if (name := given.pop(flag, None)) is not None:
+                if name not in presets:
+                    raise ConfigError(f"--{flag} {name}: expected one of {', '.join(presets)}")
+                below = merged(below or {}, parse_settings(command.params, presets[name], f"--{flag} {name}"))
         execution: dict[str, Any] = {}
         if file is not None:
             found = read_file(command.params, file)
-            below, common = {**(below or {}), **found.params}, {**found.common, **(common or {})}
+            below, common = merged(below or {}, found.params), {**found.common, **(common or {})}
             execution = found.execution
         params = build(command.params, given, None, below)
         said = build(Common, given, None, common)
@@ -235,6 +244,9 @@ class App:
             add_flags(runs, ExecutorConfig, EXECUTION)
         says = parser.add_argument_group("what it says")
         add_flags(says, Common, common[2:] if command.output else common)
+        for flag, presets in command.presets.items():
+            about = f"one of {', '.join(presets)}: settings that have a name; files and flags win"
+            says.add_argument(f"--{flag}", metavar="NAME", default=argparse.SUPPRESS, help=about)
         says.add_argument(
             "--config", metavar="FILE.toml", default=argparse.SUPPRESS,
             help="parameters named like the flags, in tables where those are, and [execution]; flags win",
@@ -271,6 +283,15 @@ class App:
             if closed.errno not in (errno.EPIPE, errno.EBADF):
                 raise
         return status
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings over others, table by table."""
+    found = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
+        found[name] = merged(found[name], value) if both else value
+    return found
 
 
 def _run(command: Command, session: Session) -> int:

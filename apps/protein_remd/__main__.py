@@ -6,6 +6,8 @@ import sys
 
 from apps._frame import App, Command
 from apps.protein_remd.params import AnalyzeParams, DemuxParams, Params, RunParams, ValidateParams, VerifyParams
+from apps.protein_remd.presets import EXAMPLES as NAMED
+from apps.protein_remd.presets import PRESETS
 
 ABOUT = """\
 Run a campaign of replica-exchange molecular dynamics: every round is one map job, in which each
@@ -25,7 +27,16 @@ WHERE = "apps.protein_remd"
 APP = App(
     WHERE,
     [
-        Command("run", Params, f"{WHERE}.stages:run", f"{WHERE}.stages:plan", ABOUT, EXAMPLES, "protein-remd-runs"),
+        Command(
+            "run",
+            Params,
+            f"{WHERE}.stages:run",
+            f"{WHERE}.stages:plan",
+            ABOUT,
+            EXAMPLES,
+            "protein-remd-runs",
+            {"preset": PRESETS, "example": NAMED},
+        ),  # fmt: skip
         Command("status", RunParams, f"{WHERE}.reading:status", about="Say how far a campaign is, and how it mixes."),
         Command(
             "ladder", Params, f"{WHERE}.stages:pilot", f"{WHERE}.stages:plan", "Run a pilot, and propose a ladder."

@@ -23,7 +23,7 @@ from apps.protein_remd.science.exchange import SCHEMES
 from apps.protein_remd.science.ladder import LONGEST, by_acceptance, geometric
 from core import ConfigError
 
-ENGINES = ("openmm", "harmonic")
+ENGINES = ("openmm", "protomol", "harmonic")
 DYNAMICS = ("boltzmann", "langevin")
 FORCE_FIELDS = ("ff14SB", "ff99SB-ILDN", "amber03")
 SOLVENTS = ("obc2", "vacuum")
@@ -76,6 +76,7 @@ class System:
         "fastest", choice(*PLATFORMS), f"one of {', '.join(PLATFORMS)}",
         "platform of OpenMM: the fastest is found by 50 steps, and kept for the whole campaign", "NAME",
     )  # fmt: skip
+    protomol: str = setting("", text, "a program", "ProtoMol, where it is not on PATH", "PATH", identity=False)
     dof: int = setting(
         30, whole(1, 1_000_000), "a whole number of at least 1", "oscillators of the harmonic engine", "N"
     )
@@ -218,6 +219,8 @@ class Params:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.system.engine == "protomol" and self.output.frames:
+            raise ConfigError("--frames: engine protomol keeps none; drop it, or use --engine openmm")
         for name in ("frames", "energies"):
             every = getattr(self.output, name)
             if every and self.md.steps % every:

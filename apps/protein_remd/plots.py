@@ -113,6 +113,14 @@ def kinetic(found: Mapping[str, Any]) -> bytes:
     return _png(figure)
 
 
+def helix(found: Mapping[str, Any]) -> bytes:
+    """Draw the part of the residues that are in a helix, by temperature."""
+    figure, axes = _axes("T (K)", "in an alpha helix", "Helix by temperature")
+    axes.plot([state["temperature"] for state in found["states"]], found["helix"], "o-", color=BLUE)
+    axes.set_ylim(0.0, 1.0)
+    return _png(figure)
+
+
 def slopes(found: Mapping[str, Any]) -> bytes:
     """Draw the slope of the ensembles of each pair over what is expected."""
     figure, axes = _axes("pair of temperatures (K)", "measured / expected", "Are these the ensembles asked for?")

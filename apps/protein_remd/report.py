@@ -34,6 +34,9 @@ def report_files_of(history: History, found: Mapping[str, Any], params: Params) 
         Picture(plots.kinetic(found), "Kinetic temperature", "Must be the temperature asked for, within its error."),
         Picture(plots.slopes(found), "Slope of the ensembles", "1 is right, whatever the system; bars are one error."),
     ]
+    if found.get("helix"):
+        caption = "Part of the residues in an alpha helix, without the first fifth of the rounds."
+        pictures.insert(0, Picture(plots.helix(found), "Helix at each temperature", caption))
     system = f"{params.system.dof} harmonic oscillators"
     if params.system.engine != "harmonic":
         system = f"{found['facts']['system']}, by {found['version']},"

@@ -117,7 +117,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
     """Return in sentences what a reader of the figures must know."""
-    said = []
+    said = [found["facts"]["caution"]] if "caution" in found["facts"] else []
     for pair in found["pairs"]:
         if pair["attempted"] and pair["acceptance"] < RARE:
             between = f"{pair['lower']:g} and {pair['upper']:g} K"
@@ -154,6 +154,10 @@ def text(found: Mapping[str, Any]) -> str:
         ("Round trips", f"{sum(found['round_trips']):,}, by {sum(map(bool, found['round_trips']))} replicas"),
         ("Second eigenvalue", f"{found['second_eigenvalue']:.3f}"),
     ]
+    if found.get("helix"):
+        ladder = (state["temperature"] for state in found["states"])
+        shares = (f"{share:.2f} at {t:.0f} K" for t, share in zip(ladder, found["helix"], strict=True))
+        facts.append(("In an alpha helix", ", ".join(shares)))
     return "\n\n".join([TextTable("", header, rows).text(), facts_text(facts), *warnings(found)])
 
 

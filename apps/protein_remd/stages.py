@@ -16,6 +16,7 @@ from apps._frame.tables import TextTable, json_text
 from apps.protein_remd import result
 from apps.protein_remd.campaign import Campaign, Setup
 from apps.protein_remd.engines import Schedule, engine_named
+from apps.protein_remd.frames import helix_by_state
 from apps.protein_remd.history import History, gathered, read_history
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import ROUNDS
@@ -113,6 +114,10 @@ def derived(storage: Storage, setup: Setup, params: Params) -> dict[str, Any]:
     rows: list[tuple[Any, ...]] = []
     history = read_history(storage, each=lambda record: rows.extend(result.exchange_rows(record)))
     figures = result.figures(history, setup, params.exchange.rounds)
+    if params.output.frames and setup.engine == "openmm":
+        topology = storage.get(f"{BUNDLE}{setup.bundle}/topology.pdb")
+        later = range(1 + history.rounds // 5, history.rounds + 1)
+        figures["helix"] = helix_by_state(storage, topology, later, len(setup.temperatures))
     parquet = result.exchange_parquet(rows)
     return {
         "exchange.csv": result.exchange_csv(rows),

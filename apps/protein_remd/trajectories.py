@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from apps._frame import Session
 from apps.protein_remd.campaign import Setup, read_setup
+from apps.protein_remd.frames import Frames, Watched, pieces
 from apps.protein_remd.params import DemuxParams
 from apps.protein_remd.reading import run_params
-from apps.protein_remd.records import RoundRecord, last_round, read_records, stored
-from apps.protein_remd.science.peptide import chirality, dihedral
-from apps.protein_remd.segments import BUNDLE, unpacked
+from apps.protein_remd.records import last_round, read_records
+from apps.protein_remd.segments import BUNDLE
 from core import ConfigError, InputError, open_storage
 from core.storage import Storage
 
@@ -25,10 +23,6 @@ TRAJECTORIES = "trajectories/"
 ANGSTROM = 10.0
 """Of a nanometre: DCD files are in Angstrom, XTC files in nm."""
 PIECE = 1 << 20
-CIS = 90.0
-"""Degrees; a peptide bond whose omega is nearer to 0 than this is cis."""
-
-Frames = npt.NDArray[np.float32]
 
 
 def demux(session: Session, params: DemuxParams) -> None:
@@ -86,7 +80,7 @@ def write(storage: Storage, setup: Setup, rounds: range, kind: str, watched: Wat
         by_state = [Writer(Path(folder) / f"temperature-{k:03d}-{t:.2f}K.{kind}") for k, t in enumerate(ladder)]
         try:
             for record in read_records(storage, rounds):
-                for replica, frames in _pieces(storage, record):
+                for replica, frames in pieces(storage, record):
                     by_replica[replica].write(frames)
                     by_state[record.replica_at.index(replica)].write(frames)
                     watched.look(frames)
@@ -99,66 +93,6 @@ def write(storage: Storage, setup: Setup, rounds: range, kind: str, watched: Wat
         return {writer.path.name: writer.frames for writer in (*by_replica, *by_state)}
 
 
-def _pieces(storage: Storage, record: RoundRecord) -> Iterator[tuple[int, Frames]]:
-    for one in record.segments:
-        if one.frames is None:
-            raise InputError(f"round {record.round_number} names no frames of replica {one.replica}")
-        piece = stored(storage, one.frames)
-        yield one.replica, unpacked(piece.read(), piece.url)["frames"]
-
-
 def _streamed(file: BinaryIO) -> Iterator[bytes]:
     while data := file.read(PIECE):
         yield data
-
-
-class Watched:
-    """Peptide bonds that turned cis and alpha carbons that turned over: hot replicas do so, and never turn back.
-
-    Attributes
-    ----------
-    frames, cis, inverted : int
-        Frames that were seen; of all bonds and carbons in them, those that are wrong.
-    """
-
-    def __init__(self, topology: bytes) -> None:
-        self.frames = self.cis = self.inverted = 0
-        self._omega, self._alpha = _quadruples(topology)
-
-    def look(self, frames: Frames) -> None:
-        """Count in some frames, shape (frames, atoms, 3)."""
-        x = frames.astype(np.float64)
-        self.frames += len(x)
-        if len(self._omega):
-            omega = dihedral(*(x[:, self._omega[:, at]] for at in range(4)))
-            self.cis += int(np.count_nonzero(np.abs(omega) < CIS))
-        if len(self._alpha):
-            volume = chirality(*(x[:, self._alpha[:, at]] for at in range(4)))
-            self.inverted += int(np.count_nonzero(volume < 0.0))
-
-    def warnings(self) -> list[str]:
-        """Return what was seen in sentences."""
-        said = []
-        if self.cis:
-            share = self.cis / (self.frames * len(self._omega))
-            said.append(f"{share:.2%} of the peptide bonds are cis; averages mix two molecules")
-        if self.inverted:
-            share = self.inverted / (self.frames * len(self._alpha))
-            said.append(f"{share:.2%} of the alpha carbons have turned over into D amino acids; lower the highest T")
-        return said
-
-
-def _quadruples(topology: bytes) -> tuple[Any, Any]:
-    """Return the atoms of each omega and of each alpha carbon (N, CA, C, CB), by index."""
-    residues: dict[str, dict[str, int]] = {}
-    atoms = [line for line in io.StringIO(topology.decode()) if line.startswith(("ATOM", "HETATM"))]
-    for index, line in enumerate(atoms):
-        residues.setdefault(line[21:27], {})[line[12:16].strip()] = index
-    listed = list(residues.values())
-    alpha = [[one[name] for name in ("N", "CA", "C", "CB")] for one in listed if {"N", "CA", "C", "CB"} <= set(one)]
-    omega = [
-        [one["CA"], one["C"], after["N"], after["CA"]]
-        for one, after in zip(listed, listed[1:], strict=False)
-        if {"CA", "C"} <= set(one) and {"N", "CA"} <= set(after)
-    ]
-    return np.array(omega, dtype=np.int64).reshape(-1, 4), np.array(alpha, dtype=np.int64).reshape(-1, 4)

@@ -109,7 +109,8 @@ class _Tee(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        if self._stream is not None:
+        # Python flushes what it collects, and the stream may have been closed long before.
+        if self._stream is not None and not self._stream.closed:
             self._stream.flush()
 
     def fileno(self) -> int:

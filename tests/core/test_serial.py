@@ -1,6 +1,8 @@
 """What the backend in the driver's own process has in common with worker processes."""
 
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -85,3 +87,20 @@ def test_an_item_that_cannot_be_read_is_not_given_to_the_function_by_another_att
         future = executor.map(lambda item: "called", [threading.Lock()], retries=policy)[0]
 
         assert isinstance(future.exception(60), SerializationError)
+
+
+CLOSES = """
+import contextlib, io
+from core import FunctionExecutor
+
+for _ in range(2):
+    with contextlib.closing(io.TextIOWrapper(io.BytesIO())) as stream, contextlib.redirect_stdout(stream):
+        with FunctionExecutor("serial") as executor:
+            executor.map(print, [1]).results()
+"""
+
+
+def test_a_stream_that_is_closed_between_two_jobs_is_let_go_without_a_word():
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", CLOSES], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, "")

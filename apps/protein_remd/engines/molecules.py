@@ -5,17 +5,15 @@ from __future__ import annotations
 import io
 import os
 import random
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from apps._frame.stored import find_inputs, sha256
 from apps.protein_remd.engines import FloatArray
+from apps.protein_remd.engines.files import check_count, coordinates, folder_of, hashes, named, read_files
 from apps.protein_remd.params import System
 from apps.protein_remd.science.peptide import build, pdb_text
 from core import ConfigError, InputError
@@ -27,8 +25,6 @@ FORCE_FIELDS = {
 }
 SOLVENT_DIELECTRIC = 78.5
 """That of Amber and of ``implicit/obc2.xml``; the native force has 78.3 by itself."""
-ANGSTROM = 0.1
-"""In nm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +110,12 @@ def _by_force_field(given: System, seed: int) -> Molecule:
     app = openmm.app
     files: dict[str, bytes] = {}
     if given.pdb:
-        files = _read([given.pdb])
+        files = read_files([given.pdb])
         text, title = next(iter(files.values())).decode("utf-8", "replace"), given.pdb
     else:
         text, title = pdb_text(build(given.sequence)), f"{given.sequence} with capped ends"
     field = app.ForceField(*FORCE_FIELDS[given.force_field])
-    with _named(title):
+    with named(title):
         read = app.PDBFile(io.StringIO(text))
         modeller = app.Modeller(read.topology, read.positions)
         with seeded(seed):
@@ -128,15 +124,15 @@ def _by_force_field(given: System, seed: int) -> Molecule:
             modeller.topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds, removeCMMotion=False
         )
     positions = np.array(modeller.positions.value_in_unit(openmm.unit.nanometer))
-    about = {"system": _title(given.pdb) or title, "force field": given.force_field, **_hashes(files)}
+    about = {"system": _title(given.pdb) or title, "force field": given.force_field, **hashes(files)}
     return Molecule(modeller.topology, positions, system, about)
 
 
 def _charmm(given: System) -> Molecule:
     openmm = load()
     app = openmm.app
-    files = _read([given.psf, given.pdb, *given.parameters])
-    with _folder(files) as paths, _named(", ".join(map(str, [given.psf, *given.parameters]))):
+    files = read_files([given.psf, given.pdb, *given.parameters])
+    with folder_of(files) as paths, named(", ".join(map(str, [given.psf, *given.parameters]))):
         psf = app.CharmmPsfFile(str(paths[0]))
         # Parameters without a topology file know no elements: they come from the masses of the PSF.
         parameters = app.CharmmParameterSet(*map(str, paths[2:]), permissive=True)
@@ -154,82 +150,25 @@ def _charmm(given: System) -> Molecule:
     for index in reversed(range(system.getNumForces())):
         if isinstance(system.getForce(index), openmm.CMMotionRemover):
             system.removeForce(index)
-    positions = _coordinates(files[os.path.basename(given.pdb)], given.pdb)
-    _check_count(positions, given.pdb, system, given.psf)
+    positions = coordinates(files[os.path.basename(given.pdb)], given.pdb)
+    check_count(len(positions), given.pdb, system.getNumParticles(), given.psf)
     about = {"system": _title(given.psf), "force field": f"CHARMM: {', '.join(map(_title, given.parameters))}"}
-    return Molecule(psf.topology, positions, system, {**about, **_hashes(files)})
+    return Molecule(psf.topology, positions, system, {**about, **hashes(files)})
 
 
 def _amber(given: System) -> Molecule:
     openmm = load()
     app = openmm.app
-    files = _read([given.prmtop, given.inpcrd])
-    with _folder(files) as (topology, coordinates), _named(f"{given.prmtop}, {given.inpcrd}"):
+    files = read_files([given.prmtop, given.inpcrd])
+    with folder_of(files) as (topology, places), named(f"{given.prmtop}, {given.inpcrd}"):
         read = app.AmberPrmtopFile(str(topology))
-        found = app.AmberInpcrdFile(str(coordinates))
+        found = app.AmberInpcrdFile(str(places))
         system = read.createSystem(nonbondedMethod=app.NoCutoff, constraints=app.HBonds, removeCMMotion=False)
     positions = np.array(found.positions.value_in_unit(openmm.unit.nanometer))
-    _check_count(positions, given.inpcrd, system, given.prmtop)
-    about = {"system": _title(given.prmtop), "force field": "of the prmtop file", **_hashes(files)}
+    check_count(len(positions), given.inpcrd, system.getNumParticles(), given.prmtop)
+    about = {"system": _title(given.prmtop), "force field": "of the prmtop file", **hashes(files)}
     return Molecule(read.topology, positions, system, about)
-
-
-def _read(addresses: Sequence[str]) -> dict[str, bytes]:
-    """Return files by name."""
-    found: dict[str, bytes] = {}
-    for address in addresses:
-        objects = find_inputs(address)
-        if len(objects) != 1:
-            raise InputError(f"{address} is a folder of {len(objects)} files; name one file")
-        if os.path.basename(address) in found:
-            raise InputError(f"two files are called {os.path.basename(address)}; rename one")
-        found[os.path.basename(address)] = objects[0].read()
-    return found
-
-
-@contextmanager
-def _folder(files: dict[str, bytes]) -> Iterator[list[Path]]:
-    """Give files to readers that want paths, and judge by their endings."""
-    with tempfile.TemporaryDirectory(prefix="fanfold-") as folder:
-        paths = [Path(folder) / name for name in files]
-        for path, data in zip(paths, files.values(), strict=True):
-            path.write_bytes(data)
-        yield paths
-
-
-@contextmanager
-def _named(files: str) -> Iterator[None]:
-    """Turn what readers say of a file into one sentence that names it."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{files}: {said}") from error
-
-
-def _coordinates(data: bytes, where: str) -> FloatArray:
-    """Return the positions in nm of the atoms of a PDB file, whatever they are called."""
-    lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.startswith(("ATOM", "HETATM"))]
-    try:
-        found = np.array([[float(line[at : at + 8]) for at in (30, 38, 46)] for line in lines])
-    except ValueError as error:
-        raise InputError(f"{where}: {error}; expected a PDB file") from None
-    return found.reshape(-1, 3) * ANGSTROM
-
-
-def _check_count(positions: FloatArray, coordinates: str, system: Any, topology: str) -> None:
-    if len(positions) != system.getNumParticles():
-        raise InputError(
-            f"{coordinates} has {len(positions):,} atoms, and {topology} {system.getNumParticles():,}; "
-            "give the two that belong together"
-        )
 
 
 def _title(address: str) -> str:
     return os.path.basename(address)
-
-
-def _hashes(files: dict[str, bytes]) -> dict[str, Any]:
-    return {"inputs": {name: sha256(data) for name, data in files.items()}} if files else {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from apps._frame import App, Command
 from apps._frame.manifest import MANIFEST, read_manifest
 from apps._frame.params import check_fields, setting, whole
 from apps._frame.run import Run
@@ -99,3 +100,17 @@ def test_a_finished_run_that_has_more_to_do_is_no_longer_finished(tmp_path):
 
     with opened(tmp_path) as last:
         assert not last.finished
+
+
+def test_a_preset_stands_below_files_and_flags(tmp_path, capsys):
+    seen = []
+    presets = {"preset": {"talk": {"seed": 7, "rounds": 99}}}
+    app = App("words", [Command("run", Params, lambda session, params: seen.append(params), presets=presets)])
+    (tmp_path / "a.toml").write_text("seed = 8\n")
+
+    assert app.main(["--preset", "talk"]) == 0
+    assert app.main(["--preset", "talk", "--config", str(tmp_path / "a.toml"), "--rounds", "5"]) == 0
+    assert app.main(["--preset", "walk"]) == 2
+
+    assert seen == [Params(seed=7, rounds=99), Params(seed=8, rounds=5)]
+    assert "--preset walk: expected one of talk" in capsys.readouterr().err

@@ -256,3 +256,12 @@ def test_a_processor_with_other_bits_is_told_once(tmp_path, monkeypatch):
 
     assert len(said) == 1
     assert "statistically valid, and not bit for bit repeatable" in said[0]
+
+
+def test_the_published_campaign_is_a_preset_that_flags_win_over(figures):
+    found = figures("run", *HARMONIC, "--preset", "talk", "--dry-run")
+    fewer = figures("run", *HARMONIC, "--preset", "talk", "--rounds", "40", "--dry-run")
+
+    assert found["steps"] == 99 * 100 * 10_000 * 3
+    assert found["stages"][0]["tasks"] == 99 * 3
+    assert fewer["stages"][0]["tasks"] == 40 * 3

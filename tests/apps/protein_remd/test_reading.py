@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
+from apps.protein_remd.frames import Watched
 from apps.protein_remd.segments import unpacked
-from apps.protein_remd.trajectories import Watched
 from tests.apps.protein_remd.conftest import HARMONIC
 
 KELVIN = 8.31446261815324e-3

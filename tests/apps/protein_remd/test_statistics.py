@@ -9,7 +9,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import gamma, norm
 
-from apps.protein_remd.science import harmonic, ladder, statistics
+from apps.protein_remd.science import harmonic, ladder, statistics, structure
 from apps.protein_remd.science.prediction import gaussian_acceptance, harmonic_acceptance
 from apps.protein_remd.science.units import BOLTZMANN, beta
 
@@ -154,3 +154,21 @@ def test_histograms_overlap_fully_or_not_at_all():
 
     assert statistics.histogram_overlap(sample, sample) == pytest.approx(1.0)
     assert statistics.histogram_overlap(sample, sample + 100.0) == 0.0
+
+
+def test_residues_are_a_helix_from_three_in_a_row_on():
+    phi = np.full((3, 6), -65.0)
+    psi = np.array([[-40.0] * 6, [-40, -40, 140, -40, -40, -40], [-40, -40, 140, -40, -40, 140.0]])
+
+    assert structure.helix_fraction(phi, psi).tolist() == [1.0, 0.5, 0.0]
+    assert structure.helix_fraction(phi[:, :2], psi[:, :2]).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_series_begins_where_its_drift_has_ended():
+    series = np.random.default_rng(5).standard_normal(2000)
+    series[:300] += np.linspace(40.0, 0.0, 300)
+
+    begin, inefficiency = statistics.equilibration(series)
+
+    assert 200 <= begin <= 400
+    assert inefficiency < 2.0

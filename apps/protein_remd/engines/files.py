@@ -1,0 +1,83 @@
+"""Files of molecules, wherever they are: read, handed to readers that want paths, and named when they do not fit."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from apps._frame.stored import find_inputs, sha256
+from apps.protein_remd.engines import FloatArray
+from core import InputError
+
+ANGSTROM = 0.1
+"""In nm."""
+
+
+def read_files(addresses: Sequence[str]) -> dict[str, bytes]:
+    """Return files by name."""
+    found: dict[str, bytes] = {}
+    for address in addresses:
+        objects = find_inputs(address)
+        if len(objects) != 1:
+            raise InputError(f"{address} is a folder of {len(objects)} files; name one file")
+        if os.path.basename(address) in found:
+            raise InputError(f"two files are called {os.path.basename(address)}; rename one")
+        found[os.path.basename(address)] = objects[0].read()
+    return found
+
+
+@contextmanager
+def folder_of(files: Mapping[str, bytes]) -> Iterator[list[Path]]:
+    """Give files to readers that want paths, and judge by their endings."""
+    with tempfile.TemporaryDirectory(prefix="fanfold-") as folder:
+        paths = [Path(folder) / name for name in files]
+        for path, data in zip(paths, files.values(), strict=True):
+            path.write_bytes(data)
+        yield paths
+
+
+@contextmanager
+def named(files: str) -> Iterator[None]:
+    """Turn what readers say of a file into one sentence that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{files}: {said}") from error
+
+
+def coordinates(data: bytes, where: str) -> FloatArray:
+    """Return the positions in nm of the atoms of a PDB file, whatever they are called."""
+    lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.startswith(("ATOM", "HETATM"))]
+    try:
+        found = np.array([[float(line[at : at + 8]) for at in (30, 38, 46)] for line in lines])
+    except ValueError as error:
+        raise InputError(f"{where}: {error}; expected a PDB file") from None
+    return found.reshape(-1, 3) * ANGSTROM
+
+
+def hashes(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return what the facts of a system say of its files."""
+    return {"inputs": {name: sha256(data) for name, data in files.items()}} if files else {}
+
+
+def check_count(atoms: int, coordinates: str, expected: int, topology: str) -> None:
+    """Refuse coordinates of another molecule.
+
+    Raises
+    ------
+    InputError
+        The message has both files and both numbers.
+    """
+    if atoms != expected:
+        raise InputError(
+            f"{coordinates} has {atoms:,} atoms, and {topology} {expected:,}; give the two that belong together"
+        )

@@ -1,0 +1,216 @@
+"""ProtoMol, for which a script stands that reads and writes its files, and fails in all the ways that it does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from apps.protein_remd.engines import Exploded, Schedule, protomol
+from apps.protein_remd.params import MD, System
+from apps.protein_remd.science import protomol_files as files
+from core import ConfigError, FanfoldError
+from tests.apps.protein_remd.conftest import history
+
+PROGRAM = """#!{python}
+import os, sys
+import numpy as np
+mode = {mode!r}
+conf = dict(line.split(None, 1) for line in open(sys.argv[1]) if len(line.split()) > 1 and line[0] != " ")
+if mode == "ignored":
+    sys.exit(0)
+if mode == "fails":
+    sys.exit("Error: could not parse the PAR file")
+if mode == "nan":
+    sys.exit("Error: encountered NaN in the forces")
+if mode == "killed":
+    os.kill(os.getpid(), 9)
+def read(name):
+    lines = open(name).read().splitlines()
+    return [line.split()[0] for line in lines[2:]], np.array([line.split()[1:] for line in lines[2:]], dtype=float)
+names, x = read(conf["posfile"].strip())
+_, v = read(conf["velfile"].strip())
+rng = np.random.default_rng(int(conf["seed"]))
+steps, every = int(conf["numsteps"]), int(conf["allEnergiesFileOutputFreq"])
+shown = float.hex if mode == "hex" else repr
+rows = []
+for step in range(0, steps + 1, every):
+    x = x + 1e-3 * v + 1e-3 * rng.standard_normal(x.shape)
+    energy = float(0.5 * (x * x).sum())
+    rows.append([step * 1.0, energy, float(0.01 * (v * v).sum())])
+if mode == "short":
+    rows.pop()
+if mode == "not finite":
+    x[0, 0] = np.nan
+with open(conf["allEnergiesFile"].strip(), "w") as file:
+    for row in rows:
+        print(*map(shown, row), file=file)
+with open(conf["allEnergiesFile"].strip() + ".header", "w") as file:
+    print("# Time(fs) E_potential E_kinetic", file=file)
+def write(name, values):
+    lines = [f"{{n}} {{a!r}} {{b!r}} {{c!r}}" for n, (a, b, c) in zip(names, values.tolist())]
+    with open(name.strip(), "w") as file:
+        print(len(lines), "comment", *lines, sep="\\n", file=file)
+if mode != "no velocities":
+    write(conf["finXYZVelFile"], v)
+write(conf["finXYZPosFile"], x[1:] if mode == "fewer" else x)
+"""
+PSF = """PSF
+
+       1 !NTITLE
+ REMARKS three atoms
+
+       3 !NATOM
+       1 WW   1    HIS  N    NH1   -0.470000       14.0070           0
+       2 WW   1    HIS  HN   H      0.310000        1.0080           0
+       3 WW   1    HIS  CA   CT1    0.070000       12.0110           0
+
+       2 !NBOND: bonds
+       1       2       1       3
+"""
+PDB = "".join(
+    f"ATOM  {n:5d}  {name:<3} HIS P   6    {x:8.3f}{0.0:8.3f}{1.0:8.3f}\n"
+    for n, (name, x) in enumerate([("N", 0.0), ("HN", 1.0), ("CA", -1.5)], 1)
+)
+
+
+@pytest.fixture
+def molecule(tmp_path: Path):
+    """Return a function that makes files and a program of a kind, and returns the settings of both."""
+    for name, content in (("a.psf", PSF), ("a.pdb", PDB), ("a.par", "BONDS\n")):
+        (tmp_path / name).write_text(content)
+
+    def make(mode: str = "decimal") -> System:
+        program = tmp_path / f"ProtoMol-{mode.replace(' ', '-')}"
+        program.write_text(PROGRAM.format(python=sys.executable, mode=mode))
+        program.chmod(0o700)
+        given = {"psf": str(tmp_path / "a.psf"), "pdb": str(tmp_path / "a.pdb")}
+        return System(engine="protomol", parameters=(str(tmp_path / "a.par"),), protomol=str(program), **given)
+
+    return make
+
+
+def opened(system: System, md: MD | None = None) -> protomol.Molecule:
+    return protomol.open_system(protomol.prepare(system, md or MD(timestep=1.0)))
+
+
+@pytest.mark.parametrize("mode", ["decimal", "hex"])
+def test_a_segment_is_read_in_both_formats_of_numbers(molecule, mode):
+    made = opened(molecule(mode))
+    begin = made.start(300.0, 4)
+
+    trace = made.run(begin, 300.0, 5, Schedule(40, energies=10))
+
+    x = trace.snapshot.x / files.ANGSTROM
+    assert trace.potential == pytest.approx(0.5 * (x * x).sum() * files.KCAL, rel=1e-12)
+    assert trace.energies.shape == (4, 2)
+    assert trace.energies[-1].tolist() == [trace.potential, trace.kinetic]
+    assert trace.snapshot.v == pytest.approx(begin.v, rel=1e-14)
+    again = made.run(begin, 300.0, 5, Schedule(40, energies=10))
+    assert again.snapshot.x.tobytes() == trace.snapshot.x.tobytes()
+
+
+def test_both_formats_of_numbers_are_the_same_numbers(molecule):
+    decimal, hexadecimal = (opened(molecule(mode)) for mode in ("decimal", "hex"))
+    begin = decimal.start(300.0, 4)
+
+    traces = [each.run(begin, 300.0, 5, Schedule(40)) for each in (decimal, hexadecimal)]
+
+    assert traces[0].potential == traces[1].potential
+    assert decimal.canary == hexadecimal.canary
+    assert decimal.version != hexadecimal.version
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("ignored", "ended with exit status 0, but it wrote no run.eng.header"),
+        ("fails", "ended with exit status 1; it said: Error: could not parse the PAR file"),
+        ("killed", "ended with signal 9"),
+        ("short", "have 1 rows, and 2 were asked for: it did not run to its end"),
+        ("no velocities", "but it wrote no end.vel.xyz"),
+        ("fewer", "end.pos.xyz has 2 atoms, and the molecule 3"),
+    ],
+)
+def test_every_way_in_which_it_fails_is_told(molecule, mode, said):
+    with pytest.raises(FanfoldError, match=said):
+        opened(molecule(mode))
+
+
+def test_numbers_that_are_none_are_an_explosion(molecule):
+    from apps.protein_remd.segments import check
+
+    with pytest.raises(Exploded, match="met what is no number"):
+        opened(molecule("nan"))
+    made = opened(molecule("not finite"))
+    with pytest.raises(Exploded, match="not finite"):
+        check(made.run(made.start(300.0, 1), 300.0, 1, Schedule(2)), 300.0, made.degrees)
+
+
+def test_first_velocities_have_the_temperature(molecule):
+    made = opened(molecule())
+    masses = np.array([14.007, 1.008, 12.011])[:, None]
+
+    kinetic = [0.5 * (masses * made.start(300.0, n).v ** 2).sum() for n in range(1, 2001)]
+
+    assert np.mean(kinetic) == pytest.approx(4.5 * 8.31446261815324e-3 * 300.0, rel=0.05)
+
+
+def test_rings_with_wrong_exclusions_are_told(molecule):
+    import json
+
+    facts = json.loads(protomol.prepare(molecule(), MD())["facts.json"])
+
+    assert "rings of HIS" in facts["caution"]
+    assert facts["constraints"] == 2
+
+
+def test_a_campaign_goes_on_bit_for_bit(molecule, remd, tmp_path, capsys):
+    system = molecule()
+    flags = [
+        "run", "--engine", "protomol", "--psf", system.psf, "--pdb", system.pdb, "--parameters", *system.parameters,
+        "--protomol", system.protomol, "--temperatures", "300,330", "--steps", "10", "--timestep", "1",
+    ]  # fmt: skip
+    assert remd(*flags, "--rounds", "3", "--output", "whole") == 0
+    assert remd(*flags, "--rounds", "1", "--output", "parts") == 0
+
+    assert remd("resume", "parts", "--rounds", "3") == 0
+
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+    assert remd("verify", "parts") == 0
+    assert "caution" in (tmp_path / "whole" / "result.json").read_text()
+
+
+def test_a_program_that_is_nowhere_is_named(molecule, monkeypatch):
+    system = molecule()
+    Path(system.protomol).unlink()
+    monkeypatch.setenv("PATH", "")
+
+    with pytest.raises(ConfigError, match="there is no program .*ProtoMol-decimal, nor ProtoMol on PATH"):
+        opened(system)
+
+
+def test_settings_that_it_cannot_use_are_refused(molecule):
+    with pytest.raises(ConfigError, match="engine protomol needs --psf FILE"):
+        protomol.prepare(System(engine="protomol"), MD())
+    made = opened(molecule())
+    with pytest.raises(ConfigError, match="keeps no frames"):
+        made.run(made.start(300.0, 1), 300.0, 1, Schedule(10, frames=5))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("numstep 10\n", "line 1 .* no keyword 'numstep'"), ("integrator {\n", "opens 1 braces and closes 0")],
+)
+def test_what_it_would_pass_over_without_a_word_is_refused(text, said):
+    with pytest.raises(ValueError, match=said):
+        files.check_configuration(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("0x1.dc49p+7", 238.142578125), ("-5.48e-06", -5.48e-06), ("12.5", 12.5), ("1", 1.0)]
+)
+def test_a_number_is_read_as_it_was_written(word, value):
+    assert files.number(word) == value
