@@ -23,7 +23,10 @@ DPI = 160
 COMPRESSION = 3
 """Of 9; beyond it a file shrinks by a tenth in twice the time."""
 
-TITLE: dict[str, Any] = {"loc": "left", "fontsize": FONT + 0.5, "color": INK, "fontweight": "bold", "pad": 7}
+TITLE: dict[str, Any] = {
+    "loc": "left", "fontsize": FONT + 0.5, "color": INK, "fontweight": "bold", "pad": 7, "parse_math": False
+}  # fmt: skip
+"""Names of columns stand in titles, and a name with dollar signs is no formula."""
 
 
 def new_figure(size: tuple[float, float], rows: int = 1) -> tuple[Figure, list[Axes]]:
