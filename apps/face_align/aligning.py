@@ -60,7 +60,8 @@ def align_batch(batch: Batch, params: Job, output: TaskOutput) -> Done:
         behind = _Behind(output, process_storage(params.destination), writers, rows)
         try:
             for item, content in _read_ahead(items, readers):
-                behind.add(*_align_one(item, content, aligner, params, stages))
+                found, crops = _align_one(item, content, aligner, params, stages)
+                behind.add([replace(row, parameters=params.stamp(row.status)) for row in found], crops)
             behind.wait()
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
@@ -127,7 +128,7 @@ def _align_one(
     item: Item, content: Future[bytes], aligner: Aligner, job: Job, stages: Stages
 ) -> tuple[list[Row], list[bytes]]:
     """Return an image's rows, and the encoded crop of each, empty where there is none."""
-    row = Row(item.name, item.etag, OK, parameters=job.fingerprint)
+    row = Row(item.name, item.etag, OK)
     try:
         data = content.result()
     except BadImage as error:

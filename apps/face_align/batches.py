@@ -12,7 +12,7 @@ from apps.face_align import models
 from apps.face_align.dataset import Found, Item, find
 from apps.face_align.naming import output_keys, settle_names
 from apps.face_align.params import Params
-from apps.face_align.result import PASSING, Row, from_json
+from apps.face_align.result import PASSING, TOO_LARGE, Row, from_json
 from apps.face_align.science.images import MAX_PIXELS
 from core import ConfigError, FunctionExecutor
 from core.storage import process_storage
@@ -53,6 +53,10 @@ class Job:
     def max_pixels(self) -> int:
         """Pixels of the largest image that a worker can look for faces in."""
         return min(MAX_PIXELS, int(max(0, self.memory - MODEL_BYTES) / (DETECT_BYTES * 4**self.params.upsample)))
+
+    def stamp(self, status: str) -> str:
+        """Return what a row of this status holds for: what was too large is not, in a worker with more memory."""
+        return f"{self.fingerprint}+{self.memory}" if status == TOO_LARGE else self.fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ def plan_work(job: Job, found: Found, workers: int, *, overwrite: bool = False) 
 
 
 def _refused(item: Item, job: Job) -> Row:
-    return Row(item.name, item.etag, item.status, reason=item.fault, parameters=job.fingerprint)
+    return Row(item.name, item.etag, item.status, reason=item.fault, parameters=job.stamp(item.status))
 
 
 def _kept(items: Sequence[Item], job: Job) -> Iterator[Row]:
@@ -127,7 +131,7 @@ def _kept(items: Sequence[Item], job: Job) -> Iterator[Row]:
     for content in outputs_left(target, STAGE):
         fresh: dict[tuple[str, str], list[Row]] = {}
         for row in from_json(content).rows:
-            if row.parameters == job.fingerprint:
+            if row.parameters == job.stamp(row.status):
                 fresh.setdefault((row.key, row.etag), []).append(row)
         rows |= {image: of_it for image, of_it in fresh.items() if not any(row.status in PASSING for row in of_it)}
     if not rows:

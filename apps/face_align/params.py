@@ -83,8 +83,8 @@ class Params:
         identity=False,
     )  # fmt: skip
     landmark_model: str = setting(
-        "", text, "a file or URL", "dlib shape predictor to use instead of the packaged one: file or URL, .dat or .bz2",
-        "FILE|URL",
+        "", _place, "a file or URL",
+        "dlib shape predictor to use instead of the packaged one: file or URL, .dat or .bz2", "FILE|URL",
     )  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -50,7 +50,7 @@ class Row:
     output : str
         Key of the crop below the destination.
     parameters : str
-        Hash of what determines the crop.
+        Hash of what determines the crop; of what was too large, the bytes of the worker too.
     """
 
     key: str

@@ -23,8 +23,8 @@ from apps.face_align.dataset import Found
 from apps.face_align.demo import write_demonstration
 from apps.face_align.naming import RESULTS, first_keys, in_the_way
 from apps.face_align.params import Params
-from apps.face_align.result import DECODE_ERROR, WRITE_ERROR, Done, Result, Row, from_json, order, to_json
-from core import ConfigError, FunctionExecutor, RetryPolicy
+from apps.face_align.result import DECODE_ERROR, TOO_LARGE, WRITE_ERROR, Done, Result, Row, from_json, order, to_json
+from core import ConfigError, FunctionExecutor, RetryPolicy, TaskError
 
 APP = "apps.face_align"
 RUNS = "face-align-runs"
@@ -149,10 +149,10 @@ def align_rest(opened: Run, work: Work, executor: FunctionExecutor, stages: Stag
     fatal = _align(opened, stages, work.job, work.batches, rows, seconds)
     # An image that ends its worker has taken its batch-mates with it; alone it harms nobody.
     alone = [Batch((item,)) for at in fatal for item in work.batches[at].items]
-    for at, reason in _align(opened, stages, work.job, alone, rows, seconds).items():
-        item = alone[at].items[0]
-        why = f"aligning it ended the worker: {reason}"
-        row = Row(item.name, item.etag, DECODE_ERROR, reason=why, parameters=work.job.fingerprint)
+    for at, error in _align(opened, stages, work.job, alone, rows, seconds).items():
+        item, status = alone[at].items[0], TOO_LARGE if isinstance(error, MemoryError) else DECODE_ERROR
+        why = f"aligning it ended the worker: {str(error).splitlines()[0]}"
+        row = Row(item.name, item.etag, status, reason=why, parameters=work.job.stamp(status))
         commit(opened.storage, _stage(work.job, [alone[at]]).bases()[0], to_json(Done((row,), {})))
         rows.append(row)
     return Result(
@@ -171,7 +171,7 @@ def align_rest(opened: Run, work: Work, executor: FunctionExecutor, stages: Stag
 
 def _align(
     opened: Run, stages: Stages, job: Job, batches: Sequence[Batch], rows: list[Row], seconds: Counter[str]
-) -> dict[int, str]:
+) -> dict[int, TaskError]:
     """Align batches, and add what comes out; returns how the workers of others ended, by their index."""
     if not batches:
         return {}
@@ -179,7 +179,7 @@ def _align(
     for done in outputs.values():
         rows.extend(done.rows)
         seconds.update(done.seconds)
-    return {at: str(error).splitlines()[0] for at, error in outputs.failures.items()}
+    return outputs.failures
 
 
 def _stage(job: Job, batches: Sequence[Batch]) -> Stage:

@@ -217,6 +217,17 @@ def test_an_image_too_large_for_its_worker_is_a_row(batch: Batch, tmp_path: Path
     assert "more --memory" in row.reason
 
 
+def test_what_was_too_large_is_tried_again_by_a_worker_with_more_memory(batch: Batch, tmp_path: Path) -> None:
+    source = batch(1)
+    found = []
+    for memory in ("301MB", "301MB", "1GB", "1GB"):
+        with FunctionExecutor("serial", memory=memory) as executor:
+            result = align(source, tmp_path / "faces", executor=executor)
+        found.append((result.pending, result.rows[0].status))
+
+    assert found == [(1, "too_large"), (0, "too_large"), (1, "ok"), (0, "ok")]
+
+
 def test_an_image_that_fills_the_memory_of_its_worker_is_a_row_and_the_others_are_aligned(
     batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,5 +245,5 @@ def test_an_image_that_fills_the_memory_of_its_worker_is_a_row_and_the_others_ar
     with FunctionExecutor("process?start=fork", workers=1, memory="500MB") as executor:
         rows = align(batch(2, swell__png=b"swell"), tmp_path / "faces", executor=executor).rows
 
-    assert [row.status for row in rows] == ["ok", "ok", "decode_error"]
+    assert [row.status for row in rows] == ["ok", "ok", "too_large"]
     assert "memory limit" in rows[2].reason
