@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from core.compute.base import open_backend
+from core.compute.base import check_workers, open_backend
 from core.data.chunks import Chunks, chunks_of
 from core.data.items import items_of, recorded
-from core.errors import ConfigError
 from core.futures import Future, FutureList, as_list, fetch, wait
 from core.job.history import JobHistory
 from core.job.launch import Launcher
@@ -97,9 +96,8 @@ class FunctionExecutor(Executor):
         limits = {"workers": workers, "memory": memory, "timeout": timeout, "retries": retries}
         self.config = load_config(config, **places, **limits, durable=durable, speculation=speculation)
         self._backend = open_backend(parse_address(self.config.compute), self.config)
-        if workers is not None and self._backend.workers != self.config.workers:
-            has = f"compute backend {self._backend.name!r} has {self._backend.workers} worker(s), not {workers}"
-            raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
+        if workers is not None:
+            check_workers(self._backend, self.config.workers)
         self._can = self._backend.capabilities
         self._scheduler = Scheduler(self._backend, listeners)
         log, self._listener = open_log(self._scheduler, self.config), open_listener(self._scheduler, self.config)
@@ -125,12 +123,7 @@ class FunctionExecutor(Executor):
 
         Buckets count as seen: whether a platform's identity may use them, the first request tells.
         """
-        if not storage.shared:
-            return self._can.inline
-        if not storage.address.startswith("file://") or self._can.shares_files:
-            return True
-        own = self.config.storage or default_storage()
-        return self._can.results_in_storage and own.partition("://")[0] in ("file", own)
+        return self._can.reach(storage, self.config.storage or default_storage())
 
     _max_workers = workers  # where software that takes any concurrent.futures executor looks for it
 
@@ -455,9 +448,7 @@ class FunctionExecutor(Executor):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.shutdown(cancel_futures=kind is not None)
 
     def __reduce__(self) -> Any:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from apps._frame.tables import for_terminal
 
 INK = "#1b2733"
 SOFT_INK = "#5b6875"
@@ -23,7 +27,10 @@ DPI = 160
 COMPRESSION = 3
 """Of 9; beyond it a file shrinks by a tenth in twice the time."""
 
-TITLE: dict[str, Any] = {"loc": "left", "fontsize": FONT + 0.5, "color": INK, "fontweight": "bold", "pad": 7}
+TITLE: dict[str, Any] = {
+    "loc": "left", "fontsize": FONT + 0.5, "color": INK, "fontweight": "bold", "pad": 7, "parse_math": False
+}  # fmt: skip
+"""Names of columns stand in titles, and a name with dollar signs is no formula."""
 
 
 def new_figure(size: tuple[float, float], rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -43,10 +50,18 @@ def new_figure(size: tuple[float, float], rows: int = 1) -> tuple[Figure, list[A
 
 
 def png(figure: Figure, *, left: float, right: float, bottom: float = 0.085, hspace: float = 0.2) -> bytes:
-    """Return the picture as PNG bytes; margins are shares of its width and height."""
+    """Return the picture as PNG bytes; margins are shares of its width and height.
+
+    Text is drawn as it is: a name from a file, such as of a column, may have dollar signs, or what does not print.
+    """
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(for_terminal(text.get_text()))
     figure.subplots_adjust(left=left, right=right, bottom=bottom, top=1 - 0.37 / figure.get_figheight(), hspace=hspace)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": COMPRESSION})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that no font has is a box; the page has the name as it is
+        figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": COMPRESSION})
     return buffer.getvalue()
 
 

@@ -89,7 +89,7 @@ def histogram_png(result: Result) -> bytes:
         if right > left:
             margin = 0.15 * (right - left)
             axes.set_xlim(max(0.0, left - margin) if left >= 0.0 else left - margin, right)
-    panels[-1].set_xlabel(_unit(result), color=SOFT_INK, fontsize=FONT - 1)
+    panels[-1].set_xlabel(_unit(result), color=SOFT_INK, fontsize=FONT - 1, parse_math=False)
     return png(figure, left=0.09, right=0.97, bottom=0.5 / figure.get_figheight(), hspace=0.42)
 
 

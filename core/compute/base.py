@@ -13,6 +13,7 @@ from core.task.protocol import Invocation, Reply
 
 if TYPE_CHECKING:
     from core.settings import Address, ExecutorConfig
+    from core.storage.base import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,14 @@ class Capabilities:
     speculates: bool = False
     carries_queues: bool = False
     enforces: frozenset[str] = frozenset({"timeout", "memory"})
+
+    def reach(self, storage: Storage, own: str) -> bool:
+        """Whether workers see the objects of a storage; `own` is the address of the executor's, which they do see."""
+        if not storage.shared:
+            return self.inline
+        if not storage.address.startswith("file://") or self.shares_files:
+            return True
+        return self.results_in_storage and own.partition("://")[0] in ("file", own)
 
 
 class ComputeBackend(Protocol):
@@ -142,6 +151,19 @@ def check_options(what: str, options: Iterable[str], known: Iterable[str]) -> No
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ConfigError(f"{what} has no option {unknown[0]!r}; known: {', '.join(known)}")
+
+
+def check_workers(backend: ComputeBackend, asked: int | None) -> None:
+    """Refuse a number of workers that the user gave and the backend does not have.
+
+    Raises
+    ------
+    ConfigError
+        It has another number.
+    """
+    if backend.workers != asked:
+        has = f"compute backend {backend.name!r} has {backend.workers} worker(s), not {asked}"
+        raise ConfigError(f"{has}; use 'process' for more, or leave the number out")
 
 
 def open_backend(address: Address, config: ExecutorConfig) -> ComputeBackend:

@@ -50,7 +50,9 @@ def read_grid(raw: bytes, source: str, depth: int = 0) -> Grid:
         It is Parquet, and pyarrow is not installed.
     """
     if len(raw) > MAX_BYTES:
-        raise too_large(source)
+        raise InputError(
+            f"{source}: more than {MAX_BYTES >> 20} MB (unpacked), too large for a price file; cut out what you need"
+        )
     if depth > MAX_DEPTH:
         raise InputError(f"{source}: an archive in an archive in an archive; unpack it first")
     if raw.startswith(GZIP):
@@ -65,13 +67,6 @@ def read_grid(raw: bytes, source: str, depth: int = 0) -> Grid:
         if raw.startswith(magic):
             raise InputError(f"{source}: this is {what}")
     return read_text(decode(raw, source), source)
-
-
-def too_large(source: str) -> InputError:
-    """Return the error for a file beyond `MAX_BYTES`."""
-    return InputError(
-        f"{source}: more than {MAX_BYTES >> 20} MB (unpacked), too large for a price file; cut out the part you need"
-    )
 
 
 def decode(raw: bytes, source: str) -> str:
@@ -121,12 +116,9 @@ def _gunzip(raw: bytes, source: str) -> bytes:
 
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
-            unpacked = stream.read(MAX_BYTES + 1)
+            return stream.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{source}: damaged gzip data ({reason(error)}); compress the file again") from error
-    if len(unpacked) > MAX_BYTES:
-        raise too_large(source)
-    return unpacked
 
 
 def _open_zip(raw: bytes, source: str, depth: int) -> Grid:

@@ -140,6 +140,7 @@ def parse_dates(cells: Sequence[Located], place: Place, latest: date | None = No
         found.append((moment, offset))
     if short:
         notes += (f"Years of two digits are read as {min(short)} to {max(short)}.",)
+    notes += _numbers_as_dates(cells[0].cell, found[0][0]) if cells else ()
     days = {moment.date() for moment, _ in found}
     if len(found) < INTRADAY_ROWS * len(days) or all(moment.time() == datetime.min.time() for moment, _ in found):
         return Dates([datetime.combine(moment, datetime.min.time()) for moment, _ in found], False, notes)
@@ -148,6 +149,15 @@ def parse_dates(cells: Sequence[Located], place: Place, latest: date | None = No
         # Hours that a clock repeats in autumn are apart in universal time.
         return Dates([m - o for m, o in found if o is not None], True, (*notes, "Times are in UTC."))
     return Dates(moments, True, notes)
+
+
+def _numbers_as_dates(cell: Cell, moment: datetime) -> tuple[str, ...]:
+    """Say what a number was taken for, unless it shows its date."""
+    text = f"{cell:.15g}" if isinstance(cell, float) else cell
+    if not isinstance(text, str) or not _NUMBER.fullmatch(text) or _COMPACT.fullmatch(text):
+        return ()
+    what = "a workbook's day" if float(text) < SERIALS[1] else "seconds or parts of them since 1970"
+    return (f"Dates such as {text} are read as {what}: {moment.date()}.",)
 
 
 def _plain_dates(cells: Sequence[Located]) -> list[datetime] | None:

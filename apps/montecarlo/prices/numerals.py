@@ -157,8 +157,10 @@ def _decimal_sign(texts: Sequence[tuple[int, str]], place: Place, delimiter: str
     elsewhere &= {POINT, COMMA}
     if len(elsewhere) == 1:
         return elsewhere.pop()
-    # Programs that write a decimal comma put a semicolon or a tab between cells.
-    if COMMA not in unclear[1] and delimiter not in (*DECIMAL_COMMA_DELIMITERS,):
+    # Programs that write a decimal comma put a semicolon or a tab between cells, and those that write three decimals
+    # write them in every cell.
+    has_wholes = any(not _evidence(text) for _, text in texts)
+    if COMMA not in unclear[1] and delimiter not in (*DECIMAL_COMMA_DELIMITERS,) and not has_wholes:
         return POINT
     small = unclear[1].replace(COMMA, POINT)
     large = re.sub(r"[.,]", "", unclear[1])

@@ -96,6 +96,18 @@ def test_the_pictures_of_other_spacings_can_be_drawn(write: Callable[..., Path],
     assert histogram_png(result).startswith(b"\x89PNG")
 
 
+def test_a_name_with_dollar_signs_is_no_formula_in_a_picture(
+    tmp_path: Path, write: Callable[..., Path], forecast: Forecast
+) -> None:
+    path = write(walk(60))
+    path.write_text(path.read_text().replace("Close", r"$\frac{$"))
+
+    result = forecast(prices=str(path), days=5)
+
+    assert fan_png(result).startswith(b"\x89PNG")
+    assert histogram_png(result).startswith(b"\x89PNG")
+
+
 def test_a_thin_stock_has_the_chance_of_a_loss_that_its_prices_say(
     write: Callable[..., Path], forecast: Forecast
 ) -> None:

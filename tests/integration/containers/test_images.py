@@ -163,9 +163,9 @@ def test_the_demonstration_faces_have_the_same_bytes_in_a_container_and_here(con
 
 
 def _images(folder: Path) -> dict[str, bytes]:
-    made = {"contact-sheet.png", "report.html", "result.json", "manifest.csv", "manifest.parquet"}
+    made = {"contact-sheet.png", "report.html", "result.json", "manifest.csv", "manifest.json", "manifest.parquet"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in made
+        if path.is_file() and path.name not in made and ".run" not in path.parts
     }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +27,7 @@ from apps.face_align.naming import RESULTS  # noqa: E402
 from core import FunctionExecutor, open_storage  # noqa: E402
 
 IMAGES = 40
+ROOT = Path(__file__).parents[3]
 OUTAGE = 20.0
 
 
@@ -94,6 +99,28 @@ def test_twenty_workers_killed_change_no_crop(source: str, undisturbed: dict[str
     assert killed
     assert result.counts["ok"] == IMAGES
     assert crops(target) == undisturbed
+
+
+def test_a_driver_killed_in_a_bucket_is_resumed_by_the_buckets_address(
+    source: str, undisturbed: dict[str, bytes], tmp_path: Path
+) -> None:
+    target = "s3://fanfold/faces-resumed"
+    command = [sys.executable, "-m", "apps.face_align"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = subprocess.Popen([*command, source, "--output", target, "--quiet"], env=environment, cwd=tmp_path)
+    while not commits("faces-resumed") and started.poll() is None:
+        pass
+    started.kill()
+    started.wait()
+
+    done = subprocess.run(
+        [*command, "resume", target, "--json"], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["status"]["ok"], found["status"]["decode_error"]) == (IMAGES, 1)
+    assert crops("faces-resumed") == undisturbed
 
 
 @pytest.mark.slow

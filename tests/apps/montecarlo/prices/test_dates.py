@@ -121,6 +121,12 @@ def test_times_of_the_day_are_kept_where_a_day_has_several() -> None:
     assert moments[1] == datetime(2021, 1, 4, 10, 30)
 
 
+def test_noon_and_midnight_are_told_apart_on_a_clock_of_twelve_hours() -> None:
+    moments = parse("1/15/2021 12:30 AM", "1/15/2021 11:30 AM", "1/15/2021 12:30 PM", "1/15/2021 4:00 PM")
+
+    assert [moment.hour for moment in moments] == [0, 11, 12, 16]
+
+
 def test_times_stay_those_of_the_place_where_no_hour_comes_twice() -> None:
     days = ["2021-11-05 09:30-04:00", "2021-11-05 10:30-04:00", "2021-11-08 09:30-05:00", "2021-11-08 10:30-05:00"]
 

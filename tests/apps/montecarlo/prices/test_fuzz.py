@@ -193,6 +193,8 @@ def comes_out_or_is_refused(export: tuple[bytes, list[date], list[float]]) -> No
         history = parse_prices(raw, "p")
     except InputError:
         return
+    if any("are read with a decimal point, not as thousands" in note for note in history.notes):
+        return
     assert history.prices[:, 0].tolist() == prices
     assert list(history.dates) == days or not history.dates
 

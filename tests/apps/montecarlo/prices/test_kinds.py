@@ -146,6 +146,8 @@ def test_a_file_of_any_kind_gives_the_prices_that_were_put_in(kind: str) -> None
         ("exact repeats", "Left out: 40 rows that repeat another exactly."),
         ("the file twice", "Left out: 40 rows that repeat another exactly."),
         ("04-Jan-21", "Years of two digits are read as 2020 to 2020."),
+        ("serial days", "Dates such as 43831 are read as a workbook's day: 2020-01-01."),
+        ("seconds", "Dates such as 1577836800 are read as seconds or parts of them since 1970: 2020-01-01."),
     ],
 )
 def test_what_was_left_out_or_turned_round_is_said(kind: str, note: str) -> None:

@@ -53,7 +53,8 @@ def test_three_decimals_after_a_point_are_decimals_where_commas_part_the_cells_a
 
 
 @pytest.mark.parametrize(
-    ("text", "delimiter"), [("1,234", ","), ("1,234", ";"), ("1.234", ";"), ("1.234", "\t"), ("999,999", "")]
+    ("text", "delimiter"),
+    [("1.234", ","), ("1,234", ","), ("1,234", ";"), ("1.234", ";"), ("1.234", "\t"), ("999,999", "")],
 )
 def test_a_number_that_may_be_a_thousand_or_about_one_is_refused(text: str, delimiter: str) -> None:
     with pytest.raises(InputError, match=r"p\.csv: line 3, column 'Close': .* may be .* or "):
