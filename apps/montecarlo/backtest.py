@@ -133,6 +133,7 @@ def figures(params: BacktestParams, history: Any, report: Any, days: list[Any]) 
     from apps.montecarlo.science.backtest import var_tests
 
     steps = sum(params.forecasts * (1 if params.model == "gbm" else params.horizon) for _ in report.windows)
+    daily = history.spacing.step == "day"
     dates = history.dates or [None] * len(history.prices)
     return {
         "command": "backtest",
@@ -155,7 +156,7 @@ def figures(params: BacktestParams, history: Any, report: Any, days: list[Any]) 
         "ks_p": report.ks_p,
         "pit": [window.pit for window in report.windows],
         "refit_days": params.refit_days,
-        "var_tests": [_tested(test) for test in var_tests(days, params.confidence)] if days else [],
+        "var_tests": [_tested(test, daily) for test in var_tests(days, params.confidence)] if days else [],
         "var_days": [
             {
                 "date": str(dates[day.start + 1] or ""),
@@ -169,6 +170,6 @@ def figures(params: BacktestParams, history: Any, report: Any, days: list[Any]) 
     }
 
 
-def _tested(test: Any) -> dict[str, Any]:
+def _tested(test: Any, daily: bool) -> dict[str, Any]:
     known = {key: None if value != value else value for key, value in vars(test).items()}
-    return known | {"expected": test.expected, "plus_factor": test.plus_factor}
+    return known | {"expected": test.expected, "plus_factor": test.plus_factor if daily else None}

@@ -19,9 +19,10 @@ COVERAGE_HINT = (
     "0.05 says that the difference is hardly chance."
 )
 VAR_HINT = (
-    "Exceptions are days that lost more than the value at risk forecast the day before. Kupiec p: are they as many as "
-    "promised? Independence p (Christoffersen): do they come singly? Both p: the two at once. A p below 0.05 says no. "
-    "Zone: the Basel traffic light of the latest days; too many exceptions turn it yellow or red, too few do not."
+    "Exceptions lost more than the value at risk forecast just before. Kupiec p: are they as many as promised? "
+    "Independence p (Christoffersen): do they come singly? Both p: the two at once. A p below 0.05 says no. Zone: the "
+    "Basel traffic light of what came lately; too many exceptions turn it yellow or red, too few do not. The plus "
+    "factor raises the multiplier of capital; it is for 250 days at 99%."
 )
 
 
@@ -40,7 +41,7 @@ def facts(figures: dict[str, Any]) -> tables.Rows:
         often = (
             f"every {step['name']}" if figures["refit_days"] == 1 else f"every {figures['refit_days']} {step['plural']}"
         )
-        rows.append(["Days", f"{len(figures['var_days']):,} one-{step['name']} forecasts, calibrated {often}"])
+        rows.append(["VaR test", f"{len(figures['var_days']):,} one-{step['name']} forecasts, calibrated {often}"])
     return [*rows, ["Seed", f"{figures['seed']}"]]
 
 
@@ -58,11 +59,13 @@ def var_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate losses beyond the value at risk, and the tests of their number and clustering."""
     rows = [
         [name_of(test["confidence"]), f"{test['exceptions']:,} of {test['days']:,}", f"{test['expected']:.4g}",
-         p(test["kupiec_p"]), p(test["independence_p"]), p(test["conditional_p"]), zone(test)]
+         p(test["kupiec_p"]), p(test["independence_p"]), p(test["conditional_p"]), *zone(test)]
         for test in figures["var_tests"]
     ]  # fmt: skip
-    header = ["VaR", "exceptions", "expected", "Kupiec p", "independence p", "both p", "zone"]
-    return TextTable("Days that lost more than the one-day value at risk", header, rows)
+    header = ["VaR", "exceptions", "expected", "Kupiec p", "independence p", "both p", "zone", "lately", "plus factor"]
+    step = figures["step"]
+    title = f"{step['plural'].capitalize()} that lost more than the one-{step['name']} value at risk"
+    return TextTable(title, header, rows)
 
 
 def p(value: float | None) -> str:
@@ -70,10 +73,10 @@ def p(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}" if value >= 0.0005 else "<0.001"
 
 
-def zone(test: dict[str, Any]) -> str:
-    """Write a traffic light with what it looked at, and the plus factor where Basel gives one."""
-    plus = "" if test["plus_factor"] is None else f", plus factor {test['plus_factor']:.2f}"
-    return f"{test['zone']} ({test['zone_exceptions']} in the last {test['zone_days']}{plus})"
+def zone(test: dict[str, Any]) -> list[str]:
+    """Write a traffic light, what it looked at, and the plus factor where Basel gives one."""
+    plus = "–" if test["plus_factor"] is None else f"{test['plus_factor']:.2f}"
+    return [test["zone"], f"{test['zone_exceptions']} of {test['zone_days']}", plus]
 
 
 def uniformity(figures: dict[str, Any]) -> str:
@@ -130,11 +133,12 @@ def report(figures: dict[str, Any], params: BacktestParams, pictures: Mapping[st
     for test in figures["var_tests"]:
         label = f"Beyond the {name_of(test['confidence'])} VaR"
         expected = f"{test['expected']:.4g} expected, p {p(test['kupiec_p'])}"
-        cards.append(Card(label, f"{test['exceptions']} days", expected))
+        cards.append(Card(label, f"{test['exceptions']} {figures['step']['plural']}", expected))
     if figures["var_tests"]:
         strictest = figures["var_tests"][-1]
         label = f"Traffic light at {name_of(strictest['confidence'])}"
-        cards.append(Card(label, strictest["zone"], f"{strictest['zone_exceptions']} in {strictest['zone_days']} days"))
+        remark = f"{strictest['zone_exceptions']} in {strictest['zone_days']} {figures['step']['plural']}"
+        cards.append(Card(label, strictest["zone"], remark))
     hint = f"{COVERAGE_HINT} {uniformity(figures)}"
     sections: list[Block] = [tables.with_note(coverage_table(figures), hint)]
     if figures["var_tests"]:
@@ -145,8 +149,8 @@ def report(figures: dict[str, Any], params: BacktestParams, pictures: Mapping[st
         Text("The same again", [reproduction(params, "backtest")], code=True),
     ]
     captions = {
-        "var.png": "Grey: the loss of each day; red: beyond the strictest value at risk. Blue: the value at risk "
-        "forecast the day before.",
+        "var.png": f"Grey: the loss of each {figures['step']['name']}; red: beyond the strictest value at risk. Blue: "
+        "the value at risk forecast just before.",
         "coverage.png": "Share of realised prices inside each central interval, with twice its standard error; right "
         "forecasts lie on the dashed line.",
     }
@@ -176,7 +180,7 @@ def var_png(figures: dict[str, Any]) -> bytes:
     axes.vlines(row[beyond], 0, losses[beyond], color=RED, linewidth=1.1)
     axes.axhline(0, color=GRID, linewidth=0.6)
     axes.set_xlim(0, len(days))
-    axes.set_title("Loss of each day in %, and the value at risk", **TITLE)
+    axes.set_title(f"Loss of each {figures['step']['name']} in %, and the value at risk", **TITLE)
     if days[0]["date"]:
         ticks = np.linspace(0.05, 0.95, 4) * (len(days) - 1)
         axes.set_xticks(ticks, [days[round(place)]["date"][:7] for place in ticks])

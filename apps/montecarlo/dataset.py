@@ -11,10 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apps.montecarlo.prices.checks import history_notes, split_adjusted
-from apps.montecarlo.prices.containers import MAX_BYTES
 from apps.montecarlo.prices.history import MIN_ROWS, FloatArray, PriceHistory
-from apps.montecarlo.prices.reading import parse_prices
 from core import ConfigError, FanfoldError, InputError, open_storage
 
 
@@ -74,8 +71,12 @@ def load_history(
             f"{history.source}: {len(history.prices)} price rows{' in --window ' + window if window else ''}, but at "
             f"least {MIN_ROWS} are needed to calibrate; use a longer history or window"
         )
+    if not (prices or split_adjust):
+        # The packaged series are known to be right: what stands out in them happened.
+        return history
+    from apps.montecarlo.prices.checks import history_notes, split_adjusted
+
     history = split_adjusted(history) if split_adjust else history
-    # The packaged series are known to be right: what stands out in them happened.
     return replace(history, notes=(*history.notes, *history_notes(history))) if prices else history
 
 
@@ -88,7 +89,7 @@ def read_packaged(symbol: str) -> PriceHistory:
     if spec is None or spec.origin is None:
         raise ConfigError("the packaged prices come with the arch package: pip install arch, or give --prices FILE.csv")
     path = Path(spec.origin).parent / "data" / series.path
-    dates, prices = _known_columns(_read_file(path), series.column)
+    dates, prices = _known_columns(path.read_bytes(), series.column)
     return PriceHistory((symbol,), dates, prices, f"{series.title} (packaged series {symbol})")
 
 
@@ -114,6 +115,8 @@ def _known_date(text: str) -> date:
 
 def read_prices(address: str, *, positive: bool = True) -> PriceHistory:
     """Read ``FILE[:column,..]`` from a path or an object URL."""
+    from apps.montecarlo.prices.reading import parse_prices
+
     location, columns = split_columns(address)
     if "://" not in location:
         return _with_columns(parse_prices(_read_file(Path(location)), location, columns, positive=positive))
@@ -150,6 +153,8 @@ def split_columns(address: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _read_file(path: Path) -> bytes:
+    from apps.montecarlo.prices.containers import MAX_BYTES
+
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from apps._frame.tables import for_terminal
 
 INK = "#1b2733"
 SOFT_INK = "#5b6875"
@@ -46,10 +50,18 @@ def new_figure(size: tuple[float, float], rows: int = 1) -> tuple[Figure, list[A
 
 
 def png(figure: Figure, *, left: float, right: float, bottom: float = 0.085, hspace: float = 0.2) -> bytes:
-    """Return the picture as PNG bytes; margins are shares of its width and height."""
+    """Return the picture as PNG bytes; margins are shares of its width and height.
+
+    Text is drawn as it is: a name from a file, such as of a column, may have dollar signs, or what does not print.
+    """
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(for_terminal(text.get_text()))
     figure.subplots_adjust(left=left, right=right, bottom=bottom, top=1 - 0.37 / figure.get_figheight(), hspace=hspace)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": COMPRESSION})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that no font has is a box; the page has the name as it is
+        figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": COMPRESSION})
     return buffer.getvalue()
 
 

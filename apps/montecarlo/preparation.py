@@ -95,7 +95,8 @@ def prepare(params: Params) -> Prepared:
         if value.min() <= 0.0:
             raise ConfigError(
                 f"--weights {','.join(f'{weight:g}' for weight in weights)}: held like that in the past, the portfolio "
-                f"would have been worth nothing ({history.place(int(value.argmin()))}); hold smaller short positions"
+                f"would have been worth nothing ({history.place(int(value.argmin()))}); hold smaller short positions, "
+                "or calibrate on later prices with --window"
             )
         sample, s0 = np.diff(np.log(value)), PORTFOLIO_VALUE
     model = _with_drift(params, model, returns, s0, params.periods_per_year or history.spacing.per_year)

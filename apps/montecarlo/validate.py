@@ -150,7 +150,7 @@ def checks_png(figures: dict[str, Any]) -> bytes:
     from apps.montecarlo.drawing import BLUE, FONT, GRID, RED, SIZE, SOFT_INK, TITLE, new_figure, png
 
     rows = [row for row in figures["checks"] if row["deviation"] is not None]
-    figure, (axes,) = new_figure((1.6 * SIZE[0], 0.7 + 0.21 * len(rows)))
+    figure, (axes,) = new_figure((SIZE[0], 0.7 + 0.21 * len(rows)))
     places = range(len(rows))
     axes.axvline(0, color=SOFT_INK, linewidth=0.7)
     for limit in (-figures["limit"], figures["limit"]):
@@ -162,5 +162,5 @@ def checks_png(figures: dict[str, Any]) -> bytes:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     reach = max(figures["limit"] + 0.5, *(abs(row["deviation"]) + 0.3 for row in rows))
     axes.set_xlim(-reach, reach)
-    axes.set_title("Deviation from the known value, in standard errors", **TITLE)
-    return png(figure, left=0.34, right=0.98, bottom=0.35 / figure.get_figheight())
+    axes.set_title("Off the known value, in s.e.", **TITLE)
+    return png(figure, left=0.51, right=0.97, bottom=0.35 / figure.get_figheight())

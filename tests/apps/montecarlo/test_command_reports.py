@@ -7,8 +7,10 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -173,7 +175,7 @@ def test_a_backtest_says_exceptions_tests_and_zone(
 ) -> None:
     text = backtest_report.as_text(tested[1])
 
-    for said in ("exceptions", "Kupiec p", "independence p", "in the last 250", "plus factor"):
+    for said in ("exceptions", "Kupiec p", "independence p", " of 250", "plus factor"):
         assert said in text
 
 
@@ -219,3 +221,18 @@ def test_output_is_written_where_it_is_asked_for(main: Main, command: str, tmp_p
 
     assert status == 0, err
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_weekly_prices_are_tested_week_by_week_and_have_no_plus_factor(tmp_path: Path) -> None:
+    days = [date(2005, 1, 7) + timedelta(days=7 * week) for week in range(700)]
+    prices = 50 * np.exp(np.cumsum(np.random.default_rng(1).normal(0.001, 0.03, 700)))
+    path = tmp_path / "weekly.csv"
+    path.write_text("Date,Close\n" + "".join(f"{day},{price:.4f}\n" for day, price in zip(days, prices, strict=True)))
+    params = BacktestParams(prices=str(path), min_history=200, var_days=300, forecasts=200, horizon=4)
+
+    with FunctionExecutor("serial") as executor:
+        figures = backtest.run(params, on_executor(executor))
+
+    assert "Weeks that lost more than the one-week value at risk" in backtest_report.as_text(figures)
+    assert [test["plus_factor"] for test in figures["var_tests"]] == [None, None]
+    assert figures["var_tests"][1]["zone_days"] == 250

@@ -9,6 +9,7 @@ import shlex
 import struct
 import zipfile
 from collections.abc import Callable
+from datetime import date, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -366,6 +367,15 @@ def test_names_from_a_file_are_escaped_in_the_page(forecast: Callable[..., Resul
 
     assert "<script" not in shown
     assert "&lt;script&gt;" in shown
+
+
+@pytest.mark.parametrize("name", [r"Cl$\bad{$", "水", "a\u202eb", "$x^2$"])
+def test_a_columns_name_is_drawn_as_it_is(forecast: Callable[..., Result], tmp_path: Path, name: str) -> None:
+    prices = tmp_path / "prices.csv"
+    rows = [f"{date(2020, 1, 1) + timedelta(days=row)},{100 + row % 7}" for row in range(60)]
+    prices.write_text("\n".join([f"Date,{name}", *rows]))
+
+    assert plots.fan_png(forecast(prices=str(prices))).startswith(b"\x89PNG")
 
 
 def test_the_reproduction_command_gives_the_same_hash(result: Result, forecast: Callable[..., Result]) -> None:
