@@ -61,8 +61,8 @@ def settle_names(items: Sequence[Item], destination: str, params: Params) -> tup
     if clashes and not params.rename:
         listed = "\n  ".join(clashes)
         raise InputError(
-            f"{counted(len(clashes), 'image')} would write over another crop, an input or a result; nothing was written; "
-            f"add --rename, or choose another --format or --output:\n  {listed}"
+            f"{counted(len(clashes), 'image')} would write over another crop, an input or a result; nothing was "
+            f"written; add --rename, or choose another --format or --output:\n  {listed}"
         )
     return tuple(settled)
 
