@@ -6,6 +6,7 @@ import io
 import json
 import math
 import time
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -220,9 +221,16 @@ def put_once(storage: Storage, key: str, data: bytes) -> None:
 
 
 def packed(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
-    """Return arrays as the bytes of an ``npz`` file, uncompressed; equal arrays give equal bytes."""
+    """Return arrays as the bytes of an ``npz`` file, uncompressed; equal arrays give equal bytes.
+
+    ``numpy.savez`` streams into the archive, and how releases of Python frame what is streamed differs.
+    """
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, values in arrays.items():
+            one = io.BytesIO()
+            np.lib.format.write_array(one, np.asanyarray(values), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), one.getvalue())
     return buffer.getvalue()
 
 

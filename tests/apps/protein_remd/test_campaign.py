@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from itertools import pairwise
@@ -14,6 +15,7 @@ from apps.protein_remd import campaign as driving
 from apps.protein_remd.campaign import Campaign
 from apps.protein_remd.params import MD, Exchange, Ladder, Output, Params, System
 from apps.protein_remd.science.prediction import harmonic_acceptance
+from apps.protein_remd.segments import packed, unpacked
 from core import FunctionExecutor, open_storage
 from tests.apps.protein_remd.conftest import HARMONIC, history
 
@@ -265,3 +267,13 @@ def test_the_published_campaign_is_a_preset_that_flags_win_over(figures):
     assert found["steps"] == 99 * 100 * 10_000 * 3
     assert found["stages"][0]["tasks"] == 99 * 3
     assert fewer["stages"][0]["tasks"] == 40 * 3
+
+
+def test_equal_arrays_are_equal_bytes_in_every_release_of_python():
+    arrays = {"x": np.arange(6.0).reshape(2, 3), "U": -1.5}
+
+    data = packed(arrays)
+
+    assert hashlib.sha256(data).hexdigest() == "8d678c5844a1633bd0e11df5a04784136246018b005296691793e458ea7595fd"
+    found = unpacked(data, "a")
+    assert (found["x"].tolist(), float(found["U"])) == (arrays["x"].tolist(), -1.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -72,6 +73,36 @@ def test_openmm_runs_in_the_image_and_protomol_is_not_there_unless_it_is_given(c
 
     assert steps.stdout.split() == ["10", "True"], steps.stderr
     assert absent.returncode == 127
+
+
+def test_a_campaign_in_containers_is_the_one_that_runs_here(containers, tmp_path):
+    pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
+    image = containers.runtime("protein_remd")
+    campaign = ["--platform", "Reference", "--temperatures", "300,350", "--steps", "50", "--rounds", "3"]
+    runs = {"here": "serial", "there": f"container://{image}"}
+
+    for name, compute in runs.items():
+        command = [sys.executable, "-m", "apps.protein_remd", *campaign, "--output", name, "--compute", compute]
+        done = subprocess.run(command, cwd=tmp_path, env=containers.checkout(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    found = {name: {path.name: path.read_bytes() for path in (tmp_path / name).rglob("0*.*")} for name in runs}
+    assert len(found["here"]) == 3 + 6
+    assert found["there"] == found["here"]
+
+
+def test_the_command_runs_in_the_image_too(containers, tmp_path):
+    image = containers.runtime("protein_remd")
+    tmp_path.chmod(0o777)
+    command = ["-m", "apps.protein_remd", "--platform", "Reference", "--steps", "20", "--rounds", "2", "--output", "a"]
+
+    ran = containers.podman(
+        "run", *CONFINED, "--tmpfs=/tmp", f"--volume={tmp_path}:/job", "--user=4711:0", "--entrypoint=python", image,
+        *command,
+    )  # fmt: skip
+
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "a" / "report.html").is_file()
 
 
 def test_protomol_comes_from_a_file(containers, build, tmp_path):
