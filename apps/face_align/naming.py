@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from apps._frame.manifest import INTERNAL, MANIFEST
 from apps._frame.report import FOLDER
+from apps._frame.tables import counted
 from apps.face_align.dataset import Item
 from apps.face_align.params import Params
 from apps.face_align.science.images import written_as
@@ -60,8 +61,8 @@ def settle_names(items: Sequence[Item], destination: str, params: Params) -> tup
     if clashes and not params.rename:
         listed = "\n  ".join(clashes)
         raise InputError(
-            f"{len(clashes):,} images would write over another crop, an input or a result; nothing was written; add "
-            f"--rename, or choose another --format or --output:\n  {listed}"
+            f"{counted(len(clashes), 'image')} would write over another crop, an input or a result; nothing was "
+            f"written; add --rename, or choose another --format or --output:\n  {listed}"
         )
     return tuple(settled)
 

@@ -75,8 +75,9 @@ def plan(work: Work) -> Plan:
     images, batches = len(work.found.items), len(work.batches)
     size = sum(item.size for batch in work.batches for item in batch.items)
     kept = len({(row.key, row.etag) for row in work.kept})
+    total = sum(item.size for item in work.found.items if not item.fault)  # others may say anything
     facts = [
-        ("Images", f"{images:,} ({size_text(sum(item.size for item in work.found.items))})"),
+        ("Images", f"{images:,} ({size_text(total)})"),
         ("Left out", _left_out(work.found.left_out)),
         ("To align", f"{work.pending:,}; {kept:,} kept from earlier runs"),
         ("Batches", f"{batches:,}, their CPU time guessed from the files' sizes"),
@@ -86,7 +87,7 @@ def plan(work: Work) -> Plan:
         "source": work.job.params.source,
         "destination": work.job.destination,
         "images": images,
-        "bytes": sum(item.size for item in work.found.items),
+        "bytes": total,
         "left_out": dict(work.found.left_out),
         "to_align": work.pending,
         "kept_from_earlier": kept,

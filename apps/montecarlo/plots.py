@@ -99,7 +99,8 @@ def _histogram(axes: Axes, result: Result, day: int) -> None:
     centres, widths = (edges[:-1] + edges[1:]) / 2.0, np.diff(edges)
     worst = result.prepared.params.confidence[0]
     cut = s0 * (1.0 - summary.var_es(day, worst).var)
-    axes.bar(centres, counts, widths, color=np.where(edges[1:] <= cut, RED, BLUE), alpha=0.75, linewidth=0)
+    for colour, part in ((RED, edges[1:] <= cut), (BLUE, edges[1:] > cut)):
+        axes.stairs(np.where(part, counts, 0.0), edges, fill=True, color=colour, alpha=0.75, linewidth=0)
     top = max(1.0, float(counts.max()))
     axes.set_ylim(0, top * 1.42)
     peak = float(centres[int(counts.argmax())])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import tarfile
 import zipfile
@@ -381,6 +382,20 @@ def test_bytes_that_are_no_archive_are_an_archive_error(content: bytes, kind: st
         found = list(members(io.BytesIO(content), len(content), kind))
 
     assert found == []
+
+
+def test_what_a_dry_run_says_of_bytes_is_not_what_an_archive_claims(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from apps.face_align.__main__ import main
+
+    (tmp_path / "x.tar").write_bytes(LYING_TARS["an immense size"][0](tarred()))
+
+    status = main([str(tmp_path / "x.tar"), "--output", str(tmp_path / "faces"), "--dry-run", "--json"])
+
+    planned = json.loads(capfd.readouterr().out)
+    assert status == 0
+    assert (planned["images"], planned["to_align"], planned["bytes"]) == (3, 1, len(MEMBERS["a.jpg"]))
 
 
 def test_a_storage_that_fails_while_an_archive_is_listed_is_no_fault_of_the_archive(
