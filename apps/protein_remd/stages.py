@@ -12,7 +12,7 @@ import numpy as np
 from apps._frame import Session
 from apps._frame.plan import Plan, StagePlan
 from apps._frame.run import Run
-from apps._frame.tables import TextTable, json_text
+from apps._frame.tables import TextTable, counted, duration, json_text
 from apps.protein_remd import result
 from apps.protein_remd.campaign import Campaign, Setup
 from apps.protein_remd.engines import Schedule, engine_named
@@ -58,6 +58,8 @@ def run(session: Session, params: Params) -> None:
             publish(opened, campaign.setup, params)
         figures = opened.figures()
     session.show(figures, result.text)
+    if campaign.invocations:
+        session.say(f"\nTook {duration(campaign.cpu_seconds)} of CPU in {counted(campaign.invocations, 'invocation')}.")
     session.show_bill()
     session.say(f"\nReport: {session.output}/report.html")
 
