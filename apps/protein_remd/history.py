@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from apps.protein_remd.records import RoundRecord, last_round, read_records
 from apps.protein_remd.science import statistics
+from apps.protein_remd.science.ladder import by_acceptance, interpolated
 from apps.protein_remd.science.prediction import gaussian_acceptance
 from core import InputError
 from core.storage import Storage
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+TARGET = 0.3
+"""Acceptance that a ladder is proposed for. Source: Kone and Kofke, J. Chem. Phys. 122, 206101 (2005): 0.23 moves
+fastest, and the maximum is flat."""
+LEAST_VARIANCE = 1e-9
+"""(kJ/mol)**2; a parabola through measured variances may be negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +175,43 @@ def pair_figures(history: History, discarded: int = 0) -> list[PairFigures]:
         overlap = statistics.histogram_overlap(below, above)
         found.append(PairFigures(tried, acceptance, predicted, overlap, slope.ratio, slope.error))
     return found
+
+
+def propose(history: History, target: float = TARGET) -> tuple[float, ...]:
+    """Return a ladder in K of one acceptance over the same range, from the energies of a history.
+
+    Raises
+    ------
+    ValueError
+        There are too few temperatures or rounds to tell.
+    """
+    mean, variance = energy_moments(history)
+    return by_acceptance(history.temperatures[0], history.temperatures[-1], target, mean, variance)
+
+
+def predicted_acceptances(history: History, ladder: Sequence[float]) -> list[float]:
+    """Return the acceptance of each pair of neighbours of a ladder, from the energies of a history."""
+    mean, variance = energy_moments(history)
+    return [
+        gaussian_acceptance(low, high, mean(low), mean(high), variance(low), variance(high))
+        for low, high in pairwise(ladder)
+    ]
+
+
+def energy_moments(history: History) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    """Return mean and variance of the potential energy as functions of the temperature in K, within the ladder.
+
+    The first fifth of the rounds is left out.
+
+    Raises
+    ------
+    ValueError
+        There are too few temperatures or rounds to tell.
+    """
+    ladder = list(history.temperatures)
+    later = history.potential[history.rounds // 5 :]
+    if len(ladder) < 2 or len(later) < 4:
+        raise ValueError("it takes at least 2 temperatures and 5 rounds")
+    mean = interpolated(ladder, [float(value) for value in later.mean(axis=0)])
+    variance = interpolated(ladder, [float(value) for value in later.var(axis=0)])
+    return mean, lambda temperature: max(variance(temperature), LEAST_VARIANCE)

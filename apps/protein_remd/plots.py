@@ -23,8 +23,10 @@ MOST_POINTS = 2000
 
 
 def _axes(x: str, y: str, title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE, dpi=110, layout="constrained")
+    figure = Figure(figsize=SIZE, dpi=110)
     FigureCanvasAgg(figure)
+    # A layout that is worked out draws everything twice.
+    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.17, top=0.92)
     axes = figure.add_subplot()
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -90,6 +92,8 @@ def transitions(history: History) -> bytes:
     matrix = transition_matrix(history.state_of, len(history.temperatures))
     shown = axes.imshow(matrix, vmin=0.0, vmax=1.0, cmap="Blues")
     figure.colorbar(shown)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure)
 
 
@@ -97,7 +101,9 @@ def trips(found: Mapping[str, Any]) -> bytes:
     """Draw the round trips of each replica."""
     figure, axes = _axes("replica", "round trips", "From bottom to top and back")
     axes.bar(range(len(found["round_trips"])), found["round_trips"], color=BLUE, alpha=0.6)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(0, max(1, *found["round_trips"]) * 1.05)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     return _png(figure)
 
 

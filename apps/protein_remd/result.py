@@ -10,7 +10,7 @@ import numpy as np
 
 from apps._frame.tables import TextTable, csv_bytes, facts_text
 from apps.protein_remd.campaign import Setup
-from apps.protein_remd.history import History, pair_figures
+from apps.protein_remd.history import TARGET, History, pair_figures, propose
 from apps.protein_remd.records import RoundRecord
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.prediction import harmonic_acceptance
@@ -75,6 +75,8 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
     potential = [statistics.mean_and_error(history.potential[:, k]) for k in columns]
     kinetic = [statistics.mean_and_error(history.kinetic[:, k]) for k in columns]
     to_kelvin = 2.0 / (setup.degrees * BOLTZMANN)
+    pairs = pair_figures(history)
+    rare = any(pair.attempted and pair.acceptance < RARE for pair in pairs)
     return {
         "engine": setup.engine,
         "version": setup.version,
@@ -104,15 +106,24 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
                 "ensemble_slope": pair.slope,
                 "ensemble_slope_error": pair.slope_error,
             }
-            for k, pair in enumerate(pair_figures(history))
+            for k, pair in enumerate(pairs)
         ],
         "round_trips": trips.tolist(),
         "second_eigenvalue": statistics.second_eigenvalue(matrix),
         "salted_segments": [list(each) for each in history.salted],
         "canaries": list(history.canaries),
+        "proposed": _closer_ladder(history) if rare else None,
         "history_sha256": history.digest(),
         "facts": setup.facts,
     }
+
+
+def _closer_ladder(history: History) -> list[float] | None:
+    """Return the ladder that the energies so far would have, None where they are too few to tell."""
+    try:
+        return [round(t, 2) for t in propose(history)]
+    except ValueError:
+        return None
 
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
@@ -123,8 +134,11 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
             between = f"{pair['lower']:g} and {pair['upper']:g} K"
             said.append(
                 f"Swaps between {between} are accepted in {pair['acceptance']:.1%} of {pair['attempted']:,} attempts: "
-                "the ladder is cut in two there; 'ladder' proposes a closer one."
+                "the ladder is cut in two there."
             )
+    if found.get("proposed"):
+        ladder = ",".join(f"{t:.2f}" for t in found["proposed"])
+        said.append(f"By the energies so far, {TARGET:.0%} would be accepted everywhere with --temperatures {ladder}")
     trips = sum(found["round_trips"])
     if len(found["states"]) > 1 and trips == 0:
         said.append("No replica has gone from the lowest temperature to the highest and back: run more rounds.")

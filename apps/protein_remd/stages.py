@@ -17,10 +17,9 @@ from apps.protein_remd import result
 from apps.protein_remd.campaign import Campaign, Setup
 from apps.protein_remd.engines import Schedule, engine_named
 from apps.protein_remd.frames import helix_by_state
-from apps.protein_remd.history import History, gathered, read_history
+from apps.protein_remd.history import TARGET, History, gathered, predicted_acceptances, propose, read_history
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import ROUNDS
-from apps.protein_remd.science.ladder import by_acceptance, interpolated
 from apps.protein_remd.segments import BUNDLE, FRAMES, QUARANTINE, STATE
 from core import ConfigError, open_storage
 from core.storage import Storage
@@ -35,9 +34,6 @@ RESULTS = (
     "result.json",
 )
 KEEPS = (BUNDLE, STATE, ROUNDS, FRAMES, QUARANTINE)
-TARGET = 0.3
-"""Acceptance that a ladder is proposed for. Source: Kone and Kofke, J. Chem. Phys. 122, 206101 (2005): 0.23 moves
-fastest, and the maximum is flat."""
 SHORT = 0.5
 """Of 1/friction: what velocities have hardly begun to forget."""
 CALIBRATION = 50
@@ -168,44 +164,16 @@ def pilot(session: Session, params: Params) -> None:
         history = gathered(campaign.advance() for _ in range(params.exchange.rounds))
     figures = result.figures(history, campaign.setup, params.exchange.rounds)
     target = params.ladder.acceptance or TARGET
-    proposed = propose(history, target)
-    figures |= {"target": target, "proposed": list(proposed)}
-    session.show(figures, lambda found: f"{result.text(found)}\n\n{_proposal_text(history, found)}")
-
-
-def propose(history: History, target: float) -> tuple[float, ...]:
-    """Return a ladder of one acceptance over the same range, from the energies of a history.
-
-    Raises
-    ------
-    ConfigError
-        There are too few temperatures or rounds to tell.
-    """
-    ladder = list(history.temperatures)
-    later = history.potential[history.rounds // 5 :]
-    if len(ladder) < 2 or len(later) < 4:
-        raise ConfigError("a ladder is proposed from at least 2 temperatures and 5 rounds; raise --count or --rounds")
-    mean = interpolated(ladder, [float(value) for value in later.mean(axis=0)])
-    variance = interpolated(ladder, [float(value) for value in later.var(axis=0)])
     try:
-        return by_acceptance(ladder[0], ladder[-1], target, mean, lambda t: max(variance(t), 1e-9))
+        figures |= {"target": target, "proposed": list(propose(history, target))}
     except ValueError as error:
         raise ConfigError(f"no ladder is proposed: {error}; run more --rounds, or lower --highest") from None
+    session.show(figures, lambda found: f"{result.text(found)}\n\n{_proposal_text(history, found)}")
 
 
 def _proposal_text(history: History, found: Mapping[str, Any]) -> str:
     ladder = found["proposed"]
-    from apps.protein_remd.science.prediction import gaussian_acceptance
-
-    mean = interpolated(list(history.temperatures), [float(u) for u in history.potential.mean(axis=0)])
-    variance = interpolated(list(history.temperatures), [float(u) for u in history.potential.var(axis=0)])
-    rows = []
-    for k, t in enumerate(ladder):
-        cell = ""
-        if k + 1 < len(ladder):
-            above = ladder[k + 1]
-            moments = (mean(t), mean(above), max(variance(t), 0.0), max(variance(above), 0.0))
-            cell = f"{gaussian_acceptance(t, above, *moments):.0%}"
-        rows.append((f"{t:.2f}", cell))
+    accepted = [*(f"{each:.0%}" for each in predicted_acceptances(history, ladder)), ""]
+    rows = [(f"{t:.2f}", cell) for t, cell in zip(ladder, accepted, strict=True)]
     table = TextTable(f"Proposed for an acceptance of {found['target']:g}", ("T (K)", "swaps up"), rows).text()
     return f"{table}\n\n--temperatures {','.join(f'{t:.2f}' for t in ladder)}"

@@ -46,34 +46,31 @@ def by_acceptance(
         More than `LONGEST` temperatures would be needed.
     """
 
+    def climb(wanted: float) -> list[float]:
+        rungs = [lowest]
+        while rungs[-1] < highest and len(rungs) <= LONGEST:
+            rungs.append(next_above(rungs[-1], wanted))
+        return rungs
+
     def next_above(temperature: float, wanted: float) -> float:
         def miss(above: float) -> float:
             energies = (mean(temperature), mean(above), variance(temperature), variance(above))
             return gaussian_acceptance(temperature, above, *energies) - wanted
 
-        top = 4.0 * highest
-        return float(brentq(miss, temperature, top)) if miss(top) < 0.0 else top
-
-    def climb(wanted: float, steps: int) -> list[float]:
-        rungs = [lowest]
-        while len(rungs) <= steps and rungs[-1] < highest:
-            rungs.append(next_above(rungs[-1], wanted))
-        return rungs
+        # Never beyond the highest: what is known of the energies ends there.
+        return highest if miss(highest) >= 0.0 else float(brentq(miss, temperature, highest))
 
     if not lowest < highest:
         return (lowest,)
-    rungs = climb(target, LONGEST)
-    if rungs[-1] < highest:
+    count = len(climb(target))
+    if count > LONGEST:
         raise ValueError(f"more than {LONGEST} temperatures would be needed for an acceptance of {target}")
-    steps = len(rungs) - 1
-    # The last rung is beyond the highest temperature: spread what it is too far over all of them.
+    # The last step is shorter than the others: raise what all have until it is as long.
     least, most = target, 1.0 - 1e-9
     for _ in range(60):
         middle = 0.5 * (least + most)
-        rungs = climb(middle, steps)
-        least, most = (middle, most) if rungs[-1] >= highest and len(rungs) == steps + 1 else (least, middle)
-    inner = climb(least, steps)[1:steps]
-    return (lowest, *inner, highest)
+        least, most = (middle, most) if len(climb(middle)) <= count else (least, middle)
+    return tuple(climb(least))
 
 
 def interpolated(temperatures: list[float], values: list[float]) -> Callable[[float], float]:

@@ -48,7 +48,7 @@ def by_replica(scheme, round_number, states, sweeps):
 def test_validate_sees_a_fault_of_the_physics(remd, monkeypatch, capsys, name, fault):
     monkeypatch.setattr(exchange, name, fault)
 
-    status = remd("validate", "--rounds", "200")
+    status = remd("validate", "--rounds", "120")
 
     said = capsys.readouterr()
     assert status == 1, said.out
@@ -261,3 +261,31 @@ def test_commands_that_read_a_run_name_a_place_that_has_none(remd, capsys):
     for command in ("status", "report", "verify", "resume"):
         assert remd(command, "nowhere") == 2
         assert "there is no run in nowhere" in capsys.readouterr().err
+
+
+def test_a_pair_that_hardly_swaps_is_named_with_a_ladder_that_would(figures, remd, capsys):
+    arguments = ("--engine", "harmonic", "--dof", "200", "--temperatures", "300,400,440", "--rounds", "60")
+
+    found = figures("run", *arguments, "--output", "a")
+    remd("status", "a")
+
+    said = capsys.readouterr().out
+    assert "Swaps between 300 and 400 K are accepted in" in said
+    assert "would be accepted everywhere with --temperatures 300.00," in said
+    assert (found["proposed"][0], found["proposed"][-1]) == (300.0, 440.0)
+    assert len(found["proposed"]) > 3
+
+
+def test_a_state_that_was_lost_or_damaged_and_deleted_is_computed_again(remd, tmp_path, capsys):
+    arguments = ("run", *HARMONIC, "--dynamics", "langevin")
+    remd(*arguments, "--rounds", "5", "--output", "whole")
+    remd(*arguments, "--rounds", "3", "--output", "a")
+    state = next((tmp_path / "a" / "state" / "00000003").glob("0001-*"))
+    state.write_bytes(state.read_bytes()[:300])
+
+    assert remd("resume", "a", "--rounds", "5") == 2
+    assert f"{state.name} is damaged: its content has changed; delete it, and resume the run" in capsys.readouterr().err
+    state.unlink()
+    assert remd("resume", "a", "--rounds", "5") == 0
+
+    assert history(tmp_path / "a") == history(tmp_path / "whole")

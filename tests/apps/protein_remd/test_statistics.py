@@ -172,3 +172,16 @@ def test_a_series_begins_where_its_drift_has_ended():
 
     assert 200 <= begin <= 400
     assert inefficiency < 2.0
+
+
+def test_a_ladder_from_measured_energies_never_looks_beyond_them():
+    mean = ladder.interpolated([300.0, 400.0, 440.0], [249.0, 333.5, 364.0])
+    variance = ladder.interpolated([300.0, 400.0, 440.0], [620.0, 1100.0, 1290.0])
+
+    rungs = ladder.by_acceptance(300.0, 440.0, 0.3, mean, variance)
+
+    # The energies are those of 200 oscillators, of which the acceptances are known.
+    exact = [harmonic_acceptance(200, low, high) for low, high in zip(rungs, rungs[1:], strict=False)]
+    assert (rungs[0], rungs[-1], len(rungs)) == (300.0, 440.0, 4)
+    assert all(0.3 < each < 0.45 for each in exact)
+    assert harmonic_acceptance(200, 300.0, (300.0 * 440.0) ** 0.5) < 0.3

@@ -1,0 +1,103 @@
+"""A campaign in a bucket, its drivers and workers killed, here and over HTTP: the history of an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core import open_storage
+from tests.servers.http import TOKEN, HttpWorker
+
+ROOT = Path(__file__).parents[3]
+ROUNDS = 30
+CAMPAIGN = ("--engine", "harmonic", "--dof", "12", "--temperatures", "300,350,410", "--rounds", str(ROUNDS))
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FANFOLD_WORKER_TOKEN": TOKEN}
+    command = [sys.executable, "-m", "apps.protein_remd", *arguments, "--quiet"]
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def history(place: str) -> dict[str, bytes]:
+    """Return every record and state of a run by its key."""
+    storage = open_storage(place)
+    return {info.key: storage.get(info.key) for prefix in ("rounds/", "state/") for info in storage.list(prefix)}
+
+
+def committed(place: str) -> int:
+    return sum(1 for _ in open_storage(place).list("rounds/"))
+
+
+def wait_for(place: str, goal: int, driver: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while committed(place) < goal and driver.poll() is None:
+        assert time.monotonic() < deadline
+
+
+@pytest.fixture(scope="module")
+def undisturbed(s3_server, tmp_path_factory) -> dict[str, bytes]:
+    place = str(tmp_path_factory.mktemp("undisturbed") / "run")
+    driver = started("run", *CAMPAIGN, "--output", place, "--compute", "serial")
+    said = driver.communicate(timeout=120)
+    assert driver.returncode == 0, said
+    return history(place)
+
+
+def test_drivers_killed_on_two_backends_leave_one_history(undisturbed, s3_server):
+    place, rng, goal = "s3://fanfold/remd-drivers", random.Random(3), 0
+    worker = HttpWorker()
+    worker.start()
+    try:
+        for compute in ("process", worker.url, "process", worker.url):
+            goal = min(goal + rng.randint(3, 7), ROUNDS - 2)
+            driver = started("run", *CAMPAIGN, "--output", place, "--compute", compute, "--workers", "2")
+            wait_for(place, goal, driver)
+            driver.send_signal(signal.SIGKILL)
+            driver.communicate()
+        last = started("resume", place, "--compute", worker.url, "--workers", "2")
+        said = last.communicate(timeout=120)
+    finally:
+        worker.stop()
+
+    assert last.returncode == 0, said
+    assert history(place) == undisturbed
+
+
+def test_a_remote_worker_that_is_killed_and_comes_back_leaves_the_same_history(undisturbed, s3_server):
+    place = "s3://fanfold/remd-worker"
+    worker = HttpWorker()
+    worker.start()
+    try:
+        driver = started("run", *CAMPAIGN, "--output", place, "--compute", worker.url, "--workers", "2")
+        for goal in (4, 14):
+            wait_for(place, goal, driver)
+            worker.stop()
+            worker.start()
+        said = driver.communicate(timeout=120)
+    finally:
+        worker.stop()
+
+    assert driver.returncode == 0, said
+    assert history(place) == undisturbed
+
+
+def test_status_and_report_read_a_run_in_a_bucket(undisturbed, s3_server):
+    place = "s3://fanfold/remd-read"
+    driver = started("run", *CAMPAIGN, "--output", place, "--compute", "process")
+    wait_for(place, 3, driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+
+    for command in ("status", "report", "verify"):
+        reader = started(command, place)
+        said = reader.communicate(timeout=120)
+        assert reader.returncode == 0, said
+    assert open_storage(place).get("report.html").startswith(b"<!DOCTYPE html>")
