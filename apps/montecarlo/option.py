@@ -193,7 +193,8 @@ def notes(params: OptionParams, pays: bool) -> list[str]:
         said.append(
             f"Exercise is possible today and at the end of {looks}. When to exercise is learned from other paths than "
             "those that are priced (Longstaff and Schwartz), so the price errs on the low side, by some tenths of a "
-            "percent at most."
+            "percent. Vega, rho and theta feel what the learned rule lacks more: it adds an error of a few percent to "
+            "them, which is not in their standard errors."
         )
     return said
 

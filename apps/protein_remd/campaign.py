@@ -163,6 +163,7 @@ class Campaign:
         self._foreign: set[str] = {self.setup.canary}
         self.round_number = last_round(storage)
         self._last = read_record(storage, self.round_number) if self.round_number else None
+        self._mend()
         self._found = self._left_behind(self.round_number + 1)
         self._prune(self.round_number - 1)
 
@@ -178,15 +179,15 @@ class Campaign:
         """
         number = self.round_number + 1
         self._check(f"round {number:,} of {self._params.exchange.rounds:,}")
-        segments = self._segments(number)
+        segments = self._segments(number, self._last)
         record = self._commit(self._record(number, self._outcomes(segments)))
         self.round_number, self._last = number, record
         self._prune(number - 1)
         return record
 
-    def _segments(self, number: int) -> list[Segment]:
-        """Return the tasks of a round, by replica."""
-        ladder, last = self.setup.temperatures, self._last
+    def _segments(self, number: int, last: RoundRecord | None) -> list[Segment]:
+        """Return the tasks of the round that follows one that was committed, by replica."""
+        ladder = self.setup.temperatures
         if last is None:
             return [Segment(number, replica, ladder[replica], 1.0, None) for replica in range(len(ladder))]
         before = {replica: state for state, replica in enumerate(last.replica_at)}
@@ -205,15 +206,42 @@ class Campaign:
         """Run what has not been run, and return what came out, by replica."""
         found, self._found = self._found, {}
         missing = [segment for segment in segments if segment.replica not in found]
+        found |= {outcome.replica: outcome for outcome in self._run(missing)}
+        return [found[segment.replica] for segment in segments]
+
+    def _run(self, segments: list[Segment]) -> list[Outcome]:
         futures = self._executor.map(
-            run_segment, missing, extra_args=(self._shared,), label="segments", retries=RETRIES
+            run_segment, segments, extra_args=(self._shared,), label="segments", retries=RETRIES
         )
         ran: list[Outcome] = futures.results()
         self.invocations += len(ran)
         self.cpu_seconds += sum(outcome.cpu_seconds for outcome in ran)
-        for outcome in ran:
-            found[outcome.replica] = self._settled(outcome, segments[outcome.replica])
-        return [found[segment.replica] for segment in segments]
+        return [self._settled(outcome, segment) for outcome, segment in zip(ran, segments, strict=True)]
+
+    def _mend(self) -> None:
+        """Compute again what was lost of the states that the next round begins from.
+
+        Raises
+        ------
+        InputError
+            Something else came out than was committed.
+        """
+        number, last = self.round_number, self._last
+        if last is None:
+            return
+        there = {info.key for info in self._storage.list(f"{STATE}{number:08d}/")}
+        lost = {one.replica: one.state for one in last.segments if one.state["key"] not in there}
+        if not lost:
+            return
+        before = read_record(self._storage, number - 1) if number > 1 else None
+        segments = [segment for segment in self._segments(number, before) if segment.replica in lost]
+        for outcome in self._run(segments):
+            state = lost[outcome.replica]
+            if outcome.state is None or outcome.state.tag != state["tag"]:
+                raise InputError(
+                    f"{state['key']} of the run is lost, and computed again on this processor it is not what it was; "
+                    "restore it, or resume on a processor of the kind that the run was begun on"
+                )
 
     def _settled(self, outcome: Outcome, segment: Segment) -> Outcome:
         """Check an outcome, and write what its worker could not."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ IntArray = npt.NDArray[np.int64]
 TARGET = 0.3
 """Acceptance that a ladder is proposed for. Source: Kone and Kofke, J. Chem. Phys. 122, 206101 (2005): 0.23 moves
 fastest, and the maximum is flat."""
+LEAST_VARIANCE = 1e-9
+"""(kJ/mol)**2; a parabola through measured variances may be negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +185,33 @@ def propose(history: History, target: float = TARGET) -> tuple[float, ...]:
     ValueError
         There are too few temperatures or rounds to tell.
     """
+    mean, variance = energy_moments(history)
+    return by_acceptance(history.temperatures[0], history.temperatures[-1], target, mean, variance)
+
+
+def predicted_acceptances(history: History, ladder: Sequence[float]) -> list[float]:
+    """Return the acceptance of each pair of neighbours of a ladder, from the energies of a history."""
+    mean, variance = energy_moments(history)
+    return [
+        gaussian_acceptance(low, high, mean(low), mean(high), variance(low), variance(high))
+        for low, high in pairwise(ladder)
+    ]
+
+
+def energy_moments(history: History) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    """Return mean and variance of the potential energy as functions of the temperature in K, within the ladder.
+
+    The first fifth of the rounds is left out.
+
+    Raises
+    ------
+    ValueError
+        There are too few temperatures or rounds to tell.
+    """
     ladder = list(history.temperatures)
     later = history.potential[history.rounds // 5 :]
     if len(ladder) < 2 or len(later) < 4:
         raise ValueError("it takes at least 2 temperatures and 5 rounds")
     mean = interpolated(ladder, [float(value) for value in later.mean(axis=0)])
     variance = interpolated(ladder, [float(value) for value in later.var(axis=0)])
-    return by_acceptance(ladder[0], ladder[-1], target, mean, lambda t: max(variance(t), 1e-9))
+    return mean, lambda temperature: max(variance(temperature), LEAST_VARIANCE)

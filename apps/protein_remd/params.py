@@ -259,19 +259,13 @@ class RunParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyParams:
+class VerifyParams(RunParams):
     """Of ``verify``."""
 
-    run: str = setting(
-        MISSING, text, "the folder or prefix of a run", "folder or prefix of the run", "RUN", positional=True
-    )
     segments: int = setting(
         8, whole(1, 1_000_000), "a whole number of at least 1", "segments that are computed again, taken at random", "N"
     )
     seed: int = setting(1, whole(0, 2**63), "a whole number of at least 0", "which segments are taken", "SEED")
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,29 +280,17 @@ class ValidateParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnalyzeParams:
+class AnalyzeParams(RunParams):
     """Of ``analyze``."""
 
-    run: str = setting(
-        MISSING, text, "the folder or prefix of a run", "folder or prefix of the run", "RUN", positional=True
-    )
     discard: int | None = setting(
         None, optional(at_least(0)), "a whole number of at least 0",
         "rounds at the beginning to leave out; by default as many as leave the most independent ones", "N",
     )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DemuxParams:
+class DemuxParams(RunParams):
     """Of ``demux``."""
 
-    run: str = setting(
-        MISSING, text, "the folder or prefix of a run", "folder or prefix of the run", "RUN", positional=True
-    )
     format: str = setting("dcd", choice("dcd", "xtc"), "one of dcd, xtc", "format of the trajectories", "NAME")
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -12,15 +12,14 @@ import numpy as np
 from apps._frame import Session
 from apps._frame.plan import Plan, StagePlan
 from apps._frame.run import Run
-from apps._frame.tables import TextTable, json_text
+from apps._frame.tables import TextTable, counted, duration, json_text
 from apps.protein_remd import result
 from apps.protein_remd.campaign import Campaign, Setup
 from apps.protein_remd.engines import Schedule, engine_named
 from apps.protein_remd.frames import helix_by_state
-from apps.protein_remd.history import TARGET, History, gathered, propose, read_history
+from apps.protein_remd.history import TARGET, History, gathered, predicted_acceptances, propose, read_history
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import ROUNDS
-from apps.protein_remd.science.ladder import interpolated
 from apps.protein_remd.segments import BUNDLE, FRAMES, QUARANTINE, STATE
 from core import ConfigError, open_storage
 from core.storage import Storage
@@ -59,6 +58,8 @@ def run(session: Session, params: Params) -> None:
             publish(opened, campaign.setup, params)
         figures = opened.figures()
     session.show(figures, result.text)
+    if campaign.invocations:
+        session.say(f"\nTook {duration(campaign.cpu_seconds)} of CPU in {counted(campaign.invocations, 'invocation')}.")
     session.show_bill()
     session.say(f"\nReport: {session.output}/report.html")
 
@@ -174,17 +175,7 @@ def pilot(session: Session, params: Params) -> None:
 
 def _proposal_text(history: History, found: Mapping[str, Any]) -> str:
     ladder = found["proposed"]
-    from apps.protein_remd.science.prediction import gaussian_acceptance
-
-    mean = interpolated(list(history.temperatures), [float(u) for u in history.potential.mean(axis=0)])
-    variance = interpolated(list(history.temperatures), [float(u) for u in history.potential.var(axis=0)])
-    rows = []
-    for k, t in enumerate(ladder):
-        cell = ""
-        if k + 1 < len(ladder):
-            above = ladder[k + 1]
-            moments = (mean(t), mean(above), max(variance(t), 0.0), max(variance(above), 0.0))
-            cell = f"{gaussian_acceptance(t, above, *moments):.0%}"
-        rows.append((f"{t:.2f}", cell))
+    accepted = [*(f"{each:.0%}" for each in predicted_acceptances(history, ladder)), ""]
+    rows = [(f"{t:.2f}", cell) for t, cell in zip(ladder, accepted, strict=True)]
     table = TextTable(f"Proposed for an acceptance of {found['target']:g}", ("T (K)", "swaps up"), rows).text()
     return f"{table}\n\n--temperatures {','.join(f'{t:.2f}' for t in ladder)}"

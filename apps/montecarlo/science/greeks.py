@@ -36,6 +36,8 @@ SPOT_SHARE = {"european": 0.05, "asian": 0.05, "barrier": 0.1, "american": 0.2}
 """Change of the spot, as a share of the standard deviation of the log price at expiry: larger where a path's pay-off
 jumps, at a barrier or between exercise and waiting, since the noise of a second difference then grows as it shrinks."""
 LARGEST_CHANGE = 0.1
+INTEREST_SHARE = 0.05
+"""Change of the interest to expiry, as such a share."""
 VOLATILITY_SHARE = 0.02
 TIME_SHARE = 0.04
 LADDER = (0.7, 0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3)
@@ -74,7 +76,7 @@ def quantities(spec: OptionSpec) -> tuple[Weighted, ...]:
         return ((0.5 / size, up), (-0.5 / size, down))
 
     spot = _spot_change(spec)
-    sigma, interest = VOLATILITY_SHARE * model.volatility, spot / steps
+    sigma, interest = VOLATILITY_SHARE * model.volatility, INTEREST_SHARE * model.volatility / math.sqrt(steps)
     up, here, down = changed(1.0 + spot), changed(), changed(1.0 - spot)
     share = VOLATILITY_SHARE
     return (

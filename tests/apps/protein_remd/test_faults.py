@@ -274,3 +274,18 @@ def test_a_pair_that_hardly_swaps_is_named_with_a_ladder_that_would(figures, rem
     assert "would be accepted everywhere with --temperatures 300.00," in said
     assert (found["proposed"][0], found["proposed"][-1]) == (300.0, 440.0)
     assert len(found["proposed"]) > 3
+
+
+def test_a_state_that_was_lost_or_damaged_and_deleted_is_computed_again(remd, tmp_path, capsys):
+    arguments = ("run", *HARMONIC, "--dynamics", "langevin")
+    remd(*arguments, "--rounds", "5", "--output", "whole")
+    remd(*arguments, "--rounds", "3", "--output", "a")
+    state = next((tmp_path / "a" / "state" / "00000003").glob("0001-*"))
+    state.write_bytes(state.read_bytes()[:300])
+
+    assert remd("resume", "a", "--rounds", "5") == 2
+    assert f"{state.name} is damaged: its content has changed; delete it, and resume the run" in capsys.readouterr().err
+    state.unlink()
+    assert remd("resume", "a", "--rounds", "5") == 0
+
+    assert history(tmp_path / "a") == history(tmp_path / "whole")
