@@ -167,7 +167,7 @@ def _stream(source: Source, partition: Partition) -> RangeStream:
     if partition.header_lines:
         check_cut(partition.key, bytes(source.view(0, PROBE, LONGEST_MARK)[:LONGEST_MARK]))
         header = _header(source, partition, partial(line_start, source, newline=newline))
-    if end - start <= BLOCK:
+    if end - start <= BLOCK and not source.is_near:
         source.prefetch(max(0, start - len(newline)), end + PROBE)
     if start == 0:
         check_cut(partition.key, bytes(source.view(0, PROBE, LONGEST_MARK)[:LONGEST_MARK]))

@@ -15,6 +15,9 @@ BLOCK = 8 * MiB
 PROBE = MiB // 16
 """Bytes first read past the end of a range to find the newline there; doubled up to `BLOCK` until it is found."""
 
+FEW = 64
+"""What part of a range is rather read again with the rest of it than joined to it, which copies all."""
+
 Check = Callable[[bytes | memoryview, bool], None]
 
 
@@ -40,6 +43,11 @@ class Source:
         return data
 
     @property
+    def is_near(self) -> bool:
+        """Whether requests cost less than copies of what they bring."""
+        return self.storage.address.startswith("file://")
+
+    @property
     def held(self) -> int:
         """Where the remembered block ends."""
         return self._at + len(self._block)
@@ -60,7 +68,7 @@ class Source:
     def read(self, start: int, end: int) -> bytes:
         """Return bytes ``[start, end)``, by at most one request."""
         held = min(end, self._at + len(self._block))
-        if not self._at <= start < held:
+        if not self._at <= start < held or (held < end and FEW * (held - start) < end - start):
             return self.fetch(start, end)
         front = memoryview(self._block)[start - self._at : held - self._at]
         return b"".join((front, self.fetch(held, end))) if held < end else bytes(front)
@@ -194,14 +202,17 @@ class RangeStream(io.RawIOBase):
         return len(piece)
 
     def readall(self) -> bytes:
-        """Read what is left: by at most one request, if the last line ends soon after the chunk's range."""
+        """Read what is left: across a network by at most one request, if the last line ends soon after the range."""
         pieces = [self._header[self._position :]] if self._position < len(self._header) else []
         self._position = max(self._position, len(self._header))
         while True:
             at, end = self._position + self._offset, self._end
             if end.found is None:
-                self._source.prefetch(at, end.clear + (PROBE if at < end.clear else BLOCK))
-                end.finish(self._source.held)
+                if self._source.is_near:
+                    end.advance(self._source.size)
+                else:
+                    self._source.prefetch(at, end.clear + (PROBE if at < end.clear else BLOCK))
+                    end.finish(self._source.held)
             stop = end.clear if end.found is None else end.found
             if at < stop:
                 pieces.append(self._source.read(at, stop))
