@@ -28,6 +28,9 @@ DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _BARE_FLAG = re.compile(r"--[a-z][\w-]*")
 _NEGATIVE = re.compile(r"-[.,]?\d")
 
+CLOSE = 0.75
+"""How alike an unknown flag and a known one are, of 1, for the known one to be suggested; judged by trial."""
+
 STATUS = "exit status: 0 done, 1 failed, 2 wrong usage or input, 130 interrupted"
 
 
@@ -93,7 +96,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong as a ``ConfigError``."""
         sentence = re.sub(r"^argument (\S+): ", r"\1: ", message)
-        raise ConfigError(f"{sentence} (--help lists the flags)")
+        raise ConfigError(f"{sentence} ({self._nearest(message)}--help lists the flags)")
+
+    def _nearest(self, message: str) -> str:
+        from difflib import get_close_matches
+
+        unknown = re.match(r"unrecognized arguments:.*?(--[\w-]+)", message)
+        close = get_close_matches(unknown[1], self._option_string_actions, 1, CLOSE) if unknown else []
+        return f"is it {close[0]}? " if close else ""
 
 
 class App:

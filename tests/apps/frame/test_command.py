@@ -139,8 +139,8 @@ def test_the_command_gives_the_status(status: int | None) -> None:
     ("argv", "sentence"),
     [
         (["--workers"], "--workers: expected one argument (--help lists the flags)"),
-        (["--dayz", "3"], "unrecognized arguments: --dayz 3 (--help lists the flags)"),
-        (["--day", "3"], "unrecognized arguments: --day 3 (--help lists the flags)"),
+        (["--dayz", "3"], "unrecognized arguments: --dayz 3 (is it --days? --help lists the flags)"),
+        (["--day", "3"], "unrecognized arguments: --day 3 (is it --days? --help lists the flags)"),
         (["--days", "0"], "--days 0: expected a whole number of at least 1"),
         (["--days", "3", "look"], "command look comes first: python -m apps.x look ..."),
         (["--output", " "], "--output ' ': expected a folder or prefix"),
