@@ -27,13 +27,17 @@ DENSITY_REACH = 3.2
 """Standard deviations of the log price that the picture of its distribution reaches to."""
 
 
+def _years(number: float) -> str:
+    return f"{number:g} year{'s' * (number != 1)}"
+
+
 def facts(figures: dict[str, Any]) -> tables.Rows:
     """List contract, market, price and what was simulated."""
     barrier = f", {figures['barrier_type']} at {figures['barrier']:g}" if figures["kind"] == "barrier" else ""
     value = f"{figures['price']:.6g} ± {figures['standard_error']:.2g} (standard error)"
     rows = [
         ["Contract", f"{figures['kind']} {figures['right']}, spot {figures['spot']:g}, strike {figures['strike']:g}"
-                     f"{barrier}, {figures['years']:g} year(s) in {figures['steps']:,} steps"],
+                     f"{barrier}, {_years(figures['years'])} in {figures['steps']:,} steps"],
         ["Market", f"interest {100 * figures['rate']:g}%, dividends {100 * figures['dividend']:g}%, volatility "
                    f"{100 * figures['volatility']:g}% a year; geometric Brownian motion"],
         ["Price", f"{figures['price']:.6g}: exercise today" if figures["exercise_now"] else value],
@@ -95,7 +99,7 @@ def report(figures: dict[str, Any], params: OptionParams, pictures: Mapping[str,
     """Return what the report says."""
     name = f"{figures['kind'].capitalize()} {figures['right']}"
     lead = (
-        f"Spot {figures['spot']:g}, strike {figures['strike']:g}, {figures['years']:g} year(s) to expiry, volatility "
+        f"Spot {figures['spot']:g}, strike {figures['strike']:g}, {_years(figures['years'])} to expiry, volatility "
         f"{100 * figures['volatility']:g}%, interest {100 * figures['rate']:g}%: priced on "
         f"{figures['simulated_paths']:,} simulated paths."
     )
@@ -161,7 +165,7 @@ def density_png(figures: dict[str, Any]) -> bytes:
     prices = figures["spot"] * np.exp(drift + spread * standard)
     density = np.exp(-(standard**2) / 2) / prices
     axes.fill_between(prices, density, color=BLUE, alpha=2 * BAND_ALPHA, linewidth=0)
-    axes.set_title(f"Price at expiry, after {figures['years']:g} year(s)", **TITLE)
+    axes.set_title(f"Price at expiry, after {_years(figures['years'])}", **TITLE)
     axes.set_ylim(0, float(density.max()) * 1.25)
     axes.yaxis.set_visible(False)
     axes.spines["left"].set_visible(False)
