@@ -107,7 +107,8 @@ class Params:
     )  # fmt: skip
     drift: str | float = setting(
         "sample", _drift, "sample, zero, or a rate a year such as 3%",
-        "mean log return: the sample's, zero, or such that the expected price grows by a rate a year (risk-free: 3%)",
+        "mean log return: the sample's, zero, or such that the expected price grows by a rate a year, "
+        "continuously compounded (risk-free: 3%)",
         "sample|zero|RATE",
     )  # fmt: skip
     position: float | None = setting(

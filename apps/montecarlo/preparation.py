@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from apps.montecarlo.dataset import load_history
-from apps.montecarlo.params import PORTFOLIO_MODELS, Params, touch_price
+from apps.montecarlo.params import DRIFTS, PORTFOLIO_MODELS, Params, touch_price
 from apps.montecarlo.prices.calendar import DAILY, Spacing
 from apps.montecarlo.prices.history import PriceHistory
 from apps.montecarlo.science.calibration import TALK_LAST_PRICE, TALK_MODEL, calibrate
@@ -151,6 +151,13 @@ def _calibrated(params: Params, returns: FloatArray, history: PriceHistory, **op
 def _laid_out(
     params: Params, history: PriceHistory | None, model: Model, s0: float, drift: float, volatility: float
 ) -> Prepared:
+    if s0 <= 0.0:
+        shares = {"position": params.position, "drift": None if params.drift in DRIFTS else params.drift}
+        for name, value in shares.items():
+            if value is not None:
+                raise ConfigError(
+                    f"--{name} {value:g}: the last price is {s0:g}, of which a share means nothing; drop --{name}"
+                )
     touch = {level: touch_price(level, s0) for level in params.touch}
     for level, price in touch.items():
         if s0 <= 0.0 and level.endswith("%"):

@@ -130,7 +130,8 @@ def drift(figures: dict[str, Any]) -> str:
         return f"{sample}, as in the sample"
     chosen = "zero"
     if figures["drift_choice"] != "zero":
-        chosen = f"such that the expected price grows by {percent(figures['drift_choice'], 2)} a year,"
+        how = "of the last price a year" if figures["additive"] else "a year, continuously compounded"
+        chosen = f"such that the expected price grows by {percent(figures['drift_choice'], 2)} {how},"
     return f"{chosen} by choice; the sample's was {sample}"
 
 

@@ -36,8 +36,8 @@ class Spacing:
         What one forecast step is: with its article, as in "a month" and "per month", and several.
     per_year : float
         Steps in a year, for annualised figures.
-    days : int
-        Days of a step that is a number of days; 0 for others.
+    days : float
+        Days of a step that is a number of days, on average where they are uneven; 0 for others.
     months : int
         Months of a step that is a number of months; 0 for others.
     weekmask : str
@@ -51,7 +51,7 @@ class Spacing:
     step: str
     steps: str
     per_year: float
-    days: int = 0
+    days: float = 0
     months: int = 0
     weekmask: str = "1111100"
     times: tuple[time, ...] = ()
@@ -59,15 +59,16 @@ class Spacing:
 
 DAILY = Spacing("daily", "a trading day", "day", "trading days", TRADING_DAYS_PER_YEAR, days=1)
 SEVEN_DAYS = Spacing("daily (seven days a week)", "a day", "day", "days", CALENDAR_DAYS_PER_YEAR, days=1)
-_REGULAR = (
-    (Spacing("weekly", "a week", "week", "weeks", 52.0, days=7), 5, 9),
+_REGULAR: tuple[tuple[Spacing, float, float], ...] = (
+    (Spacing("weekly", "a week", "week", "weeks", 52.0, days=7), 6.5, 9),
     (Spacing("two-weekly", "two weeks", "two weeks", "steps of two weeks", 26.0, days=14), 12, 16),
-    (Spacing("monthly", "a month", "month", "months", 12.0, months=1), 26, 35),
+    (Spacing("monthly", "a month", "month", "months", 12.0, months=1), 29, 35),
     (Spacing("quarterly", "a quarter", "quarter", "quarters", 4.0, months=3), 86, 97),
     (Spacing("half-yearly", "half a year", "half-year", "half-years", 2.0, months=6), 176, 190),
     (Spacing("yearly", "a year", "year", "years", 1.0, months=12), 358, 373),
 )
-"""Spacings with the fewest and most days between two prices, weekends and holidays allowed for."""
+"""Spacings with the fewest and most days between two prices, weekends and holidays allowed for, but neither two
+prices a week, whose median may be six days, nor one in four weeks."""
 
 
 def spacing_of(dates: Sequence[date]) -> Spacing:
@@ -93,7 +94,7 @@ def spacing_of(dates: Sequence[date]) -> Spacing:
             return spacing
     mean = float(gaps(dates).mean())
     adjective = f"uneven (every {mean:.3g} days on average)"
-    return Spacing(adjective, "one such distance", "step", "steps", DAYS_PER_YEAR / mean, days=max(1, round(mean)))
+    return Spacing(adjective, "one such distance", "step", "steps", DAYS_PER_YEAR / mean, days=mean)
 
 
 def _days_per_year(weekmask: str) -> float:
@@ -175,7 +176,7 @@ def dates_ahead(dates: Sequence[date], spacing: Spacing, steps: Sequence[int]) -
             _written(np.busday_offset(np.datetime64(last, "D"), step, roll="backward", weekmask=spacing.weekmask))
             for step in steps
         ]
-    return [_written(np.datetime64(last, "D") + spacing.days * step) for step in steps]
+    return [_written(np.datetime64(last, "D") + round(spacing.days * step)) for step in steps]
 
 
 def _written(day: np.datetime64) -> str:

@@ -211,3 +211,20 @@ def test_backtests_say_what_they_read(write: Callable[..., Path]) -> None:
     history, _ = load(BacktestParams(prices=str(write(walk(400), every(7, 400))), min_history=100, horizon=4))
 
     assert history.notes[0].startswith("Weekly prices: one step is a week")
+
+
+@pytest.mark.parametrize(("option", "value"), [("position", 10_000.0), ("drift", 0.03)])
+def test_a_share_of_a_last_price_below_zero_is_refused(write: Callable[..., Path], option: str, value: float) -> None:
+    prices = [*walk(60), -37.63]
+
+    with pytest.raises(ConfigError, match=f"--{option} .*: the last price is -37.63, .*drop --{option}"):
+        prepare(Params(prices=str(write(prices)), model="bachelier", **{option: value}))  # type: ignore[arg-type]
+
+
+def test_a_rate_of_growth_is_one_of_the_last_price_where_changes_add_up(
+    write: Callable[..., Path], forecast: Forecast
+) -> None:
+    result = forecast(prices=str(write(walk(60))), model="bachelier", days=10, drift=0.03)
+
+    assert result.prepared.model.drift == pytest.approx(walk(60)[-1] * 0.03 / 365)  # type: ignore[union-attr]
+    assert "grows by 3.00% of the last price a year, by choice" in tables.drift(result_object(result))

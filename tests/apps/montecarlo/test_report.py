@@ -140,7 +140,7 @@ def test_dates_count_weekdays_from_the_last_price() -> None:
     [
         ("sample", None, "as in the sample"),
         ("zero", 0.0, "zero by choice; the sample's was"),
-        ("3%", 0.03 / 252 - 0.0120391**2 / 2, "such that the expected price grows by 3.00% a year, by choice"),
+        ("3%", 0.03 / 252 - 0.0120391**2 / 2, "grows by 3.00% a year, continuously compounded, by choice"),
     ],
 )
 def test_the_drift_is_that_of_the_sample_zero_or_a_rate(

@@ -60,6 +60,9 @@ def hours_around_the_clock(count: int = 24 * 30) -> list[datetime]:
         (sessions(1, 390, on_weekdays("1111100", 20)), "intraday (minute)", 390 * 252),
         (hours_around_the_clock(), "intraday (hour)", 24 * 365),
         (every(50), "uneven (every 50 days on average)", 365.25 / 50),
+        (every(28), "uneven (every 28 days on average)", 365.25 / 28),
+        (on_weekdays("1100000", 80)[1:-1], "uneven (every 3.56 days on average)", 365.25 / (153 / 43)),
+        (on_weekdays("0101000", 80)[1:-1], "uneven (every 3.53 days on average)", 365.25 / (152 / 43)),
         ([], "daily", 252),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -91,11 +94,12 @@ def test_holidays_do_not_change_the_spacing() -> None:
         (business_month_ends(), (1, 2), ["2015-01-31", "2015-02-28"]),
         (months(3, None, 8), (1, 4), ["2012-01-31", "2012-10-31"]),
         (months(12, 31, 5), (1, 9000), ["2015-01-31", ""]),
+        (on_weekdays("1010100", 301), (1, 156), ["2016-08-28", "2017-08-25"]),
         (sessions(60, 7, on_weekdays("1111100", 10)), (1, 7, 8), ["2015-01-19", "2015-01-19", "2015-01-20"]),
         ([], (1,), [""]),
     ],
     ids=["weekdays", "seven days", "Sunday to Thursday", "weeks", "mid-month", "month end", "business month end",
-         "quarters", "beyond 9999", "hours", "undated"],
+         "quarters", "beyond 9999", "three days a week", "hours", "undated"],
 )  # fmt: skip
 def test_forecasts_are_dated_by_the_calendar_of_the_series(
     dates: list[date], steps: tuple[int, ...], expected: list[str]
