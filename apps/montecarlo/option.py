@@ -121,7 +121,7 @@ def figures(params: OptionParams, spec: Any, sums: Any, greek_sums: Any) -> dict
     from apps.montecarlo.figures import versions
     from apps.montecarlo.science.formulas import black_scholes_greeks
     from apps.montecarlo.science.greeks import greeks, ladder
-    from apps.montecarlo.science.pricing import price
+    from apps.montecarlo.science.pricing import is_exercised, price
 
     value = price(spec, sums)
     found, errors = greeks(spec, greek_sums, params.years)
@@ -140,7 +140,7 @@ def figures(params: OptionParams, spec: Any, sums: Any, greek_sums: Any) -> dict
         "greeks_se": _customary(errors),
         "black_scholes": black_scholes_price(params),
         "black_scholes_greeks": _customary(closed) if closed else None,
-        "exercise_now": params.kind == "american" and value.se == 0.0,
+        "exercise_now": is_exercised(spec, params.spot, value),
         "ladder": [
             {"spot": spot, "price": each.value, "standard_error": each.se, "gain_now": gain_now(params, spot)}
             for spot, each in ladder(spec, greek_sums)

@@ -65,7 +65,7 @@ def ladder_table(figures: dict[str, Any]) -> TextTable:
     """Tabulate the price at other spots of today."""
     rows = [
         [price(rung["spot"]), percent(rung["spot"] / figures["spot"] - 1.0, 0), price(rung["price"]),
-         error(rung["standard_error"]) if rung["standard_error"] else "exercise", price(rung["gain_now"])]
+         "exercise" if _is_exercised(figures, rung) else error(rung["standard_error"]), price(rung["gain_now"])]
         for rung in figures["ladder"]
     ]  # fmt: skip
     return TextTable("Price at other spots", ["spot", "change", "price", "± s.e.", "gain if exercised"], rows)
@@ -104,9 +104,9 @@ def report(figures: dict[str, Any], params: OptionParams, pictures: Mapping[str,
         f"{figures['simulated_paths']:,} simulated paths."
     )
     cards = [
-        Card("Price", price(figures["price"]), _error_of(figures["standard_error"])),
+        Card("Price", price(figures["price"]), _remark(figures, figures["standard_error"])),
         *(
-            Card(key.capitalize(), f"{figures['greeks'][key]:.4g}", _error_of(figures["greeks_se"][key]))
+            Card(key.capitalize(), f"{figures['greeks'][key]:.4g}", _remark(figures, figures["greeks_se"][key]))
             for key in GREEKS
         ),
     ]
@@ -128,8 +128,13 @@ def report(figures: dict[str, Any], params: OptionParams, pictures: Mapping[str,
     return Report(name, lead, [Cards(cards), Figures(shown), *sections], tables.footer(figures))
 
 
-def _error_of(se: float) -> str:
-    return f"± {error(se)} s.e." if se else "exercise today"
+def _is_exercised(figures: dict[str, Any], rung: dict[str, float]) -> bool:
+    certain = not rung["standard_error"] and 0.0 < rung["price"] == rung["gain_now"]
+    return figures["kind"] == "american" and certain
+
+
+def _remark(figures: dict[str, Any], se: float) -> str:
+    return "exercise today" if figures["exercise_now"] else f"± {error(se)} s.e."
 
 
 def price_png(figures: dict[str, Any]) -> bytes:

@@ -26,6 +26,7 @@ from apps.montecarlo.science.pricing import (
     PriceSums,
     batches,
     estimate,
+    is_exercised,
     merge_prices,
     or_exercised,
     paired,
@@ -127,7 +128,7 @@ def greeks(spec: OptionSpec, sums: tuple[PriceSums, ...], years: float) -> tuple
         Where exercise today is best they are those of the gain, without an error.
     """
     here = next(value for spot, value in ladder(spec, sums) if spot == spec.s0)
-    if spec.option.kind == "american" and here.se == 0.0:
+    if is_exercised(spec, spec.s0, here):
         return Greeks(1.0 if spec.option.right == "call" else -1.0, 0.0, 0.0, 0.0, 0.0), Greeks(*[0.0] * 5)
     found = [estimate(part, _known(spec, wanted)) for part, wanted in zip(sums, quantities(spec), strict=True)]
     step = years / spec.option.steps

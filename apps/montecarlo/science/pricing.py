@@ -23,7 +23,7 @@ from apps.montecarlo.science.formulas import control_mean
 from apps.montecarlo.science.histograms import LARGEST, UNIT, UNIT_BITS, exponential, row_sums
 from apps.montecarlo.science.kernels import evolve
 from apps.montecarlo.science.models import GBM, FloatArray
-from apps.montecarlo.science.options import OptionSpec, control, payoff, settled
+from apps.montecarlo.science.options import Option, OptionSpec, control, payoff, settled
 
 MOST = math.sqrt(LARGEST)
 """Largest value whose square is summed exactly, in units of the spot."""
@@ -101,8 +101,17 @@ def price(spec: OptionSpec, sums: PriceSums) -> Price:
 
 def or_exercised(spec: OptionSpec, spot: float, waiting: Price) -> Price:
     """Return the gain of exercise today, which is certain, where an American option allows it and it is the better."""
-    gain = spot - spec.option.strike if spec.option.right == "call" else spec.option.strike - spot
-    return Price(gain, 0.0) if spec.option.kind == "american" and gain >= waiting.value else waiting
+    gain = _gain_today(spec.option, spot)
+    return Price(gain, 0.0) if spec.option.kind == "american" and 0.0 < gain >= waiting.value else waiting
+
+
+def is_exercised(spec: OptionSpec, spot: float, best: Price) -> bool:
+    """Tell whether what ``or_exercised`` returned is the gain of exercise; without an error it may also be nothing."""
+    return spec.option.kind == "american" and best.se == 0.0 and 0.0 < best.value == _gain_today(spec.option, spot)
+
+
+def _gain_today(option: Option, spot: float) -> float:
+    return spot - option.strike if option.right == "call" else option.strike - spot
 
 
 def estimate(sums: PriceSums, known: float | None) -> Price:

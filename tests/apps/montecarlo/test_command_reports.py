@@ -85,6 +85,18 @@ def test_exercise_that_is_best_today_is_said() -> None:
     assert "exercise today" in said
 
 
+@pytest.mark.parametrize("kind", ["american", "european"])
+def test_an_option_that_no_path_exercises_is_not_said_to_be_exercised(kind: str) -> None:
+    params, figures = option_figures(kind=kind, right="put", strike=10, paths=256)
+
+    assert not figures["exercise_now"]
+    assert figures["greeks"]["delta"] == 0.0  # type: ignore[index]
+    assert "exercise today" not in option_report.as_text(figures)
+    assert {row[3] for row in option_report.ladder_table(figures).rows} == {"0.0"}
+    said = b"".join(page(option_report.report(figures, params, {"price.png": b"", "expiry.png": b""}))).decode()
+    assert "exercise today" not in said
+
+
 @pytest.mark.parametrize(
     ("contract", "said"),
     [

@@ -10,7 +10,7 @@ from apps.montecarlo.science.formulas import Greeks, black_scholes, black_schole
 from apps.montecarlo.science.greeks import greek_blocks, greeks, ladder, merge_greeks
 from apps.montecarlo.science.models import GBM, Heston
 from apps.montecarlo.science.options import METHODS, Option, OptionSpec
-from apps.montecarlo.science.pricing import Price, price, price_blocks
+from apps.montecarlo.science.pricing import Price, is_exercised, price, price_blocks
 
 QUANTLIB_CALL = Greeks(0.4103864881996939, 0.0194417305921448, 38.88346118428961, -4.960703641286699, 35.74525076192447)
 """QuantLib 1.44, AnalyticEuropeanEngine: spot 100, strike 110, interest 3%, volatility 20%, one year."""
@@ -214,6 +214,16 @@ def test_where_exercise_today_is_best_the_gain_is_the_price() -> None:
 
     assert priced(spec) == (100.0, 0.0)
     assert sensed(spec) == (Greeks(-1.0, 0.0, 0.0, 0.0, 0.0), Greeks(*[0.0] * 5))
+
+
+def test_an_american_option_that_no_path_exercises_is_not_exercised_today() -> None:
+    spec = with_policy(spec_of(Option("american", "put", 10.0, 12), paths=256))
+
+    price, (sensitivities, _) = priced(spec), sensed(spec)
+
+    assert price == Price(0.0, 0.0)
+    assert not is_exercised(spec, spec.s0, price)
+    assert tuple(sensitivities) == (0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_a_policy_is_learned_from_other_paths_than_those_priced() -> None:
