@@ -117,7 +117,6 @@ def terminal(found: Mapping[str, Any]) -> str:
     cut = f", {found['cut_by_the_border']:,} cut by the border" if found["cut_by_the_border"] else ""
     cpu = sum(found["cpu_seconds"].values())
     batches = f"{found['batches']:,} batch{'es' * (found['batches'] != 1)}"
-    batches = f"{found['batches']:,} batch{'es' * (found['batches'] != 1)}"
     took = f"{found['wall_seconds']:.2f} s, {cpu:.2f} CPU s in {batches} on {counted(found['workers'], 'worker')}"
     return facts_text([*lines, ("Crops", f"{found['crops']:,} in {found['destination']}{cut}"), ("Took", took)])
 

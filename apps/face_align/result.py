@@ -167,8 +167,9 @@ class Result:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images by status; one with several crops counts once."""
-        status = {(row.key, row.etag): row.status for row in reversed(self.rows)}
+        """Images by status; one with several crops counts once, and as unwritten if one of them is."""
+        unwritten_last = sorted(reversed(self.rows), key=lambda row: row.status == WRITE_ERROR)
+        status = {(row.key, row.etag): row.status for row in unwritten_last}
         counted = Counter(status.values())
         return {name: counted[name] for name in STATUSES}
 

@@ -16,6 +16,7 @@ from apps._frame.plan import Plan
 from apps._frame.run import Run, new_run_path
 from apps._frame.stages import Stage, Stages
 from apps._frame.stored import Codec, commit
+from apps._frame.tables import counted
 from apps.face_align import report
 from apps.face_align.aligning import align_batch
 from apps.face_align.batches import STAGE, Batch, Job, Work, look_for, plan_work
@@ -85,7 +86,7 @@ def run(session: Session, params: Params) -> int:
     session.show_bill()
     unwritten = figures["status"][WRITE_ERROR]
     if unwritten:
-        session.tell(f"{unwritten:,} crops could not be written; the report says why")
+        session.tell(f"crops of {counted(unwritten, 'image')} could not be written; the report says why")
     return 1 if unwritten else 0
 
 

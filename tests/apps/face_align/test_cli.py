@@ -66,7 +66,7 @@ def test_an_output_that_cannot_be_written_ends_with_status_one(main: Main, batch
     status, _, err = main([str(batch(1)), "--output", str(tmp_path / "faces"), "--compute", "serial", "--quiet"])
 
     assert status == 1
-    assert "1 crops could not be written" in err
+    assert "crops of 1 image could not be written" in err
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,17 @@ def test_a_crop_that_cannot_be_written_is_a_row(batch: Batch, tmp_path: Path, se
     assert [row.output for row in result.rows] == ["", "a/01.png"]
 
 
+def test_an_image_of_which_one_crop_could_not_be_written_counts_as_unwritten(
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor
+) -> None:
+    (tmp_path / "faces/two.face2.png/kept").mkdir(parents=True)
+
+    result = align(batch(1, two__png=two_faces()), tmp_path / "faces", executor=serial, select="all")
+
+    assert [row.status for row in result.rows] == ["ok", "ok", "write_error"]
+    assert {name: count for name, count in result.counts.items() if count} == {"ok": 1, "write_error": 1}
+
+
 def test_a_storage_that_does_not_answer_fails_the_batch_to_be_tried_again(
     batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serial: FunctionExecutor
 ) -> None:
