@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import brentq
 
 from apps.protein_remd.science.prediction import gaussian_acceptance
 
@@ -45,6 +44,7 @@ def by_acceptance(
     ValueError
         More than `LONGEST` temperatures would be needed.
     """
+    from scipy.optimize import brentq  # here, since the flags need this module and scipy takes 0.2 s
 
     def climb(wanted: float) -> list[float]:
         rungs = [lowest]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import betainc, log_ndtr
-
 from apps.protein_remd.science.units import beta
 
 
@@ -25,6 +23,8 @@ def harmonic_acceptance(degrees: float, t_lower: float, t_upper: float) -> float
     Phys. 117, 6911 (2002), with the erratum 120, 10852 (2004).
     """
     low, high = min(t_lower, t_upper), max(t_lower, t_upper)
+    from scipy.special import betainc
+
     return float(2.0 * betainc(degrees / 2.0, degrees / 2.0, low / (low + high)))
 
 
@@ -46,6 +46,8 @@ def gaussian_acceptance(
     ``Phi(m/s) + exp(m + s**2/2) Phi(-s - m/s)``. Source: Rathore, Chopra and de Pablo, J. Chem. Phys. 122, 024111
     (2005).
     """
+    from scipy.special import log_ndtr
+
     difference = beta(t_lower) - beta(t_upper)
     mean = difference * (mean_lower - mean_upper)
     deviation = abs(difference) * math.sqrt(var_lower + var_upper)
