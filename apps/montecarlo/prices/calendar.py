@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from itertools import pairwise
@@ -18,6 +18,8 @@ DAYS_PER_YEAR = 365.25
 """Mean length of a year, for prices at uneven distances."""
 RARE_WEEKDAY = 0.04
 """Share of the rows below which a weekday is none on which prices are made; a fifth is usual."""
+WEEKEND = (5, 6)
+"""Saturday and Sunday, counted from Monday."""
 LAST_YEAR = 9999
 """The last year that a date can be written for."""
 MONTH_END = 28
@@ -125,7 +127,7 @@ def _intraday(dates: Sequence[date]) -> Spacing:
     by_day = Counter(moment.date() for moment in moments)
     seen = Counter(moment.time() for moment in moments)
     times = tuple(sorted(at for at, count in seen.items() if 2 * count >= len(by_day)))
-    weekmask = _weekmask(sorted(by_day))
+    weekmask = _session_weekmask(by_day)
     rows = float(np.median(list(by_day.values())))
     seconds = float(np.median([(b - a).total_seconds() for a, b in pairwise(moments)]))
     length = _duration(seconds)
@@ -138,6 +140,17 @@ def _intraday(dates: Sequence[date]) -> Spacing:
         weekmask=weekmask,
         times=times,
     )
+
+
+def _session_weekmask(rows: Mapping[date, int]) -> str:
+    """Return the weekdays with sessions: a Sunday evening is the beginning of Monday's, as for currencies."""
+    usual = float(np.median(list(rows.values())))
+    marks = list(_weekmask(sorted(rows)))
+    for weekday in WEEKEND:
+        counts = [count for day, count in rows.items() if day.weekday() == weekday]
+        if counts and float(np.median(counts)) < usual / 2.0:
+            marks[weekday] = "0"
+    return "".join(marks)
 
 
 def _duration(seconds: float) -> str:
@@ -196,5 +209,7 @@ def _sessions_ahead(last: datetime, spacing: Spacing, steps: Sequence[int]) -> l
     a_day = max(1, len(spacing.times))
     done = sum(at <= last.time() for at in spacing.times)
     today = np.datetime64(last.date(), "D")
+    if not np.is_busday(today, weekmask=spacing.weekmask):
+        done = 0  # it belongs to the session to come
     ahead = [max(0, -(-(done + step) // a_day) - 1) for step in steps]
-    return [_written(np.busday_offset(today, days, roll="backward", weekmask=spacing.weekmask)) for days in ahead]
+    return [_written(np.busday_offset(today, days, roll="forward", weekmask=spacing.weekmask)) for days in ahead]

@@ -119,6 +119,26 @@ def growing_at(model: Model, rate: float, returns: FloatArray) -> Model:
 
     Notes
     -----
-    Half the variance is taken off the rate: exact for normal log returns, to second order for others.
+    Half the variance is taken off the rate: exact for normal log returns, to second order for others. Where runs of
+    past steps are drawn it is that of a step among many, as steps of a run go together or against each other.
     """
-    return with_mean(model, rate - np.asarray(returns).var(axis=0, ddof=1) / 2.0)
+    sample = np.asarray(returns)
+    if isinstance(model, Bootstrap | PortfolioBootstrap):
+        variance = np.array([_variance_in_runs(column, model.mean_block) for column in sample.T])
+    else:
+        variance = sample.var(axis=0, ddof=1)
+    return with_mean(model, rate - variance / 2.0)
+
+
+def _variance_in_runs(returns: FloatArray, mean_block: float) -> float:
+    """Return the variance of a sum of many steps of the stationary bootstrap, per step.
+
+    Notes
+    -----
+    Politis and Romano, J. American Statistical Association 89 (1994), lemma 1, for endless sums.
+    """
+    size = returns.size
+    spectrum = np.square(np.abs(np.fft.rfft(returns - returns.mean())))
+    covariance = np.fft.irfft(spectrum, size) / size
+    weights = (1.0 - 1.0 / mean_block) ** np.arange(1, size)
+    return float(covariance[0] + 2.0 * weights @ covariance[1:])

@@ -79,6 +79,17 @@ def test_an_expected_price_grows_by_the_rate() -> None:
     assert total.mean() == pytest.approx(np.exp(0.02), abs=4 * total.std() / np.sqrt(total.size))
 
 
+@pytest.mark.parametrize("memory", [-0.6, 0.6])
+def test_an_expected_price_grows_by_the_rate_where_runs_are_drawn_that_remember(memory: float) -> None:
+    shocks = np.random.default_rng(5).normal(0.0, 0.02, 1001)
+    returns = (shocks[1:] + memory * shocks[:-1])[:, None]
+
+    grown = growing_at(Bootstrap(returns[:, 0], 10.0), 1e-3, returns)
+
+    total = np.exp(simulated(grown, 200).sum(axis=0))
+    assert total.mean() == pytest.approx(np.exp(0.2), abs=4 * total.std() / np.sqrt(total.size))
+
+
 def test_a_variance_that_never_settles_is_infinite_in_the_long_run() -> None:
     explosive = GjrGarchFhs(0.0, 1e-6, 0.2, 0.0, 0.9, 1e-4, np.array([-1.0, 1.0]))
 

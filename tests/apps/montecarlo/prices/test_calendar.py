@@ -42,6 +42,12 @@ def hours_around_the_clock(count: int = 24 * 30) -> list[datetime]:
     return [datetime(2021, 1, 4) + timedelta(hours=i) for i in range(count)]
 
 
+def hours_of_currencies(last: datetime = datetime(2021, 2, 26, 21)) -> list[datetime]:
+    """Return every hour from Sunday at 22:00 to Friday at 21:00."""
+    hours = [datetime(2021, 1, 3, 22) + timedelta(hours=i) for i in range(24 * 60)]
+    return [hour for hour in hours if hour <= last and (hour.weekday() * 24 + hour.hour + 2) % 168 < 120]
+
+
 @pytest.mark.parametrize(
     ("dates", "adjective", "per_year"),
     [
@@ -59,6 +65,7 @@ def hours_around_the_clock(count: int = 24 * 30) -> list[datetime]:
         (sessions(60, 7, on_weekdays("1111100", 60)), "intraday (hour)", 7 * 252),
         (sessions(1, 390, on_weekdays("1111100", 20)), "intraday (minute)", 390 * 252),
         (hours_around_the_clock(), "intraday (hour)", 24 * 365),
+        (hours_of_currencies(), "intraday (hour)", 24 * 252),
         (every(50), "uneven (every 50 days on average)", 365.25 / 50),
         (every(28), "uneven (every 28 days on average)", 365.25 / 28),
         (on_weekdays("1100000", 80)[1:-1], "uneven (every 3.56 days on average)", 365.25 / (153 / 43)),
@@ -115,3 +122,20 @@ def test_the_rest_of_an_unfinished_session_is_dated_today() -> None:
 
 def test_a_spacing_of_one_date_is_that_of_trading_days() -> None:
     assert spacing_of([START]) == Spacing("daily", "a trading day", "day", "trading days", 252.0, days=1)
+
+
+@pytest.mark.parametrize(
+    ("last", "steps", "expected"),
+    [
+        (datetime(2021, 2, 26, 21), (3, 120, 1200), ["2021-03-01", "2021-03-05", "2021-05-07"]),
+        (datetime(2021, 2, 21, 22), (1, 24, 25), ["2021-02-22", "2021-02-22", "2021-02-23"]),
+        (datetime(2021, 2, 24, 12), (11, 12), ["2021-02-24", "2021-02-25"]),
+    ],
+    ids=["Friday", "Sunday evening", "Wednesday"],
+)
+def test_hours_of_a_sunday_evening_belong_to_mondays_session(
+    last: datetime, steps: tuple[int, ...], expected: list[str]
+) -> None:
+    moments = hours_of_currencies(last)
+
+    assert dates_ahead(moments, spacing_of(moments), steps) == expected
