@@ -33,6 +33,10 @@ class Fall(NamedTuple):
     recovery: int | None
 
 
+ROUNDING = 1e-9
+"""Part of a mean below which a spread is that of rounded prices, not of the returns."""
+
+
 @dataclass(frozen=True)
 class Performance:
     """Figures of a price history; those a year follow from the number of steps a year.
@@ -92,6 +96,8 @@ def performance(prices: FloatArray, periods: float) -> Performance:
     downside = math.sqrt(float(np.square(np.minimum(simple, 0.0)).mean()))
     centred = logs - logs.mean()
     variance = float(np.square(centred).mean())
+    if spread <= ROUNDING * abs(mean):  # a price that grows by the same share at each step
+        spread = variance = 0.0
     ratio = mean / spread if spread > 0.0 else math.nan
     return Performance(
         growth=math.expm1(float(logs.mean()) * periods),

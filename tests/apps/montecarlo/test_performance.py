@@ -67,6 +67,14 @@ def test_prices_that_never_change_have_no_ratio() -> None:
     assert found.volatility == 0.0
 
 
+def test_prices_that_grow_by_one_share_at_each_step_have_no_ratio() -> None:
+    found = performance(100.0 * 1.001 ** np.arange(300.0), 252.0)
+
+    assert math.isnan(found.sharpe)
+    assert math.isnan(found.skewness)
+    assert found.growth == pytest.approx(1.001**252 - 1.0)
+
+
 def test_rolling_volatility_is_that_of_pandas() -> None:
     logs = pd.Series(np.diff(np.log(PRICES)))
 
