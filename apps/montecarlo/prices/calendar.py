@@ -92,11 +92,16 @@ def spacing_of(dates: Sequence[date]) -> Spacing:
             return replace(SEVEN_DAYS, weekmask=weekmask)
         return replace(DAILY, weekmask=weekmask, per_year=_days_per_year(weekmask))
     for spacing, least, most in _REGULAR:
-        if least <= gap <= most:
+        if least <= gap <= most and not (spacing.days == 14 and _twice_a_month(dates)):
             return spacing
     mean = float(gaps(dates).mean())
     adjective = f"uneven (every {mean:.3g} days on average)"
     return Spacing(adjective, "one such distance", "step", "steps", DAYS_PER_YEAR / mean, days=mean)
+
+
+def _twice_a_month(dates: Sequence[date]) -> bool:
+    """Whether two steps are rather half of two months than four weeks, as from the 1st to the 15th to the 1st."""
+    return len(dates) > 2 and float(np.median(gaps(dates[::2]))) > 29.0
 
 
 def _days_per_year(weekmask: str) -> float:
