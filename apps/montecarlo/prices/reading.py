@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 
+from apps._frame.tables import counted
 from apps.montecarlo.prices.columns import Columns, find_columns
 from apps.montecarlo.prices.containers import read_grid
 from apps.montecarlo.prices.dates import Dates, parse_dates, with_clock
@@ -41,8 +42,7 @@ def parse_prices(raw: bytes, source: str, columns: Sequence[str] = (), *, positi
     grid = read_grid(raw, source)
     table = find_columns(grid, columns, source)
     rows, dropped = _with_prices(table, grid.unit)
-    if len(rows) < MIN_ROWS:
-        raise InputError(f"{source}: {len(rows)} price rows, but at least {MIN_ROWS} are needed to calibrate")
+    _check_count(len(rows), source)
     columns_read = [_prices(grid, table, rows, index, source, positive) for index in table.prices]
     prices = np.array([read.values for read in columns_read]).T
     lines = [row.number for row in rows]
@@ -55,8 +55,7 @@ def parse_prices(raw: bytes, source: str, columns: Sequence[str] = (), *, positi
         prices, lines = prices[keep], [lines[i] for i in keep]
         moments = [dates.moments[i] if dates.intraday else dates.moments[i].date() for i in keep]
         notes = (*notes, *dates.notes, *said)
-    if len(prices) < MIN_ROWS:
-        raise InputError(f"{source}: {len(prices)} price rows, but at least {MIN_ROWS} are needed to calibrate")
+    _check_count(len(prices), source)
     return PriceHistory(
         names=tuple(table.names[index] for index in table.prices),
         dates=tuple(moments or ()),
@@ -66,6 +65,11 @@ def parse_prices(raw: bytes, source: str, columns: Sequence[str] = (), *, positi
         unit=grid.unit,
         notes=notes,
     )
+
+
+def _check_count(rows: int, source: str) -> None:
+    if rows < MIN_ROWS:
+        raise InputError(f"{source}: {counted(rows, 'price row')}, but at least {MIN_ROWS} are needed to calibrate")
 
 
 def _with_prices(table: Columns, unit: str) -> tuple[list[Row], tuple[str, ...]]:

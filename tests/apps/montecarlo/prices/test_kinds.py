@@ -223,7 +223,7 @@ def test_the_first_sheet_with_enough_rows_is_read_and_named(workbook: Callable[.
     history = parse_prices(workbook([], [["A cover"]], rows, [["other"]]), "p")
 
     assert history.notes == ("Read: the sheet 'Sheet 3' of 4.",)
-    with pytest.raises(InputError, match="p: 1 price rows, but at least 30"):
+    with pytest.raises(InputError, match="p: 1 price row, but at least 30"):
         parse_prices(workbook(rows[:2]), "p")
 
 
