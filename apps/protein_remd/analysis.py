@@ -44,7 +44,7 @@ def text(found: Mapping[str, Any]) -> str:
         )
         for row in found["states"]
     ]
-    header = ("T (K)", "U (kJ/mol)", "var(U)/kT² (kJ/mol/K)", "f", "samples worth")
+    header = ("T (K)", "U (kJ/mol)", "C (kJ/mol/K)", "f", "samples worth")
     table = TextTable("By MBAR, from all temperatures", header, rows).text()
     facts = [
         ("Rounds", f"{found['rounds']:,}, the first {found['discarded']:,} left out, every {found['every']:,} used"),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from apps._frame.tables import counted, json_text
-from apps.protein_remd.history import History, read_history
+from apps.protein_remd.history import FloatArray, History, read_history
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.units import BOLTZMANN
 from apps.protein_remd.segments import put_once
@@ -107,7 +107,9 @@ def _by_mbar(history: History, begin: int, every: int) -> dict[str, Any]:
     mbar = _solved(columns, np.full(states, samples))
     free = mbar.compute_free_energy_differences()
     mean = mbar.compute_expectations(energies)
-    spread = mbar.compute_expectations((energies - mean["mu"][:, None]) ** 2, state_dependent=True)
+    enthalpies = history.exchanged[begin::every].T.reshape(-1)
+    centre = mbar.compute_expectations(enthalpies)["mu"]
+    spread = mbar.compute_expectations((enthalpies - centre[:, None]) ** 2, state_dependent=True)
     log_weights = np.asarray(mbar.f_k)[:, None] - columns - _log_mixture(mbar, columns, samples)
     # Not by pymbar, which takes two states at least for this.
     overlap = [samples * float(np.exp(low + high).sum()) for low, high in pairwise(log_weights)]
@@ -159,11 +161,10 @@ def _halves(history: History, begin: int) -> list[dict[str, Any]]:
     """Return mean energy and heat capacity of each half at each temperature, and how many errors they are apart."""
     rows = []
     for k, t in enumerate(history.temperatures):
-        series = history.potential[begin:, k]
-        parts = series[: len(series) // 2], series[len(series) // 2 :]
-        energy = [statistics.mean_and_error(part) for part in parts]
+        energy = [statistics.mean_and_error(part) for part in _halved(history.potential[begin:, k])]
         # Of each half about its own mean: what a drift adds to the spread is no heat capacity.
-        capacity = [statistics.mean_and_error((part - part.mean()) ** 2 / (BOLTZMANN * t * t)) for part in parts]
+        spreads = [(part - part.mean()) ** 2 / (BOLTZMANN * t * t) for part in _halved(history.exchanged[begin:, k])]
+        capacity = [statistics.mean_and_error(spread) for spread in spreads]
         rows.append(
             {
                 "halves_potential": [value for value, _ in energy],
@@ -172,6 +173,10 @@ def _halves(history: History, begin: int) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _halved(series: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return series[: len(series) // 2], series[len(series) // 2 :]
 
 
 def _apart(first: tuple[float, float], second: tuple[float, float]) -> float:

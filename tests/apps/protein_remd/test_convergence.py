@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,20 @@ def oscillators(rounds: int, *, drift: float = 0.0, moving: bool = True, ladder:
     attempted = np.diag(np.full(states - 1, rounds), 1)
     reduced = potential[None] / scale[:, None, None]
     accepted = attempted * 6 // 10 if moving else 0 * attempted
-    return History(ladder, np.array(order), potential, kinetic, attempted, accepted, (), ("a",), reduced)
+    return History(
+        ladder,
+        np.array(order),
+        potential,
+        kinetic,
+        attempted,
+        accepted,
+        (),
+        ("a",),
+        reduced,
+        potential * math.nan,
+        potential,
+        None,
+    )
 
 
 def test_energies_and_heat_capacities_are_the_exact_ones_within_their_errors():
@@ -54,10 +68,8 @@ def test_the_errors_by_mbar_are_those_of_repeated_campaigns():
     for _ in range(60):
         base = oscillators(50)
         potential = rng.gamma(DEGREES / 2, scale, (50, 3))
-        history = History(
-            LADDER, base.replica_at, potential, base.kinetic, base.attempted, base.accepted, (), ("a",),
-            potential[None] / scale[:, None, None],
-        )  # fmt: skip
+        reduced = potential[None] / scale[:, None, None]
+        history = replace(base, potential=potential, exchanged=potential, reduced=reduced)
         last = convergence.measured(history, 0)["states"][-1]
         missed.append(last["free_energy"] - exact)
         errors.append(last["free_energy_error"])
@@ -104,10 +116,7 @@ def test_a_heat_capacity_that_changes_is_seen_where_the_mean_does_not():
     widened = history.potential.copy()
     widened[200:] = mean + 1.8 * (widened[200:] - mean)
 
-    found = convergence.measured(
-        History(*(widened if name == "potential" else getattr(history, name) for name in History.__slots__)),
-        0, by_mbar=False,
-    )  # fmt: skip
+    found = convergence.measured(replace(history, potential=widened, exchanged=widened), 0, by_mbar=False)
 
     (first, second), _, _ = (row["halves_potential"] for row in found["states"])
     assert first == pytest.approx(second, rel=0.1)
