@@ -27,6 +27,8 @@ ENGINES = ("openmm", "protomol", "harmonic")
 DYNAMICS = ("boltzmann", "langevin")
 FORCE_FIELDS = ("ff14SB", "ff99SB-ILDN", "amber03")
 SOLVENTS = ("obc2", "vacuum")
+PERIODIC = ("tip3p", "explicit")
+"""Solvents that fill a periodic box."""
 PLATFORMS = ("fastest", "Reference", "CPU")
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 HOTTEST = 5000.0
@@ -110,6 +112,10 @@ class MD:
         2.0, number(0, 10, open_ends=True), "femtoseconds, above 0 and below 10", "time step", "FS"
     )
     friction: float = setting(1.0, number(0, 1e6, open_ends=True), "a number above 0", "collision rate in 1/ps", "RATE")
+    pressure: float | None = setting(
+        None, optional(number(0, 1e5, open_ends=True)), "a number of bar above 0 and below 100000",
+        "constant pressure by a Monte Carlo barostat; by default the volume is constant", "BAR",
+    )  # fmt: skip
     seed: int = setting(
         1, whole(0, 2**64 - 1), "a whole number from 0 to 2**64 - 1", "whence all random numbers come", "SEED"
     )
@@ -221,12 +227,27 @@ class Params:
         check_fields(self)
         if self.system.engine == "protomol" and self.output.frames:
             raise ConfigError("--frames: engine protomol keeps none; drop it, or use --engine openmm")
+        self._check_pressure()
         for name in ("frames", "energies"):
             every = getattr(self.output, name)
             if every and self.md.steps % every:
                 raise ConfigError(
                     f"--{name} {every}: expected a divisor of --steps {self.md.steps}, so that segments join evenly"
                 )
+
+    def _check_pressure(self) -> None:
+        system = self.system
+        if self.md.pressure is None:
+            return
+        if system.engine == "protomol":
+            raise ConfigError("--pressure: engine protomol runs in vacuum, which has none; drop it")
+        if system.engine == "harmonic" and system.dynamics == "langevin":
+            raise ConfigError("--pressure: oscillators have one with --dynamics boltzmann alone")
+        if system.engine == "openmm" and system.solvent not in PERIODIC:
+            raise ConfigError(
+                f"--pressure: a molecule with --solvent {system.solvent} has no box whose volume could change; drop "
+                "it, or use --solvent tip3p"
+            )
 
     def temperatures(self, degrees: float) -> tuple[float, ...]:
         """Return the ladder in K; `degrees` of freedom predict the acceptance where that is aimed at."""

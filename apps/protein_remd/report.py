@@ -45,16 +45,22 @@ def report_files_of(history: History, found: Mapping[str, Any], params: Params) 
         Cards(cards),
         *([Text("Read with care", warnings(found))] if warnings(found) else []),
         Figures(pictures, "How it went"),
-        Table("Temperatures", ["T (K)", "U (kJ/mol)", "± error", "kinetic T (K)", "± error"], _state_rows(found)),
+        Table("Temperatures", *_state_table(found)),
         Facts("How it was made", [*_facts(found, params)]),
     ]
     footer = f"History SHA-256 {found['history_sha256']}."
     return report_files(Report("Replica exchange", lead, blocks, footer))
 
 
-def _state_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    names = ("potential", "potential_error", "kinetic_temperature", "kinetic_temperature_error")
-    return [[f"{one['temperature']:.6g}", *(f"{one[name]:.4g}" for name in names)] for one in found["states"]]
+def _state_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    shown = {"potential": "U (kJ/mol)", "kinetic_temperature": "kinetic T (K)", "volume": "V (nm³)"}
+    names = [name for name in shown if name in found["states"][0]]
+    header = ["T (K)", *(cell for name in names for cell in (shown[name], "± error"))]
+    values = [
+        [f"{one['temperature']:.6g}", *(f"{one[part]:.4g}" for name in names for part in (name, f"{name}_error"))]
+        for one in found["states"]
+    ]
+    return header, values
 
 
 def _facts(found: Mapping[str, Any], params: Params) -> list[tuple[str, str]]:

@@ -21,6 +21,8 @@ COLUMNS = (
     "round", "lower", "upper", "replica_lower", "replica_upper", "T_lower", "T_upper", "U_lower", "U_upper", "log_p",
     "draw", "accepted",
 )  # fmt: skip
+VOLUMES = ("V_lower", "V_upper")
+"""Columns in nm^3 that follow at constant pressure, where ``log_p`` takes them."""
 RARE = 0.05
 """Acceptance below which a pair is a bottleneck."""
 
@@ -32,13 +34,21 @@ def exchange_rows(record: RoundRecord) -> Iterator[tuple[Any, ...]]:
             record.round_number, each.lower, each.upper, each.replica_lower, each.replica_upper,
             record.temperatures[each.lower], record.temperatures[each.upper],
             record.segments[each.replica_lower].potential, record.segments[each.replica_upper].potential,
-            each.log_p, each.draw, each.accepted,
+            each.log_p, each.draw, each.accepted, *_volumes(record, each.replica_lower, each.replica_upper),
         )  # fmt: skip
+
+
+def _volumes(record: RoundRecord, *replicas: int) -> tuple[float | None, ...]:
+    return () if record.pressure is None else tuple(record.segments[each].volume for each in replicas)
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> list[str]:
+    return [*COLUMNS, *VOLUMES][: len(rows[0])] if rows else list(COLUMNS)
 
 
 def exchange_csv(rows: list[tuple[Any, ...]]) -> bytes:
     """Return the attempts to swap as CSV, floats as ``repr``."""
-    return csv_bytes(COLUMNS, rows)
+    return csv_bytes(_columns(rows), rows)
 
 
 def exchange_parquet(rows: list[tuple[Any, ...]]) -> bytes | None:
@@ -49,7 +59,7 @@ def exchange_parquet(rows: list[tuple[Any, ...]]) -> bytes | None:
 
     buffer = io.BytesIO()
     try:
-        pandas.DataFrame(rows, columns=list(COLUMNS)).to_parquet(buffer, engine="pyarrow", index=False)
+        pandas.DataFrame(rows, columns=_columns(rows)).to_parquet(buffer, engine="pyarrow", index=False)
     except ImportError:
         return None
     return buffer.getvalue()
@@ -74,6 +84,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
     columns = range(states)
     potential = [statistics.mean_and_error(history.potential[:, k]) for k in columns]
     kinetic = [statistics.mean_and_error(history.kinetic[:, k]) for k in columns]
+    volume = [statistics.mean_and_error(history.volume[:, k]) for k in columns if history.pressure is not None]
     to_kelvin = 2.0 / (setup.degrees * BOLTZMANN)
     pairs = pair_figures(history)
     rare = any(pair.attempted and pair.acceptance < RARE for pair in pairs)
@@ -91,6 +102,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
                 "potential_error": potential[k][1],
                 "kinetic_temperature": kinetic[k][0] * to_kelvin,
                 "kinetic_temperature_error": kinetic[k][1] * to_kelvin,
+                **({"volume": volume[k][0], "volume_error": volume[k][1]} if volume else {}),
             }
             for k in columns
         ],
@@ -159,10 +171,11 @@ def text(found: Mapping[str, Any]) -> str:
             f"{state['potential']:,.4g} ± {_shown(state['potential_error'])}",
             f"{state['kinetic_temperature']:.4g} ± {_shown(state['kinetic_temperature_error'])}",
             *_pair_cells(found["pairs"], k),
+            *([f"{state['volume']:.4g} ± {_shown(state['volume_error'])}"] if "volume" in state else []),
         )
         for k, state in enumerate(found["states"])
     ]
-    header = ("T (K)", "U (kJ/mol)", "kinetic T (K)", "swaps up", "predicted")
+    header = ("T (K)", "U (kJ/mol)", "kinetic T (K)", "swaps up", "predicted", "V (nm^3)")[: len(rows[0])]
     facts = [
         ("Rounds", f"{found['rounds']:,} of {found['rounds_asked']:,}"),
         ("Round trips", f"{sum(found['round_trips']):,}, by {sum(map(bool, found['round_trips']))} replicas"),
