@@ -94,16 +94,16 @@ class History:
 
 
 def read_history(
-    storage: Storage, first: int = 1, each: Callable[[RoundRecord], object] = lambda record: None
+    storage: Storage, first: int = 1, each: Callable[[RoundRecord], object] = lambda record: None, last: int = 0
 ) -> History:
-    """Return the history of a run from a round on; `each` sees every record on the way.
+    """Return the history of a run from a round on, to the last one or that given; `each` sees every record on the way.
 
     Raises
     ------
     InputError
         No round is committed yet, or a record is damaged.
     """
-    last = last_round(storage)
+    last = last or last_round(storage)
     if last < first:
         raise InputError(f"{storage.address} has no committed round yet; 'status' says what is being done")
     return gathered(_seen(read_records(storage, range(first, last + 1)), each))

@@ -19,6 +19,7 @@ from apps._frame.params import (
     text,
     whole,
 )
+from apps.protein_remd import until
 from apps.protein_remd.science.exchange import SCHEMES
 from apps.protein_remd.science.ladder import LONGEST, by_acceptance, geometric
 from apps.protein_remd.system import OPENMM_ALONE, PERIODIC, System
@@ -109,6 +110,15 @@ class Ladder:
                 "same; raise --highest, or give --count 1"
             )
 
+    @property
+    def least(self) -> int:
+        """Temperatures that there will be at least."""
+        if self.temperatures:
+            return len(self.temperatures)
+        if self.acceptance is None:
+            return self.count
+        return 1 if self.lowest == self.highest else 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
@@ -123,6 +133,10 @@ class Exchange:
         "neighbours, even and odd pairs in turn; or all pairs, again and again", "NAME",
     )  # fmt: skip
     sweeps: int = setting(4, whole(1, 1000), "a whole number from 1 to 1000", "times over all pairs with gibbs", "N")
+    until: str = setting(
+        "", until.canonical, f"conditions such as error<0.2 and round_trips>=10, of {', '.join(until.MEASURES)}",
+        "stop before the last round, as soon as all hold when the run is evaluated", "CONDITIONS", identity=False,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -165,6 +179,12 @@ class Params:
     def __post_init__(self) -> None:
         check_fields(self)
         self._check_engine()
+        if self.exchange.until and self.ladder.least == 1:
+            raise ConfigError(
+                f"--until {self.exchange.until} needs at least two temperatures, between which replicas go"
+            )
+        if self.system.engine == "protomol" and self.output.frames:
+            raise ConfigError("--frames: engine protomol keeps none; drop it, or use --engine openmm")
         self._check_pressure()
         for name in ("frames", "energies"):
             every = getattr(self.output, name)
