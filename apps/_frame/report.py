@@ -241,8 +241,8 @@ def _block(block: Plain, beside: dict[int, str], lazy: bool = False) -> Iterator
 
 
 def _panel(panel: Panel, before: str | None, after: str | None, beside: dict[int, str]) -> Iterator[str]:
-    turns = (("‹", "previous", before), ("›", "next", after))
-    links = "".join(f'<a href="{_href(f"#{key}")}" class={name}>{sign} {name}</a>' for sign, name, key in turns if key)
+    turns = (("previous", "‹ previous", before), ("next", "next ›", after))
+    links = "".join(f'<a href="{_href(f"#{key}")}" class={kind}>{words}</a>' for kind, words, key in turns if key)
     # An address that leads nowhere closes the panel, and the page stays where it is.
     yield f'<section class="panel" id="{_text(panel.key)}"><nav>{links}<a href="#_" class=close>close</a></nav>\n'
     yield f"<h2>{_text(panel.title)}</h2>\n"

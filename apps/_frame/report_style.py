@@ -40,6 +40,7 @@ thead+tbody tr:first-child>*{border-top:1px solid var(--line)}
 .browse input{font:inherit;width:min(100%,26rem);padding:6px 10px;margin:0 8px 8px 0;color:var(--ink);
 background:var(--card);border:1px solid var(--line);border-radius:8px}
 .browse output{color:var(--soft);font-size:.85rem}
+.browse td:not(.n,.d){min-width:8rem}
 .browse .scroll{max-height:75vh;overflow-y:auto}
 .browse thead th{position:sticky;top:0;background:var(--card);box-shadow:inset 0 -1px var(--line)}
 .browse thead button{all:unset;cursor:pointer}

@@ -1,6 +1,7 @@
 """Molecular databases: tables as people have them, the one that comes with this application, lipids by rule."""
 
 from apps.metabolomics.databases.tables import (
+    SHIPPED,
     Database,
     Molecule,
     Rejected,
@@ -12,6 +13,7 @@ from apps.metabolomics.databases.tables import (
 )
 
 __all__ = [
+    "SHIPPED",
     "Database",
     "Molecule",
     "Rejected",
