@@ -50,7 +50,7 @@ def _given(parse: Callable[[Any], Any], empty: Any = "") -> Callable[[Any], Any]
     return lambda value: value if value == empty else parse(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ReadingParams:
     """Which dataset, and how it is read: all that decides what its index holds."""
 
@@ -69,9 +69,9 @@ class ReadingParams:
         check_fields(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Params(ReadingParams):
-    """Which dataset, which molecules, and everything that determines what is found."""
+@dataclass(frozen=True, kw_only=True)
+class MoleculeParams:
+    """Which ions are looked for, and how their isotope patterns look."""
 
     db: tuple[str, ...] = setting(
         (), several(place), "addresses of TSV or CSV files, separated by commas",
@@ -92,10 +92,6 @@ class Params(ReadingParams):
         (), several(text, distinct=True), "modifications such as +CO2-H, separated by commas",
         "chemical modifications that are looked for besides none", "MOD,...",
     )  # fmt: skip
-    ppm: float = setting(
-        3.0, number(0, 1000, open_ends=True), "parts per million between 0 and 1000",
-        "half width of the window around each m/z", "PPM",
-    )  # fmt: skip
     instrument: str = setting(
         "orbitrap", choice(*INSTRUMENTS), f"one of {', '.join(INSTRUMENTS)}", "how resolving power falls with m/z",
         "NAME",
@@ -107,12 +103,6 @@ class Params(ReadingParams):
     n_peaks: int = setting(
         4, whole(2, MOST_PEAKS), f"a whole number from 2 to {MOST_PEAKS}", "isotope peaks of a pattern", "N"
     )
-    min_px: int = setting(
-        1, whole(1, 10**9), "a whole number of at least 1", "pixels that the first image and another must have", "N"
-    )
-    levels: int = setting(
-        30, whole(2, 1000), "a whole number from 2 to 1000", "intensity levels of the measure of chaos", "N"
-    )
     decoys: int = setting(
         20, whole(1, 60), "a whole number from 1 to 60", "decoy adducts of each formula", "N"
     )  # fmt: skip
@@ -121,6 +111,25 @@ class Params(ReadingParams):
         "how decoys are drawn: by each formula's own hash, or as METASPACE does, which depends on the database's order",
         "NAME",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params(MoleculeParams, ReadingParams):
+    """Which dataset, which molecules, and everything that determines what is found."""
+
+    ppm: float = setting(
+        3.0, number(0, 1000, open_ends=True), "parts per million between 0 and 1000",
+        "half width of the window around each m/z", "PPM",
+    )  # fmt: skip
+    min_px: int = setting(
+        1, whole(1, 10**9), "a whole number of at least 1", "pixels that the first image and another must have", "N"
+    )
+    levels: int = setting(
+        30, whole(2, 1000), "a whole number from 2 to 1000", "intensity levels of the measure of chaos", "N"
+    )
     engine_compat: bool = setting(False, switch, doc="copy what METASPACE's engine does in its odd cases")
     fdr: float = setting(
         0.1, number(0, 1), "a share from 0 to 1", "false discovery rate up to which ions are accepted", "SHARE"
@@ -158,3 +167,8 @@ class Params(ReadingParams):
     def reading(self) -> ReadingParams:
         """What decides the index of the dataset."""
         return ReadingParams(**{name: getattr(self, name) for name in ReadingParams.__dataclass_fields__})
+
+    @property
+    def molecules(self) -> MoleculeParams:
+        """What decides the isotope patterns."""
+        return MoleculeParams(**{name: getattr(self, name) for name in MoleculeParams.__dataclass_fields__})

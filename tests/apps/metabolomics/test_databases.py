@@ -22,8 +22,6 @@ from apps.metabolomics.databases.tables import LISTED, UniqueTexts
 from apps.metabolomics.science.formulas import parse_formula
 from core import InputError, open_storage
 
-FIXTURES = Path("/work/shared/data/metabolomics/moldbs")
-
 
 def written(folder: Path, content: str | bytes, name: str = "molecules.tsv") -> str:
     path = folder / name
@@ -235,25 +233,23 @@ def test_distinct_texts_keep_their_order_over_many_merges(monkeypatch: pytest.Mo
     assert unique.array().to_pylist() == list(dict.fromkeys(texts))
 
 
-@pytest.mark.skipif(not FIXTURES.is_dir(), reason="the shared fixtures are not here")
 @pytest.mark.parametrize(
     ("name", "formulas", "rejected"),
     [("moldb.csv", 3, 0), ("db-empty-values.csv", 3, 0), ("db-wrong-sep.csv", 3, 0)],
 )
-def test_fixtures_of_metaspace_are_read(name: str, formulas: int, rejected: int) -> None:
-    database = read_database(str(FIXTURES / name))
+def test_fixtures_of_metaspace_are_read(shared_data: Path, name: str, formulas: int, rejected: int) -> None:
+    database = read_database(str(shared_data / "moldbs" / name))
 
     assert (len(database.formulas), database.rejected_rows) == (formulas, rejected)
 
 
-@pytest.mark.skipif(not FIXTURES.is_dir(), reason="the shared fixtures are not here")
-def test_fixtures_of_metaspace_that_are_wrong_are_named() -> None:
-    wrong = read_database(str(FIXTURES / "db-wrong-formulas.csv"))
+def test_fixtures_of_metaspace_that_are_wrong_are_named(shared_data: Path) -> None:
+    wrong = read_database(str(shared_data / "moldbs/db-wrong-formulas.csv"))
 
     assert [row.line for row in wrong.rejected] == [2, 3]
     assert len(wrong.formulas) == 1
     with pytest.raises(InputError, match="names id, name, inchi; name one of them formula"):
-        read_database(str(FIXTURES / "db-missing-columns.csv"))
+        read_database(str(shared_data / "moldbs/db-missing-columns.csv"))
 
 
 @pytest.mark.parametrize(
