@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from apps._frame.publishing import Content
-from apps._frame.report import FOLDER, report_files
+from apps._frame.report import EMBEDDED, FOLDER, report_files
 from apps._frame.tables import json_text
 from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.annotations import Annotations, intensities
@@ -46,7 +46,7 @@ def files(run: Annotated, again: str = "") -> dict[str, Content]:
         **({} if run.figures.get("images") == "none" else dict(image_files(run))),
         "diagnostics.json": (json_text(diagnostics(run), indent=2) + "\n").encode(),
     }
-    return written | report_files(report_of(run, annotations, again))
+    return written | report_files(report_of(run, annotations, again), embedded=EMBEDDED)
 
 
 def image_files(run: Annotated) -> Iterator[tuple[str, Iterator[bytes]]]:

@@ -111,6 +111,9 @@ def _care(run: Annotated) -> Iterator[Text]:
             "the polarity, the adducts, and whether the database has what the sample holds; a higher --fdr shows what "
             "came near.",
         )
+    missing = [ion for ion in run.figures.get("rgb") or () if ion not in run.images]
+    if missing:
+        notes.append(f"Not shown in colours, since not annotated at this level: {', '.join(map(str, missing))}.")
     if notes:
         yield Text("Read with care", notes)
 

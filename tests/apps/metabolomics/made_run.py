@@ -57,9 +57,13 @@ def spots(width: int, height: int, pixels: np.ndarray, seed: int) -> list[IonIma
 
 
 def made_run(
-    tmp_path: Path,     name: str = "run", *, count: int = 8, width: int = 12, height: int = 9, seed: int = 1, level: float = 0.1,
-    change: Callable[[list[dict[str, Any]]], object] = lambda rows: None, **figures: Any,
+    tmp_path: Path, name: str = "run", *, count: int = 8, width: int = 12, height: int = 9, seed: int = 1,
+    level: float = 0.1, change: Callable[[list[dict[str, Any]]], object] = lambda rows: None, **figures: Any,
 ) -> Annotated:  # fmt: skip
+    """Write a finished annotation of twice `count` ions, half of them decoys, and read it.
+
+    `change` may change the rows of its table, by which images, molecules and names follow.
+    """
     storage = open_storage(str(tmp_path / name))
     rows = made_ions(count, seed, level)
     change(rows)
