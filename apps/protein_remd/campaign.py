@@ -283,14 +283,15 @@ class Campaign:
         ladder = self.setup.temperatures
         now = list(range(len(ladder))) if self._last is None else list(self._last.replica_after)
         chosen = self._params.exchange
-        energies = [outcome.potential for outcome in outcomes]
+        pressure = self._params.md.pressure
+        energies = [exchange.enthalpy(outcome.potential, pressure, outcome.volume) for outcome in outcomes]
         after, attempts = exchange.exchange(
             now, ladder, energies, seed=self._params.md.seed, round_number=number, scheme=chosen.scheme,
             sweeps=chosen.sweeps,
         )  # fmt: skip
         reduced = tuple(tuple(beta(t) * energy for t in ladder) for energy in energies)
         segments = tuple(map(_segment_record, outcomes))
-        return RoundRecord(number, ladder, tuple(now), tuple(after), segments, reduced, tuple(attempts))
+        return RoundRecord(number, ladder, tuple(now), tuple(after), segments, reduced, tuple(attempts), pressure)
 
     def _commit(self, record: RoundRecord) -> RoundRecord:
         """Commit a round; if another driver has, what it committed holds."""
@@ -314,7 +315,7 @@ class Campaign:
                 about["replica"],
                 Outcome(
                     about["replica"], replace(one, data=None), state.potential, state.kinetic, about["salt"],
-                    about["version"], about["canary"], frames,
+                    about["version"], about["canary"], frames, state.snapshot.volume,
                 ),
             )  # fmt: skip
         return found
@@ -343,5 +344,5 @@ def _segment_record(outcome: Outcome) -> SegmentRecord:
         raise ValueError("an outcome without a state cannot be committed")
     return SegmentRecord(
         outcome.replica, outcome.potential, outcome.kinetic, outcome.salt, outcome.canary, outcome.version, state,
-        named(outcome.frames),
+        named(outcome.frames), outcome.volume,
     )  # fmt: skip

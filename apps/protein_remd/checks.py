@@ -19,7 +19,7 @@ from apps.protein_remd.params import MD, Exchange, Ladder, Params, System, Valid
 from apps.protein_remd.reading import run_params
 from apps.protein_remd.records import RoundRecord, last_round, read_record, read_records, stored
 from apps.protein_remd.science import statistics
-from apps.protein_remd.science.exchange import exchange
+from apps.protein_remd.science.exchange import enthalpy, exchange
 from apps.protein_remd.science.prediction import harmonic_acceptance
 from apps.protein_remd.science.units import BOLTZMANN
 from apps.protein_remd.segments import BUNDLE, Bundle, Segment, Shared, chained, read_state, warm_system
@@ -54,9 +54,14 @@ def replay(task: Replayed, shared: Shared) -> str:
         "velocities": (trace.snapshot.v, was.snapshot.v),
         "potential energy": (trace.potential, was.potential),
         "kinetic energy": (trace.kinetic, was.kinetic),
+        "box": (trace.snapshot.box, was.snapshot.box),
     }
-    differ = [name for name, (now, then) in pairs.items() if np.asarray(now).tobytes() != np.asarray(then).tobytes()]
+    differ = [name for name, (now, then) in pairs.items() if _bits(now) != _bits(then)]
     return f"other {', '.join(differ)} than were committed" if differ else ""
+
+
+def _bits(value: Any) -> bytes:
+    return b"" if value is None else np.asarray(value).tobytes()
 
 
 def verify(session: Session, params: VerifyParams) -> int:
@@ -109,8 +114,9 @@ def _exchange_problems(record: RoundRecord, before: RoundRecord | None, params: 
     if record.replica_at != begun:
         yield f"{where}: its replicas are not where the round before left them"
     chosen = params.exchange
+    compared = [enthalpy(one.potential, params.md.pressure, one.volume) for one in record.segments]
     after, attempts = exchange(
-        record.replica_at, record.temperatures, [one.potential for one in record.segments], seed=params.md.seed,
+        record.replica_at, record.temperatures, compared, seed=params.md.seed,
         round_number=record.round_number, scheme=chosen.scheme, sweeps=chosen.sweeps,
     )  # fmt: skip
     if tuple(after) != record.replica_after or tuple(attempts) != record.attempts:
@@ -162,7 +168,7 @@ class Check:
 
 
 def validate(session: Session, params: ValidateParams) -> int:
-    """Run three campaigns of oscillators, of which everything is known, and compare."""
+    """Run four campaigns of oscillators, of which everything is known, and compare."""
     md = MD(seed=params.seed)
     swaps = Params(
         system=System(engine="harmonic", dof=12), md=md,
@@ -171,10 +177,13 @@ def validate(session: Session, params: ValidateParams) -> int:
     # Segments far shorter than 1/friction: what is wrong with the velocities is not forgotten within one.
     short = replace(swaps, system=System(engine="harmonic", dof=40, dynamics="langevin"), md=replace(md, steps=150))
     few = replace(short, md=replace(md, steps=5), exchange=Exchange(rounds=max(FEW, params.rounds // 5)))
-    campaigns = (swaps, short, few)
+    # The swaps see their volume through p V alone: without it far more of them would be accepted.
+    pressed = replace(swaps, md=replace(md, pressure=1.0))
+    campaigns = (swaps, pressed, short, few)
     with session.together("rounds", sum(each.exchange.rounds * len(each.ladder.temperatures) for each in campaigns)):
         checks = [
             *swap_checks(_ran(session, swaps), swaps.system.dof),
+            *_acceptances(_ran(session, pressed), 2 * (swaps.system.dof + 1) + swaps.system.dof, " at 1 bar"),
             *ensemble_checks(_ran(session, short), short.system.dof),
             *rescale_checks(_ran(session, few)),
         ]
@@ -204,15 +213,19 @@ def _ran(session: Session, params: Params) -> History:
 
 def swap_checks(history: History, degrees: int) -> list[Check]:
     """Compare acceptances and mean energies of independent draws with the exact ones."""
+    return _acceptances(history, degrees) + _energies(history, degrees, "independent draws")
+
+
+def _acceptances(history: History, degrees: int, where: str = "") -> list[Check]:
     checks = []
     for low in range(len(history.temperatures) - 1):
         t_low, t_high = history.temperatures[low : low + 2]
         tried, accepted = int(history.attempted[low, low + 1]), int(history.accepted[low, low + 1])
         exact = harmonic_acceptance(degrees, t_low, t_high)
         error = (exact * (1.0 - exact) / max(tried, 1)) ** 0.5
-        name = f"acceptance of swaps, {t_low:g} and {t_high:g} K"
+        name = f"acceptance of swaps{where}, {t_low:g} and {t_high:g} K"
         checks.append(Check(name, accepted / tried if tried else float("nan"), error, exact))
-    return checks + _energies(history, degrees, "independent draws")
+    return checks
 
 
 def ensemble_checks(history: History, degrees: int) -> list[Check]:

@@ -21,13 +21,14 @@ CIS = 90.0
 """Degrees; a peptide bond whose omega is nearer to 0 than this is cis."""
 
 
-def pieces(storage: Storage, record: RoundRecord) -> Iterator[tuple[int, Frames]]:
-    """Yield replica and frames in nm, shape (frames, atoms, 3), of a round."""
+def pieces(storage: Storage, record: RoundRecord) -> Iterator[tuple[int, Frames, Frames | None]]:
+    """Yield replica, frames in nm, shape (frames, atoms, 3), and their boxes, shape (frames, 3, 3), of a round."""
     for one in record.segments:
         if one.frames is None:
             raise InputError(f"round {record.round_number} names no frames of replica {one.replica}")
         piece = stored(storage, one.frames)
-        yield one.replica, unpacked(piece.read(), piece.url)["frames"]
+        found = unpacked(piece.read(), piece.url)
+        yield one.replica, found["frames"], found.get("boxes")
 
 
 class Watched:
@@ -102,7 +103,7 @@ def helix_by_state(storage: Storage, topology: bytes, rounds: range, states: int
     atoms = np.array(middle)
     sums, counts = np.zeros(states), np.zeros(states)
     for record in read_records(storage, rounds):
-        for replica, frames in pieces(storage, record):
+        for replica, frames, _ in pieces(storage, record):
             x = frames.astype(np.float64)
             phi, psi = (dihedral(*(x[:, atoms[:, first + at]] for at in range(4))) for first in (0, 1))
             state = record.replica_at.index(replica)

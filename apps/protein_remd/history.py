@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,12 @@ class History:
         Kinds of processors that have taken part.
     reduced : array, shape (states, rounds, states)
         Reduced potential in each state (first) of what was sampled in a round (second) at a state (third).
+    volume : array, shape (rounds, states)
+        nm^3 of the boxes by temperature; NaN without one.
+    exchanged : array, shape (rounds, states)
+        What the swaps compared, in kJ/mol by temperature: the potential energy, with pV at constant pressure.
+    pressure : float, optional
+        bar; None at constant volume.
     """
 
     temperatures: tuple[float, ...]
@@ -58,6 +65,9 @@ class History:
     salted: tuple[tuple[int, int], ...]
     canaries: tuple[str, ...]
     reduced: FloatArray
+    volume: FloatArray
+    exchanged: FloatArray
+    pressure: float | None
 
     @property
     def rounds(self) -> int:
@@ -71,21 +81,29 @@ class History:
 
     def digest(self) -> str:
         """Return a hash of the numbers: equal for equal histories."""
-        parts = (self.replica_at, self.potential, self.kinetic, self.attempted, self.accepted)
+        parts: tuple[npt.NDArray[Any], ...] = (
+            self.replica_at,
+            self.potential,
+            self.kinetic,
+            self.attempted,
+            self.accepted,
+        )
+        if self.pressure is not None:
+            parts = (*parts, self.volume)
         return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
 def read_history(
-    storage: Storage, first: int = 1, each: Callable[[RoundRecord], object] = lambda record: None
+    storage: Storage, first: int = 1, each: Callable[[RoundRecord], object] = lambda record: None, last: int = 0
 ) -> History:
-    """Return the history of a run from a round on; `each` sees every record on the way.
+    """Return the history of a run from a round on, to the last one or that given; `each` sees every record on the way.
 
     Raises
     ------
     InputError
         No round is committed yet, or a record is damaged.
     """
-    last = last_round(storage)
+    last = last or last_round(storage)
     if last < first:
         raise InputError(f"{storage.address} has no committed round yet; 'status' says what is being done")
     return gathered(_seen(read_records(storage, range(first, last + 1)), each))
@@ -100,14 +118,15 @@ def _seen(records: Iterable[RoundRecord], each: Callable[[RoundRecord], object])
 def gathered(records: Iterable[RoundRecord]) -> History:
     """Return records, of which there is at least one, as arrays."""
     maps: list[list[int]] = []
-    potential, kinetic, reduced = [], [], []
+    potential, kinetic, reduced, volume, exchanged = [], [], [], [], []
+    pressure: float | None = None
     salted: list[tuple[int, int]] = []
     canaries: dict[str, None] = {}
     temperatures: tuple[float, ...] = ()
     attempted = accepted = np.zeros((0, 0), dtype=np.int64)
     for record in records:
         if not maps:
-            temperatures = record.temperatures
+            temperatures, pressure = record.temperatures, record.pressure
             states = len(temperatures)
             attempted, accepted = np.zeros((states, states), np.int64), np.zeros((states, states), np.int64)
         at = list(record.replica_at)
@@ -115,6 +134,10 @@ def gathered(records: Iterable[RoundRecord]) -> History:
         potential.append([record.segments[replica].potential for replica in at])
         kinetic.append([record.segments[replica].kinetic for replica in at])
         reduced.append([record.reduced[replica] for replica in at])
+        volumes = (record.segments[replica].volume for replica in at)
+        volume.append([float("nan") if each is None else each for each in volumes])
+        compared = record.exchanged()
+        exchanged.append([compared[replica] for replica in at])
         salted += [(record.round_number, one.replica) for one in record.segments if one.salt]
         canaries.update(dict.fromkeys(one.canary for one in record.segments))
         for attempt in record.attempts:
@@ -130,6 +153,9 @@ def gathered(records: Iterable[RoundRecord]) -> History:
         tuple(salted),
         tuple(canaries),
         np.array(reduced).transpose(2, 0, 1),
+        np.array(volume),
+        np.array(exchanged),
+        pressure,
     )
 
 
@@ -161,7 +187,7 @@ class PairFigures:
 def pair_figures(history: History, discarded: int = 0) -> list[PairFigures]:
     """Return what is known of each pair of neighbouring temperatures; the first rounds may be left out."""
     found = []
-    energies = history.potential[discarded:]
+    energies = history.exchanged[discarded:]
     inefficiency = [statistics.statistical_inefficiency(column) for column in energies.T]
     for low in range(len(history.temperatures) - 1):
         t_low, t_high = history.temperatures[low : low + 2]
@@ -199,7 +225,7 @@ def predicted_acceptances(history: History, ladder: Sequence[float]) -> list[flo
 
 
 def energy_moments(history: History) -> tuple[Callable[[float], float], Callable[[float], float]]:
-    """Return mean and variance of the potential energy as functions of the temperature in K, within the ladder.
+    """Return mean and variance of what swaps compare as functions of the temperature in K, within the ladder.
 
     The first fifth of the rounds is left out.
 
@@ -209,7 +235,7 @@ def energy_moments(history: History) -> tuple[Callable[[float], float], Callable
         There are too few temperatures or rounds to tell.
     """
     ladder = list(history.temperatures)
-    later = history.potential[history.rounds // 5 :]
+    later = history.exchanged[history.rounds // 5 :]
     if len(ladder) < 2 or len(later) < 4:
         raise ValueError("it takes at least 2 temperatures and 5 rounds")
     mean = interpolated(ladder, [float(value) for value in later.mean(axis=0)])

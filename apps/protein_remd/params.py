@@ -19,6 +19,7 @@ from apps._frame.params import (
     text,
     whole,
 )
+from apps.protein_remd import until
 from apps.protein_remd.science.exchange import SCHEMES
 from apps.protein_remd.science.ladder import LONGEST, by_acceptance, geometric
 from core import ConfigError
@@ -27,6 +28,8 @@ ENGINES = ("openmm", "protomol", "harmonic")
 DYNAMICS = ("boltzmann", "langevin")
 FORCE_FIELDS = ("ff14SB", "ff99SB-ILDN", "amber03")
 SOLVENTS = ("obc2", "vacuum")
+PERIODIC = ("tip3p", "explicit")
+"""Solvents that fill a periodic box."""
 PLATFORMS = ("fastest", "Reference", "CPU")
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 HOTTEST = 5000.0
@@ -110,6 +113,10 @@ class MD:
         2.0, number(0, 10, open_ends=True), "femtoseconds, above 0 and below 10", "time step", "FS"
     )
     friction: float = setting(1.0, number(0, 1e6, open_ends=True), "a number above 0", "collision rate in 1/ps", "RATE")
+    pressure: float | None = setting(
+        None, optional(number(0, 1e5, open_ends=True)), "a number of bar above 0 and below 100000",
+        "constant pressure by a Monte Carlo barostat; by default the volume is constant", "BAR",
+    )  # fmt: skip
     seed: int = setting(
         1, whole(0, 2**64 - 1), "a whole number from 0 to 2**64 - 1", "whence all random numbers come", "SEED"
     )
@@ -164,6 +171,15 @@ class Ladder:
                 "same; raise --highest, or give --count 1"
             )
 
+    @property
+    def least(self) -> int:
+        """Temperatures that there will be at least."""
+        if self.temperatures:
+            return len(self.temperatures)
+        if self.acceptance is None:
+            return self.count
+        return 1 if self.lowest == self.highest else 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchange:
@@ -178,6 +194,10 @@ class Exchange:
         "neighbours, even and odd pairs in turn; or all pairs, again and again", "NAME",
     )  # fmt: skip
     sweeps: int = setting(4, whole(1, 1000), "a whole number from 1 to 1000", "times over all pairs with gibbs", "N")
+    until: str = setting(
+        "", until.canonical, f"conditions such as error<0.2 and round_trips>=10, of {', '.join(until.MEASURES)}",
+        "stop before the last round, as soon as all hold when the run is evaluated", "CONDITIONS", identity=False,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -219,14 +239,33 @@ class Params:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.exchange.until and self.ladder.least == 1:
+            raise ConfigError(
+                f"--until {self.exchange.until} needs at least two temperatures, between which replicas go"
+            )
         if self.system.engine == "protomol" and self.output.frames:
             raise ConfigError("--frames: engine protomol keeps none; drop it, or use --engine openmm")
+        self._check_pressure()
         for name in ("frames", "energies"):
             every = getattr(self.output, name)
             if every and self.md.steps % every:
                 raise ConfigError(
                     f"--{name} {every}: expected a divisor of --steps {self.md.steps}, so that segments join evenly"
                 )
+
+    def _check_pressure(self) -> None:
+        system = self.system
+        if self.md.pressure is None:
+            return
+        if system.engine == "protomol":
+            raise ConfigError("--pressure: engine protomol runs in vacuum, which has none; drop it")
+        if system.engine == "harmonic" and system.dynamics == "langevin":
+            raise ConfigError("--pressure: oscillators have one with --dynamics boltzmann alone")
+        if system.engine == "openmm" and system.solvent not in PERIODIC:
+            raise ConfigError(
+                f"--pressure: a molecule with --solvent {system.solvent} has no box whose volume could change; drop "
+                "it, or use --solvent tip3p"
+            )
 
     def temperatures(self, degrees: float) -> tuple[float, ...]:
         """Return the ladder in K; `degrees` of freedom predict the acceptance where that is aimed at."""

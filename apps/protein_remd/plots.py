@@ -62,13 +62,14 @@ def acceptance(found: Mapping[str, Any]) -> bytes:
 
 def energies(history: History) -> bytes:
     """Draw the histograms of the potential energy at each temperature."""
-    figure, axes = _axes("potential energy (kJ/mol)", "density", "Energies overlap")
+    name = "potential energy" if history.pressure is None else "potential energy + pV"
+    figure, axes = _axes(f"{name} (kJ/mol)", "density", "Energies overlap")
     # As many bins as show a shape by the samples there are, over all temperatures.
     bins = int(np.clip(3 * np.sqrt(history.rounds), 12, 120))
-    edges = np.histogram_bin_edges(history.potential, bins)
+    edges = np.histogram_bin_edges(history.exchanged, bins)
     for k, t in enumerate(history.temperatures):
         shade = _shade(k, len(history.temperatures))
-        axes.hist(history.potential[:, k], list(edges), density=True, histtype="step", color=shade, label=f"{t:.4g} K")
+        axes.hist(history.exchanged[:, k], list(edges), density=True, histtype="step", color=shade, label=f"{t:.4g} K")
     if len(history.temperatures) <= 12:
         axes.legend(frameon=False, fontsize=7)
     return _png(figure)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from apps._frame.stored import Stored
+from apps.protein_remd.science import exchange
 from apps.protein_remd.science.exchange import Attempt
 from core import InputError
 from core.storage import Storage, join_address
@@ -26,7 +27,10 @@ _NAME = re.compile(rf"{ROUNDS}(\d{{8}})\.json")
 
 @dataclass(frozen=True, slots=True)
 class SegmentRecord:
-    """What a record says of one replica; energies in kJ/mol, `state` and `frames` are key, size and tag."""
+    """What a record says of one replica: energies in kJ/mol, volume of the box in nm^3 if it has one.
+
+    `state` and `frames` are key, size and tag.
+    """
 
     replica: int
     potential: float
@@ -36,6 +40,7 @@ class SegmentRecord:
     version: str
     state: dict[str, Any]
     frames: dict[str, Any] | None
+    volume: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class RoundRecord:
     reduced : tuple of tuple of float
         Reduced potential of each replica (row) in each state (column).
     attempts : tuple of Attempt
+    pressure : float, optional
+        bar; None at constant volume.
     """
 
     round_number: int
@@ -66,6 +73,11 @@ class RoundRecord:
     segments: tuple[SegmentRecord, ...]
     reduced: tuple[tuple[float, ...], ...]
     attempts: tuple[Attempt, ...]
+    pressure: float | None = None
+
+    def exchanged(self) -> list[float]:
+        """Return what the swaps compared, in kJ/mol by replica: U, or U + pV at constant pressure."""
+        return [exchange.enthalpy(one.potential, self.pressure, one.volume) for one in self.segments]
 
 
 def record_key(round_number: int) -> str:
@@ -98,6 +110,7 @@ def decoded(data: bytes, where: str) -> RoundRecord:
             tuple(SegmentRecord(**each) for each in found["segments"]),
             tuple(tuple(row) for row in found["reduced"]),
             tuple(Attempt(**each) for each in found["attempts"]),
+            found.get("pressure"),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{where} is damaged: {error!r}; restore it, or begin a new run") from None

@@ -9,7 +9,7 @@ from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Repo
 from apps.protein_remd import plots
 from apps.protein_remd.history import History
 from apps.protein_remd.params import Params
-from apps.protein_remd.result import warnings
+from apps.protein_remd.result import verdict, warnings
 
 
 def report_files_of(history: History, found: Mapping[str, Any], params: Params) -> dict[str, Iterable[bytes]]:
@@ -44,17 +44,43 @@ def report_files_of(history: History, found: Mapping[str, Any], params: Params) 
     blocks: list[Block] = [
         Cards(cards),
         *([Text("Read with care", warnings(found))] if warnings(found) else []),
+        *_verdict(found),
         Figures(pictures, "How it went"),
-        Table("Temperatures", ["T (K)", "U (kJ/mol)", "± error", "kinetic T (K)", "± error"], _state_rows(found)),
+        Table("Temperatures", *_state_table(found)),
         Facts("How it was made", [*_facts(found, params)]),
     ]
     footer = f"History SHA-256 {found['history_sha256']}."
     return report_files(Report("Replica exchange", lead, blocks, footer))
 
 
-def _state_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    names = ("potential", "potential_error", "kinetic_temperature", "kinetic_temperature_error")
-    return [[f"{one['temperature']:.6g}", *(f"{one[name]:.4g}" for name in names)] for one in found["states"]]
+def _verdict(found: Mapping[str, Any]) -> list[Block]:
+    """Return whether the averages can be believed, by which checks, and the averages themselves."""
+    measured = found.get("convergence")
+    if measured is None:
+        return []
+    checks = [[check["name"], "yes" if check["ok"] else "not yet", check["found"]] for check in measured["checks"]]
+    said = Text("Can it be believed?", verdict(found))
+    table = Table("What must hold", ["", "holds", "found"], checks)
+    header = ["T (K)", "first half U", "second half U", "first half C", "second half C", "errors apart"]
+    rows = [
+        [
+            f"{row['temperature']:.6g}", *(f"{value:.5g}" for value in row["halves_potential"]),
+            *(f"{value:.3g}" for value in row["halves_heat_capacity"]), f"{row['halves_differ_by_errors']:.2g}",
+        ]
+        for row in measured["states"]
+    ]  # fmt: skip
+    return [said, table, Table("Halves of the run (kJ/mol and kJ/mol/K)", header, rows)]
+
+
+def _state_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    shown = {"potential": "U (kJ/mol)", "kinetic_temperature": "kinetic T (K)", "volume": "V (nm³)"}
+    names = [name for name in shown if name in found["states"][0]]
+    header = ["T (K)", *(cell for name in names for cell in (shown[name], "± error"))]
+    values = [
+        [f"{one['temperature']:.6g}", *(f"{one[part]:.4g}" for name in names for part in (name, f"{name}_error"))]
+        for one in found["states"]
+    ]
+    return header, values
 
 
 def _facts(found: Mapping[str, Any], params: Params) -> list[tuple[str, str]]:

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from apps._frame.tables import TextTable, csv_bytes, facts_text
+from apps.protein_remd import convergence, resumes, until
 from apps.protein_remd.campaign import Setup
+from apps.protein_remd.convergence import RARE
 from apps.protein_remd.history import TARGET, History, pair_figures, propose
+from apps.protein_remd.params import Params
 from apps.protein_remd.records import RoundRecord
+from apps.protein_remd.resumes import Comparison
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.prediction import harmonic_acceptance
 from apps.protein_remd.science.units import BOLTZMANN
@@ -21,8 +25,8 @@ COLUMNS = (
     "round", "lower", "upper", "replica_lower", "replica_upper", "T_lower", "T_upper", "U_lower", "U_upper", "log_p",
     "draw", "accepted",
 )  # fmt: skip
-RARE = 0.05
-"""Acceptance below which a pair is a bottleneck."""
+VOLUMES = ("V_lower", "V_upper")
+"""Columns in nm^3 that follow at constant pressure, where ``log_p`` takes them."""
 
 
 def exchange_rows(record: RoundRecord) -> Iterator[tuple[Any, ...]]:
@@ -32,13 +36,21 @@ def exchange_rows(record: RoundRecord) -> Iterator[tuple[Any, ...]]:
             record.round_number, each.lower, each.upper, each.replica_lower, each.replica_upper,
             record.temperatures[each.lower], record.temperatures[each.upper],
             record.segments[each.replica_lower].potential, record.segments[each.replica_upper].potential,
-            each.log_p, each.draw, each.accepted,
+            each.log_p, each.draw, each.accepted, *_volumes(record, each.replica_lower, each.replica_upper),
         )  # fmt: skip
+
+
+def _volumes(record: RoundRecord, *replicas: int) -> tuple[float | None, ...]:
+    return () if record.pressure is None else tuple(record.segments[each].volume for each in replicas)
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> list[str]:
+    return [*COLUMNS, *VOLUMES][: len(rows[0])] if rows else list(COLUMNS)
 
 
 def exchange_csv(rows: list[tuple[Any, ...]]) -> bytes:
     """Return the attempts to swap as CSV, floats as ``repr``."""
-    return csv_bytes(COLUMNS, rows)
+    return csv_bytes(_columns(rows), rows)
 
 
 def exchange_parquet(rows: list[tuple[Any, ...]]) -> bytes | None:
@@ -49,7 +61,7 @@ def exchange_parquet(rows: list[tuple[Any, ...]]) -> bytes | None:
 
     buffer = io.BytesIO()
     try:
-        pandas.DataFrame(rows, columns=list(COLUMNS)).to_parquet(buffer, engine="pyarrow", index=False)
+        pandas.DataFrame(rows, columns=_columns(rows)).to_parquet(buffer, engine="pyarrow", index=False)
     except ImportError:
         return None
     return buffer.getvalue()
@@ -74,6 +86,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
     columns = range(states)
     potential = [statistics.mean_and_error(history.potential[:, k]) for k in columns]
     kinetic = [statistics.mean_and_error(history.kinetic[:, k]) for k in columns]
+    volume = [statistics.mean_and_error(history.volume[:, k]) for k in columns if history.pressure is not None]
     to_kelvin = 2.0 / (setup.degrees * BOLTZMANN)
     pairs = pair_figures(history)
     rare = any(pair.attempted and pair.acceptance < RARE for pair in pairs)
@@ -91,6 +104,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
                 "potential_error": potential[k][1],
                 "kinetic_temperature": kinetic[k][0] * to_kelvin,
                 "kinetic_temperature_error": kinetic[k][1] * to_kelvin,
+                **({"volume": volume[k][0], "volume_error": volume[k][1]} if volume else {}),
             }
             for k in columns
         ],
@@ -118,6 +132,44 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
     }
 
 
+def believed(history: History, comparisons: list[Comparison], params: Params) -> dict[str, Any]:
+    """Return how far the figures of all rounds can be believed, and what was asked for.
+
+    Of resumes only what is flagged, so that a run which was interrupted has the results of one that was not.
+    """
+    found = convergence.final(history)
+    conditions = until.parse(params.exchange.until)
+    holds = bool(conditions) and found is not None and all(each.holds(found) for each in conditions)
+    return {
+        "complete": history.rounds >= params.exchange.rounds or holds,
+        "convergence": found,
+        "until": params.exchange.until,
+        "until_holds": holds,
+        "resumes_flagged": resumes.warnings(comparisons, history.temperatures),
+    }
+
+
+def answers(found: Mapping[str, Any], params: Params) -> bool:
+    """Whether the figures of a finished run are of what is asked for now."""
+    asked = params.exchange
+    return found.get("rounds_asked") == asked.rounds and found.get("until", "") == asked.until
+
+
+def verdict(found: Mapping[str, Any]) -> list[str]:
+    """Return in sentences whether a campaign has converged, and why it was stopped."""
+    measured = found.get("convergence")
+    said = [] if measured is None else [measured["verdict"]]
+    if found.get("until"):
+        values = [
+            f"{each.measure} is {measured[each.measure]:.3g}"
+            for each in until.parse(found["until"])
+            if measured is not None and measured.get(each.measure) is not None
+        ]
+        how = "holds after" if found["until_holds"] else "was not reached in"
+        said.append(f"{found['until']} {how} {found['rounds']:,} rounds: {', '.join(values) or 'too few to tell'}.")
+    return said
+
+
 def _closer_ladder(history: History) -> list[float] | None:
     """Return the ladder that the energies so far would have, None where they are too few to tell."""
     try:
@@ -142,6 +194,7 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
     trips = sum(found["round_trips"])
     if len(found["states"]) > 1 and trips == 0:
         said.append("No replica has gone from the lowest temperature to the highest and back: run more rounds.")
+    said += found.get("resumes_flagged", [])
     if found["salted_segments"]:
         said.append(f"{len(found['salted_segments'])} segments needed another seed; exchange records name them.")
     if len(found["canaries"]) > 1:
@@ -159,10 +212,11 @@ def text(found: Mapping[str, Any]) -> str:
             f"{state['potential']:,.4g} ± {_shown(state['potential_error'])}",
             f"{state['kinetic_temperature']:.4g} ± {_shown(state['kinetic_temperature_error'])}",
             *_pair_cells(found["pairs"], k),
+            *([f"{state['volume']:.4g} ± {_shown(state['volume_error'])}"] if "volume" in state else []),
         )
         for k, state in enumerate(found["states"])
     ]
-    header = ("T (K)", "U (kJ/mol)", "kinetic T (K)", "swaps up", "predicted")
+    header = ("T (K)", "U (kJ/mol)", "kinetic T (K)", "swaps up", "predicted", "V (nm^3)")[: len(rows[0])]
     facts = [
         ("Rounds", f"{found['rounds']:,} of {found['rounds_asked']:,}"),
         ("Round trips", f"{sum(found['round_trips']):,}, by {sum(map(bool, found['round_trips']))} replicas"),
@@ -172,7 +226,7 @@ def text(found: Mapping[str, Any]) -> str:
         ladder = (state["temperature"] for state in found["states"])
         shares = (f"{share:.2f} at {t:.0f} K" for t, share in zip(ladder, found["helix"], strict=True))
         facts.append(("In an alpha helix", ", ".join(shares)))
-    return "\n\n".join([TextTable("", header, rows).text(), facts_text(facts), *warnings(found)])
+    return "\n\n".join([TextTable("", header, rows).text(), facts_text(facts), *verdict(found), *warnings(found)])
 
 
 def _pair_cells(pairs: list[dict[str, Any]], k: int) -> tuple[str, str]:

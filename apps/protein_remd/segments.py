@@ -90,6 +90,7 @@ class Outcome:
     version: str
     canary: str
     frames: Stored | None = None
+    volume: float | None = None
     cpu_seconds: float = 0.0
     failure: str = ""
 
@@ -151,7 +152,7 @@ def begin(warm: Warm, task: Segment, seed: int) -> Snapshot:
     if task.previous is None:
         return warm.start(task.temperature, segment_seed(seed, task.replica, 0))
     snapshot = read_state(task.previous).snapshot
-    return snapshot if task.scale == 1.0 else Snapshot(snapshot.x, snapshot.v * task.scale)
+    return snapshot if task.scale == 1.0 else replace(snapshot, v=snapshot.v * task.scale)
 
 
 def check(trace: Trace, temperature: float, degrees: int) -> None:
@@ -165,8 +166,9 @@ def check(trace: Trace, temperature: float, degrees: int) -> None:
     """
     if not (math.isfinite(trace.potential) and math.isfinite(trace.kinetic)):
         raise Exploded(f"its energies are {trace.potential} and {trace.kinetic} kJ/mol")
-    if not (np.isfinite(trace.snapshot.x).all() and np.isfinite(trace.snapshot.v).all()):
-        raise Exploded("its coordinates or velocities are not finite")
+    at_end = trace.snapshot
+    if not all(np.isfinite(part).all() for part in (at_end.x, at_end.v, at_end.box) if part is not None):
+        raise Exploded("its coordinates, velocities or box are not finite")
     most = degrees + 2.0 * math.sqrt(degrees * UNLIKELY) + 2.0 * UNLIKELY
     if 2.0 * trace.kinetic > most * BOLTZMANN * temperature:
         kinetic = 2.0 * trace.kinetic / (degrees * BOLTZMANN)
@@ -181,6 +183,9 @@ def _kept(task: Segment, shared: Shared, warm: Warm, traces: list[Trace], salt: 
             "energies": np.concatenate([trace.energies for trace in traces]),
             "frames": np.concatenate([trace.frames for trace in traces]),
         }
+        boxes = [trace.boxes for trace in traces if trace.boxes is not None]
+        if boxes:
+            pieces["boxes"] = np.concatenate(boxes)
         frames = _put(shared, f"{FRAMES}{task.round_number:08d}/{task.replica:04d}", packed(pieces))
     about = {
         "round": task.round_number,
@@ -197,9 +202,14 @@ def _kept(task: Segment, shared: Shared, warm: Warm, traces: list[Trace], salt: 
         "U": np.float64(last.potential),
         "K": np.float64(last.kinetic),
     }
+    if last.snapshot.box is not None:
+        arrays["box"] = last.snapshot.box
     about_bytes = np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8)
     state = _put(shared, f"{STATE}{task.round_number:08d}/{task.replica:04d}", packed({**arrays, "about": about_bytes}))
-    return Outcome(task.replica, state, last.potential, last.kinetic, salt, warm.version, warm.canary, frames)
+    return Outcome(
+        task.replica, state, last.potential, last.kinetic, salt, warm.version, warm.canary, frames,
+        last.snapshot.volume,
+    )  # fmt: skip
 
 
 def _put(shared: Shared, base: str, data: bytes) -> Stored:
@@ -270,6 +280,7 @@ def read_state(stored: Stored) -> State:
     found = unpacked(stored.read(), stored.url)
     try:
         about = json.loads(found["about"].tobytes())
-        return State(Snapshot(found["x"], found["v"]), float(found["U"]), float(found["K"]), about)
+        snapshot = Snapshot(found["x"], found["v"], found.get("box"))
+        return State(snapshot, float(found["U"]), float(found["K"]), about)
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{stored.url} is no state of a replica: {error!r}") from None

@@ -13,13 +13,15 @@ from apps._frame import Session
 from apps._frame.plan import Plan, StagePlan
 from apps._frame.run import Run
 from apps._frame.tables import TextTable, counted, duration, json_text
-from apps.protein_remd import result
+from apps.protein_remd import convergence, result, until
 from apps.protein_remd.campaign import Campaign, Setup
+from apps.protein_remd.convergence import VERDICTS
 from apps.protein_remd.engines import Schedule, engine_named
 from apps.protein_remd.frames import helix_by_state
 from apps.protein_remd.history import TARGET, History, gathered, predicted_acceptances, propose, read_history
 from apps.protein_remd.params import Params
-from apps.protein_remd.records import ROUNDS
+from apps.protein_remd.records import ROUNDS, RoundRecord
+from apps.protein_remd.resumes import RESUMES, Accepted, note_resume, resumed_after
 from apps.protein_remd.segments import BUNDLE, FRAMES, QUARANTINE, STATE
 from core import ConfigError, open_storage
 from core.storage import Storage
@@ -33,7 +35,7 @@ RESULTS = (
     "report.html",
     "result.json",
 )
-KEEPS = (BUNDLE, STATE, ROUNDS, FRAMES, QUARANTINE)
+KEEPS = (BUNDLE, STATE, ROUNDS, FRAMES, QUARANTINE, VERDICTS, RESUMES)
 SHORT = 0.5
 """Of 1/friction: what velocities have hardly begun to forget."""
 CALIBRATION = 50
@@ -43,6 +45,7 @@ CALIBRATION = 50
 def run(session: Session, params: Params) -> None:
     """Run a campaign, or go on with it, to its last round."""
     rounds = params.exchange.rounds
+    convergence.check_conditions(until.parse(params.exchange.until))
     with session.open_run(RESULTS, keeps=KEEPS, versions={"numpy": np.__version__}) as opened:
         campaign = Campaign(opened.storage, session.executor, params, check=opened.check, warn=session.tell)
         if campaign.round_number > rounds:
@@ -53,7 +56,9 @@ def run(session: Session, params: Params) -> None:
         opened.remember(found_out(campaign.setup))
         session.say(f"{result.ladder_text(campaign.setup)}\n")
         warn_of_short_segments(session, params)
-        drive(session, opened, campaign, rounds)
+        drive(session, opened, campaign, params)
+        if opened.finished and not result.answers(opened.figures(), params):
+            opened.reopen()
         if not opened.finished:
             publish(opened, campaign.setup, params)
         figures = opened.figures()
@@ -76,15 +81,31 @@ def warn_of_short_segments(session: Session, params: Params) -> None:
         )
 
 
-def drive(session: Session, opened: Run, campaign: Campaign, rounds: int) -> None:
-    """Run what is missing of the rounds of a campaign."""
-    if campaign.round_number < rounds and opened.finished:
+def drive(session: Session, opened: Run, campaign: Campaign, params: Params) -> None:
+    """Run what is missing of the rounds of a campaign, or of those that it takes until its conditions hold."""
+    rounds, conditions = params.exchange.rounds, until.parse(params.exchange.until)
+
+    def ends() -> bool:
+        here = campaign.round_number
+        return here >= rounds or convergence.reached(opened.storage, here, conditions)
+
+    if ends():
+        if campaign.round_number < rounds:
+            session.tell(
+                f"{params.exchange.until} holds after {counted(campaign.round_number, 'round')}, so that no more are "
+                "run; --until '' runs on"
+            )
+        return
+    if opened.finished:
         opened.reopen()
+    note_resume(opened.storage, campaign.round_number)
     replicas = len(campaign.setup.temperatures)
     with session.together("rounds", rounds * replicas, campaign.round_number * replicas):
-        while campaign.round_number < rounds:
+        while True:
             campaign.advance()
             opened.keep_alive()
+            if ends():
+                break
 
 
 def found_out(setup: Setup) -> dict[str, Any]:
@@ -110,8 +131,15 @@ def derived(storage: Storage, setup: Setup, params: Params) -> dict[str, Any]:
     from apps.protein_remd.report import report_files_of
 
     rows: list[tuple[Any, ...]] = []
-    history = read_history(storage, each=lambda record: rows.extend(result.exchange_rows(record)))
+    accepted = Accepted(resumed_after(storage))
+
+    def look(record: RoundRecord) -> None:
+        rows.extend(result.exchange_rows(record))
+        accepted.look(record)
+
+    history = read_history(storage, each=look)
     figures = result.figures(history, setup, params.exchange.rounds)
+    figures |= result.believed(history, accepted.comparisons(), params)
     if params.output.frames and setup.engine == "openmm":
         topology = storage.get(f"{BUNDLE}{setup.bundle}/topology.pdb")
         later = range(1 + history.rounds // 5, history.rounds + 1)

@@ -58,18 +58,29 @@ class Writer:
         self._dcd = path.suffix == ".dcd"
         self._file = (DCDTrajectoryFile if self._dcd else XTCTrajectoryFile)(str(path), "w")
 
-    def write(self, frames: Frames) -> None:
-        """Append frames in nm, shape (frames, atoms, 3)."""
+    def write(self, frames: Frames, boxes: Frames | None) -> None:
+        """Append frames in nm, shape (frames, atoms, 3), and the vectors of their boxes, shape (frames, 3, 3)."""
         if self._dcd:
-            self._file.write(frames * np.float32(ANGSTROM))
+            cell = () if boxes is None else unit_cells(boxes)
+            self._file.write(frames * np.float32(ANGSTROM), *cell)
         else:
             numbers = np.arange(self.frames, self.frames + len(frames))
-            self._file.write(frames, time=numbers.astype(np.float32), step=numbers.astype(np.int32))
+            self._file.write(frames, time=numbers.astype(np.float32), step=numbers.astype(np.int32), box=boxes)
         self.frames += len(frames)
 
     def close(self) -> None:
         """Finish the file."""
         self._file.close()
+
+
+def unit_cells(boxes: Frames) -> tuple[Frames, Frames]:
+    """Return edges in Angstrom and angles in degrees, both of shape (frames, 3), of boxes in nm."""
+    edges = np.linalg.norm(boxes, axis=2)
+    units = boxes / edges[:, :, None]
+    pairs = ((1, 2), (0, 2), (0, 1))
+    cosines = np.stack([(units[:, one] * units[:, other]).sum(axis=1) for one, other in pairs], axis=1)
+    angles = np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
+    return (edges * ANGSTROM).astype(np.float32), angles.astype(np.float32)
 
 
 def write(storage: Storage, setup: Setup, rounds: range, kind: str, watched: Watched) -> dict[str, int]:
@@ -80,9 +91,9 @@ def write(storage: Storage, setup: Setup, rounds: range, kind: str, watched: Wat
         by_state = [Writer(Path(folder) / f"temperature-{k:03d}-{t:.2f}K.{kind}") for k, t in enumerate(ladder)]
         try:
             for record in read_records(storage, rounds):
-                for replica, frames in pieces(storage, record):
-                    by_replica[replica].write(frames)
-                    by_state[record.replica_at.index(replica)].write(frames)
+                for replica, frames, boxes in pieces(storage, record):
+                    by_replica[replica].write(frames, boxes)
+                    by_state[record.replica_at.index(replica)].write(frames, boxes)
                     watched.look(frames)
         finally:
             for writer in (*by_replica, *by_state):

@@ -110,6 +110,17 @@ def test_a_platform_that_runs_nothing_is_reported_with_its_own_words(monkeypatch
         executor.map(lambda x: x, range(3)).results(60)
 
 
+def test_a_platform_that_runs_nothing_is_named_once_before_one_gives_up(monkeypatch, caplog):
+    monkeypatch.setattr("core.compute.remote.base.UNAVAILABLE_TIMEOUT", 0.5)
+    monkeypatch.setattr("core.compute.remote.base.NOTICE_TIMEOUT", 0.05)
+    with FunctionExecutor("absent", workers=3) as executor, pytest.raises(ComputeUnavailable):
+        executor.map(abs, range(3)).results(30)
+
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "fanfold"]
+    assert said.startswith("pipe runs nothing so far: ")
+    assert "no such luck; after 0.5 s" in said
+
+
 def test_a_running_task_can_be_cancelled():
     import time
 

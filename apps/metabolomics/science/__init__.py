@@ -1,0 +1,1 @@
+"""The science: arrays in, arrays out, without input, output or core."""

@@ -25,6 +25,13 @@ BASE_MZ = 200.0
 SIGMA_TIMES_RESOLVING_POWER = 0.00247585727028 * 70_000
 """Standard deviation of a peak at m/z 200, times the resolving power there, as METASPACE sets it: 0.002476 at 70,000,
 0.001238 at 140,000. It is 2.04 times the width that the resolving power by itself would give."""
+SIGMA_DECIMALS = 6
+"""METASPACE rounds sigma, and where the grid lies depends on its last digits."""
+METASPACE_STEPS = (
+    (85_000, 70_000), (120_000, 100_000), (195_000, 140_000), (265_000, 250_000), (390_000, 280_000),
+    (625_000, 500_000), (875_000, 750_000), (float("inf"), 1_000_000),
+)  # fmt: skip
+"""Resolving powers at m/z 200 below the first are taken for the second by METASPACE."""
 POWERS = {"orbitrap": 1.5, "fticr": 2.0, "tof": 1.0}
 """A peak's width grows with this power of m/z: resolving power falls as m/z^-1/2, as m/z^-1, or stays."""
 ROOM = 4096
@@ -55,15 +62,20 @@ class Instrument:
             raise ValueError("resolving power and its m/z must be above zero")
 
     @property
+    def resolving_power_at_base(self) -> float:
+        """Resolving power at m/z 200."""
+        return float(self.resolving_power * (self.at_mz / BASE_MZ) ** (POWERS[self.kind] - 1.0))
+
+    @property
     def sigma(self) -> float:
         """Standard deviation of a peak at m/z 200, as METASPACE sets it for a resolving power."""
-        at_base = self.resolving_power * (self.at_mz / BASE_MZ) ** (POWERS[self.kind] - 1.0)
-        return SIGMA_TIMES_RESOLVING_POWER / at_base
+        sigma = round(SIGMA_TIMES_RESOLVING_POWER / self.resolving_power_at_base, SIGMA_DECIMALS)
+        return max(sigma, 10.0**-SIGMA_DECIMALS)
 
-    @classmethod
-    def of_sigma(cls, kind: Literal["orbitrap", "fticr", "tof"], sigma: float) -> Instrument:
-        """Make the instrument whose peaks have a standard deviation of `sigma` at m/z 200."""
-        return cls(kind, SIGMA_TIMES_RESOLVING_POWER / sigma)
+    def as_metaspace(self) -> Instrument:
+        """Return the instrument that METASPACE takes this one for: it knows eight resolving powers."""
+        at_base = self.resolving_power_at_base
+        return Instrument(self.kind, next(taken for below, taken in METASPACE_STEPS if at_base < below))
 
     def sigma_at(self, mz: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the standard deviation of peaks at `mz`."""

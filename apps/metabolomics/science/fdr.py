@@ -49,9 +49,7 @@ def _rates(
     return scores, np.minimum.accumulate(raw)
 
 
-def _ratio(
-    targets: NDArray[np.int64], decoys: NDArray[np.int64], decoys_per_target: int
-) -> NDArray[np.float64]:
+def _ratio(targets: NDArray[np.int64], decoys: NDArray[np.int64], decoys_per_target: int) -> NDArray[np.float64]:
     # In the engine's order of operations, for the same bits.
     return np.asarray((decoys + 1.0) / decoys_per_target / (targets + 1.0), dtype=np.float64)
 

@@ -34,7 +34,9 @@ NOTHING = Composition()
 
 _USUAL = {"H4N": "NH4", "HO": "OH", "CHO2": "HCOO", "C2H3O2": "CH3COO"}
 """Groups that chemists, and METASPACE's names of adducts, write in another order than Hill's."""
-_BRACKETED = re.compile(r"\[(?P<multiplier>\d*)M(?P<change>[^\[\]]*(?:\[\d+[A-Z][a-z]?\][^\[\]]*)*)\](?P<charge>[0-9+\-]*)")
+_BRACKETED = re.compile(
+    r"\[(?P<multiplier>\d*)M(?P<change>[^\[\]]*(?:\[\d+[A-Z][a-z]?\][^\[\]]*)*)\](?P<charge>[0-9+\-]*)"
+)
 _TERM = re.compile(r"([+-])((?:[A-Za-z0-9()]|\[\d+[A-Z][a-z]?\])+)")
 
 
@@ -121,7 +123,9 @@ def _charge(text: str, adduct: str, sign: int) -> int:
             return value if mark == "+" else -value
     if text in ("++", "--", "+++", "---"):
         return len(text) if text[0] == "+" else -len(text)
-    raise FormulaError(f"adduct {adduct!r} has no charge behind its bracket; write it as [M+H]{'+' if sign > 0 else '-'}")
+    raise FormulaError(
+        f"adduct {adduct!r} has no charge behind its bracket; write it as [M+H]{'+' if sign > 0 else '-'}"
+    )
 
 
 def _term(formula: str, adduct: str) -> tuple[int, Composition]:
@@ -217,7 +221,9 @@ def ion_composition(
 def decoy_adduct(element: str, target: Adduct) -> Adduct:
     """Replace what a target adduct adds by one atom of an implausible element: same charge, same molecules."""
     atom = Composition({element: 1})
-    return Adduct(_name([], [(1, atom)], target.multiplier, target.charge), target.charge, target.multiplier, atom, NOTHING)
+    return Adduct(
+        _name([], [(1, atom)], target.multiplier, target.charge), target.charge, target.multiplier, atom, NOTHING
+    )
 
 
 def decoy_candidates(targets: Sequence[Adduct]) -> tuple[str, ...]:

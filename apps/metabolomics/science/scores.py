@@ -66,7 +66,7 @@ def score_ions(
     intensity : ndarray of float32, shape (m,)
         Above zero.
     windows_low, windows_high : ndarray of float64, shape (n, k)
-        m/z windows, both ends included, in the pattern's order; NaN where the pattern has no peak (`centroids.windows`).
+        m/z windows of the pattern's peaks, both ends included; NaN where it has none (`centroids.windows`).
     theory : ndarray of float64, shape (n, k)
         The pattern's intensities on any scale, 0 where it has no peak.
     n_grid : int
@@ -116,4 +116,4 @@ def image(
     """
     wanted = slice(int(np.searchsorted(mz, low, side="left")), int(np.searchsorted(mz, high, side="right")))
     pixels, place = np.unique(pixel[wanted], return_inverse=True)
-    return pixels, np.bincount(place, weights=intensity[wanted], minlength=pixels.size)
+    return pixels, np.bincount(place, weights=intensity[wanted], minlength=pixels.size).astype(np.float64)

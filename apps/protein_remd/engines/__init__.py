@@ -29,11 +29,20 @@ class Snapshot:
     Attributes
     ----------
     x, v : array, shape (atoms, 3), or (oscillators,)
-        nm and nm/ps.
+        nm and nm/ps. Molecules that cross the faces of a periodic box are whole, and not put back into it.
+    box : array, shape (3, 3), optional
+        Vectors of the periodic box in nm, a row each, in reduced form; None without one.
     """
 
     x: FloatArray
     v: FloatArray
+    box: FloatArray | None = None
+
+    @property
+    def volume(self) -> float | None:
+        """Of the box in nm^3; None without one."""
+        # Vectors in reduced form are a lower triangle; a determinant would have other bits on other processors.
+        return None if self.box is None else float(self.box[0, 0] * self.box[1, 1] * self.box[2, 2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,8 @@ class Trace:
         Potential and kinetic energy every so many steps.
     frames : array of float32, shape (frames, atoms, 3)
         nm, every so many steps.
+    boxes : array of float32, shape (frames, 3, 3), optional
+        Vectors of the periodic box in nm with each frame; None without one.
     """
 
     snapshot: Snapshot
@@ -57,6 +68,7 @@ class Trace:
     kinetic: float
     energies: FloatArray
     frames: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

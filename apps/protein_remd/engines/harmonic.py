@@ -1,4 +1,7 @@
-"""Independent harmonic oscillators, exactly: for demonstrations, tests and the self-check; needs no file."""
+"""Independent harmonic oscillators, exactly: for demonstrations, tests and the self-check; needs no file.
+
+At constant pressure as many particles of an ideal gas share their heat bath, in a box of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from apps.protein_remd.engines import Schedule, Snapshot, Trace
+from apps.protein_remd.engines import FloatArray, Schedule, Snapshot, Trace
 from apps.protein_remd.params import MD, System
 from apps.protein_remd.science import harmonic
 
@@ -17,7 +20,8 @@ PS_PER_FS = 1e-3
 
 def prepare(system: System, md: MD) -> dict[str, bytes]:
     """Return what describes the oscillators."""
-    about = {"dof": system.dof, "dynamics": system.dynamics, "timestep": md.timestep, "friction": md.friction}
+    about = {"dof": system.dof, "dynamics": system.dynamics, "timestep": md.timestep, "friction": md.friction,
+             "pressure": md.pressure}  # fmt: skip
     return {"oscillators.json": json.dumps(about, sort_keys=True).encode()}
 
 
@@ -29,9 +33,9 @@ def open_system(files: Mapping[str, bytes]) -> Oscillators:
 class Oscillators:
     """Oscillators in a heat bath; see ``engines.Warm``."""
 
-    def __init__(self, dof: int, dynamics: str, timestep: float, friction: float) -> None:
+    def __init__(self, dof: int, dynamics: str, timestep: float, friction: float, pressure: float | None) -> None:
         self.version = f"numpy {'.'.join(np.__version__.split('.')[:2])}"
-        self.degrees = dof
+        self.degrees, self._pressure = dof, pressure
         self._draws, self._timestep, self._friction = dynamics == "boltzmann", timestep * PS_PER_FS, friction
         fixed = self.start(300.0, 1)
         after = self.run(fixed, 300.0, 1, Schedule(20)).snapshot
@@ -39,7 +43,8 @@ class Oscillators:
 
     def start(self, temperature: float, seed: int) -> Snapshot:
         """Return positions and velocities of the temperature."""
-        return Snapshot(*harmonic.boltzmann(self.degrees, temperature, _generator(seed)))
+        rng = _generator(seed)
+        return Snapshot(*harmonic.boltzmann(self.degrees, temperature, rng), self._box(temperature, rng))
 
     def run(self, snapshot: Snapshot, temperature: float, seed: int, schedule: Schedule) -> Trace:
         """Run a segment; see ``engines.Warm``."""
@@ -50,10 +55,12 @@ class Oscillators:
                 *(range(every, schedule.steps + 1, every) for every in (schedule.energies, schedule.frames) if every)
             )
         )
-        energies, frames, before = [], [], 0
+        energies, frames, boxes, before = [], [], [], 0
+        box = snapshot.box
         for stop in stops:
             if self._draws:
                 x, v = harmonic.boltzmann(self.degrees, temperature, rng)
+                box = self._box(temperature, rng)
             else:
                 x, v = harmonic.langevin(x, v, temperature, self._friction, (stop - before) * self._timestep, rng)
             before = stop
@@ -61,13 +68,21 @@ class Oscillators:
                 energies.append((harmonic.potential(x), harmonic.kinetic(v)))
             if schedule.frames and stop % schedule.frames == 0:
                 frames.append(x.astype(np.float32))
+                boxes.append(box)
         return Trace(
-            Snapshot(x, v),
+            Snapshot(x, v, box),
             harmonic.potential(x),
             harmonic.kinetic(v),
             np.array(energies, dtype=np.float64).reshape(-1, 2),
             np.array(frames, dtype=np.float32).reshape(len(frames), self.degrees),
+            None if box is None else np.array(boxes, dtype=np.float32).reshape(-1, 3, 3),
         )
+
+    def _box(self, temperature: float, rng: np.random.Generator) -> FloatArray | None:
+        if self._pressure is None:
+            return None
+        edge = harmonic.piston(self.degrees, temperature, self._pressure, rng) ** (1.0 / 3.0)
+        return np.diag([edge, edge, edge])
 
 
 def _generator(seed: int) -> np.random.Generator:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from apps.protein_remd.science.draws import uniform
-from apps.protein_remd.science.units import beta
+from apps.protein_remd.science.units import BAR_NM3, beta
 
 SCHEMES = ("even-odd", "gibbs")
 
@@ -39,6 +39,34 @@ class Attempt:
     accepted: bool
 
 
+def enthalpy(potential: float, pressure: float | None, volume: float | None) -> float:
+    """Return what a temperature weighs: ``U + p V`` in kJ/mol at constant pressure, else U.
+
+    Parameters
+    ----------
+    potential : float
+        kJ/mol.
+    pressure : float, optional
+        bar; None at constant volume.
+    volume : float, optional
+        nm^3; needed with a pressure.
+
+    Raises
+    ------
+    ValueError
+        There is a pressure, and no volume that is finite.
+
+    Notes
+    -----
+    Source: Okabe, Kawata, Okamoto and Mikami, Chem. Phys. Lett. 335 (2001), equation 12.
+    """
+    if pressure is None:
+        return potential
+    if volume is None or not math.isfinite(volume):
+        raise ValueError(f"volume {volume} nm^3 cannot be exchanged at {pressure:g} bar: it must be finite")
+    return potential + pressure * volume * BAR_NM3
+
+
 def log_acceptance(t_lower: float, t_upper: float, u_lower: float, u_upper: float) -> float:
     """Return ``(beta_i - beta_j) (U_i - U_j)``, the logarithm of the Metropolis ratio of a swap.
 
@@ -47,7 +75,7 @@ def log_acceptance(t_lower: float, t_upper: float, u_lower: float, u_upper: floa
     t_lower, t_upper : float
         Temperatures in K.
     u_lower, u_upper : float
-        Potential energies in kJ/mol of what is there, at the end of the segment.
+        Potential energies in kJ/mol of what is there, at the end of the segment; at constant pressure `enthalpy`.
 
     Raises
     ------
@@ -113,7 +141,7 @@ def exchange(
     temperatures : sequence of float, shape (states,)
         K, ascending.
     energies : sequence of float, shape (replicas,)
-        Potential energy in kJ/mol of each replica at the end of its segment, by replica.
+        Potential energy, or `enthalpy`, in kJ/mol of each replica at the end of its segment, by replica.
     seed, round_number : int
         What the draws are keyed by, besides the pair.
     scheme, sweeps

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import expm
 
-from apps.protein_remd.science.units import BOLTZMANN
+from apps.protein_remd.science.units import BAR_NM3, BOLTZMANN
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -30,6 +30,15 @@ def boltzmann(count: int, temperature: float, rng: np.random.Generator) -> tuple
     """Draw positions and velocities of `count` oscillators from their canonical distribution."""
     noise = rng.standard_normal((2, count)) * np.sqrt(BOLTZMANN * temperature)
     return noise[0] / FREQUENCY, noise[1]
+
+
+def piston(particles: int, temperature: float, pressure: float, rng: np.random.Generator) -> float:
+    """Draw the volume in nm^3 of an ideal gas at a temperature in K and a pressure in bar.
+
+    Its weight is ``V^N exp(-p V / k_B T)``, so ``p V`` is gamma distributed, as the energy of ``2 (N + 1)`` oscillators
+    is. Source: Frenkel and Smit, "Understanding Molecular Simulation" (2002), equation 5.4.7.
+    """
+    return float(rng.standard_gamma(particles + 1)) * BOLTZMANN * temperature / (pressure * BAR_NM3)
 
 
 def langevin(

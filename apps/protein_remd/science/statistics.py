@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +56,44 @@ def second_eigenvalue(matrix: FloatArray) -> float:
     if len(matrix) < 2:
         return 0.0
     return float(np.sort(np.linalg.eigvals(matrix).real)[-2])
+
+
+def relaxation(eigenvalue: float) -> float:
+    """Return in how many rounds what is left of a first temperature falls to 1/e, by the second eigenvalue.
+
+    Infinite where temperatures do not mix, 0 where a round forgets everything.
+    """
+    if eigenvalue <= 0.0:
+        return 0.0
+    return -1.0 / math.log(eigenvalue) if eigenvalue < 1.0 else math.inf
+
+
+def fisher(first: tuple[int, int], second: tuple[int, int]) -> float:
+    """Return the chance that two shares of one probability differ as much as these do, or more.
+
+    Parameters
+    ----------
+    first, second : tuple of int
+        How many there were, and of how many.
+
+    Notes
+    -----
+    Source: Fisher's exact test, two-sided: of all tables with the same sums, those that are no likelier than this one.
+    """
+    (some, all_first), (others, all_second) = first, second
+    total, all_some = all_first + all_second, some + others
+
+    def log_binomial(n: int, k: int) -> float:
+        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+    def log_chance(k: int) -> float:
+        ways = log_binomial(all_first, k) + log_binomial(all_second, all_some - k)
+        return ways - log_binomial(total, all_some)
+
+    # Two tables that are as likely differ in the last digits.
+    most = log_chance(some) + 1e-7
+    possible = range(max(0, all_some - all_second), min(all_some, all_first) + 1)
+    return min(1.0, math.fsum(math.exp(each) for each in map(log_chance, possible) if each <= most))
 
 
 def histogram_overlap(first: FloatArray, second: FloatArray, bins: int = 40) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -17,6 +18,8 @@ from core.errors import ComputeError, ComputeUnavailable, FanfoldError
 from core.settings import Address, ExecutorConfig
 from core.task.protocol import BatchLost, Invocation, Reply
 
+_logger = logging.getLogger("fanfold")
+
 T = TypeVar("T")
 
 POLL_INTERVAL = 0.2
@@ -27,6 +30,8 @@ BACKOFF_MIN, BACKOFF_MAX = 0.05, 5.0
 
 UNAVAILABLE_TIMEOUT = 120.0
 """Seconds for which no request may get through before the platform counts as unavailable."""
+NOTICE_TIMEOUT = 10.0
+"""Seconds after which a person who waits is told that none does."""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that the slots have to end when the backend closes."""
@@ -78,6 +83,8 @@ class RemoteBackend(ABC):
     ----------
     unavailable_timeout : float
         Seconds for which no request may get through before the platform counts as unavailable.
+    notice_timeout : float
+        Seconds after which a warning says that none does.
     largest : int or None
         Bytes a request or reply may have; larger ones go through the executor's storage.
     slots_each : int
@@ -92,7 +99,7 @@ class RemoteBackend(ABC):
     def __init__(self, address: Address, config: ExecutorConfig, workers: int) -> None:
         self.address, self.config = address, config
         self.workers = workers
-        self.unavailable_timeout = UNAVAILABLE_TIMEOUT
+        self.unavailable_timeout, self.notice_timeout = UNAVAILABLE_TIMEOUT, NOTICE_TIMEOUT
         self.reach = Reach()
         self._waiting: deque[Invocation] = deque()
         self._running: dict[int, Slot] = {}
@@ -100,7 +107,7 @@ class RemoteBackend(ABC):
         self._changed = threading.Condition()
         self._mailbox: Mailbox[Reply] = Mailbox()
         self._threads: list[threading.Thread] = []
-        self._closed = False
+        self._closed = self._noticed = False
         self._interrupting = threading.Lock()
 
     @abstractmethod
@@ -282,14 +289,27 @@ class RemoteBackend(ABC):
                     made = action()
                     break
                 except (Throttled, NotStarted) as error:
-                    if self.reach.fail(number) and self.reach.silence(began) > self.unavailable_timeout:
+                    silence = self.reach.silence(began) if self.reach.fail(number) else 0.0
+                    if silence > self.unavailable_timeout:
                         raise ComputeUnavailable(f"{self.name} runs nothing: {error}") from error
+                    if silence > self.notice_timeout:
+                        self._notice(error)
                     pause = backoff.next(error.wait)
                 with self._changed:
                     self._changed.wait_for(lambda: self._is_unwanted(number), pause)
         finally:
             self.reach.end(number, made is not None)
         return made
+
+    def _notice(self, error: Exception) -> None:
+        """Say, once, that nothing gets through."""
+        with self._changed:
+            is_news, self._noticed = not self._noticed, True
+        if is_news:
+            most = self.unavailable_timeout
+            _logger.warning(
+                "%s runs nothing so far: %s; after %g s without an answer the job ends", self.name, error, most
+            )
 
     def _is_unwanted(self, number: int) -> bool:
         return self._closed or number in self._killed

@@ -60,7 +60,7 @@ def test_validate_passes_what_is_right(figures):
     found = figures("validate", "--rounds", "100")
 
     assert found["ok"]
-    assert len(found["checks"]) == 24
+    assert len(found["checks"]) == 27
 
 
 def test_verify_sees_pairs_that_are_no_neighbours(remd, monkeypatch, capsys, tmp_path):

@@ -1,7 +1,12 @@
-"""Connected components of an image at all levels, in one descending sweep, as a compiled loop."""
+"""Connected components of an image at all levels, in one descending sweep, as compiled loops.
+
+Images lie in a grid with a frame of one pixel: infinite where heights are taken, absent where objects grow, so that
+what lies outside the image is ignored without a test.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +17,47 @@ ABSENT = -1
 
 
 @compiled
-def _root(parent: Any, pixel: int) -> int:
+def _dilate(pixels: Any, values: Any, width: int, dilated: Any, touched: Any) -> int:
+    """Take the maximum over a 4-neighbour cross; returns how many pixels are above zero, which `touched` lists."""
+    reached = 0
+    stride = width + 2
+    for i in range(pixels.size):
+        value = values[i]
+        if value <= 0.0:
+            continue
+        centre = pixels[i] + stride + 1 + 2 * (pixels[i] // width)
+        for near in (centre - stride, centre - 1, centre, centre + 1, centre + stride):
+            held = dilated[near]
+            if held == 0.0:
+                touched[reached] = near
+                reached += 1
+            # Stored unasked: which of two neighbours is higher is what no processor can predict.
+            dilated[near] = max(held, value)
+    return reached
+
+
+@compiled
+def _erode(dilated: Any, centre: Any, stride: int) -> float:
+    """Take the minimum over a square of 3x3 around a pixel."""
+    lowest = dilated[centre]
+    for row in (centre - stride, centre, centre + stride):
+        lowest = min(lowest, dilated[row - 1], dilated[row], dilated[row + 1])
+    return float(lowest)
+
+
+@compiled
+def _level(value: float, highest: float, thresholds: Any) -> Any:
+    """Find the highest level that a value exceeds, from a guess that rounding may have put one off; -1 for none."""
+    level = min(thresholds.size - 1, int(value / highest * thresholds.size))
+    while level + 1 < thresholds.size and value > thresholds[level + 1]:
+        level += 1
+    while level >= 0 and value <= thresholds[level]:
+        level -= 1
+    return level
+
+
+@compiled
+def _root(parent: Any, pixel: int) -> Any:
     while parent[pixel] != pixel:
         # Halving the path as it is walked keeps later walks short.
         parent[pixel] = parent[parent[pixel]]
@@ -21,105 +66,15 @@ def _root(parent: Any, pixel: int) -> int:
 
 
 @compiled
-def _components(
-    pixels: Any, values: Any, width: int, height: int, levels: int, dilated: Any, parent: Any, touched: Any
-) -> int:
-    """Sum the numbers of components over all levels; the scratch arrays are left as they were found.
-
-    `dilated` is all zero and `parent` all `ABSENT`, one entry a pixel; `touched` has room for five times the pixels.
-    """
-    highest = values.max()
-    # Dilation and erosion commute with thresholds, so the grey image is filtered once for all levels: the maximum over
-    # a cross, then the minimum over a square.
-    reached = 0
-    for i in range(pixels.size):
-        pixel, value = pixels[i], values[i]
-        if value <= 0.0:
-            continue
-        row, column = pixel // width, pixel % width
-        for side in range(5):
-            if side == 0:
-                near = pixel
-            elif side == 1:
-                if column == 0:
-                    continue
-                near = pixel - 1
-            elif side == 2:
-                if column == width - 1:
-                    continue
-                near = pixel + 1
-            elif side == 3:
-                if row == 0:
-                    continue
-                near = pixel - width
-            else:
-                if row == height - 1:
-                    continue
-                near = pixel + width
-            if dilated[near] == 0.0:
-                touched[reached] = near
-                reached += 1
-            if value > dilated[near]:
-                dilated[near] = value
-    thresholds = np.empty(levels)
-    for k in range(levels):
-        thresholds[k] = highest * k / levels
-    # Pixels by the highest level that they exceed: sorting by counting.
-    level_of = np.empty(reached, dtype=np.int16)
-    ends = np.zeros(levels + 1, dtype=np.int64)
-    for i in range(reached):
-        pixel = touched[i]
-        row, column = pixel // width, pixel % width
-        lowest = dilated[pixel]
-        for y in range(max(row - 1, 0), min(row + 2, height)):
-            for x in range(max(column - 1, 0), min(column + 2, width)):
-                lowest = min(lowest, dilated[y * width + x])
-        level = -1
-        if lowest > 0.0:
-            level = min(levels - 1, int(lowest / highest * levels))
-            while level + 1 < levels and lowest > thresholds[level + 1]:
-                level += 1
-            while level >= 0 and lowest <= thresholds[level]:
-                level -= 1
-        level_of[i] = level
-        if level >= 0:
-            ends[level] += 1
-    for k in range(1, levels):
-        ends[k] += ends[k - 1]
-    kept = ends[levels - 1]
-    order = np.empty(kept, dtype=np.int32)
-    place = ends.copy()
-    for i in range(reached):
-        level = level_of[i]
-        if level >= 0:
-            place[level] -= 1
-            order[place[level]] = touched[i]
-    total = 0
-    present = 0
-    for k in range(levels - 1, -1, -1):
-        for i in range(ends[k - 1] if k > 0 else 0, ends[k]):
-            pixel = order[i]
-            row, column = pixel // width, pixel % width
+def _sweep(order: Any, ends: Any, stride: int, parent: Any) -> int:
+    """Add pixels from the highest level down, joining objects that meet; returns the sum of objects over levels."""
+    total = present = 0
+    for level in range(ends.size - 1, -1, -1):
+        for i in range(ends[level - 1] if level > 0 else 0, ends[level]):
+            pixel = root = np.int64(order[i])
             parent[pixel] = pixel
             present += 1
-            root = pixel
-            for side in range(4):
-                if side == 0:
-                    if column == 0:
-                        continue
-                    near = pixel - 1
-                elif side == 1:
-                    if column == width - 1:
-                        continue
-                    near = pixel + 1
-                elif side == 2:
-                    if row == 0:
-                        continue
-                    near = pixel - width
-                else:
-                    if row == height - 1:
-                        continue
-                    near = pixel + width
+            for near in (pixel - stride, pixel - 1, pixel + 1, pixel + stride):
                 if parent[near] != ABSENT:
                     other = _root(parent, near)
                     if other != root:
@@ -127,21 +82,50 @@ def _components(
                         root = other
                         present -= 1
         total += present
+    return int(total)
+
+
+@compiled
+def _components(
+    pixels: Any, values: Any, width: int, levels: int, dilated: Any, parent: Any, touched: Any, level_of: Any
+) -> int:
+    """Sum the numbers of objects of one image over all levels; `dilated` and `parent` are left as they were found."""
+    stride = width + 2
+    highest = values.max()
+    # Dilation and erosion commute with thresholds, so the grey image is filtered once for all levels.
+    reached = _dilate(pixels, values, width, dilated, touched)
+    thresholds = np.empty(levels)
+    for level in range(levels):
+        thresholds[level] = highest * level / levels
+    ends = np.zeros(levels, dtype=np.int64)
+    for i in range(reached):
+        value = _erode(dilated, np.int64(touched[i]), stride)
+        level_of[i] = _level(value, highest, thresholds) if value > 0.0 else -1
+        if level_of[i] >= 0:
+            ends[level_of[i]] += 1
+    ends = np.cumsum(ends)
+    place = ends.copy()
+    order = np.empty(ends[levels - 1], dtype=np.int32)
+    for i in range(reached):
+        if level_of[i] >= 0:
+            place[level_of[i]] -= 1
+            order[place[level_of[i]]] = touched[i]
+    total = _sweep(order, ends, stride, parent)
     for i in range(reached):
         dilated[touched[i]] = 0.0
         parent[touched[i]] = ABSENT
-    return total
+    return int(total)
 
 
 @compiled
 def component_sums(
     pixels: Any, values: Any, offsets: Any, width: int, height: int, levels: int, totals: Any, occupied: Any
 ) -> None:
-    """Sum components over all levels, and count the pixels above zero, of many images.
+    """Sum objects over all levels, and count the pixels above zero, of many images.
 
     Parameters
     ----------
-    pixels : ndarray of int, shape (m,)
+    pixels : ndarray of int32, shape (m,)
         Row times `width` plus column; each at most once in an image.
     values : ndarray of float, shape (m,)
     offsets : ndarray of int64, shape (n + 1,)
@@ -149,20 +133,21 @@ def component_sums(
     totals, occupied : ndarray of int64, shape (n,)
         Filled.
     """
-    dilated = np.zeros(width * height, dtype=values.dtype)
-    parent = np.full(width * height, ABSENT, dtype=np.int32)
+    framed = (width + 2) * (height + 2)
+    dilated = np.full(framed, math.inf, dtype=values.dtype)
+    for row in range(1, height + 1):
+        dilated[row * (width + 2) + 1 : row * (width + 2) + width + 1] = 0.0
+    parent = np.full(framed, ABSENT, dtype=np.int32)
     largest = 0
     for i in range(totals.size):
         largest = max(largest, offsets[i + 1] - offsets[i])
-    touched = np.empty(min(5 * largest, width * height), dtype=np.int32)
+    room = min(5 * largest, width * height)
+    touched, level_of = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.int16)
     for i in range(totals.size):
         first, stop = offsets[i], offsets[i + 1]
-        count = 0
-        for j in range(first, stop):
-            count += values[j] > 0.0
-        occupied[i] = count
+        occupied[i] = np.count_nonzero(values[first:stop] > 0.0)
         totals[i] = 0
-        if count:
+        if occupied[i]:
             totals[i] = _components(
-                pixels[first:stop], values[first:stop], width, height, levels, dilated, parent, touched
+                pixels[first:stop], values[first:stop], width, levels, dilated, parent, touched, level_of
             )

@@ -17,9 +17,8 @@ def compiled(function: Callable[..., Any]) -> Any:
     numba looks only at a kernel's own file to see whether a kept one is out of date, so a kernel calls others of its
     file alone.
     """
-    options = {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(function, cache=True, **options)
+        return numba.njit(function, cache=True, nogil=True, error_model="numpy")
     except RuntimeError:
         # No folder for the cache can be written; compiling anew costs seconds a process and nothing else.
-        return numba.njit(function, **options)
+        return numba.njit(function, nogil=True, error_model="numpy")

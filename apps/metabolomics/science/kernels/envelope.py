@@ -251,13 +251,13 @@ def _centroid(grid: Any, value: Any, points: int, top: int) -> float:
         # From the maximum: sums of large m/z would lose digits.
         weighted += (grid[i] - grid[top]) * value[i]
         total += value[i]
-    return grid[top] + weighted / total
+    return float(grid[top] + weighted / total)
 
 
 @compiled
 def _keep(mz: float, height: float, found: int, best_mz: Any, best_height: Any) -> int:
     """Insert a centroid among the strongest, by falling height; returns how many there are."""
-    slots = best_mz.size
+    slots = len(best_mz)
     if found == slots and height <= best_height[slots - 1]:
         return found
     i = min(found, slots - 1)
@@ -374,9 +374,7 @@ def pattern_rows(
             continue
         for i in range(size):
             mz[i] = (mz[i] - charge * electron) / abs(charge)
-        found = _centroids(
-            mz, share, size, factor, power, work, sums, pieces, grid, value, best_mz, best_height
-        )
+        found = _centroids(mz, share, size, factor, power, work, sums, pieces, grid, value, best_mz, best_height)
         if found == FULL:
             continue
         while best_height[found - 1] < THRESHOLD * best_height[0]:

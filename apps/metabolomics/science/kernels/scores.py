@@ -58,15 +58,6 @@ def _gather(pixel: Any, intensity: Any, first: int, stop: int, slot: Any, pixels
 
 
 @compiled
-def image_of(pixel: Any, intensity: Any, first: int, stop: int, slot: Any, pixels: Any, values: Any) -> int:
-    """Collect one image as `_gather` does, and leave `slot` as it was found."""
-    size = _gather(pixel, intensity, first, stop, slot, pixels, values)
-    for i in range(size):
-        slot[pixels[i]] = NONE
-    return size
-
-
-@compiled
 def _squares(values: Any, size: int, mean: float, sampled: int) -> float:
     """Sum of squared deviations of an image from its mean, over all sampled pixels."""
     total = mean * mean * (sampled - size)

@@ -1,0 +1,49 @@
+"""``python -m apps.metabolomics``: its commands."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+from apps._frame import App, Command, Session
+from apps.metabolomics.packages import check_installed
+from apps.metabolomics.params import Params
+
+RUNS = "metabolomics-runs"
+
+ABOUT = """\
+Annotate an imaging mass spectrometry dataset: which molecules of a database it shows, with ion images,
+scores as METASPACE's engine gives them, and a false discovery rate. Without flags it makes a small
+dataset of known truth, annotates that, and says how many of its molecules were found.
+"""
+EXAMPLES = """\
+examples:
+  python -m apps.metabolomics annotate brain.imzML --db molecules.tsv --polarity + --output brain
+  python -m apps.metabolomics annotate s3://bucket/brain.imzML --output s3://bucket/brain --compute lambda://fn
+  python -m apps.metabolomics annotate brain.imzML --db lipids.csv --output brain-lipids
+  python -m apps.metabolomics annotate brain.imzML --dry-run
+
+A run that was stopped goes on when the same command is given again; another database on the same
+dataset begins where the dataset is indexed already.
+"""
+
+
+def later(module: str, name: str) -> Any:
+    """Return a command that asks for the packages it needs before it imports what needs them."""
+
+    def command(session: Session, params: Any) -> Any:
+        check_installed()
+        return getattr(import_module(f"apps.metabolomics.{module}"), name)(session, params)
+
+    return command
+
+
+APP = App(
+    "apps.metabolomics",
+    [Command("annotate", Params, later("stages", "run"), about=ABOUT, examples=EXAMPLES, output=RUNS)],
+)
+main = APP.main
+
+if __name__ == "__main__":
+    sys.exit(main())

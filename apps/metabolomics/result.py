@@ -1,0 +1,166 @@
+"""What a run leaves behind: the table of all ions, and the images of the accepted ones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from core.storage import Storage
+
+ALL_IONS = "all_ions.parquet"
+ION_IMAGES = "ion_images/"
+FIGURES = "result.json"
+"""The final one: facts, counts and parameters, as JSON."""
+
+
+def ions_schema(n_peaks: int) -> pa.Schema:
+    """Return the columns of ``all_ions.parquet``: one row an ion that has images, of targets and decoys.
+
+    ======================  ==========================================================================================
+    formula                 as the database has it, in canonical order of elements
+    chemMod, neutralLoss    modification and loss; empty for none
+    adduct, charge          such as ``+H``; charge with its sign
+    ion                     the whole of them, such as ``C6H12O6+H``
+    decoy                   whether it is no molecule's: the decoys of a formula and modification stand for all its
+                            target adducts
+    mz_i, theory_i          m/z of each isotope peak, and its intensity with the highest as 100; null beyond the last
+    spatial, spectral       rhoSpatial and rhoSpectral
+    chaos, msm              rhoChaos and its product with both; null where the level asked for was certain without it
+    fdr                     of targets, by chemMod, neutralLoss and adduct; null where it is above the level
+    n_pixels_i, total_i     pixels of each isotope image that are not 0, and their sum
+    minIntensity,           of the first isotope image, over its pixels that are not 0
+    maxIntensity,
+    totalIntensity
+    massError               ppm: mean m/z of the peaks of the first image, weighted by intensity, against theory; null
+                            where chaos is
+    ======================  ==========================================================================================
+    """
+    peaks = range(n_peaks)
+    texts = [(name, pa.string()) for name in ("formula", "chemMod", "neutralLoss", "adduct")]
+    return pa.schema(
+        [
+            *texts,
+            ("charge", pa.int8()),
+            ("ion", pa.string()),
+            ("decoy", pa.bool_()),
+            *((f"mz_{peak}", pa.float64()) for peak in peaks),
+            *((f"theory_{peak}", pa.float64()) for peak in peaks),
+            *((name, pa.float64()) for name in ("spatial", "spectral", "chaos", "msm", "fdr")),
+            *((f"n_pixels_{peak}", pa.int32()) for peak in peaks),
+            *((f"total_{peak}", pa.float64()) for peak in peaks),
+            *((name, pa.float64()) for name in ("minIntensity", "maxIntensity", "totalIntensity", "massError")),
+        ]
+    )
+
+
+def read_accepted(storage: Storage, level: float) -> pa.Table:
+    """Return the target ions of a run whose FDR is at most a level, best first.
+
+    Parameters
+    ----------
+    storage : Storage
+        The run's.
+    level : float
+        At most the one that the run was asked for; above it ions have no FDR.
+    """
+    table = pq.read_table(pa.BufferReader(storage.get(ALL_IONS)), filters=pc.field("fdr") <= level)
+    return table.sort_by([("msm", "descending"), ("ion", "ascending")])
+
+
+@dataclass(frozen=True, slots=True)
+class IonImage:
+    """One isotope image of an ion, sparse.
+
+    Attributes
+    ----------
+    pixels : int32[n]
+        Places that are not 0, ascending; row times width and column.
+    values : float64[n]
+        Sums of the intensities there.
+    """
+
+    pixels: NDArray[np.int32]
+    values: NDArray[np.float64]
+
+    def dense(self, width: int, height: int) -> NDArray[np.float64]:
+        """Return it as float64[height, width]."""
+        image = np.zeros(width * height)
+        image[self.pixels] = self.values
+        return image.reshape(height, width)
+
+
+_IMAGES = pa.schema(
+    [
+        ("ion", pa.string()),
+        ("peak", pa.int8()),
+        ("pixels", pa.list_(pa.int32())),
+        ("values", pa.list_(pa.float64())),
+    ]
+)
+
+
+def encode_images(found: Iterable[tuple[str, Sequence[IonImage]]]) -> bytes:
+    """Write the isotope images of ions as one object, a row group an ion."""
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, _IMAGES, compression="zstd", use_dictionary=False) as writer:
+        for ion, images in found:
+            columns = [
+                pa.array([ion] * len(images), pa.string()),
+                pa.array(range(len(images)), pa.int8()),
+                pa.array([image.pixels for image in images], _IMAGES.field("pixels").type),
+                pa.array([image.values for image in images], _IMAGES.field("values").type),
+            ]
+            writer.write_table(pa.table(columns, schema=_IMAGES))
+    return sink.getvalue()
+
+
+class IonImages:
+    """The isotope images of the accepted ions of a run, read when they are asked for.
+
+    Parameters
+    ----------
+    storage : Storage
+        The run's.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._open: tuple[str, pq.ParquetFile] | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, ion: object) -> bool:
+        return ion in self._places
+
+    def __getitem__(self, ion: str) -> list[IonImage]:
+        """Return the images of an ion, in the order of its isotope peaks; KeyError if it is not among them."""
+        key, group = self._places[ion]
+        table = self._file(key).read_row_group(group, columns=["pixels", "values"])
+        pairs = zip(table.column("pixels"), table.column("values"), strict=True)
+        return [IonImage(pixels.values.to_numpy(), values.values.to_numpy()) for pixels, values in pairs]
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[str, int]]:
+        places: dict[str, tuple[str, int]] = {}
+        for info in self._storage.list(ION_IMAGES):
+            file = self._file(info.key)
+            for group in range(file.num_row_groups):
+                places[file.read_row_group(group, columns=["ion"]).column(0)[0].as_py()] = info.key, group
+        return places
+
+    def _file(self, key: str) -> pq.ParquetFile:
+        if self._open is None or self._open[0] != key:
+            self._open = key, pq.ParquetFile(pa.BufferReader(self._storage.get(key)))
+        return self._open[1]

@@ -1,0 +1,146 @@
+"""Sorting what no memory holds: sorted runs that workers write, counted in bins of m/z, and merged by range.
+
+A run is one object of records in the order of their m/z. Its task returns how many records fall into each bin, so the
+driver adds up counts alone, cuts them into parts of equal size, and knows of every run which records a part takes. A
+cut is an edge of a bin, so equal m/z are never on two sides of one.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps._frame.stages import TaskOutput
+from apps._frame.stored import Stored, sha256
+from core import InputError
+from core.storage import process_storage
+
+LOWEST_MZ, HIGHEST_MZ = 10.0, 1e5
+"""What is outside falls into the first or the last bin."""
+BINS = 65_536
+"""Of 141 ppm each: fine enough that a bin of 10 M pixels in continuous mode, some ten m/z, still fits a worker."""
+EDGES: NDArray[np.float64] = np.geomspace(LOWEST_MZ, HIGHEST_MZ, BINS + 1)
+READERS = 16
+"""Ranges that a merge asks the storage for at a time."""
+
+Counts = NDArray[np.int64]
+
+
+def bin_of(mz: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the bin of each m/z."""
+    return np.clip(np.searchsorted(EDGES, mz, side="right") - 1, 0, BINS - 1)
+
+
+def count_bins(mz: NDArray[Any]) -> Counts:
+    """Return how many of some m/z, in ascending order, fall into each bin."""
+    inner = np.searchsorted(mz, EDGES[1:-1].astype(mz.dtype), side="left")
+    return np.diff(inner, prepend=0, append=len(mz)).astype(np.int64)
+
+
+def put_run(output: TaskOutput, records: NDArray[Any], mz: NDArray[Any]) -> dict[str, Any]:
+    """Write sorted records as an object of a task; returns what the task has to return of it, as JSON.
+
+    Parameters
+    ----------
+    output : TaskOutput
+    records : structured array[n]
+        In ascending order of `mz`.
+    mz : float[n]
+        What they are sorted by.
+    """
+    data = records.tobytes()
+    key = output.put("run", data)
+    counts = base64.b85encode(zlib.compress(count_bins(mz).astype("<u4").tobytes(), 1)).decode()
+    return {"key": key, "size": len(data), "tag": sha256(data), "counts": counts}
+
+
+def counts_of(run: dict[str, Any]) -> Counts:
+    """Return the counts of a run by bin."""
+    return np.frombuffer(zlib.decompress(base64.b85decode(run["counts"])), "<u4").astype(np.int64)
+
+
+def total_counts(runs: Iterable[dict[str, Any]]) -> Counts:
+    """Return the counts of all runs by bin, one run in memory at a time."""
+    total = np.zeros(BINS, np.int64)
+    for run in runs:
+        total += counts_of(run)
+    return total
+
+
+def cut(weights: NDArray[Any], target: float) -> list[tuple[int, int]]:
+    """Cut bins into ranges of about equal weight.
+
+    Parameters
+    ----------
+    weights : float[BINS]
+    target : float
+        Weight of a range at most, unless one bin alone has more.
+
+    Returns
+    -------
+    list of (first bin, bin after the last)
+        All bins but for empty ranges.
+    """
+    ends = np.cumsum(weights, dtype=np.float64)
+    if not len(ends) or not ends[-1] > 0:
+        return []
+    parts = max(1, int(np.ceil(ends[-1] / target)))
+    inner = np.searchsorted(ends, ends[-1] * np.arange(1, parts) / parts, side="left") + 1
+    edges = np.unique(np.concatenate([[0], inner, [len(ends)]]))
+    starts = np.concatenate([[0.0], ends])[edges]
+    return [(int(edges[at]), int(edges[at + 1])) for at in range(len(edges) - 1) if starts[at + 1] > starts[at]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one task merges: of each run the records from `starts` to `stops`, which are those of some bins.
+
+    Attributes
+    ----------
+    starts, stops : int64[runs]
+    """
+
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+
+def parts_of(runs: Iterable[dict[str, Any]], ranges: Sequence[tuple[int, int]]) -> list[Part]:
+    """Return which records of each run the ranges of bins take, one run in memory at a time."""
+    edges = np.array([ranges[0][0], *(stop for _, stop in ranges)])
+    found = [np.concatenate([[0], np.cumsum(counts_of(run))])[edges] for run in runs]
+    places = np.array(found, np.int64).T.copy()
+    return [Part(places[at], places[at + 1]) for at in range(len(ranges))]
+
+
+def read_part(part: Part, runs: Sequence[Stored], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the records of a part, run after run.
+
+    Raises
+    ------
+    InputError
+        A run is shorter than it was.
+    """
+    offsets = np.concatenate([[0], np.cumsum(part.stops - part.starts)])
+    records = np.empty(int(offsets[-1]), dtype)
+
+    def fill(at: int) -> None:
+        start, stop = (int(place) * dtype.itemsize for place in (part.starts[at], part.stops[at]))
+        if start == stop:
+            return
+        run = runs[at]
+        data = process_storage(run.address).get(run.key, start, stop)
+        if len(data) != stop - start:
+            raise InputError(f"{run.url} is damaged: it ends too soon; delete it, and resume the run")
+        records[offsets[at] : offsets[at + 1]] = np.frombuffer(data, dtype)
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for _ in readers.map(fill, range(len(runs))):
+            pass
+    return records

@@ -1,0 +1,323 @@
+"""Whether the averages of a campaign can be believed: what is measured, and a verdict with what would help."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from apps._frame.tables import counted, json_text
+from apps.protein_remd.history import FloatArray, History, read_history
+from apps.protein_remd.science import statistics
+from apps.protein_remd.science.units import BOLTZMANN
+from apps.protein_remd.segments import put_once
+from apps.protein_remd.until import BY_MBAR, FIRST, Condition, is_checkpoint
+from core import ConfigError, FanfoldError
+from core.storage import NotFound, Storage
+
+VERDICTS = "verdicts/"
+"""Below it are the figures after each round at which a campaign was evaluated."""
+RARE = 0.05
+"""Acceptance below which a pair is a bottleneck."""
+LEAST_OVERLAP = 0.03
+"""Of neighbours in the overlap matrix.
+
+Source: Klimovich, Shirts and Mobley, J. Comput.-Aided Mol. Des. 29, 397 (2015).
+"""
+FALSE_ALARMS = 0.01
+"""Of campaigns whose halves differ by chance alone, how many are to be told so."""
+LEAST_SAMPLES = 50
+"""Independent samples that an average at any temperature should be worth: its error is then a seventh of the spread."""
+RELAXATIONS = 10.0
+"""Relaxation times of the walk over temperatures that a campaign should last."""
+TO_RUN = 2.0
+"""Times as many rounds are advised where nothing says how many it takes, and at least."""
+FAR = 100.0
+"""Times the rounds so far beyond which no number is advised: it would rest on too little."""
+
+
+def installed() -> bool:
+    """Whether there is pymbar."""
+    return find_spec("pymbar") is not None
+
+
+def measured(history: History, discard: int | None = None, *, by_mbar: bool = True) -> dict[str, Any]:
+    """Return the measures of a history's convergence, see ``until.MEASURES``, with averages and checks.
+
+    Parameters
+    ----------
+    history : History
+        Of at least ``until.FIRST`` rounds.
+    discard : int, optional
+        Rounds at the beginning that are left out; by default as many as leave the most independent ones.
+    by_mbar : bool
+        Estimate by MBAR too.
+
+    Raises
+    ------
+    ConfigError
+        pymbar is missing, or nothing is left.
+    FanfoldError
+        The temperatures overlap too little for a solution.
+    """
+    states = len(history.temperatures)
+    diagonal = np.stack([history.reduced[k, :, k] for k in range(states)]).sum(axis=0)
+    begin, inefficiency = statistics.equilibration(diagonal)
+    if discard is not None:
+        begin = discard
+        if begin > history.rounds - FIRST:
+            raise ConfigError(f"--discard {discard} leaves fewer than {FIRST} of {history.rounds} rounds")
+        inefficiency = statistics.statistical_inefficiency(diagonal[begin:])
+    every = max(1, math.ceil(inefficiency))
+    halves = _halves(history, begin)
+    matrix = statistics.transition_matrix(history.state_of, states)
+    found: dict[str, Any] = {
+        "rounds": history.rounds,
+        "discarded": begin,
+        "every": every,
+        "samples": len(range(begin, history.rounds, every)) * states,
+        "states": [{"temperature": t, **halves[k]} for k, t in enumerate(history.temperatures)],
+        "round_trips": int(statistics.round_trips(history.state_of, states).sum()),
+        "second_eigenvalue": statistics.second_eigenvalue(matrix),
+        "halves": max(row["halves_differ_by_errors"] for row in halves),
+    }
+    if by_mbar:
+        estimates = _by_mbar(history, begin, every)
+        found |= {name: estimates[name] for name in ("error", "effective_samples", "overlap")}
+        for row, more in zip(found["states"], estimates["states"], strict=True):
+            row |= more
+    return found | assessed(history, found)
+
+
+def _by_mbar(history: History, begin: int, every: int) -> dict[str, Any]:
+    """Return averages, free energies and their errors at each temperature from the samples of all."""
+    states = len(history.temperatures)
+    reduced = history.reduced[:, begin::every]
+    samples = reduced.shape[1]
+    columns = reduced.transpose(0, 2, 1).reshape(states, -1)
+    energies = history.potential[begin::every].T.reshape(-1)
+    mbar = _solved(columns, np.full(states, samples))
+    free = mbar.compute_free_energy_differences()
+    mean = mbar.compute_expectations(energies)
+    enthalpies = history.exchanged[begin::every].T.reshape(-1)
+    centre = mbar.compute_expectations(enthalpies)["mu"]
+    spread = mbar.compute_expectations((enthalpies - centre[:, None]) ** 2, state_dependent=True)
+    log_weights = np.asarray(mbar.f_k)[:, None] - columns - _log_mixture(mbar, columns, samples)
+    # Not by pymbar, which takes two states at least for this.
+    overlap = [samples * float(np.exp(low + high).sum()) for low, high in pairwise(log_weights)]
+    rows = [
+        {
+            "potential": float(mean["mu"][k]),
+            "potential_error": float(mean["sigma"][k]),
+            "heat_capacity": float(spread["mu"][k]) / (BOLTZMANN * t * t),
+            "heat_capacity_error": float(spread["sigma"][k]) / (BOLTZMANN * t * t),
+            "free_energy": float(free["Delta_f"][0, k]),
+            "free_energy_error": float(free["dDelta_f"][0, k]),
+            "effective_samples": statistics.kish(log_weights[k]),
+        }
+        for k, t in enumerate(history.temperatures)
+    ]
+    return {
+        "states": rows,
+        "error": max(row["free_energy_error"] for row in rows),
+        "effective_samples": min(row["effective_samples"] for row in rows),
+        "overlap": overlap,
+    }
+
+
+def _solved(columns: Any, counts: Any) -> Any:
+    # It recommends other packages whenever it is imported.
+    logging.getLogger("pymbar").setLevel(logging.ERROR)
+    try:
+        from pymbar import MBAR
+        from pymbar.utils import ParameterError
+    except ImportError:
+        raise ConfigError("analyze needs pymbar: pip install 'fanfold[remd]'") from None
+    try:
+        return MBAR(columns, counts, solver_protocol="robust")
+    except ParameterError:
+        raise FanfoldError(
+            "MBAR finds no free energies: neighbouring temperatures overlap too little, or there are too few rounds; "
+            "'ladder' proposes a closer ladder"
+        ) from None
+
+
+def _log_mixture(mbar: Any, columns: Any, samples: int) -> Any:
+    """Return the logarithm of the mixture that all samples together were drawn from."""
+    parts = np.asarray(mbar.f_k)[:, None] - columns + np.log(samples)
+    most = parts.max(axis=0)
+    return most + np.log(np.exp(parts - most).sum(axis=0))
+
+
+def _halves(history: History, begin: int) -> list[dict[str, Any]]:
+    """Return mean energy and heat capacity of each half at each temperature, and how many errors they are apart."""
+    rows = []
+    for k, t in enumerate(history.temperatures):
+        energy = [statistics.mean_and_error(part) for part in _halved(history.potential[begin:, k])]
+        # Of each half about its own mean: what a drift adds to the spread is no heat capacity.
+        spreads = [(part - part.mean()) ** 2 / (BOLTZMANN * t * t) for part in _halved(history.exchanged[begin:, k])]
+        capacity = [statistics.mean_and_error(spread) for spread in spreads]
+        rows.append(
+            {
+                "halves_potential": [value for value, _ in energy],
+                "halves_heat_capacity": [value for value, _ in capacity],
+                "halves_differ_by_errors": max(_apart(*energy), _apart(*capacity)),
+            }
+        )
+    return rows
+
+
+def _halved(series: FloatArray) -> tuple[FloatArray, FloatArray]:
+    return series[: len(series) // 2], series[len(series) // 2 :]
+
+
+def _apart(first: tuple[float, float], second: tuple[float, float]) -> float:
+    return abs(first[0] - second[0]) / max(math.hypot(first[1], second[1]), 1e-300)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What must hold before averages are believed, what was found, and how many rounds it takes, if that helps."""
+
+    name: str
+    ok: bool
+    found: str
+    rounds: float | None
+
+
+def assessed(history: History, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checks of a history by its measures, whether all hold, and the verdict in a sentence."""
+    checks = _checks(history, found)
+    failed = [check for check in checks if not check.ok]
+    return {
+        "checks": [{"name": check.name, "ok": check.ok, "found": check.found} for check in checks],
+        "converged": not failed,
+        "verdict": _sentence(history.rounds, failed, "overlap" in found),
+    }
+
+
+def _checks(history: History, found: Mapping[str, Any]) -> list[Check]:
+    states, rounds = len(history.temperatures), history.rounds
+    apart, most = found["halves"], most_errors(2 * states)
+    checks = [
+        Check("the halves of the run agree", apart <= most, f"{apart:.1f} standard errors apart at most", 2 * rounds)
+    ]
+    if "effective_samples" in found:
+        worth = found["effective_samples"]
+        enough = f"{worth:,.0f} independent samples at least, of {LEAST_SAMPLES} needed"
+        needed = rounds * LEAST_SAMPLES / max(worth, 1.0)
+        checks.append(Check("there are enough samples", worth >= LEAST_SAMPLES, enough, needed))
+    if states == 1:
+        return checks
+    tried = [int(history.attempted[k, k + 1]) for k in range(states - 1)]
+    least = min(int(history.accepted[k, k + 1]) / max(1, tried[k]) for k in range(states - 1))
+    checks.append(Check("every pair swaps", least >= RARE, f"{least:.1%} at least", None))
+    if "overlap" in found:
+        overlap = min(found["overlap"])
+        shown = f"{overlap:.3f} at least, of {LEAST_OVERLAP} needed"
+        checks.append(Check("neighbours overlap", overlap >= LEAST_OVERLAP, shown, None))
+    trips = found["round_trips"]
+    needed = rounds * states / trips if trips else 2 * TO_RUN * rounds
+    checks.append(Check("replicas travel", trips >= states, f"{trips} round trips by {states} replicas", needed))
+    relaxation = statistics.relaxation(found["second_eigenvalue"])
+    mixed = f"{relaxation:,.3g} rounds to relax, and {rounds:,} were run"
+    checks.append(Check("temperatures mix", rounds >= RELAXATIONS * relaxation, mixed, RELAXATIONS * relaxation))
+    return checks
+
+
+def most_errors(comparisons: int) -> float:
+    """Return the standard errors by which some values may differ by chance; the more are compared, the more."""
+    return NormalDist().inv_cdf(1.0 - FALSE_ALARMS / (2 * comparisons))
+
+
+def _sentence(rounds: int, failed: list[Check], by_mbar: bool) -> str:
+    how = "" if by_mbar else ", as far as can be told without MBAR"
+    if not failed:
+        return f"Converged by every check after {counted(rounds, 'round')}{how}."
+    names = ", ".join(f"'{check.name}' does not hold ({check.found})" for check in failed)
+    if any(check.rounds is None for check in failed):
+        helps = "more temperatures, or a lower highest one, would help: 'ladder' proposes a ladder"
+    else:
+        needed = max(TO_RUN * rounds, *(check.rounds or 0.0 for check in failed))
+        helps = "more rounds would help"
+        if needed < FAR * rounds:
+            helps += f": resume with --rounds {_rounded_up(needed)}"
+    return f"Not converged after {counted(rounds, 'round')}{how}: {names}; {helps}."
+
+
+def _rounded_up(number: float) -> int:
+    """Return the next number with at most two digits that are not 0."""
+    unit: int = 10 ** max(0, math.floor(math.log10(number)) - 1)
+    return math.ceil(number / unit) * unit
+
+
+def final(history: History) -> dict[str, Any] | None:
+    """Return the measures of a history, as far as they can be had; None of one that is too short."""
+    if history.rounds < FIRST:
+        return None
+    try:
+        return measured(history, by_mbar=installed())
+    except FanfoldError:
+        return measured(history, by_mbar=False)
+
+
+def evaluation(storage: Storage, rounds: int) -> dict[str, Any]:
+    """Return the measures after so many rounds, as whoever evaluated first has kept them."""
+    key = f"{VERDICTS}{rounds:08d}.json"
+    kept = _kept(storage, key)
+    if kept is not None and kept["rounds"] == rounds and ("error" in kept or not installed()):
+        return kept
+    content = json_text(final(read_history(storage, last=rounds))).encode()
+    put_once(storage, key, content)
+    return dict(json.loads(content))
+
+
+def last_evaluation(storage: Storage, finished: bool) -> dict[str, Any] | None:
+    """Return what the last evaluation of a run gave, of a finished one that of its results; None if there was none."""
+    if finished and (found := _kept(storage, "result.json", "convergence")) is not None:
+        return found
+    keys = [info.key for info in storage.list(VERDICTS)]
+    return _kept(storage, max(keys)) if keys else None
+
+
+def _kept(storage: Storage, key: str, *path: str) -> dict[str, Any] | None:
+    """Return measures that were kept as JSON; None if there are none, or what is there is damaged."""
+    try:
+        found = json.loads(storage.get(key))
+        for name in path:
+            found = found[name]
+        return dict(found) if {"rounds", "verdict", "checks"} <= set(found) else None
+    except (NotFound, ValueError, TypeError, KeyError):
+        return None
+
+
+def reached(storage: Storage, rounds: int, conditions: tuple[Condition, ...]) -> bool:
+    """Evaluate a campaign if it is to be after so many rounds; returns whether there are conditions, and all hold.
+
+    A function of the committed rounds alone, so that a campaign that was interrupted stops where another does.
+    """
+    if not is_checkpoint(rounds):
+        return False
+    found = evaluation(storage, rounds)
+    return bool(conditions) and all(condition.holds(found) for condition in conditions)
+
+
+def check_conditions(conditions: tuple[Condition, ...]) -> None:
+    """Refuse conditions that nothing here can evaluate.
+
+    Raises
+    ------
+    ConfigError
+        pymbar is missing.
+    """
+    if needing := next((one for one in conditions if one.measure in BY_MBAR), None):
+        if not installed():
+            raise ConfigError(f"--until {needing} needs pymbar: pip install 'fanfold[remd]'")
