@@ -111,7 +111,8 @@ class Spectrum:
         for tag in self.tags:
             if tag.attributes.get(b"accession") == terms.MS_LEVEL:
                 continue
-            for name, span in tag.spans.items():
+            for name, (start, stop) in tag.spans.items():
+                span = tag.begin + start, tag.begin + stop
                 number = fields.get(span)
                 if number is not None or _varies(name, tag.attributes[name]):
                     found.append((*span, number))
@@ -193,7 +194,7 @@ def read_spectrum(markup: Markup, first: Tag, groups: dict[bytes, tuple[Param, .
             each: tuple[Param, ...] = groups.get(name, ())
             span = None
         elif tag.name == b"cvParam":
-            each, span = (Param.of(tag),), tag.spans.get(b"value")
+            each, span = (Param.of(tag),), tag.span(b"value")
         if tag.name not in (b"cvParam", b"referenceableParamGroupRef"):
             continue
         if b"binaryDataArray" in markup.open and arrays:

@@ -145,4 +145,6 @@ def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int
 
 
 def _are_numbers(texts: list[bytes]) -> bool:
+    if not all(map(bytes.isdigit, texts)):
+        texts = [text.removeprefix(b"-") for text in texts]
     return all(map(bytes.isdigit, texts)) and max(map(len, texts), default=0) <= MAX_DIGITS
