@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from apps.protein_remd.params import MD
-from apps.protein_remd.system import System
+    from apps.protein_remd.params import MD, System
 
 FloatArray = npt.NDArray[np.float64]
 
