@@ -156,7 +156,7 @@ def derived(storage: Storage, setup: Setup, params: Params) -> Iterator[dict[str
         history = read_history(storage, each=look, last=last)
         figures = result.figures(history, setup, params.exchange.rounds)
         figures |= result.believed(history, accepted.comparisons(), params)
-        if params.output.frames and setup.engine == "openmm":
+        if params.output.frames and setup.engine != "harmonic":
             topology = storage.get(f"{BUNDLE}{setup.bundle}/topology.pdb")
             later = range(1 + history.rounds // 5, history.rounds + 1)
             figures["helix"] = helix_by_state(storage, topology, later, len(setup.temperatures))
