@@ -183,7 +183,8 @@ def read_dcd(data: bytes, atoms: int, steps: int, every: int) -> npt.NDArray[np.
         It does not have a frame for every so many steps.
     """
     kind = "<i4" if data[:4] == HEADER.to_bytes(4, "little") else ">i4"
-    records, at = [], 0
+    records: list[bytes] = []
+    at = 0
     while at + 8 <= len(data):
         size = int(np.frombuffer(data, kind, 1, at)[0])
         if size < 0 or at + 8 + size > len(data) or data[at : at + 4] != data[at + 4 + size : at + 8 + size]:
