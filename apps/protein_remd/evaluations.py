@@ -18,14 +18,15 @@ VERDICTS = "verdicts/"
 """Below it are the figures after each round at which a campaign was evaluated."""
 
 
-def evaluation(storage: Storage, rounds: int) -> dict[str, Any]:
-    """Return the measures after so many rounds, as whoever evaluated first has kept them."""
+def evaluation(storage: Storage, rounds: int, keep: bool = True) -> dict[str, Any]:
+    """Return the measures after so many rounds, as whoever evaluated first has kept them; who only reads keeps none."""
     key = f"{VERDICTS}{rounds:08d}.json"
     kept = _kept(storage, key)
     if kept is not None and kept["rounds"] == rounds and ("error" in kept or not mbar.installed()):
         return kept
     content = json_text(final(read_history(storage, last=rounds))).encode()
-    put_once(storage, key, content)
+    if keep:
+        put_once(storage, key, content)
     return dict(json.loads(content))
 
 
@@ -48,14 +49,14 @@ def _kept(storage: Storage, key: str, *path: str) -> dict[str, Any] | None:
         return None
 
 
-def reached(storage: Storage, rounds: int, conditions: tuple[Condition, ...]) -> bool:
+def reached(storage: Storage, rounds: int, conditions: tuple[Condition, ...], keep: bool = True) -> bool:
     """Evaluate a campaign if it is to be after so many rounds; returns whether there are conditions, and all hold.
 
     A function of the committed rounds alone, so that a campaign that was interrupted stops where another does.
     """
-    if not is_checkpoint(rounds):
+    if not is_checkpoint(rounds) or not (conditions or keep):
         return False
-    found = evaluation(storage, rounds)
+    found = evaluation(storage, rounds, keep)
     return bool(conditions) and all(condition.holds(found) for condition in conditions)
 
 

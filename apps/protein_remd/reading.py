@@ -79,7 +79,7 @@ def status(session: Session, params: RunParams) -> None:
 def _complete(storage: Storage, committed: int, asked: Params) -> bool:
     """Whether a run has what was asked of it last: all its rounds, or what it was to reach before."""
     conditions = until.parse(asked.exchange.until)
-    return committed >= asked.exchange.rounds or evaluations.reached(storage, committed, conditions)
+    return committed >= asked.exchange.rounds or evaluations.reached(storage, committed, conditions, keep=False)
 
 
 def report(session: Session, params: RunParams) -> None:
