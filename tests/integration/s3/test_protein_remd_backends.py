@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from core import open_storage
+from tests.conftest import S3_KEY, S3_SECRET
 
 ROOT = Path(__file__).parents[3]
 ROUNDS = 12
@@ -24,6 +25,16 @@ PLATFORMS = [
     pytest.param("slurm", marks=pytest.mark.slow),
     pytest.param("lambda_async", marks=pytest.mark.slow),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _keys_in_a_file(tmp_path_factory):
+    """Keep the keys where every node finds them: what is in a driver's environment does not go with its jobs."""
+    keys = tmp_path_factory.mktemp("keys") / "credentials"
+    keys.write_text(f"[default]\naws_access_key_id = {S3_KEY}\naws_secret_access_key = {S3_SECRET}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+        yield
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
