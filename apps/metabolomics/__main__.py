@@ -7,6 +7,14 @@ from importlib import import_module
 from typing import Any
 
 from apps._frame import App, Command, Session
+from apps.metabolomics.export_params import (
+    ABOUT_COMPARE,
+    ABOUT_EXPORT,
+    ABOUT_REPORT,
+    CompareParams,
+    ExportParams,
+    ReportParams,
+)
 from apps.metabolomics.packages import check_installed
 from apps.metabolomics.params import Params
 
@@ -41,7 +49,12 @@ def later(module: str, name: str) -> Any:
 
 APP = App(
     "apps.metabolomics",
-    [Command("annotate", Params, later("stages", "run"), about=ABOUT, examples=EXAMPLES, output=RUNS)],
+    [
+        Command("annotate", Params, later("stages", "run"), about=ABOUT, examples=EXAMPLES, output=RUNS),
+        Command("report", ReportParams, later("republish", "report"), about=ABOUT_REPORT),
+        Command("export", ExportParams, later("exports", "export"), about=ABOUT_EXPORT),
+        Command("compare", CompareParams, later("compare", "compare"), about=ABOUT_COMPARE),
+    ],
 )
 main = APP.main
 

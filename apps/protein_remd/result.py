@@ -1,4 +1,4 @@
-"""What is made of a campaign's history: tables, arrays and figures; all of it can be made again from the rounds."""
+"""What is made of a campaign's history: rows and figures; all of it can be made again from the rounds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from apps._frame.tables import TextTable, csv_bytes, facts_text
+from apps._frame.tables import TextTable, facts_text
 from apps.protein_remd import convergence, resumes, until
 from apps.protein_remd.campaign import Setup
 from apps.protein_remd.convergence import RARE
@@ -19,7 +17,6 @@ from apps.protein_remd.resumes import Comparison
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.prediction import harmonic_acceptance
 from apps.protein_remd.science.units import BOLTZMANN
-from apps.protein_remd.segments import packed
 
 COLUMNS = (
     "round", "lower", "upper", "replica_lower", "replica_upper", "T_lower", "T_upper", "U_lower", "U_upper", "log_p",
@@ -44,38 +41,9 @@ def _volumes(record: RoundRecord, *replicas: int) -> tuple[float | None, ...]:
     return () if record.pressure is None else tuple(record.segments[each].volume for each in replicas)
 
 
-def _columns(rows: list[tuple[Any, ...]]) -> list[str]:
-    return [*COLUMNS, *VOLUMES][: len(rows[0])] if rows else list(COLUMNS)
-
-
-def exchange_csv(rows: list[tuple[Any, ...]]) -> bytes:
-    """Return the attempts to swap as CSV, floats as ``repr``."""
-    return csv_bytes(_columns(rows), rows)
-
-
-def exchange_parquet(rows: list[tuple[Any, ...]]) -> bytes | None:
-    """Return the attempts to swap as Parquet, None where pyarrow is missing."""
-    import io
-
-    import pandas
-
-    buffer = io.BytesIO()
-    try:
-        pandas.DataFrame(rows, columns=_columns(rows)).to_parquet(buffer, engine="pyarrow", index=False)
-    except ImportError:
-        return None
-    return buffer.getvalue()
-
-
-def u_kn(history: History) -> bytes:
-    """Return reduced potentials for MBAR as ``npz``: ``u_kn`` (states, samples), ``N_k`` and ``temperatures`` in K.
-
-    Samples are grouped by the state that they were taken in.
-    """
-    states = len(history.temperatures)
-    columns = history.reduced.transpose(0, 2, 1).reshape(states, -1)
-    counts = np.full(states, history.rounds, dtype=np.int64)
-    return packed({"u_kn": columns, "N_k": counts, "temperatures": np.array(history.temperatures)})
+def columns(record: RoundRecord) -> tuple[str, ...]:
+    """Return the names of what ``exchange_rows`` yields."""
+    return COLUMNS if record.pressure is None else (*COLUMNS, *VOLUMES)
 
 
 def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:

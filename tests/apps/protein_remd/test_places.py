@@ -74,11 +74,11 @@ def test_a_run_that_may_only_be_read_is_not_written(readable, tmp_path, command)
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 200 KiB that can grow."""
+    """A file system of 120 KiB that can grow."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", place], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", place], capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"mounting a small file system needs root and a kernel that allows it: {mounted.stderr.strip()}")
@@ -88,9 +88,9 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("compute", ["serial", "process"])
 def test_a_disk_that_fills_up_loses_nothing(remd, small_disk, tmp_path, compute):
-    remd("run", *LANGEVIN, "--rounds", "40", "--output", "whole")
+    remd("run", *LANGEVIN, "--rounds", "20", "--output", "whole")
 
-    done = ran(tmp_path, "run", *LANGEVIN, "--rounds", "40", "--output", "disk/a", "--compute", compute)
+    done = ran(tmp_path, "run", *LANGEVIN, "--rounds", "20", "--output", "disk/a", "--compute", compute)
 
     assert done.returncode == 1
     assert "No space left on device" in one_sentence(done)
@@ -114,7 +114,7 @@ def test_results_that_do_not_fit_leave_a_run_that_can_be_finished(remd, tmp_path
 
 def damage(path: Path, kind: str) -> None:
     content = path.read_bytes()
-    changed = {"cut": content[:300], "empty": b"", "flipped": content[:-40] + bytes([content[-40] ^ 1]) + content[-39:]}
+    changed = {"cut": content[: len(content) // 2], "empty": b"", "flipped": content[:-40] + bytes([content[-40] ^ 1]) + content[-39:]}
     if kind == "missing":
         path.unlink()
     else:
@@ -272,12 +272,12 @@ time.time = lambda: sound() + offset
 
 @pytest.mark.parametrize("offset", ["-7200", "7200"])
 def test_two_drivers_whose_clocks_are_hours_apart_make_one_history(remd, tmp_path, offset):
-    remd("run", *LANGEVIN, "--rounds", "30", "--output", "whole")
+    remd("run", *LANGEVIN, "--rounds", "15", "--output", "whole")
     (tmp_path / "sitecustomize.py").write_text(SKEWED)
     both = []
     for each in ("0", offset):
         environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "CLOCK_OFFSET": each}
-        command = [sys.executable, "-m", "apps.protein_remd", "run", *LANGEVIN, "--rounds", "30", "--output", "both"]
+        command = [sys.executable, "-m", "apps.protein_remd", "run", *LANGEVIN, "--rounds", "15", "--output", "both"]
         both.append(subprocess.Popen([*command, "--compute", "serial"], cwd=tmp_path, env=environment, text=True,
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
 

@@ -1,0 +1,184 @@
+"""Where each spectrum lies: one scan over the XML, in pieces, by templates and where none fits by parsing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps.metabolomics.imzml.header import Header, read_header
+from apps.metabolomics.imzml.markup import Markup, Tag
+from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, INTENSITY_LENGTH, MZ_LENGTH, Shape, Z, read_spectrum
+from apps.metabolomics.imzml.template import Template, learn, match
+from core import InputError
+
+MAX_TEMPLATES = 8
+MAX_SHAPES = 4096
+MAX_POSITION = 2**31 - 1
+MAX_LENGTH = 2**31 - 1
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    """The numbers of all spectra of a file, in its order.
+
+    Parameters
+    ----------
+    header : Header
+    positions : int32 array, shape (n, 3)
+        x, y and z; the least int32 for a z that is not told.
+    offsets : int64 array, shape (n, 2)
+        Of the m/z and the intensity array, in bytes.
+    lengths : int32 array, shape (n, 2)
+        In elements; -1 where not told.
+    encoded : int64 array, shape (n, 2)
+        In bytes; -1 where not told.
+    shape : uint16 array, shape (n,)
+        Index into `shapes`.
+    shapes : list of Shape
+    by_template : int
+        How many spectra were like a template.
+    """
+
+    header: Header
+    positions: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+    encoded: NDArray[np.int64]
+    shape: NDArray[np.uint16]
+    shapes: list[Shape]
+    by_template: int
+
+
+@dataclass(slots=True)
+class _Rows:
+    source: str
+    blocks: list[tuple[NDArray[np.generic], ...]] = field(default_factory=list)
+    pending: list[list[int]] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    count: int = 0
+
+    def add_row(self, numbers: list[int], code: int) -> None:
+        self.pending.append(numbers)
+        self.codes.append(code)
+        self.count += 1
+        if len(self.pending) >= 4096:
+            self.flush()
+
+    def add_block(self, numbers: NDArray[np.int64], code: int) -> None:
+        if len(numbers):
+            self.flush()
+            self._keep(numbers, np.full(len(numbers), code, np.uint16), self.count)
+            self.count += len(numbers)
+
+    def flush(self) -> None:
+        if self.pending:
+            numbers = np.array(self.pending, np.int64).reshape(-1, len(FIELDS))
+            self._keep(numbers, np.array(self.codes, np.uint16), self.count - len(numbers))
+            self.pending, self.codes = [], []
+
+    def _keep(self, numbers: NDArray[np.int64], codes: NDArray[np.uint16], before: int) -> None:
+        absent = numbers == ABSENT
+        for column in range(len(FIELDS)):
+            position = column <= Z
+            limit = MAX_POSITION if position else MAX_LENGTH
+            if position or column in (MZ_LENGTH, INTENSITY_LENGTH):
+                least = -limit if position else 0
+                wrong = ~absent[:, column] & ((numbers[:, column] > limit) | (numbers[:, column] < least))
+                if wrong.any():
+                    row = int(np.argmax(wrong))
+                    raise InputError(
+                        f"{self.source}: spectrum {before + row + 1:,}: {FIELDS[column]} cannot be "
+                        f"{int(numbers[row, column]):,}; export the file again"
+                    )
+        least = np.iinfo(np.int32).min
+        positions = np.where(absent[:, : Z + 1], least, numbers[:, : Z + 1]).astype(np.int32)
+        lengths = np.where(absent[:, [4, 7]], -1, numbers[:, [4, 7]]).astype(np.int32)
+        encoded = np.where(absent[:, [5, 8]], -1, numbers[:, [5, 8]])
+        self.blocks.append((positions, numbers[:, [3, 6]].copy(), lengths, encoded, codes))
+
+
+def scan(read: Callable[[], bytes], source: str) -> Table:
+    """Read all spectra of an imzML document.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the next piece of the document, empty at its end.
+    source : str
+        Name of the document, for messages.
+
+    Raises
+    ------
+    InputError
+        It is no well-formed imzML, or a spectrum does not say what is needed.
+    """
+    markup = Markup(read, source)
+    header, tag = read_header(markup)
+    rows = _Rows(source)
+    codes: dict[Shape, int] = {}
+    templates: list[Template] = []
+    matched = 0
+    while tag is not None and tag.name == b"spectrum" and not tag.close:
+        markup.keep = tag.begin
+        spectrum = read_spectrum(markup, tag, header.groups, rows.count + 1)
+        code = codes.setdefault(spectrum.shape, len(codes))
+        if len(codes) > MAX_SHAPES:
+            raise InputError(f"{source}: more than {MAX_SHAPES:,} kinds of spectra in one file; export it again")
+        rows.add_row(spectrum.numbers, code)
+        tag = markup.next()
+        if tag is not None and tag.name == b"spectrum" and not tag.close:
+            tail = markup.text(spectrum.end, tag.begin)
+            template = learn(spectrum, markup.text(spectrum.begin, spectrum.end), tail, code) if _blank(tail) else None
+            if template is not None:
+                templates = [template, *templates[: MAX_TEMPLATES - 1]]
+            markup.back(tag)
+            matched += _match_all(markup, templates, rows)
+            tag = markup.next()
+    _finish(markup, tag)
+    rows.flush()
+    return _table(header, rows, list(codes), matched)
+
+
+def _blank(text: bytes) -> bool:
+    return not text.strip()
+
+
+def _match_all(markup: Markup, templates: list[Template], rows: _Rows) -> int:
+    """Take all spectra that are like a template from here on; the one that fits is put first."""
+    markup.keep = None
+    before, longest = rows.count, 0
+    while True:
+        for index, template in enumerate(templates):
+            numbers, stop = match(template, markup.buffer, markup.position - markup.start)
+            if len(numbers):
+                longest = max(longest, (stop + markup.start - markup.position) // len(numbers))
+                rows.add_block(numbers, template.shape)
+                markup.position = markup.start + stop
+                templates.insert(0, templates.pop(index))
+                break
+        else:
+            # One that was cut off by the end of the piece may still be like a template.
+            left = markup.start + len(markup.buffer) - markup.position
+            if left > 2 * longest + len(markup.buffer) // 16 or not markup.more():
+                return rows.count - before
+
+
+def _finish(markup: Markup, tag: Tag | None) -> None:
+    """Read the rest of the document, which may be cut off."""
+    while tag is not None and not (tag.close and tag.name == b"mzML"):
+        if tag.name == b"spectrum" and not tag.close:
+            raise markup.error("a spectrum stands outside of the list of spectra", tag.begin)
+        tag = markup.next()
+
+
+def _table(header: Header, rows: _Rows, shapes: list[Shape], matched: int) -> Table:
+    if not rows.blocks:
+        empty = _Rows(rows.source)
+        empty.add_row([0] * len(FIELDS), 0)
+        empty.flush()
+        rows = _Rows(rows.source, [tuple(column[:0] for column in empty.blocks[0])])
+    positions, offsets, lengths, encoded, shape = (np.concatenate(column) for column in zip(*rows.blocks, strict=True))
+    return Table(header, positions, offsets, lengths, encoded, shape, shapes, matched)

@@ -1,0 +1,147 @@
+"""A spectrum learnt as a template: what never changes is compared, what may change is cut out.
+
+Exporters write all spectra alike, so that comparing a few hundred bytes replaces the parsing of dozens of tags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, Spectrum
+
+MAX_DIGITS = 18
+"""Of a number that surely fits 64 bits; longer ones are for the parser to judge."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Template:
+    """The text of a spectrum with holes.
+
+    Parameters
+    ----------
+    head : bytes
+        What stands before the first hole.
+    parts : tuple of (bytes, bytes, bool)
+        Of each hole the quote that ends it, what follows it (with that quote), and whether it is a number that is
+        needed.
+    fields : tuple of int
+        Which number each needed hole is.
+    constants : int64 array, shape (9,)
+        Numbers of every spectrum of this template; `ABSENT` where a hole has it, or none.
+    shape : int
+        Code of its shape.
+    tags, entities : int
+        How many ``<`` and ``&`` one spectrum has. More of them stand in a hole, where they cannot be.
+    """
+
+    head: bytes
+    parts: tuple[tuple[bytes, bytes, bool], ...]
+    fields: tuple[int, ...]
+    constants: NDArray[np.int64]
+    shape: int
+    tags: int
+    entities: int
+
+
+def learn(spectrum: Spectrum, text: bytes, tail: bytes, shape: int) -> Template | None:
+    """Return the template of a spectrum, None where its numbers cannot be cut out.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    text : bytes
+        The spectrum's text.
+    tail : bytes
+        What stands between it and the next spectrum.
+    shape : int
+        Code of its shape.
+    """
+    if spectrum.repeats:
+        return None
+    holes = spectrum.holes()
+    if not holes:
+        return None
+    begin = spectrum.begin
+    parts, fields = [], []
+    constants = np.array(spectrum.numbers, np.int64)
+    ends = [hole[0] - begin for hole in holes[1:]]
+    for (_, stop, number), following in zip(holes, [*ends, len(text)], strict=True):
+        rest = text[stop - begin : following]
+        parts.append((rest[:1], rest, number is not None))
+        if number is not None:
+            fields.append(number)
+            constants[number] = ABSENT
+    quote, rest, needed = parts[-1]
+    parts[-1] = quote, rest + tail, needed
+    literals = text[: holes[0][0] - begin] + b"".join(part[1] for part in parts)
+    return Template(
+        text[: holes[0][0] - begin],
+        tuple(parts),
+        tuple(fields),
+        constants,
+        shape,
+        literals.count(b"<"),
+        literals.count(b"&"),
+    )
+
+
+def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int64], int]:
+    """Cut the numbers out of all spectra from a place on that are like the template.
+
+    Parameters
+    ----------
+    template : Template
+    buffer : bytes
+    start : int
+
+    Returns
+    -------
+    numbers : int64 array, shape (spectra, 9)
+        In the order of `FIELDS`.
+    stop : int
+        Where the first spectrum begins that is not like it, or is not whole.
+    """
+    find, begins_with = buffer.find, buffer.startswith
+    head, parts, width = template.head, template.parts, len(template.fields)
+    found: list[bytes] = []
+    begins: list[int] = []
+    add, begin = found.append, start
+    while begins_with(head, begin):
+        place = begin + len(head)
+        for quote, literal, needed in parts:
+            end = find(quote, place)
+            if end < 0 or not begins_with(literal, end):
+                break
+            if needed:
+                add(buffer[place:end])
+            place = end + len(literal)
+        else:
+            begins.append(begin)
+            begin = place
+            continue
+        break
+    count = len(begins)
+    del found[count * width :]
+    begins.append(begin)
+    if not _are_numbers(found):
+        count = next(i for i, each in enumerate(found) if not _are_numbers([each])) // width
+    stop = begins[count]
+    if (
+        buffer.count(b"<", start, stop) != count * template.tags
+        or buffer.count(b"&", start, stop) != count * template.entities
+    ):
+        count, stop = 0, start
+    numbers = np.empty((count, len(FIELDS)), np.int64)
+    numbers[:] = template.constants
+    if width:
+        numbers[:, list(template.fields)] = np.array(list(map(int, found[: count * width])), np.int64).reshape(
+            -1, width
+        )
+    return numbers, stop
+
+
+def _are_numbers(texts: list[bytes]) -> bool:
+    return all(map(bytes.isdigit, texts)) and max(map(len, texts), default=0) <= MAX_DIGITS

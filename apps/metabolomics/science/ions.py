@@ -1,0 +1,287 @@
+"""Ions of a molecule: chemical modification, neutral loss and adduct; and the implausible adducts of decoys."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps.metabolomics.science.formulas import Composition, FormulaError, parse_formula
+
+DECOY_ELEMENTS = tuple(
+    "He Li Be B C N O F Ne Mg Al Si P S Cl Ar Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo Ru Rh "
+    "Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Sm Eu Gd Tb Dy Ho Ir Th Pt Os Yb Lu Bi Pb Re Tl Tm U W Au Er Hf Hg "
+    "Ta".split()
+)
+"""Elements of implausible adducts, in METASPACE's order, which its seeded draw depends on.
+
+Source: A. Palmer et al., FDR-controlled metabolite annotation for high-resolution imaging mass spectrometry, Nature
+Methods 14, 57 (2017), and the engine's list.
+"""
+
+METASPACE_SEED = 42
+MAX_CHARGE = 8
+MAX_MULTIPLIER = 4
+DECOY_ROWS = 100_000
+"""Formulas whose 80 keys are ranked at a time: 64 MB."""
+
+NOTHING = Composition()
+
+_USUAL = {"H4N": "NH4", "HO": "OH", "CHO2": "HCOO", "C2H3O2": "CH3COO"}
+"""Groups that chemists, and METASPACE's names of adducts, write in another order than Hill's."""
+_BRACKETED = re.compile(
+    r"\[(?P<multiplier>\d*)M(?P<change>[^\[\]]*(?:\[\d+[A-Z][a-z]?\][^\[\]]*)*)\](?P<charge>[0-9+\-]*)"
+)
+_TERM = re.compile(r"([+-])((?:[A-Za-z0-9()]|\[\d+[A-Z][a-z]?\])+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Adduct:
+    """What makes an ion of a molecule; equal when the ions are.
+
+    Attributes
+    ----------
+    name : str
+        ``+H``, ``-H2O+H``, ``[M]+``; in brackets with several molecules or charges: ``[2M+H]+``, ``[M+2H]2+``.
+    charge : int
+        Elementary charges with their sign.
+    multiplier : int
+        Molecules in the ion.
+    change : Composition
+        Atoms gained, and lost with negative counts.
+    loss : Composition
+        Atoms that the molecules must have before anything is gained.
+    """
+
+    name: str = field(compare=False)
+    charge: int
+    multiplier: int
+    change: Composition
+    loss: Composition = field(compare=False)
+
+
+def parse_adduct(text: str, polarity: Literal["+", "-"]) -> Adduct:
+    """Read an adduct.
+
+    Parameters
+    ----------
+    text : str
+        METASPACE's spelling (``+H``, ``-H``, ``-H2O+H``, ``[M]+``) or the bracketed one (``[M+NH4]+``, ``[2M+H]+``,
+        ``[M+2H]2+``, ``M+H``). The short spelling has one charge, of the sign of the polarity.
+    polarity : {"+", "-"}
+
+    Returns
+    -------
+    Adduct
+        Its name is the canonical one: losses first, then gains.
+
+    Raises
+    ------
+    FormulaError
+        The adduct is not understood, its charge is of the other polarity, or it changes nothing.
+    """
+    sign = 1 if polarity == "+" else -1
+    plain = "".join(text.split()).replace("−", "-").replace("–", "-")
+    multiplier, charge, body = 1, sign, plain
+    bracketed = _BRACKETED.fullmatch(plain)
+    if bracketed is not None:
+        multiplier = int(bracketed["multiplier"] or 1)
+        charge = _charge(bracketed["charge"], text, sign)
+        body = bracketed["change"]
+    elif plain.startswith("M"):
+        body = plain[1:]
+    if charge * sign < 0:
+        raise FormulaError(f"adduct {text!r} has the other polarity; the data's is {polarity}")
+    if not 1 <= multiplier <= MAX_MULTIPLIER or abs(charge) > MAX_CHARGE:
+        raise FormulaError(
+            f"adduct {text!r} has {multiplier} molecules and {abs(charge)} charges; up to {MAX_MULTIPLIER} and "
+            f"{MAX_CHARGE} are understood"
+        )
+    terms = _TERM.findall(body)
+    if "".join(sign + formula for sign, formula in terms) != body or (not terms and bracketed is None):
+        raise FormulaError(f"adduct {text!r} is not understood; write it as +H, -H2O+H, [M]+, [2M+H]+ or [M+2H]2+")
+    losses = [_term(formula, text) for sign_, formula in terms if sign_ == "-"]
+    gains = [_term(formula, text) for sign_, formula in terms if sign_ == "+"]
+    loss, change = _sum(losses), _sum(gains)
+    change = change.plus(loss, -1)
+    if terms and not change:
+        raise FormulaError(f"adduct {text!r} changes nothing; write [M]{polarity} for the bare ion")
+    return Adduct(_name(losses, gains, multiplier, charge), charge, multiplier, change, loss)
+
+
+def _charge(text: str, adduct: str, sign: int) -> int:
+    match = re.fullmatch(r"(\d*)([+-])|([+-])(\d+)", text)
+    if match is not None:
+        digits, mark = match[1] or match[4], match[2] or match[3]
+        value = int(digits or 1)
+        if value:
+            return value if mark == "+" else -value
+    if text in ("++", "--", "+++", "---"):
+        return len(text) if text[0] == "+" else -len(text)
+    raise FormulaError(
+        f"adduct {adduct!r} has no charge behind its bracket; write it as [M+H]{'+' if sign > 0 else '-'}"
+    )
+
+
+def _term(formula: str, adduct: str) -> tuple[int, Composition]:
+    """Read ``2H`` or ``NH4`` as a number of times a formula."""
+    match = re.match(r"\d+", formula)
+    times = int(match[0]) if match else 1
+    try:
+        if not times:
+            raise FormulaError("a count of zero")
+        return times, parse_formula(formula[match.end() :] if match else formula)
+    except FormulaError as error:
+        raise FormulaError(f"adduct {adduct!r} is not understood: {error}") from None
+
+
+def _sum(terms: list[tuple[int, Composition]]) -> Composition:
+    total = NOTHING
+    for times, composition in terms:
+        total = total.plus(composition, times)
+    return total
+
+
+def _name(
+    losses: list[tuple[int, Composition]], gains: list[tuple[int, Composition]], multiplier: int, charge: int
+) -> str:
+    def spelled(mark: str, terms: list[tuple[int, Composition]]) -> str:
+        formulas = [(times, _USUAL.get(str(composition), str(composition))) for times, composition in terms]
+        return "".join(sorted(f"{mark}{times if times > 1 else ''}{formula}" for times, formula in formulas))
+
+    body = spelled("-", losses) + spelled("+", gains)
+    if multiplier == 1 and abs(charge) == 1 and body:
+        return body
+    sign = "+" if charge > 0 else "-"
+    return f"[{multiplier if multiplier > 1 else ''}M{body}]{abs(charge) if abs(charge) > 1 else ''}{sign}"
+
+
+def parse_modification(text: str) -> Composition:
+    """Read a chemical modification or neutral loss: ``-H2O``, ``+C2H2O``, ``-H+C3H5O``.
+
+    Returns
+    -------
+    Composition
+        Atoms gained, and lost with negative counts.
+
+    Raises
+    ------
+    FormulaError
+        It is not understood, or changes nothing.
+    """
+    plain = "".join(text.split()).replace("−", "-").replace("–", "-")
+    terms = _TERM.findall(plain)
+    if not terms or "".join(sign + formula for sign, formula in terms) != plain:
+        raise FormulaError(f"modification {text!r} is not understood; write it as -H2O or +C2H2O")
+    change = NOTHING
+    for sign, formula in terms:
+        times, composition = _term(formula, text)
+        change = change.plus(composition, times if sign == "+" else -times)
+    if not change:
+        raise FormulaError(f"modification {text!r} changes nothing; leave it out")
+    return change
+
+
+def ion_composition(
+    formula: Mapping[str, int], modification: Mapping[str, int], neutral_loss: Mapping[str, int], adduct: Adduct
+) -> Composition | None:
+    """Compose an ion.
+
+    Parameters
+    ----------
+    formula : Composition
+        The neutral molecule.
+    modification, neutral_loss : Composition
+        Change of each molecule (`parse_modification`); `NOTHING` where there is none.
+    adduct : Adduct
+
+    Returns
+    -------
+    Composition or None
+        None where the molecule has not the atoms that it would lose, or nothing is left.
+    """
+    molecule = Composition(dict(formula))
+    for change in (modification, neutral_loss):
+        if change:
+            molecule = molecule.plus(change)
+            if not molecule.is_possible:
+                return None
+    molecules = molecule if adduct.multiplier == 1 else NOTHING.plus(molecule, adduct.multiplier)
+    if any(molecules.get(name, 0) < count for name, count in adduct.loss.items()):
+        return None
+    ion = molecules.plus(adduct.change)
+    return ion if ion.is_possible else None
+
+
+def decoy_adduct(element: str, target: Adduct) -> Adduct:
+    """Replace what a target adduct adds by one atom of an implausible element: same charge, same molecules."""
+    atom = Composition({element: 1})
+    return Adduct(
+        _name([], [(1, atom)], target.multiplier, target.charge), target.charge, target.multiplier, atom, NOTHING
+    )
+
+
+def decoy_candidates(targets: Sequence[Adduct]) -> tuple[str, ...]:
+    """Return `DECOY_ELEMENTS` without those that are a target adduct by themselves."""
+    taken = {str(target.change) for target in targets}
+    return tuple(element for element in DECOY_ELEMENTS if element not in taken)
+
+
+def decoys(
+    formulas: Sequence[str],
+    targets: Sequence[Adduct],
+    per_formula: int = 20,
+    seed: Literal["formula", "metaspace"] = "formula",
+) -> NDArray[np.int8]:
+    """Choose the decoy elements of each formula.
+
+    Parameters
+    ----------
+    formulas : sequence of str
+        Canonical formulas, n of them.
+    targets : sequence of Adduct
+        All target adducts of the run.
+    per_formula : int
+        Decoys a formula; at most as many as there are candidates.
+    seed : {"formula", "metaspace"}
+        ``formula``: by a hash of the formula alone, so that neither the order of a database nor what else is in it
+        changes a result. ``metaspace``: the engine's draw, one shuffle a formula in list order.
+
+    Returns
+    -------
+    ndarray of int8, shape (n, min(per_formula, candidates))
+        Indices into ``decoy_candidates(targets)``.
+    """
+    candidates = decoy_candidates(targets)
+    chosen = min(per_formula, len(candidates))
+    drawn = np.empty((len(formulas), chosen), dtype=np.int8)
+    if seed == "metaspace":
+        random = np.random.RandomState(METASPACE_SEED)
+        for row in drawn:
+            order = np.arange(len(candidates))
+            random.shuffle(order)
+            row[:] = order[:chosen]
+        return drawn
+    # A key depends on formula and element alone: another target adduct takes its own element out and no more.
+    elements = np.array([_hash(element) for element in candidates], dtype=np.uint64)
+    for start in range(0, len(formulas), DECOY_ROWS):
+        hashes = np.array([_hash(formula) for formula in formulas[start : start + DECOY_ROWS]], dtype=np.uint64)
+        keys = _mixed(hashes[:, None] ^ elements)
+        drawn[start : start + DECOY_ROWS] = np.argsort(keys, axis=1, kind="stable")[:, :chosen]
+    return drawn
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit keys: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
