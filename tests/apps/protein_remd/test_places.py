@@ -114,7 +114,9 @@ def test_results_that_do_not_fit_leave_a_run_that_can_be_finished(remd, tmp_path
 
 def damage(path: Path, kind: str) -> None:
     content = path.read_bytes()
-    changed = {"cut": content[: len(content) // 2], "empty": b"", "flipped": content[:-40] + bytes([content[-40] ^ 1]) + content[-39:]}
+    half = len(content) // 2
+    flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+    changed = {"cut": content[:half], "empty": b"", "flipped": flipped}
     if kind == "missing":
         path.unlink()
     else:
