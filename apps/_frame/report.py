@@ -22,6 +22,7 @@ FOLDER = "report-files/"
 
 _NUMBER = re.compile(r"[-+−±$€£]?\d[\d,.]*(e[-+]?\d+)?( ?[%x]| ?±.*)?", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}-\d\d(-\d\d([ T][\d:.+Z-]+)?)?")
+_PANEL = re.compile(r"#[\w-]+")
 _KINDS = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpeg"), (b"RIFF", "webp"), (b"<", "svg+xml"))
 
 
@@ -74,7 +75,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A cell of a table that leads somewhere: a key of the run, or an ``https://`` address."""
+    """A cell of a table that leads somewhere: a key of the run, an ``https://`` address, or ``#key`` of a panel."""
 
     text: str
     href: str
@@ -111,7 +112,23 @@ class Text:
     code: bool = False
 
 
-Block = Cards | Figures | Grid | Table | Facts | Text
+Plain = Cards | Figures | Grid | Table | Facts | Text
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """What is shown over the page when a link leads to it, such as all there is to say of one row of a table.
+
+    `key` names it, letters, digits and hyphens; a link or picture with ``#key`` for its address leads to it, and so do
+    its neighbours among the blocks.
+    """
+
+    key: str
+    title: str
+    blocks: Sequence[Plain]
+
+
+Block = Plain | Panel
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +161,7 @@ def report_files(report: Report, name: str = "report.html", embedded: int = EMBE
     embedded : int
         Bytes of pictures that the page itself may hold, all together.
     """
-    pictures = [picture for block in report.blocks if isinstance(block, Figures | Grid) for picture in block.pictures]
+    pictures = list(_pictures(report.blocks))
     beside: dict[int, str] = {}
     files: dict[str, Iterable[bytes]] = {}
     if sum(len(picture.image) for picture in pictures) > embedded:
@@ -156,6 +173,14 @@ def report_files(report: Report, name: str = "report.html", embedded: int = EMBE
     return files
 
 
+def _pictures(blocks: Sequence[Block]) -> Iterator[Picture]:
+    for block in blocks:
+        if isinstance(block, Panel):
+            yield from _pictures(block.blocks)
+        elif isinstance(block, Figures | Grid):
+            yield from block.pictures
+
+
 def page(report: Report, beside: dict[int, str] | None = None) -> Iterator[bytes]:
     """Yield the page piece by piece, so that a long table is never in memory whole.
 
@@ -164,7 +189,10 @@ def page(report: Report, beside: dict[int, str] | None = None) -> Iterator[bytes
     beside : dict, optional
         Address of each picture, by its ``id``, that is not to be part of the page.
     """
-    script = any(isinstance(block, Table) and block.browse for block in report.blocks)
+    script = any(isinstance(block, Panel) or (isinstance(block, Table) and block.browse) for block in report.blocks)
+    keys = [block.key for block in report.blocks if isinstance(block, Panel)]
+    following = dict(itertools.pairwise(keys))
+    before = {after: key for key, after in following.items()}
     yield (
         "<!DOCTYPE html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
@@ -173,8 +201,11 @@ def page(report: Report, beside: dict[int, str] | None = None) -> Iterator[bytes
         f'<h1>{_text(report.title)}</h1>\n<p class="lead">{_text(report.lead)}</p>\n'
     ).encode()
     for block in report.blocks:
-        for piece in _block(block, beside or {}):
-            yield piece.encode()
+        if isinstance(block, Panel):
+            pieces = _panel(block, before.get(block.key), following.get(block.key), beside or {})
+        else:
+            pieces = _block(block, beside or {})
+        yield from (piece.encode() for piece in pieces)
     footer = f"<footer>{_text(report.footer)}</footer>\n" if report.footer else ""
     yield f"{footer}</main>{f'<script>{SCRIPT}</script>' if script else ''}</body></html>\n".encode()
 
@@ -183,7 +214,7 @@ def _text(text: object) -> str:
     return escape(printable(text, KEPT))
 
 
-def _block(block: Block, beside: dict[int, str]) -> Iterator[str]:
+def _block(block: Plain, beside: dict[int, str], lazy: bool = False) -> Iterator[str]:
     if isinstance(block, Table):
         yield from _table(block)
         return
@@ -194,7 +225,7 @@ def _block(block: Block, beside: dict[int, str]) -> Iterator[str]:
         yield f'<div class="cards">{"".join(map(_card, block.cards))}</div>\n'
     elif isinstance(block, Figures):
         yield '<div class="figures">'
-        yield from (_figure(picture, beside) for picture in block.pictures)
+        yield from (_figure(picture, beside, lazy=lazy) for picture in block.pictures)
         yield "</div>\n"
     elif isinstance(block, Grid):
         yield f'<p class="note">{_text(block.note)}</p>' if block.note else ""
@@ -207,6 +238,17 @@ def _block(block: Block, beside: dict[int, str]) -> Iterator[str]:
     else:
         tag = "pre" if block.code else "p"
         yield from (f"<{tag}>{_text(line)}</{tag}>\n" for line in block.paragraphs)
+
+
+def _panel(panel: Panel, before: str | None, after: str | None, beside: dict[int, str]) -> Iterator[str]:
+    turns = (("previous", "‹ previous", before), ("next", "next ›", after))
+    links = "".join(f'<a href="{_href(f"#{key}")}" class={kind}>{words}</a>' for kind, words, key in turns if key)
+    # An address that leads nowhere closes the panel, and the page stays where it is.
+    yield f'<section class="panel" id="{_text(panel.key)}"><nav>{links}<a href="#_" class=close>close</a></nav>\n'
+    yield f"<h2>{_text(panel.title)}</h2>\n"
+    for block in panel.blocks:
+        yield from _block(block, beside, lazy=True)
+    yield "</section>\n"
 
 
 def _card(card: Card) -> str:
@@ -235,7 +277,7 @@ def _href(link: str) -> str:
     """Return the address of a key or page, quoted; one of another scheme leads nowhere."""
     from urllib.parse import quote
 
-    if link.startswith(("https://", "http://")):
+    if link.startswith(("https://", "http://")) or _PANEL.fullmatch(link):
         return _text(link)
     try:
         return escape(quote(link.encode("utf-8", "surrogateescape")))

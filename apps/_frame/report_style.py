@@ -40,6 +40,7 @@ thead+tbody tr:first-child>*{border-top:1px solid var(--line)}
 .browse input{font:inherit;width:min(100%,26rem);padding:6px 10px;margin:0 8px 8px 0;color:var(--ink);
 background:var(--card);border:1px solid var(--line);border-radius:8px}
 .browse output{color:var(--soft);font-size:.85rem}
+.browse td:not(.n,.d){min-width:8rem}
 .browse .scroll{max-height:75vh;overflow-y:auto}
 .browse thead th{position:sticky;top:0;background:var(--card);box-shadow:inset 0 -1px var(--line)}
 .browse thead button{all:unset;cursor:pointer}
@@ -49,16 +50,29 @@ th[aria-sort=descending] button::after{content:" \\25bc"}
 p,li{max-width:80ch;overflow-wrap:anywhere}
 pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px;white-space:pre-wrap;
 overflow-wrap:anywhere;font-size:.88rem}
+.panel{display:none}
+.panel:target{display:block;position:fixed;inset:0 0 0 auto;width:min(100%,760px);overflow-y:auto;z-index:2;
+padding:14px 20px 40px;background:var(--page);border-left:1px solid var(--line);box-shadow:0 0 40px #0005}
+.panel nav{display:flex;gap:18px;position:sticky;top:-14px;padding:10px 0;background:var(--page)}
+.panel nav .close{margin-left:auto}
+.panel h2{margin-top:4px;overflow-wrap:anywhere}
+.panel img{image-rendering:pixelated}
+.panel .scroll,.panel .figures{margin-top:12px}
 footer{margin-top:36px;color:var(--soft);font-size:.82rem;overflow-wrap:anywhere}
 @media(max-width:520px){main{padding:18px 14px 32px}h1{font-size:1.35rem}.cards{grid-template-columns:1fr 1fr;gap:8px}
 .card{padding:9px 10px}.card b{font-size:1.15rem}th,td{padding:6px 9px}.facts th{width:7.5rem}
 figure{padding:4px}table{font-size:.85rem}}
 @media print{:root{--ink:#000;--soft:#444;--line:#bbb;--page:#fff;--card:#fff}body{font-size:10.5pt}main{padding:0;
-max-width:none}h2{break-after:avoid}figure,.card,tr,pre{break-inside:avoid}.scroll,.browse .scroll{overflow:visible;
+max-width:none}h2{break-after:avoid}figure,.card,tr,pre{break-inside:avoid}.panel:target{display:none}
+.scroll,.browse .scroll{overflow:visible;
 max-height:none}.browse input,.browse output{display:none}.figures{grid-template-columns:1fr 1fr}}
 """
 
 SCRIPT = """
+addEventListener("keydown", event => {
+  const turn = {Escape: "close", ArrowLeft: "previous", ArrowRight: "next"}[event.key];
+  if (turn && event.target.tagName !== "INPUT") document.querySelector(`.panel:target .${turn}`)?.click();
+});
 for (const box of document.querySelectorAll(".browse")) {
   const body = box.querySelector("tbody"), rows = [...body.rows], heads = [...box.querySelectorAll("thead th")];
   const find = document.createElement("input"), count = document.createElement("output");

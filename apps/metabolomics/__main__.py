@@ -7,8 +7,19 @@ from importlib import import_module
 from typing import Any
 
 from apps._frame import App, Command, Session
+from apps.metabolomics.export_params import (
+    ABOUT_COMPARE,
+    ABOUT_EXPORT,
+    ABOUT_REPORT,
+    CompareParams,
+    ExportParams,
+    ReportParams,
+)
 from apps.metabolomics.packages import check_installed
 from apps.metabolomics.params import Params
+from apps.metabolomics.validate_params import ABOUT as ABOUT_VALIDATE
+from apps.metabolomics.validate_params import EXAMPLES as EXAMPLES_VALIDATE
+from apps.metabolomics.validate_params import ValidateParams
 
 RUNS = "metabolomics-runs"
 
@@ -41,8 +52,17 @@ def later(module: str, name: str) -> Any:
 
 APP = App(
     "apps.metabolomics",
-    [Command("annotate", Params, later("stages", "run"), about=ABOUT, examples=EXAMPLES, output=RUNS)],
-)
+    [
+        Command("annotate", Params, later("stages", "run"), about=ABOUT, examples=EXAMPLES, output=RUNS),
+        Command(
+            "validate", ValidateParams, "apps.metabolomics.validate:validate", about=ABOUT_VALIDATE,
+            examples=EXAMPLES_VALIDATE,
+        ),
+        Command("report", ReportParams, later("republish", "report"), about=ABOUT_REPORT),
+        Command("export", ExportParams, later("exports", "export"), about=ABOUT_EXPORT),
+        Command("compare", CompareParams, later("compare", "compare"), about=ABOUT_COMPARE),
+    ],
+)  # fmt: skip
 main = APP.main
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from apps._frame.stored import Stored
+from apps.protein_remd.costs import Ledger
 from apps.protein_remd.engines import Schedule, bundle_hash, engine_named
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import (
@@ -37,6 +39,9 @@ from core import ConfigError, FanfoldError, FunctionExecutor, InputError, RetryP
 from core.storage import NotFound, PreconditionFailed, Storage, join_address
 
 SETUP = f"{BUNDLE}setup.json"
+
+CHECKED = 5.0
+"""Seconds between two looks at whether this process still drives the run."""
 
 RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
 """For workers that die, and for a storage that is away for longer than its client tries."""
@@ -138,7 +143,7 @@ class Campaign:
     ----------
     round_number : int
         The last round that is committed.
-    cpu_seconds : float
+    ledger : Ledger
         What the segments have taken that this object has had run.
     """
 
@@ -154,9 +159,10 @@ class Campaign:
         self._storage, self._executor, self._params = storage, executor, params
         self._check, self._warn = check, warn
         self.setup, files = prepare(storage, params)
-        self.cpu_seconds, self.invocations = 0.0, 0
         reached = executor.reaches(storage)
         self._address = storage.address if reached else None
+        self.ledger = Ledger(storage, executor, len(self.setup.temperatures))
+        self._next_check = 0.0
         bundle = Bundle(self.setup.engine, self.setup.bundle, self._address, None if reached else files)
         schedule = Schedule(params.md.steps, params.output.energies, params.output.frames)
         self._shared = Shared(bundle, self._address, params.md.seed, params.md.segments, schedule)
@@ -165,7 +171,9 @@ class Campaign:
         self._last = read_record(storage, self.round_number) if self.round_number else None
         self._mend()
         self._found = self._left_behind(self.round_number + 1)
-        self._prune(self.round_number - 1)
+        if params.output.states > 1:
+            before = self.round_number - 1
+            self._prune(before, (info.key for info in storage.list(f"{STATE}{before:08d}/")))
 
     def advance(self) -> RoundRecord:
         """Run one round and commit it; returns its record.
@@ -177,12 +185,13 @@ class Campaign:
         ConfigError
             Workers have another version of the engine than the run was begun with.
         """
-        number = self.round_number + 1
-        self._check(f"round {number:,} of {self._params.exchange.rounds:,}")
-        segments = self._segments(number, self._last)
+        number, last = self.round_number + 1, self._last
+        segments = self._segments(number, last)
         record = self._commit(self._record(number, self._outcomes(segments)))
         self.round_number, self._last = number, record
-        self._prune(number - 1)
+        if last is not None:
+            self._prune(number - 1, (str(one.state["key"]) for one in last.segments))
+        self.ledger.committed()
         return record
 
     def _segments(self, number: int, last: RoundRecord | None) -> list[Segment]:
@@ -213,10 +222,20 @@ class Campaign:
         futures = self._executor.map(
             run_segment, segments, extra_args=(self._shared,), label="segments", retries=RETRIES
         )
+        self._still_driving()
         ran: list[Outcome] = futures.results()
-        self.invocations += len(ran)
-        self.cpu_seconds += sum(outcome.cpu_seconds for outcome in ran)
+        self.ledger.ran(outcome.cpu_seconds for outcome in ran)
         return [self._settled(outcome, segment) for outcome, segment in zip(ran, segments, strict=True)]
+
+    def _still_driving(self) -> None:
+        """Say which round it is while its segments run, and make sure that no other process drives the run.
+
+        Not in every short round: the commit alone decides whose round counts.
+        """
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + CHECKED
+            self._check(f"round {self.round_number + 1:,} of {self._params.exchange.rounds:,}")
 
     def _mend(self) -> None:
         """Compute again what was lost of the states that the next round begins from.
@@ -320,10 +339,10 @@ class Campaign:
             )  # fmt: skip
         return found
 
-    def _prune(self, number: int) -> None:
-        """Delete the states of a round that is behind, unless they are to be kept."""
+    def _prune(self, number: int, keys: Iterable[str]) -> None:
+        """Delete states of a round that is behind, unless they are to be kept."""
         if number > 0 and number % self._params.output.states:
-            self._storage.delete([info.key for info in self._storage.list(f"{STATE}{number:08d}/")])
+            self._storage.delete(list(keys))
 
 
 def _tag_of(key: str, data: bytes) -> str:

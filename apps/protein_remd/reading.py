@@ -89,10 +89,10 @@ def report(session: Session, params: RunParams) -> None:
     setup = read_setup(storage)
     if setup is None:
         raise ConfigError(f"run {params.run} has not begun its first round; 'status' says what it does")
-    files = derived(storage, setup, asked)
     complete = _complete(storage, last_round(storage), asked)
-    for name, content in files.items():
-        # The last of a run's results says that it is finished.
-        if name != "result.json" or complete:
-            storage.put(name, content)
+    with derived(storage, setup, asked) as files:
+        for name, content in files.items():
+            # The last of a run's results says that it is finished.
+            if name != "result.json" or complete:
+                storage.put(name, content)
     session.say(f"Report: {params.run}/report.html")

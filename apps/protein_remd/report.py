@@ -7,13 +7,16 @@ from typing import Any
 
 from apps._frame.report import Block, Card, Cards, Facts, Figures, Picture, Report, Table, Text, report_files
 from apps.protein_remd import plots
+from apps.protein_remd.costs import spent_rows
 from apps.protein_remd.history import History
 from apps.protein_remd.params import Params
 from apps.protein_remd.result import verdict, warnings
 
 
-def report_files_of(history: History, found: Mapping[str, Any], params: Params) -> dict[str, Iterable[bytes]]:
-    """Return the report of a campaign as files by name."""
+def report_files_of(
+    history: History, found: Mapping[str, Any], params: Params, spent: Mapping[str, Any]
+) -> dict[str, Iterable[bytes]]:
+    """Return the report of a campaign as files by name; `spent` is what it has taken, see ``costs.spent_figures``."""
     trips, pairs = found["round_trips"], found["pairs"]
     tried = sum(pair["attempted"] for pair in pairs)
     accepted = sum(round(pair["attempted"] * pair["acceptance"]) for pair in pairs if pair["attempted"])
@@ -48,6 +51,7 @@ def report_files_of(history: History, found: Mapping[str, Any], params: Params) 
         Figures(pictures, "How it went"),
         Table("Temperatures", *_state_table(found)),
         Facts("How it was made", [*_facts(found, params)]),
+        *([Facts("Time and cost", taken)] if (taken := spent_rows(spent, found["rounds"])) else []),
     ]
     footer = f"History SHA-256 {found['history_sha256']}."
     return report_files(Report("Replica exchange", lead, blocks, footer))

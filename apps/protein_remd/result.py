@@ -1,4 +1,4 @@
-"""What is made of a campaign's history: tables, arrays and figures; all of it can be made again from the rounds."""
+"""What is made of a campaign's history: rows and figures; all of it can be made again from the rounds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from apps._frame.tables import TextTable, csv_bytes, facts_text
+from apps._frame.tables import TextTable, facts_text
 from apps.protein_remd import convergence, resumes, until
 from apps.protein_remd.campaign import Setup
 from apps.protein_remd.convergence import RARE
@@ -19,7 +17,6 @@ from apps.protein_remd.resumes import Comparison
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.prediction import harmonic_acceptance
 from apps.protein_remd.science.units import BOLTZMANN
-from apps.protein_remd.segments import packed
 
 COLUMNS = (
     "round", "lower", "upper", "replica_lower", "replica_upper", "T_lower", "T_upper", "U_lower", "U_upper", "log_p",
@@ -44,38 +41,9 @@ def _volumes(record: RoundRecord, *replicas: int) -> tuple[float | None, ...]:
     return () if record.pressure is None else tuple(record.segments[each].volume for each in replicas)
 
 
-def _columns(rows: list[tuple[Any, ...]]) -> list[str]:
-    return [*COLUMNS, *VOLUMES][: len(rows[0])] if rows else list(COLUMNS)
-
-
-def exchange_csv(rows: list[tuple[Any, ...]]) -> bytes:
-    """Return the attempts to swap as CSV, floats as ``repr``."""
-    return csv_bytes(_columns(rows), rows)
-
-
-def exchange_parquet(rows: list[tuple[Any, ...]]) -> bytes | None:
-    """Return the attempts to swap as Parquet, None where pyarrow is missing."""
-    import io
-
-    import pandas
-
-    buffer = io.BytesIO()
-    try:
-        pandas.DataFrame(rows, columns=_columns(rows)).to_parquet(buffer, engine="pyarrow", index=False)
-    except ImportError:
-        return None
-    return buffer.getvalue()
-
-
-def u_kn(history: History) -> bytes:
-    """Return reduced potentials for MBAR as ``npz``: ``u_kn`` (states, samples), ``N_k`` and ``temperatures`` in K.
-
-    Samples are grouped by the state that they were taken in.
-    """
-    states = len(history.temperatures)
-    columns = history.reduced.transpose(0, 2, 1).reshape(states, -1)
-    counts = np.full(states, history.rounds, dtype=np.int64)
-    return packed({"u_kn": columns, "N_k": counts, "temperatures": np.array(history.temperatures)})
+def columns(record: RoundRecord) -> tuple[str, ...]:
+    """Return the names of what ``exchange_rows`` yields."""
+    return COLUMNS if record.pressure is None else (*COLUMNS, *VOLUMES)
 
 
 def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
@@ -180,7 +148,7 @@ def _closer_ladder(history: History) -> list[float] | None:
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
     """Return in sentences what a reader of the figures must know."""
-    said = [found["facts"]["caution"]] if "caution" in found["facts"] else []
+    said = list(found["facts"].get("cautions", []))
     for pair in found["pairs"]:
         if pair["attempted"] and pair["acceptance"] < RARE:
             between = f"{pair['lower']:g} and {pair['upper']:g} K"
@@ -239,6 +207,21 @@ def _pair_cells(pairs: list[dict[str, Any]], k: int) -> tuple[str, str]:
 
 def _shown(error: float | None) -> str:
     return "?" if error is None or not math.isfinite(error) else f"{error:.2g}"
+
+
+SHOWN = ("system", "force field", "solvent", "cutoff", "box", "pressure", "atoms", "residues", "constraints",
+         "net charge", "platform", "threads")  # fmt: skip
+"""What is said of a system before it runs, by its facts."""
+
+
+def system_facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a system is, for a terminal."""
+    return [(name.capitalize(), str(facts[name])) for name in SHOWN if name in facts]
+
+
+def system_text(setup: Setup) -> str:
+    """Lay out what a system is."""
+    return facts_text(system_facts(setup.facts) or [("System", f"{setup.degrees:,} harmonic oscillators")])
 
 
 def ladder_text(setup: Setup) -> str:

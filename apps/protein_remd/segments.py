@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 import json
 import math
-import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from apps._frame.stored import Stored, sha256
+from apps.protein_remd.costs import cpu_clock
 from apps.protein_remd.engines import Exploded, Schedule, Snapshot, Trace, Warm, engine_named
 from apps.protein_remd.science.draws import segment_seed
 from apps.protein_remd.science.units import BOLTZMANN
@@ -24,6 +25,8 @@ from core.storage import PreconditionFailed, Storage, process_storage
 BUNDLE, STATE, FRAMES, QUARANTINE = "bundle/", "state/", "frames/", "quarantine/"
 SALTS = (0, 0, 1)
 """Seeds that a segment is tried with: one that fails by a fault of the machine succeeds at once with the same."""
+PIECE = 1 << 20
+"""Bytes of a file that are in memory at a time."""
 UNLIKELY = 50.0
 """A kinetic energy whose chance is below ``exp(-50)`` is none of this temperature."""
 
@@ -113,7 +116,7 @@ def run_segment(task: Segment, shared: Shared) -> Outcome:
     A pure function of its arguments, so that a second attempt, a late one, or one of a driver that was taken for dead
     writes the same objects again.
     """
-    started = time.process_time()
+    started = cpu_clock()
     warm = warm_system(shared.bundle)
     failure = ""
     for salt in SALTS:
@@ -123,9 +126,10 @@ def run_segment(task: Segment, shared: Shared) -> Outcome:
             failure = str(error)
             continue
         outcome = _kept(task, shared, warm, traces, salt)
-        return replace(outcome, cpu_seconds=time.process_time() - started)
+        return replace(outcome, cpu_seconds=cpu_clock() - started)
     nothing = (math.nan, math.nan, SALTS[-1], warm.version, warm.canary)
-    return Outcome(task.replica, None, *nothing, failure=failure)
+    taken = cpu_clock() - started
+    return Outcome(task.replica, None, *nothing, cpu_seconds=taken, failure=failure)
 
 
 def chained(warm: Warm, task: Segment, shared: Shared, salt: int) -> list[Trace]:
@@ -257,6 +261,13 @@ def unpacked(data: bytes, where: str) -> dict[str, Any]:
             return dict(found)
     except (ValueError, OSError, KeyError, EOFError) as error:
         raise InputError(f"{where} is damaged: {error}") from None
+
+
+def streamed(path: Path) -> Iterator[bytes]:
+    """Yield a file of this machine in pieces."""
+    with open(path, "rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from apps._frame import Session
-from apps._frame.plan import Plan, StagePlan
 from apps._frame.run import Run
-from apps._frame.tables import TextTable, counted, duration, json_text
+from apps._frame.tables import TextTable, counted, facts_text, json_text
 from apps.protein_remd import convergence, result, until
 from apps.protein_remd.campaign import Campaign, Setup
 from apps.protein_remd.convergence import VERDICTS
-from apps.protein_remd.engines import Schedule, engine_named
+from apps.protein_remd.costs import COSTS, read_spent, spent_figures, spent_rows
 from apps.protein_remd.frames import helix_by_state
 from apps.protein_remd.history import TARGET, History, gathered, predicted_acceptances, propose, read_history
 from apps.protein_remd.params import Params
-from apps.protein_remd.records import ROUNDS, RoundRecord
+from apps.protein_remd.records import ROUNDS, RoundRecord, last_round
 from apps.protein_remd.resumes import RESUMES, Accepted, note_resume, resumed_after
 from apps.protein_remd.segments import BUNDLE, FRAMES, QUARANTINE, STATE
+from apps.protein_remd.tables import Tables
 from core import ConfigError, open_storage
-from core.storage import Storage
+from core.storage import Storage, StorageError
 
 RESULTS = (
     "exchange.csv",
@@ -35,11 +37,9 @@ RESULTS = (
     "report.html",
     "result.json",
 )
-KEEPS = (BUNDLE, STATE, ROUNDS, FRAMES, QUARANTINE, VERDICTS, RESUMES)
+KEEPS = (BUNDLE, STATE, ROUNDS, FRAMES, QUARANTINE, VERDICTS, RESUMES, COSTS)
 SHORT = 0.5
 """Of 1/friction: what velocities have hardly begun to forget."""
-CALIBRATION = 50
-"""Steps that a dry run takes to know the speed."""
 
 
 def run(session: Session, params: Params) -> None:
@@ -54,7 +54,9 @@ def run(session: Session, params: Params) -> None:
                 "for at least as many"
             )
         opened.remember(found_out(campaign.setup))
-        session.say(f"{result.ladder_text(campaign.setup)}\n")
+        session.say(f"{result.system_text(campaign.setup)}\n\n{result.ladder_text(campaign.setup)}\n")
+        for sentence in campaign.setup.facts.get("cautions", []):
+            session.tell(sentence)
         warn_of_short_segments(session, params)
         drive(session, opened, campaign, params)
         if opened.finished and not result.answers(opened.figures(), params):
@@ -62,10 +64,9 @@ def run(session: Session, params: Params) -> None:
         if not opened.finished:
             publish(opened, campaign.setup, params)
         figures = opened.figures()
-    session.show(figures, result.text)
-    if campaign.invocations:
-        session.say(f"\nTook {duration(campaign.cpu_seconds)} of CPU in {counted(campaign.invocations, 'invocation')}.")
-    session.show_bill()
+        taken = spent_figures(read_spent(opened.storage), params)
+    session.show({**figures, "spent": taken}, result.text)
+    session.say(f"\n{facts_text(spent_rows(taken, figures['rounds']))}")
     session.say(f"\nReport: {session.output}/report.html")
 
 
@@ -101,11 +102,16 @@ def drive(session: Session, opened: Run, campaign: Campaign, params: Params) -> 
     note_resume(opened.storage, campaign.round_number)
     replicas = len(campaign.setup.temperatures)
     with session.together("rounds", rounds * replicas, campaign.round_number * replicas):
-        while True:
-            campaign.advance()
-            opened.keep_alive()
-            if ends():
-                break
+        try:
+            while True:
+                campaign.advance()
+                opened.keep_alive()
+                if ends():
+                    break
+        finally:
+            # An account that cannot be written is no reason to hide why a campaign stopped.
+            with suppress(StorageError):
+                campaign.ledger.write()
 
 
 def found_out(setup: Setup) -> dict[str, Any]:
@@ -123,66 +129,36 @@ def found_out(setup: Setup) -> dict[str, Any]:
 
 def publish(opened: Run, setup: Setup, params: Params) -> None:
     """Write all that is made of the rounds."""
-    opened.publish(derived(opened.storage, setup, params))
+    with derived(opened.storage, setup, params) as files:
+        opened.publish(files)
 
 
-def derived(storage: Storage, setup: Setup, params: Params) -> dict[str, Any]:
-    """Return tables, arrays, report and figures of the committed rounds, by name."""
+@contextmanager
+def derived(storage: Storage, setup: Setup, params: Params) -> Iterator[dict[str, Any]]:
+    """Give tables, arrays, report and figures of the committed rounds, by name; the large ones on disk meanwhile."""
     from apps.protein_remd.report import report_files_of
 
-    rows: list[tuple[Any, ...]] = []
-    accepted = Accepted(resumed_after(storage))
+    last = last_round(storage)
+    with tempfile.TemporaryDirectory(prefix="fanfold-") as folder:
+        tables = Tables(Path(folder), setup.temperatures, last)
+        accepted = Accepted(resumed_after(storage))
 
-    def look(record: RoundRecord) -> None:
-        rows.extend(result.exchange_rows(record))
-        accepted.look(record)
+        def look(record: RoundRecord) -> None:
+            tables.add(record)
+            accepted.look(record)
 
-    history = read_history(storage, each=look)
-    figures = result.figures(history, setup, params.exchange.rounds)
-    figures |= result.believed(history, accepted.comparisons(), params)
-    if params.output.frames and setup.engine == "openmm":
-        topology = storage.get(f"{BUNDLE}{setup.bundle}/topology.pdb")
-        later = range(1 + history.rounds // 5, history.rounds + 1)
-        figures["helix"] = helix_by_state(storage, topology, later, len(setup.temperatures))
-    parquet = result.exchange_parquet(rows)
-    return {
-        "exchange.csv": result.exchange_csv(rows),
-        **({} if parquet is None else {"exchange.parquet": parquet}),
-        "u_kn.npz": result.u_kn(history),
-        **report_files_of(history, figures, params),
-        "result.json": json_text(figures, indent=2).encode(),
-    }
-
-
-def plan(session: Session, params: Params) -> Plan:
-    """Say what a campaign would take, by the speed of a few steps here."""
-    engine = engine_named(params.system.engine)
-    warm = engine.open_system(engine.prepare(params.system, params.md))
-    ladder = params.temperatures(warm.degrees)
-    snapshot = warm.start(ladder[0], 1)
-    warm.run(snapshot, ladder[0], 1, Schedule(CALIBRATION))
-    started = time.process_time()
-    warm.run(snapshot, ladder[0], 1, Schedule(CALIBRATION))
-    speed = CALIBRATION / max(time.process_time() - started, 1e-6)
-    steps = params.md.steps * params.md.segments
-    tasks = params.exchange.rounds * len(ladder)
-    state = 2 * snapshot.x.nbytes
-    stage = StagePlan("rounds", tasks, steps / speed, gets=tasks, puts=tasks, bytes_in=tasks * state,
-                      bytes_out=tasks * state)  # fmt: skip
-    facts = [
-        ("Temperatures", ", ".join(f"{t:.6g}" for t in ladder) + " K"),
-        ("Rounds", f"{params.exchange.rounds:,} of {len(ladder)} segments of {steps:,} steps"),
-        ("Simulated", f"{tasks * steps * params.md.timestep * 1e-6:,.4g} ns in all"),
-        ("Speed", f"{speed:,.3g} steps a CPU second, by {CALIBRATION} steps here"),
-    ]
-    per = 100.0 / params.exchange.rounds
-    figures = {
-        "temperatures": list(ladder),
-        "steps": tasks * steps,
-        "steps_per_cpu_second": speed,
-        "cpu_hours_per_100_rounds": tasks * steps / speed / 3600 * per,
-    }
-    return Plan([stage], facts, figures)
+        history = read_history(storage, each=look, last=last)
+        figures = result.figures(history, setup, params.exchange.rounds)
+        figures |= result.believed(history, accepted.comparisons(), params)
+        if params.output.frames and setup.engine != "harmonic":
+            topology = storage.get(f"{BUNDLE}{setup.bundle}/topology.pdb")
+            later = range(1 + history.rounds // 5, history.rounds + 1)
+            figures["helix"] = helix_by_state(storage, topology, later, len(setup.temperatures))
+        yield {
+            **tables.files(),
+            **report_files_of(history, figures, params, spent_figures(read_spent(storage), params)),
+            "result.json": json_text(figures, indent=2).encode(),
+        }
 
 
 def pilot(session: Session, params: Params) -> None:

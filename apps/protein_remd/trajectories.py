@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -15,14 +13,13 @@ from apps.protein_remd.frames import Frames, Watched, pieces
 from apps.protein_remd.params import DemuxParams
 from apps.protein_remd.reading import run_params
 from apps.protein_remd.records import last_round, read_records
-from apps.protein_remd.segments import BUNDLE
+from apps.protein_remd.segments import BUNDLE, streamed
 from core import ConfigError, InputError, open_storage
 from core.storage import Storage
 
 TRAJECTORIES = "trajectories/"
 ANGSTROM = 10.0
 """Of a nanometre: DCD files are in Angstrom, XTC files in nm."""
-PIECE = 1 << 20
 
 
 def demux(session: Session, params: DemuxParams) -> None:
@@ -99,11 +96,5 @@ def write(storage: Storage, setup: Setup, rounds: range, kind: str, watched: Wat
             for writer in (*by_replica, *by_state):
                 writer.close()
         for writer in (*by_replica, *by_state):
-            with open(writer.path, "rb") as file:
-                storage.put(f"{TRAJECTORIES}{writer.path.name}", _streamed(file))
+            storage.put(f"{TRAJECTORIES}{writer.path.name}", streamed(writer.path))
         return {writer.path.name: writer.frames for writer in (*by_replica, *by_state)}
-
-
-def _streamed(file: BinaryIO) -> Iterator[bytes]:
-    while data := file.read(PIECE):
-        yield data

@@ -20,6 +20,7 @@ from apps._frame.report import (
     Figures,
     Grid,
     Link,
+    Panel,
     Picture,
     Report,
     Table,
@@ -59,6 +60,7 @@ def test_a_page_holds_its_blocks_in_their_order() -> None:
         Facts(HOSTILE, [[HOSTILE, HOSTILE]]), Figures([Picture(PNG, HOSTILE, HOSTILE)], HOSTILE),
         Grid(HOSTILE, [Picture(b"", HOSTILE, HOSTILE, href=HOSTILE)], HOSTILE),
         Table(HOSTILE, [HOSTILE], [[HOSTILE], [Link(HOSTILE, HOSTILE)]], HOSTILE, browse=True),
+        Panel(HOSTILE, HOSTILE, [Facts(HOSTILE, [[HOSTILE, HOSTILE]])]),
     ],
     ids=lambda block: type(block).__name__,
 )  # fmt: skip
@@ -108,6 +110,8 @@ def test_any_text_makes_a_whole_page(text: str) -> None:
         ("javascript:alert(1)", "javascript%3Aalert%281%29"),
         ("a#b?c%d", "a%23b%3Fc%25d"),
         ("caf\udce9.png", "caf%E9.png"),
+        ("#ion-7", "#ion-7"),
+        ("#ion 7", "%23ion%207"),
     ],
 )
 def test_a_link_leads_to_a_key_of_the_run_or_a_page(href: str, shown: str) -> None:
@@ -189,17 +193,72 @@ document.title = seen.join("|");
 """
 
 
-def test_a_browser_sorts_and_searches_a_table(tmp_path: Path) -> None:
+def title_after(folder: Path, said: str, script: str) -> str:
+    """Return the title that a script leaves in a page, as a browser runs it."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("needs a browser: apt-get install chromium")
-    rows = [["b", "10"], ["a", "9"], ["c10", "1,000"], ["c9", "-1"], ["d", "none"]]
-    said = html(Table("Words", ["name", "hits"], rows, browse=True))
-    (tmp_path / "page.html").write_text(said.replace("</body>", f"<script>{CLICKS}</script></body>"))
+    (folder / "page.html").write_text(said.replace("</body>", f"<script>{script}</script></body>"))
 
-    command = [chromium, "--headless", "--no-sandbox", f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
-    done = subprocess.run([*command, f"file://{tmp_path}/page.html"], capture_output=True, text=True, timeout=120)
+    flags = ["--headless", "--no-sandbox", "--virtual-time-budget=5000", f"--user-data-dir={folder}/profile"]
+    command = [chromium, *flags, "--dump-dom", f"file://{folder}/page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     titles = re.search("<title>(.*)</title>", done.stdout)
     assert titles is not None, done.stderr
-    assert titles[1].split("|") == ["c9,a,b,c10,d", "c10,b,a,c9,d", "a,b,c9,c10,d", "c9,c10", "2 of 5 rows"]
+    return titles[1]
+
+
+def test_a_browser_sorts_and_searches_a_table(tmp_path: Path) -> None:
+    rows = [["b", "10"], ["a", "9"], ["c10", "1,000"], ["c9", "-1"], ["d", "none"]]
+
+    seen = title_after(tmp_path, html(Table("Words", ["name", "hits"], rows, browse=True)), CLICKS)
+
+    assert seen.split("|") == ["c9,a,b,c10,d", "c10,b,a,c9,d", "a,b,c9,c10,d", "c9,c10", "2 of 5 rows"]
+
+
+def test_a_row_leads_to_its_panel_and_a_panel_to_its_neighbours() -> None:
+    panels = [Panel(f"ion-{number}", f"ion {number}", [Text("", [f"said of {number}"])]) for number in range(3)]
+
+    said = html(Table("Ions", ["ion"], [[Link("first", "#ion-0")]]), *panels)
+
+    assert '<a href="#ion-0">first</a>' in said
+    found = re.findall(r'<section class="panel" id="([^"]*)"><nav>(.*?)</nav>', said)
+    turns = [(key, re.findall('href="([^"]*)" class=(\\w+)', links)) for key, links in found]
+    assert turns == [
+        ("ion-0", [("#ion-1", "next"), ("#_", "close")]),
+        ("ion-1", [("#ion-0", "previous"), ("#ion-2", "next"), ("#_", "close")]),
+        ("ion-2", [("#ion-1", "previous"), ("#_", "close")]),
+    ]
+    assert "said of 2" in said
+
+
+def test_pictures_of_panels_are_loaded_when_they_are_seen_and_can_be_files_beside_the_page() -> None:
+    report = Report("t", "l", [Panel("a", "a", [Figures([Picture(PNG, "x")])])])
+
+    files = report_files(report, embedded=0)
+
+    said = b"".join(files["report.html"]).decode()
+    assert f'<img alt="x" src="{FOLDER}00000.png" loading=lazy>' in said
+    assert list(files) == [f"{FOLDER}00000.png", "report.html"]
+
+
+PANELS = """
+const open = () => document.querySelector(".panel:target")?.id ?? "none", seen = [open()];
+const steps = [() => document.querySelector("td a").click(), ...["ArrowRight", "ArrowLeft", "Escape"].map(
+  key => () => document.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true})))];
+const step = () => {
+  if (!steps.length) { document.title = seen.join("|"); return; }
+  addEventListener("hashchange", () => { seen.push(open()); step(); }, {once: true});
+  steps.shift()();
+};
+step();
+"""
+
+
+def test_a_browser_opens_turns_and_closes_panels(tmp_path: Path) -> None:
+    table = Table("Ions", ["ion"], [[Link("first", "#ion-0")]])
+
+    said = html(table, *(Panel(f"ion-{number}", "t", [Text("", ["x"])]) for number in range(2)))
+
+    assert title_after(tmp_path, said, PANELS).split("|") == ["none", "ion-0", "ion-1", "ion-0", "none"]

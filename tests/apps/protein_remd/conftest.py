@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -64,3 +65,9 @@ def history(folder: Path) -> dict[str, bytes]:
     """Return every record, state and frame of a run by name."""
     found = [path for name in ("rounds", "state", "frames") for path in (folder / name).rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def published(folder: Path, *names: str) -> dict[str, bytes]:
+    """Return results of a run by name; without what the report says of the time that was taken."""
+    account = re.compile(rb"<h2>Time and cost</h2>.*?</table></div>", re.DOTALL)
+    return {name: account.sub(b"", (folder / name).read_bytes()) for name in names}

@@ -13,11 +13,12 @@ import pytest
 
 from apps.protein_remd import campaign as driving
 from apps.protein_remd.campaign import Campaign
-from apps.protein_remd.params import MD, Exchange, Ladder, Output, Params, System
+from apps.protein_remd.params import MD, Exchange, Ladder, Output, Params
 from apps.protein_remd.science.prediction import harmonic_acceptance
 from apps.protein_remd.segments import packed, unpacked
-from core import FunctionExecutor, open_storage
-from tests.apps.protein_remd.conftest import HARMONIC, history
+from apps.protein_remd.system import System
+from core import FanfoldError, FunctionExecutor, open_storage
+from tests.apps.protein_remd.conftest import HARMONIC, history, published
 
 KELVIN = 8.31446261815324e-3
 
@@ -90,8 +91,8 @@ def test_a_campaign_stopped_after_every_round_is_one_that_was_not_stopped(remd, 
         assert remd("resume", "parts", "--rounds", str(rounds)) == 0
 
     assert history(tmp_path / "parts") == history(tmp_path / "whole")
-    for name in ("exchange.csv", "u_kn.npz", "result.json", "report.html"):
-        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    names = ("exchange.csv", "exchange.parquet", "u_kn.npz", "result.json", "report.html")
+    assert published(tmp_path / "parts", *names) == published(tmp_path / "whole", *names)
 
 
 def test_a_run_that_was_extended_and_stopped_goes_on_to_what_was_asked_for_last(remd, tmp_path, monkeypatch, capsys):
@@ -165,6 +166,29 @@ def test_a_round_asks_as_much_of_the_storage_after_sixty_as_after_ten(tmp_path):
     assert asked[9] == asked[59]
 
 
+def test_a_round_lists_nothing_whatever_states_are_kept(tmp_path, monkeypatch):
+    made = campaign(small(output=Output(states=3)), tmp_path.name)
+    made.advance()
+    listed = []
+    monkeypatch.setattr(type(made._storage), "list", lambda self, *given, **more: listed.append(given) or iter(()))
+
+    for _ in range(5):
+        made.advance()
+
+    assert listed == []
+
+
+def test_a_run_that_another_took_over_is_not_driven_on(tmp_path):
+    def taken_over(note):
+        raise FanfoldError(f"taken over at {note}")
+
+    made = campaign(small(), tmp_path.name, check=taken_over)
+
+    with pytest.raises(FanfoldError, match="taken over at round 1 of 40"):
+        made.advance()
+    assert made.round_number == 0
+
+
 def test_states_between_are_let_go_of_where_that_is_asked_for(remd, tmp_path):
     remd("run", *HARMONIC, "--rounds", "7", "--states", "3", "--output", "a")
 
@@ -187,7 +211,7 @@ def test_a_segment_left_by_a_driver_that_ended_is_not_run_again(tmp_path, monkey
     records = [again.advance(), again.advance()]
 
     assert records == expected[1:]
-    assert again.invocations == 3
+    assert again.ledger.invocations == 3
 
 
 def test_what_another_driver_has_committed_holds(tmp_path):

@@ -1,0 +1,173 @@
+"""What a finished annotation holds, read for report, exports and comparison, without the dataset itself."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from apps.metabolomics.databases import Molecule, find_molecules
+from apps.metabolomics.pictures import Field, normalised
+from apps.metabolomics.result import FIGURES, IonImage, IonImages, read_accepted
+from core import InputError
+from core.storage import NotFound, Storage, open_storage
+
+PIXELS = "pixels.parquet"
+MOLECULES = "molecules.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Annotated:
+    """A finished annotation.
+
+    Attributes
+    ----------
+    figures : dict
+        Those of ``result.json``.
+    field : Field
+        Width, height, and which pixels have a spectrum.
+    tic : float64[n]
+        Total ion current of each of them.
+    ions : pyarrow.Table
+        Accepted ions, best first; columns as in ``all_ions.parquet``.
+    molecules : dict
+        Molecules of each formula, by the name of their database first.
+    images : IonImages
+        Isotope images of the accepted ions.
+    storage : Storage
+        The run's.
+    """
+
+    figures: Mapping[str, Any]
+    field: Field
+    tic: NDArray[np.float64]
+    ions: pa.Table
+    molecules: Mapping[str, Sequence[tuple[str, Molecule]]]
+    images: IonImages
+    storage: Storage
+
+    @property
+    def peaks(self) -> int:
+        """Isotope peaks of a pattern."""
+        return sum(name.startswith("mz_") for name in self.ions.column_names)
+
+    def matrix(self, name: str) -> NDArray[np.float64]:
+        """Return float64[ions, peaks] of a column a peak, such as ``mz``; NaN for null."""
+        columns = [self.column(f"{name}_{peak}") for peak in range(self.peaks)]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(self.ions), 0))
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Return float64[ions]; NaN for null."""
+        return np.asarray(self.ions.column(name).cast(pa.float64()).to_numpy(), np.float64)
+
+    @cached_property
+    def dense_tic(self) -> NDArray[np.float64]:
+        """Return the total ion current of every pixel, 0 without a spectrum, float64[width * height]."""
+        found = np.zeros(self.field.width * self.field.height)
+        found[self.field.pixels] = self.tic
+        return found
+
+    def isotopes(self, ion: str) -> list[IonImage]:
+        """Return the isotope images of an accepted ion, normalised as the run was asked to."""
+        found = self.images[ion]
+        return [normalised(image, self.dense_tic) for image in found] if self.figures.get("norm") == "tic" else found
+
+    def image(self, ion: str, peak: int = 0) -> IonImage:
+        """Return one isotope image of an accepted ion."""
+        return self.isotopes(ion)[peak]
+
+
+def encode_pixels(pixels: NDArray[np.int32], tic: NDArray[np.float64]) -> bytes:
+    """Write which pixels have a spectrum, and their total ion current."""
+    return _parquet(pa.table({"pixel": pa.array(pixels, pa.int32()), "tic": pa.array(tic, pa.float64())}))
+
+
+def encode_molecules(databases: Iterable[tuple[str, str]], formulas: Sequence[str]) -> bytes:
+    """Write the molecules of the accepted formulas, so that a report needs no database.
+
+    Parameters
+    ----------
+    databases : iterable of (name, address)
+    formulas : sequence of str
+        Canonical ones.
+    """
+    rows = [
+        (name, molecule)
+        for name, address in databases
+        for molecules in find_molecules(address, formulas).values()
+        for molecule in molecules
+    ]
+    columns = {
+        "database": [name.encode("utf-8", "surrogateescape") for name, _ in rows],
+        "formula": [molecule.formula.encode() for _, molecule in rows],
+        "name": [molecule.name.encode("utf-8", "surrogateescape") for _, molecule in rows],
+        "id": [molecule.id.encode("utf-8", "surrogateescape") for _, molecule in rows],
+    }
+    return _parquet(pa.table({name: pa.array(values, pa.binary()) for name, values in columns.items()}))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _decode_molecules(data: bytes) -> dict[str, list[tuple[str, Molecule]]]:
+    table = pq.read_table(pa.BufferReader(data))
+    columns = [
+        [value.decode("utf-8", "surrogateescape") for value in table.column(name).to_pylist()]
+        for name in ("database", "formula", "name", "id")
+    ]
+    found: dict[str, list[tuple[str, Molecule]]] = {}
+    for database, formula, name, identity in zip(*columns, strict=True):
+        found.setdefault(formula, []).append((database, Molecule(formula, name, identity)))
+    return found
+
+
+def read_run(address: str, level: float | None = None) -> Annotated:
+    """Read a finished annotation.
+
+    Parameters
+    ----------
+    address : str
+        The run's folder or prefix.
+    level : float, optional
+        False discovery rate up to which ions are read; that of the run unless given.
+
+    Raises
+    ------
+    InputError
+        There is no finished annotation, or the level is above that of the run, beyond which ions have no rate.
+    """
+    storage = open_storage(address)
+    try:
+        figures = json.loads(storage.get(FIGURES))
+        asked = float(figures["fdr"])
+    except NotFound:
+        raise InputError(f"{address} holds no finished annotation: there is no {FIGURES}; resume it first") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{address}/{FIGURES} is of no annotation ({error!r}); give the folder of a run") from None
+    if level is not None and level > asked:
+        raise InputError(
+            f"{address} was annotated up to an FDR of {asked:g}, not {level:g}: beyond it ions have no rate; "
+            f"annotate with --fdr {level:g}"
+        )
+    return of_storage(storage, figures, asked if level is None else level)
+
+
+def of_storage(storage: Storage, figures: Mapping[str, Any], level: float) -> Annotated:
+    """Return what a run's storage holds, by its figures; see `read_run`."""
+    pixels = pq.read_table(pa.BufferReader(storage.get(PIXELS)))
+    field = Field(int(figures["width"]), int(figures["height"]), pixels.column("pixel").to_numpy())
+    return Annotated(
+        figures, field, pixels.column("tic").to_numpy(), read_accepted(storage, level),
+        _decode_molecules(storage.get(MOLECULES)), IonImages(storage), storage,
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""The files that an annotation leaves behind, made from what its stages have written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from apps._frame.publishing import Content
+from apps._frame.report import EMBEDDED, FOLDER, report_files
+from apps._frame.tables import json_text
+from apps.metabolomics.annotated import Annotated
+from apps.metabolomics.annotations import Annotations, intensities
+from apps.metabolomics.figures import SCORE_EDGES, read_scores
+from apps.metabolomics.pictures import grey_png
+from apps.metabolomics.report import fdr_counts, report_of, rgb_of
+from apps.metabolomics.result import IonImage
+
+IMAGES = "images/"
+RESULTS = (
+    "annotations.csv", "annotations.parquet", "intensities.parquet", "tic.png", "rgb.png", IMAGES, "report.html",
+    FOLDER, "diagnostics.json",
+)  # fmt: skip
+"""What `files` gives, beside what the stages write themselves; those with a ``/`` are folders."""
+MOST_IMAGES = 2000
+"""Annotations of which images are written as files, the best ones; all are among the run's ion images."""
+
+
+def files(run: Annotated, again: str = "") -> dict[str, Content]:
+    """Return the results of an annotation by name; large ones are made as they are written.
+
+    Parameters
+    ----------
+    again : str, optional
+        The command that makes the run, for the report.
+    """
+    annotations = Annotations(run)
+    rgb = rgb_of(run)
+    written: dict[str, Content] = {
+        "annotations.csv": annotations.csv(),
+        "annotations.parquet": annotations.parquet(),
+        "intensities.parquet": intensities(run),
+        "tic.png": grey_png(IonImage(run.field.pixels, run.tic), run.field),
+        **({"rgb.png": rgb[0]} if rgb else {}),
+        **({} if run.figures.get("images") == "none" else dict(image_files(run))),
+        "diagnostics.json": (json_text(diagnostics(run), indent=2) + "\n").encode(),
+    }
+    return written | report_files(report_of(run, annotations, again), embedded=EMBEDDED)
+
+
+def image_files(run: Annotated) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Yield name and content of the isotope images of the best annotations, by their rank, ion and isotope peak."""
+    held = ~np.isnan(run.matrix("mz"))
+    for number, ion in enumerate(run.ions.column("ion").to_pylist()[:MOST_IMAGES]):
+        for peak in np.flatnonzero(held[number]):
+            yield f"{IMAGES}{number + 1:04d}_{ion}_{peak}.png", _image(run, ion, int(peak))
+
+
+def _image(run: Annotated, ion: str, peak: int) -> Iterator[bytes]:
+    yield grey_png(run.image(ion, peak), run.field)
+
+
+def diagnostics(run: Annotated) -> dict[str, Any]:
+    """Return figures by which a run is judged, for programs."""
+    scores = read_scores(run.storage)
+    error, adducts = run.column("massError"), np.asarray(run.ions.column("adduct").to_pylist(), object)
+    by_adduct = {adduct: error[(adducts == adduct) & np.isfinite(error)] for adduct in sorted(set(adducts))}
+    return {
+        "annotations": fdr_counts(run),
+        "ions_with_images": {"targets": scores.ions[0], "decoys": scores.ions[1], "not_scored": scores.unscored},
+        "msm": {"edges": SCORE_EDGES.tolist(), "targets": scores.targets.tolist(), "decoys": scores.decoys.tolist()},
+        "mass_error_ppm": {
+            adduct: {
+                "ions": int(found.size),
+                "median": float(np.median(found)),
+                "median_deviation": float(np.median(np.abs(found - np.median(found)))),
+            }
+            for adduct, found in by_adduct.items()
+            if found.size
+        },
+        "tic": {
+            "pixels": int(run.tic.size),
+            "empty": int((run.tic == 0.0).sum()),
+            "median": float(np.median(run.tic)) if run.tic.size else None,
+        },
+        "databases": run.figures.get("databases", []),
+        "quirks": run.figures.get("quirks", []),
+    }
