@@ -242,6 +242,39 @@ def ion_composition(
     return adduct.change.applied(Composition().plus(molecule, adduct.multiplier))
 
 
+def ion_counts(
+    molecules: NDArray[np.int32], elements: Sequence[str], modification: Change, neutral_loss: Change, adduct: Adduct
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Compose the ions of many molecules, as `ion_composition` does one.
+
+    Parameters
+    ----------
+    molecules : ndarray of int32, shape (n, e)
+        Atoms of each element.
+    elements : sequence of str
+        Those of the molecules, and all that the changes gain or lose.
+    modification, neutral_loss : Change
+    adduct : Adduct
+
+    Returns
+    -------
+    atoms : ndarray of int32, shape (n, e)
+    possible : ndarray of bool, shape (n,)
+        Where there is such an ion.
+    """
+    possible = np.ones(len(molecules), dtype=np.bool_)
+    atoms = molecules
+    for change, times in ((modification, 1), (neutral_loss, 1), (adduct.change, adduct.multiplier)):
+        loss, net = (
+            np.array([held.get(name, 0) for name in elements], dtype=np.int32) for held in (change.loss, change)
+        )
+        atoms = atoms * np.int32(times)
+        possible &= (atoms >= loss).all(axis=1)
+        atoms = atoms + net
+        possible &= atoms.any(axis=1)
+    return atoms, possible
+
+
 def decoy_adduct(element: str, target: Adduct) -> Adduct:
     """Replace what a target adduct adds by one atom of an implausible element: same charge, same molecules."""
     atom = Composition({element: 1})

@@ -17,6 +17,7 @@ from apps.metabolomics.science.ions import (
     decoy_candidates,
     decoys,
     ion_composition,
+    ion_counts,
     parse_adduct,
     parse_modification,
 )
@@ -229,3 +230,27 @@ def test_a_decoy_has_its_targets_charge_and_molecules(element: str, target: str)
     assert (decoy.charge, decoy.multiplier) == (adduct.charge, adduct.multiplier)
     assert decoy.change == Composition({element: 1})
     assert isinstance(decoy, Adduct)
+
+
+change = st.sampled_from(["", "-H2O", "+C2H2O", "-H+C2H3O", "-CO2"])
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from("CHO"), st.integers(1, 4), min_size=1), min_size=1, max_size=5),
+    change,
+    change,
+    st.sampled_from(["+H", "[M]+", "-H2O+H", "[2M+H]+", "[M+2H]2+", "+2Na-H", "-C2H4O2"]),
+)
+def test_many_ions_are_composed_as_each_alone(molecules: list[dict[str, int]], mod: str, loss: str, name: str) -> None:
+    elements = ("C", "H", "Na", "O")
+    changes = [parse_modification(text) if text else NOTHING for text in (mod, loss)]
+    adduct = parse_adduct(name, "+")
+    counts = np.array([[molecule.get(element, 0) for element in elements] for molecule in molecules], dtype=np.int32)
+
+    atoms, possible = ion_counts(counts, elements, *changes, adduct)
+
+    together = [
+        Composition(zip(elements, row, strict=True)) if there else None
+        for row, there in zip(atoms.tolist(), possible.tolist(), strict=True)
+    ]
+    assert together == [ion_composition(Composition(molecule), *changes, adduct) for molecule in molecules]
