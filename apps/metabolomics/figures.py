@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from apps.metabolomics.result import ALL_IONS
+from apps.metabolomics.result import open_all_ions
 from core.storage import Storage
 
 SIZE, DPI, FONT = (5.6, 3.9), 130, 10
@@ -55,7 +53,7 @@ def read_scores(storage: Storage) -> Scores:
     """Count the ions of a run by their scores, a row group in memory at a time."""
     counts = np.zeros((2, BINS), np.int64)
     ions, unscored = [0, 0], 0
-    file = pq.ParquetFile(pa.BufferReader(storage.get(ALL_IONS)))
+    file = open_all_ions(storage)
     for batch in file.iter_batches(columns=["decoy", "msm"]):
         decoy = batch.column(0).to_numpy(zero_copy_only=False).astype(bool)
         msm = np.asarray(batch.column(1).to_numpy(zero_copy_only=False), np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import tempfile
 import time
@@ -59,7 +60,9 @@ def run(session: Session, params: Params) -> None:
                 "for at least as many"
             )
         opened.remember(found_out(campaign.setup))
-        session.say(f"{result.ladder_text(campaign.setup)}\n")
+        session.say(f"{result.system_text(campaign.setup)}\n\n{result.ladder_text(campaign.setup)}\n")
+        for sentence in campaign.setup.facts.get("cautions", []):
+            session.tell(sentence)
         warn_of_short_segments(session, params)
         drive(session, opened, campaign, params)
         if opened.finished and not result.answers(opened.figures(), params):
@@ -167,7 +170,9 @@ def derived(storage: Storage, setup: Setup, params: Params) -> Iterator[dict[str
 def plan(session: Session, params: Params) -> Plan:
     """Say what a campaign would take, by the speed of a few steps here."""
     engine = engine_named(params.system.engine)
-    warm = engine.open_system(engine.prepare(params.system, params.md))
+    files = engine.prepare(params.system, params.md)
+    warm = engine.open_system(files)
+    about = json.loads(files["facts.json"]) if "facts.json" in files else {}
     ladder = params.temperatures(warm.degrees)
     snapshot = warm.start(ladder[0], 1)
     warm.run(snapshot, ladder[0], 1, Schedule(CALIBRATION))
@@ -180,6 +185,7 @@ def plan(session: Session, params: Params) -> Plan:
     stage = StagePlan("rounds", tasks, steps / speed, gets=tasks, puts=tasks, bytes_in=tasks * state,
                       bytes_out=tasks * state)  # fmt: skip
     facts = [
+        *result.system_facts(about),
         ("Temperatures", ", ".join(f"{t:.6g}" for t in ladder) + " K"),
         ("Rounds", f"{params.exchange.rounds:,} of {len(ladder)} segments of {steps:,} steps"),
         ("Simulated", f"{tasks * steps * params.md.timestep * 1e-6:,.4g} ns in all"),

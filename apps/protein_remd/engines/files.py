@@ -64,6 +64,12 @@ def coordinates(data: bytes, where: str) -> FloatArray:
     return found.reshape(-1, 3) * ANGSTROM
 
 
+def unit_cell(data: bytes) -> str:
+    """Return the record of the unit cell of a PDB file, alone; readers may balk at the rest."""
+    lines = (line for line in data.decode("utf-8", "replace").splitlines() if line.startswith("CRYST1"))
+    return next(lines, "")
+
+
 def hashes(files: Mapping[str, bytes]) -> dict[str, Any]:
     """Return what the facts of a system say of its files."""
     return {"inputs": {name: sha256(data) for name, data in files.items()}} if files else {}

@@ -16,9 +16,10 @@ import numpy as np
 
 from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace
 from apps.protein_remd.engines.files import check_count, coordinates, hashes, named, read_files
-from apps.protein_remd.params import MD, System
+from apps.protein_remd.params import MD
 from apps.protein_remd.science import protomol_files as files_of
 from apps.protein_remd.science.units import BOLTZMANN
+from apps.protein_remd.system import System
 from core import ConfigError, FanfoldError
 
 PROGRAM = "ProtoMol"
@@ -61,10 +62,10 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
     }
     rings = sorted(set(topology.residues) & files_of.RINGS)
     if rings:
-        facts["caution"] = (
+        facts["cautions"] = [
             f"ProtoMol's default exclusions count pairs within the rings of {', '.join(rings)} as if they were 1-4 "
             "neighbours: energies have constant parts of hundreds of kcal/mol, and rings are strained"
-        )
+        ]
     return {
         "molecule.psf": psf,
         "molecule.par": par,

@@ -13,9 +13,10 @@ import pytest
 
 from apps.protein_remd import campaign as driving
 from apps.protein_remd.campaign import Campaign
-from apps.protein_remd.params import MD, Exchange, Ladder, Output, Params, System
+from apps.protein_remd.params import MD, Exchange, Ladder, Output, Params
 from apps.protein_remd.science.prediction import harmonic_acceptance
 from apps.protein_remd.segments import packed, unpacked
+from apps.protein_remd.system import System
 from core import FanfoldError, FunctionExecutor, open_storage
 from tests.apps.protein_remd.conftest import HARMONIC, history, published
 

@@ -9,9 +9,10 @@ import math
 import numpy as np
 import pytest
 
-from apps.protein_remd.params import MD, Params, System
+from apps.protein_remd.params import MD, Params
 from apps.protein_remd.science import exchange, harmonic
 from apps.protein_remd.science.units import BAR_NM3, BOLTZMANN, beta
+from apps.protein_remd.system import System
 from core import ConfigError
 from tests.apps.protein_remd.conftest import HARMONIC, history
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from apps.protein_remd.engines import Exploded, Schedule, protomol
-from apps.protein_remd.params import MD, System
+from apps.protein_remd.params import MD
 from apps.protein_remd.science import protomol_files as files
+from apps.protein_remd.system import System
 from core import ConfigError, FanfoldError
 from tests.apps.protein_remd.conftest import history
 
@@ -163,7 +164,7 @@ def test_rings_with_wrong_exclusions_are_told(molecule):
 
     facts = json.loads(protomol.prepare(molecule(), MD())["facts.json"])
 
-    assert "rings of HIS" in facts["caution"]
+    assert "rings of HIS" in facts["cautions"][0]
     assert facts["constraints"] == 2
 
 
