@@ -17,6 +17,9 @@ from apps.metabolomics.export_params import (
 )
 from apps.metabolomics.packages import check_installed
 from apps.metabolomics.params import Params
+from apps.metabolomics.validate_params import ABOUT as ABOUT_VALIDATE
+from apps.metabolomics.validate_params import EXAMPLES as EXAMPLES_VALIDATE
+from apps.metabolomics.validate_params import ValidateParams
 
 RUNS = "metabolomics-runs"
 
@@ -51,11 +54,15 @@ APP = App(
     "apps.metabolomics",
     [
         Command("annotate", Params, later("stages", "run"), about=ABOUT, examples=EXAMPLES, output=RUNS),
+        Command(
+            "validate", ValidateParams, "apps.metabolomics.validate:validate", about=ABOUT_VALIDATE,
+            examples=EXAMPLES_VALIDATE,
+        ),
         Command("report", ReportParams, later("republish", "report"), about=ABOUT_REPORT),
         Command("export", ExportParams, later("exports", "export"), about=ABOUT_EXPORT),
         Command("compare", CompareParams, later("compare", "compare"), about=ABOUT_COMPARE),
     ],
-)
+)  # fmt: skip
 main = APP.main
 
 if __name__ == "__main__":

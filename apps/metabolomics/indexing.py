@@ -37,9 +37,9 @@ SEGMENTS = "segments/"
 TIC = "tic.parquet"
 INDEX = "index.json"
 
-TASK_BYTES = (4 << 20, 128 << 20)
+TASK_BYTES = (1 << 20, 128 << 20)
 """Bytes of the .ibd of one task, at least and at most: between them a dataset is cut into `TASKS`."""
-SEGMENT_PEAKS = (1 << 18, 1 << 22)
+SEGMENT_PEAKS = (1 << 16, 1 << 22)
 """Peaks of one segment, likewise; 64 MB at most before they are packed."""
 TASKS = 16
 DROPPED = ("not_finite", "not_positive", "unsorted")

@@ -39,9 +39,9 @@ PATTERNS = "patterns/"
 DATABASES = "databases/"
 LIBRARY = "library.json"
 
-TASK_IONS = (20_000, 400_000)
-"""Ions whose patterns one task computes, at least and at most: a second to twenty."""
-SEGMENT_IONS = (1 << 14, 1 << 18)
+TASK_IONS = (5_000, 400_000)
+"""Ions whose patterns one task computes, at least and at most: a quarter of a second to twenty."""
+SEGMENT_IONS = (1 << 13, 1 << 18)
 """Ions of one segment of patterns, likewise: 20 MB at most before they are packed."""
 SLICE_IONS = 8_192
 TASKS = 32

@@ -183,8 +183,6 @@ class Params:
             raise ConfigError(
                 f"--until {self.exchange.until} needs at least two temperatures, between which replicas go"
             )
-        if self.system.engine == "protomol" and self.output.frames:
-            raise ConfigError("--frames: engine protomol keeps none; drop it, or use --engine openmm")
         self._check_pressure()
         for name in ("frames", "energies"):
             every = getattr(self.output, name)

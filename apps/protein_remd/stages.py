@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from apps._frame import Session
-from apps._frame.plan import Plan, StagePlan
 from apps._frame.run import Run
 from apps._frame.tables import TextTable, counted, facts_text, json_text
-from apps.protein_remd import convergence, result, until
+from apps.protein_remd import evaluations, result, until
 from apps.protein_remd.campaign import Campaign, Setup
-from apps.protein_remd.convergence import VERDICTS
 from apps.protein_remd.costs import COSTS, read_spent, spent_figures, spent_rows
-from apps.protein_remd.engines import Schedule, engine_named
+from apps.protein_remd.evaluations import VERDICTS
 from apps.protein_remd.frames import helix_by_state
 from apps.protein_remd.history import TARGET, History, gathered, predicted_acceptances, propose, read_history
 from apps.protein_remd.params import Params
@@ -44,14 +40,12 @@ RESULTS = (
 KEEPS = (BUNDLE, STATE, ROUNDS, FRAMES, QUARANTINE, VERDICTS, RESUMES, COSTS)
 SHORT = 0.5
 """Of 1/friction: what velocities have hardly begun to forget."""
-CALIBRATION = 50
-"""Steps that a dry run takes to know the speed."""
 
 
 def run(session: Session, params: Params) -> None:
     """Run a campaign, or go on with it, to its last round."""
     rounds = params.exchange.rounds
-    convergence.check_conditions(until.parse(params.exchange.until))
+    evaluations.check_conditions(until.parse(params.exchange.until))
     with session.open_run(RESULTS, keeps=KEEPS, versions={"numpy": np.__version__}) as opened:
         campaign = Campaign(opened.storage, session.executor, params, check=opened.check, warn=session.tell)
         if campaign.round_number > rounds:
@@ -94,7 +88,7 @@ def drive(session: Session, opened: Run, campaign: Campaign, params: Params) -> 
 
     def ends() -> bool:
         here = campaign.round_number
-        return here >= rounds or convergence.reached(opened.storage, here, conditions)
+        return here >= rounds or evaluations.reached(opened.storage, here, conditions)
 
     if ends():
         if campaign.round_number < rounds:
@@ -156,7 +150,7 @@ def derived(storage: Storage, setup: Setup, params: Params) -> Iterator[dict[str
         history = read_history(storage, each=look, last=last)
         figures = result.figures(history, setup, params.exchange.rounds)
         figures |= result.believed(history, accepted.comparisons(), params)
-        if params.output.frames and setup.engine == "openmm":
+        if params.output.frames and setup.engine != "harmonic":
             topology = storage.get(f"{BUNDLE}{setup.bundle}/topology.pdb")
             later = range(1 + history.rounds // 5, history.rounds + 1)
             figures["helix"] = helix_by_state(storage, topology, later, len(setup.temperatures))
@@ -165,40 +159,6 @@ def derived(storage: Storage, setup: Setup, params: Params) -> Iterator[dict[str
             **report_files_of(history, figures, params, spent_figures(read_spent(storage), params)),
             "result.json": json_text(figures, indent=2).encode(),
         }
-
-
-def plan(session: Session, params: Params) -> Plan:
-    """Say what a campaign would take, by the speed of a few steps here."""
-    engine = engine_named(params.system.engine)
-    files = engine.prepare(params.system, params.md)
-    warm = engine.open_system(files)
-    about = json.loads(files["facts.json"]) if "facts.json" in files else {}
-    ladder = params.temperatures(warm.degrees)
-    snapshot = warm.start(ladder[0], 1)
-    warm.run(snapshot, ladder[0], 1, Schedule(CALIBRATION))
-    started = time.process_time()
-    warm.run(snapshot, ladder[0], 1, Schedule(CALIBRATION))
-    speed = CALIBRATION / max(time.process_time() - started, 1e-6)
-    steps = params.md.steps * params.md.segments
-    tasks = params.exchange.rounds * len(ladder)
-    state = 2 * snapshot.x.nbytes
-    stage = StagePlan("rounds", tasks, steps / speed, gets=tasks, puts=tasks, bytes_in=tasks * state,
-                      bytes_out=tasks * state)  # fmt: skip
-    facts = [
-        *result.system_facts(about),
-        ("Temperatures", ", ".join(f"{t:.6g}" for t in ladder) + " K"),
-        ("Rounds", f"{params.exchange.rounds:,} of {len(ladder)} segments of {steps:,} steps"),
-        ("Simulated", f"{tasks * steps * params.md.timestep * 1e-6:,.4g} ns in all"),
-        ("Speed", f"{speed:,.3g} steps a CPU second, by {CALIBRATION} steps here"),
-    ]
-    per = 100.0 / params.exchange.rounds
-    figures = {
-        "temperatures": list(ladder),
-        "steps": tasks * steps,
-        "steps_per_cpu_second": speed,
-        "cpu_hours_per_100_rounds": tasks * steps / speed / 3600 * per,
-    }
-    return Plan([stage], facts, figures)
 
 
 def pilot(session: Session, params: Params) -> None:

@@ -51,6 +51,8 @@ def named(files: str) -> Iterator[None]:
         raise
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, KeyError):
+            said = f"there is no {error.args[0]} in it"
         raise InputError(f"{files}: {said}") from error
 
 

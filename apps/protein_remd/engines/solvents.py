@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from apps._frame.tables import counted
 from apps.protein_remd.engines import FloatArray
 from apps.protein_remd.system import CUTOFF, PADDING, PERIODIC, System
 from core import InputError
@@ -137,8 +138,8 @@ def check_water(topology: Any, given: System, where: str) -> None:
             "--solvent tip3p, which adds to them, or --solvent explicit, if they fill a periodic box"
         )  # fmt: skip
         raise InputError(
-            f"{where} has {count:,} molecules of water, and with --solvent {given.solvent} there must be none; remove "
-            f"them, or use {instead}"
+            f"{where} has {counted(count, 'water molecule')}, and with --solvent {given.solvent} there must be none; "
+            f"remove them, or use {instead}"
         )
 
 
@@ -212,8 +213,8 @@ def solvent_sentence(given: System, topology: Any) -> str:
         "gbn2": "GBn2 implicit water (custom force, with ACE surface energy)",
         "vacuum": "none",
     }
-    counted = f"{waters(topology):,} molecules of water"
-    return names.get(given.solvent, f"{'TIP3P, ' if given.solvent == 'tip3p' else ''}{counted}")
+    model = "TIP3P, " if given.solvent == "tip3p" else ""
+    return names.get(given.solvent, model + counted(waters(topology), "water molecule"))
 
 
 def cautions(given: System, charge: float) -> list[str]:

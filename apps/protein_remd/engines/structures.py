@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from apps._frame.tables import counted
 from core import InputError
 
 LONGEST_BOND = 0.25
@@ -54,7 +55,9 @@ def cautions(text: str) -> list[str]:
         said.append(f"the file has {models} models; the first is simulated")
     elsewhere = {line[21:27] for line in text.splitlines() if line.startswith(_ATOM) and line[16:17].strip()}
     if elsewhere:
-        said.append(f"atoms of {len(elsewhere)} residues have alternate locations; the first of each is simulated")
+        said.append(
+            f"{counted(len(elsewhere), 'residue')} with alternate locations of atoms: the first of each is simulated"
+        )
     return said
 
 
@@ -79,7 +82,7 @@ def residues_named(text: str, topology: Any, where: str) -> Iterator[None]:
         index = int(found[1])
         beside = [residues[at] for at in (index - 1, index + 1) if 0 <= at < len(residues)]
         why = _HINT.sub(_KNOWN_ALONE, found[3]).rstrip(". ")
-        between = " and ".join(f"{one.name} {one.id}" for one in beside) or "no other residue"
+        between = " and ".join(map(_name, beside)) or "no other residue"
         raise InputError(
             f"{where}: {placed(text, residues[index])}, beside {between}, fits no residue of the force field: "
             f"{why}; mend or remove it"
@@ -88,8 +91,13 @@ def residues_named(text: str, topology: Any, where: str) -> Iterator[None]:
 
 def placed(text: str, residue: Any) -> str:
     """Return a residue with its chain, and the line where the file has it."""
+    said = f"{_name(residue)} of chain {residue.chain.id}"
     number = f"{residue.id:>4}{residue.insertionCode.strip() or ' '}"
     for at, line in enumerate(text.splitlines(), 1):
         if line.startswith(_ATOM) and line[22:27] == number and line[21:22].strip() == residue.chain.id.strip():
-            return f"{residue.name} {residue.id} of chain {residue.chain.id} (line {at})"
-    return f"{residue.name} {residue.id} of chain {residue.chain.id}"
+            return f"{said} (line {at})"
+    return said
+
+
+def _name(residue: Any) -> str:
+    return f"{residue.name} {residue.id}{residue.insertionCode.strip()}"

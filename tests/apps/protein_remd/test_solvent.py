@@ -333,7 +333,7 @@ def test_molecules_of_water_are_refused_where_water_is_implicit_or_absent(water_
     (tmp_path / "box.pdb").write_text(water_pdb)
 
     with pytest.raises(
-        InputError, match=rf"box.pdb has \d+ molecules of water, and with --solvent {solvent} there mus"
+        InputError, match=rf"box.pdb has \d+ water molecules, and with --solvent {solvent} there must be"
     ):
         molecule(System(pdb=str(tmp_path / "box.pdb"), solvent=solvent), 1)
 
