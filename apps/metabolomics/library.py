@@ -29,8 +29,8 @@ from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import MoleculeParams
 from apps.metabolomics.science.centroids import Instrument, patterns_of_counts
 from apps.metabolomics.science.elements import isotope_table
-from apps.metabolomics.science.formulas import Composition, parse_formula
-from apps.metabolomics.science.ions import Adduct, decoys
+from apps.metabolomics.science.formulas import parse_formula
+from apps.metabolomics.science.ions import decoys, ion_counts
 from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import process_storage
@@ -152,7 +152,7 @@ def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> di
     instrument = instrument_of(molecules)
     found, impossible, endless = [], 0, 0
     for rows, modifier in ions_of(formulas, chunk.first, made, molecules):
-        counts, possible = compose(atoms[rows], columns, made, modifier)
+        counts, possible = ion_counts(atoms[rows], columns, *made.changes[modifier])
         impossible += int(len(rows) - np.count_nonzero(possible))
         counts, rows = counts[possible], rows[possible]
         if not len(rows):
@@ -203,49 +203,6 @@ def atom_matrix(formulas: Sequence[str], made: Chemistry) -> tuple[tuple[str, ..
         for name, count in composition.items():
             atoms[row, places[name]] = count
     return columns, atoms
-
-
-def compose(
-    atoms: NDArray[np.int32], columns: Sequence[str], made: Chemistry, modifier: int
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Compose the ions of some molecules with one modifier.
-
-    Parameters
-    ----------
-    atoms : int32[n, e]
-    columns : sequence of str
-        Their elements.
-    made : Chemistry
-    modifier : int
-
-    Returns
-    -------
-    atoms : int32[n, e]
-        Of the ions.
-    possible : bool[n]
-        Whether no atom was missing on the way: the rule of ``science.ions.ion_composition``.
-    """
-
-    def row(composition: Composition) -> NDArray[np.int32]:
-        return np.array([composition.get(name, 0) for name in columns], np.int32)
-
-    mod, loss, adduct = made.changes[modifier]
-    possible = np.ones(len(atoms), bool)
-    molecule = atoms
-    for change in (mod, loss):
-        if change:
-            molecule = molecule + row(change)
-            possible &= (molecule >= 0).all(axis=1)
-    ion, there = _with_adduct(molecule, adduct, row(adduct.change), row(adduct.loss))
-    return ion, possible & there
-
-
-def _with_adduct(
-    molecule: NDArray[np.int32], adduct: Adduct, change: NDArray[np.int32], loss: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    molecules = molecule * np.int32(adduct.multiplier)
-    ion = (molecules + change).astype(np.int32)
-    return ion, np.all(molecules >= loss, axis=1) & np.all(ion >= 0, axis=1) & np.any(ion > 0, axis=1)
 
 
 def merge(part: runs.Part, params: Merging) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from apps._frame.stored import Stored
 from apps.protein_remd.costs import Ledger
 from apps.protein_remd.engines import Schedule, bundle_hash, engine_named
+from apps.protein_remd.leftovers import left_behind, state_keys
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import (
     RoundRecord,
@@ -26,13 +27,12 @@ from apps.protein_remd.science.units import beta
 from apps.protein_remd.segments import (
     BUNDLE,
     QUARANTINE,
-    STATE,
     Bundle,
     Outcome,
     Segment,
     Shared,
+    identity,
     put_once,
-    read_state,
     run_segment,
 )
 from core import ConfigError, FanfoldError, FunctionExecutor, InputError, RetryPolicy
@@ -170,10 +170,10 @@ class Campaign:
         self.round_number = last_round(storage)
         self._last = read_record(storage, self.round_number) if self.round_number else None
         self._mend()
-        self._found = self._left_behind(self.round_number + 1)
+        self._found = self._left_behind()
         if params.output.states > 1:
             before = self.round_number - 1
-            self._prune(before, (info.key for info in storage.list(f"{STATE}{before:08d}/")))
+            self._prune(before, state_keys(storage, before))
 
     def advance(self) -> RoundRecord:
         """Run one round and commit it; returns its record.
@@ -248,7 +248,7 @@ class Campaign:
         number, last = self.round_number, self._last
         if last is None:
             return
-        there = {info.key for info in self._storage.list(f"{STATE}{number:08d}/")}
+        there = set(state_keys(self._storage, number))
         lost = {one.replica: one.state for one in last.segments if one.state["key"] not in there}
         if not lost:
             return
@@ -320,38 +320,22 @@ class Campaign:
             return read_record(self._storage, record.round_number)
         return record
 
-    def _left_behind(self, number: int) -> dict[int, Outcome]:
-        """Return the segments of a round that were run before its driver ended."""
-        found: dict[int, Outcome] = {}
-        for info in self._storage.list(f"{STATE}{number:08d}/"):
-            data = self._storage.get(info.key)
-            named = {"key": info.key, "size": len(data), "tag": _tag_of(info.key, data)}
-            one = replace(stored(self._storage, named), data=data)
-            state = read_state(one)
-            about = state.about
-            frames = None if about["frames"] is None else stored(self._storage, about["frames"])
-            found.setdefault(
-                about["replica"],
-                Outcome(
-                    about["replica"], replace(one, data=None), state.potential, state.kinetic, about["salt"],
-                    about["version"], about["canary"], frames, state.snapshot.volume,
-                ),
-            )  # fmt: skip
+    def _left_behind(self) -> dict[int, Outcome]:
+        """Return the segments of the next round that were run before its driver ended."""
+        number = self.round_number + 1
+        if next(state_keys(self._storage, number), None) is None:
+            return {}
+        expected = {each.replica: identity(each, self._shared) for each in self._segments(number, self._last)}
+        version = None if self._params.force else self.setup.version
+        found = left_behind(self._storage, number, expected, version)
+        for outcome in found.values():
+            self._same_engine(outcome)
         return found
 
     def _prune(self, number: int, keys: Iterable[str]) -> None:
         """Delete states of a round that is behind, unless they are to be kept."""
         if number > 0 and number % self._params.output.states:
             self._storage.delete(list(keys))
-
-
-def _tag_of(key: str, data: bytes) -> str:
-    from apps._frame.stored import sha256
-
-    tag = sha256(data)
-    if tag[7:23] not in key:
-        raise InputError(f"{key} of the run is damaged: its content has changed; delete it, and resume the run")
-    return tag
 
 
 def _segment_record(outcome: Outcome) -> SegmentRecord:

@@ -7,7 +7,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,14 @@ class Shared:
     seed: int
     segments: int
     schedule: Schedule
+
+
+def identity(task: Segment, shared: Shared) -> str:
+    """Return a hash that two segments share only if the same comes out: of where they begin and all that they do."""
+    begun = None if task.previous is None else task.previous.tag
+    what = (task.round_number, task.replica, task.temperature, task.scale, begun)
+    how = (shared.bundle.engine, shared.bundle.sha, shared.seed, shared.segments, asdict(shared.schedule))
+    return sha256(json.dumps([what, how], sort_keys=True).encode()).removeprefix("sha256:")[:32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +203,7 @@ def _kept(task: Segment, shared: Shared, warm: Warm, traces: list[Trace], salt: 
         "round": task.round_number,
         "replica": task.replica,
         "temperature": task.temperature,
+        "task": identity(task, shared),
         "salt": salt,
         "version": warm.version,
         "canary": warm.canary,
