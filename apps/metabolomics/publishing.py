@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from apps._frame.publishing import Content
-from apps._frame.report import EMBEDDED, FOLDER, report_files
+from apps._frame.report import FOLDER, report_files
 from apps._frame.tables import json_text
 from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.annotations import Annotations, intensities
@@ -23,6 +23,8 @@ RESULTS = (
     FOLDER, "diagnostics.json",
 )  # fmt: skip
 """What `files` gives, beside what the stages write themselves; those with a ``/`` are folders."""
+EMBEDDED = 13 << 20
+"""Bytes of pictures that the page holds at most, so that it stays below 20 MB: 500 annotations of 100 x 100 pixels."""
 MOST_IMAGES = 2000
 """Annotations of which images are written as files, the best ones; all are among the run's ion images."""
 

@@ -14,10 +14,10 @@ import numpy as np
 from apps._frame import Session
 from apps._frame.run import Run
 from apps._frame.tables import TextTable, counted, facts_text, json_text
-from apps.protein_remd import convergence, result, until
+from apps.protein_remd import evaluations, result, until
 from apps.protein_remd.campaign import Campaign, Setup
-from apps.protein_remd.convergence import VERDICTS
 from apps.protein_remd.costs import COSTS, read_spent, spent_figures, spent_rows
+from apps.protein_remd.evaluations import VERDICTS
 from apps.protein_remd.frames import Watched, seen_by_state
 from apps.protein_remd.history import TARGET, History, gathered, predicted_acceptances, propose, read_history
 from apps.protein_remd.params import Params
@@ -45,7 +45,7 @@ SHORT = 0.5
 def run(session: Session, params: Params) -> None:
     """Run a campaign, or go on with it, to its last round."""
     rounds = params.exchange.rounds
-    convergence.check_conditions(until.parse(params.exchange.until))
+    evaluations.check_conditions(until.parse(params.exchange.until))
     with session.open_run(RESULTS, keeps=KEEPS, versions={"numpy": np.__version__}) as opened:
         campaign = Campaign(opened.storage, session.executor, params, check=opened.check, warn=session.tell)
         if campaign.round_number > rounds:
@@ -88,7 +88,7 @@ def drive(session: Session, opened: Run, campaign: Campaign, params: Params) -> 
 
     def ends() -> bool:
         here = campaign.round_number
-        return here >= rounds or convergence.reached(opened.storage, here, conditions)
+        return here >= rounds or evaluations.reached(opened.storage, here, conditions)
 
     if ends():
         if campaign.round_number < rounds:

@@ -18,13 +18,14 @@ FORMULAS = [
     for carbon, nitrogen, oxygen in [(6, 1, 2), (8, 2, 3), (10, 1, 4), (12, 3, 5), (15, 1, 3), (18, 2, 6), (20, 4, 2),
                                      (22, 1, 7), (25, 2, 4), (28, 1, 5), (30, 3, 3), (34, 2, 8)]
 ]  # fmt: skip
+MANY = [f"C{carbon}H{hydrogen}O{oxygen}" for carbon in range(9, 40) for hydrogen in (12, 14) for oxygen in range(3, 9)]
 OTHERS = [f"C{carbon}H{2 * carbon - 2}N2O{oxygen}S" for carbon in range(7, 25) for oxygen in (2, 3)]
 PLANTED = FORMULAS[::2]
 
 
-def write_dataset(address: str, *, seed: int = 1, polarity: str = "+") -> None:
+def write_dataset(address: str, *, seed: int = 1, polarity: str = "+", noise: int = 200) -> None:
     """Write the dataset, with blobs of the planted molecules and noise over all m/z."""
-    write_imzml(address, _pixels(seed), Format(polarity=polarity, identifier=bytes(16)))
+    write_imzml(address, _pixels(seed, noise), Format(polarity=polarity, identifier=bytes(16)))
 
 
 def write_database(path: Path, formulas: list[str] | None = None) -> Path:
@@ -33,7 +34,7 @@ def write_database(path: Path, formulas: list[str] | None = None) -> Path:
     return path
 
 
-def _pixels(seed: int) -> Iterator[Pixel]:
+def _pixels(seed: int, noise: int) -> Iterator[Pixel]:
     rng = np.random.default_rng(seed)
     ions = [ion_composition(parse_formula(each), NOTHING, NOTHING, parse_adduct("+H", "+")) for each in PLANTED]
     pattern = patterns([ion for ion in ions if ion is not None], 1, Instrument("orbitrap", 140_000))
@@ -46,7 +47,7 @@ def _pixels(seed: int) -> Iterator[Pixel]:
             ).ravel()
             mz = (pattern.mz * (1 + rng.normal(0, 0.4e-6, pattern.mz.shape))).ravel()
             seen = intensity > 20
-            mz = np.concatenate([mz[seen], rng.uniform(100, 800, 200)])
-            intensity = np.concatenate([intensity[seen], rng.exponential(30, 200)])
+            mz = np.concatenate([mz[seen], rng.uniform(100, 800, noise)])
+            intensity = np.concatenate([intensity[seen], rng.exponential(30, noise)])
             order = np.argsort(mz)
             yield Pixel(x + 1, y + 1, mz[order], intensity[order])

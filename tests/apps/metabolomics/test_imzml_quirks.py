@@ -566,7 +566,7 @@ def test_the_size_of_a_pixel_has_a_unit(tmp_path: Path, unit: str, value: float,
         (
             '<cvParam accession="IMS:1000046" value="20"/><cvParam accession="IMS:1000047" value="30"/>',
             (20.0, 30.0),
-            "unit is not told",
+            "has no unit",
         ),
         ('<cvParam accession="IMS:1000046" value="x"/>', None, "is not told"),
         ('<cvParam accession="IMS:1000046" value="4" unitAccession="UO:0000010"/>', None, "is no length"),
