@@ -10,7 +10,7 @@ from apps.metabolomics.join import Block
 
 STEP = 1.00335
 """Da between isotope peaks: 13C less 12C (AME 2020)."""
-ION_TOUCHES = 500
+ION_TOUCHES = 3_000
 """Peaks that could be touched in the time that an ion costs beyond them, measured."""
 BLOCK_TOUCHES = (2_000_000, 3_000_000_000)
 """Window peaks of a block, at least and at most: some ten milliseconds to half a minute."""

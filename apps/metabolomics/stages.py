@@ -31,7 +31,7 @@ from apps.metabolomics.library import Library, Patterns, database_inputs
 from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import Params
 from apps.metabolomics.result import ALL_IONS, FIGURES, ION_IMAGES, ions_schema, read_accepted
-from core import InputError, __version__
+from core import ConfigError, InputError, __version__
 
 STAGES = ("score", "chaos", "fdr", "render")
 RESULTS = (*publishing.RESULTS, FIGURES)
@@ -63,11 +63,15 @@ class Annotated:
 
 def run(session: Session, params: Params) -> None:
     """Command: annotate a dataset, or say what is there if that is done."""
+    if params.plan_size:
+        raise ConfigError(
+            "--plan-size states what a dataset would have, for --dry-run alone; add that, or leave it out"
+        )
     files = find_pair(params.source)
     databases = database_inputs(params)
     if params.polarity:
         chemistry(params)  # an adduct that is wrong is told before any work
-    inputs = {blob.address: blob.etag for blob in files} | {name: each.tag for name, each in databases.items()}
+    inputs = indexing.tags_of(files) | library.tags_of(databases)
     with session.open_run(RESULTS, inputs=inputs, keeps=(ION_IMAGES,)) as opened:
         if not opened.finished:
             opened.claim([ALL_IONS, PIXELS, MOLECULES])
@@ -84,7 +88,9 @@ def annotate(session: Session, opened: Run, params: Params, databases: dict[str,
     """Do what is not done yet, and write tables and images; returns the figures."""
     names = ["offsets", *library.STAGES, *indexing.STAGES[1:], *STAGES]
     indexing.refuse_unreachable(session, opened.storage, "the output")
-    dataset, patterns, params = prepare(session, params, databases, names)
+    # Whoever resumes the run elsewhere finds the index that it was begun with.
+    cache = opened.remembered("cache", cache_address(params.cache, session.common.output))
+    dataset, patterns, params = prepare(session, cache, params, databases, names)
     made = chemistry(params)
     stages = session.stages(opened, names)
     matching = matching_of(params, dataset, patterns, made)
@@ -96,7 +102,7 @@ def annotate(session: Session, opened: Run, params: Params, databases: dict[str,
 
 
 def prepare(
-    session: Session, params: Params, databases: dict[str, Stored], names: Sequence[str]
+    session: Session, cache: str, params: Params, databases: dict[str, Stored], names: Sequence[str]
 ) -> tuple[DatasetIndex, Library, Params]:
     """Return the index and the library of a run, made where they are not there, and its parameters with a polarity.
 
@@ -107,16 +113,16 @@ def prepare(
     InputError
         The dataset is of the other polarity, or of none and none was given.
     """
-    cache = cache_address(params.cache, session.output)
-    files = find_pair(params.source)
-    tags = {blob.address: blob.etag for blob in files}
+    files, reading = find_pair(params.source), params.reading
     with ExitStack() as held:
-        name = files[0].name.rpartition(".")[0]
-        index = held.enter_context(Indexing(session, entry(cache, name, params.reading, tags), params.reading, names))
+        place = entry(cache, indexing.stem_of(files), indexing.content(reading), indexing.tags_of(files))
+        opened = indexing.index_run(session, place, files, reading)
+        index = held.enter_context(Indexing(session, opened, files, reading, names))
         params = replace(params, polarity=polarity_of(params, index.facts()["polarity"]))
         molecules = params.molecules
-        place = entry(cache, "ions", molecules, {name: each.tag for name, each in databases.items()})
-        with Patterns(session, place, molecules, databases, names) as making:
+        place = entry(cache, "ions", library.content(molecules), library.tags_of(databases))
+        opened = library.library_run(session, place, molecules, databases)
+        with Patterns(session, opened, molecules, databases, names) as making:
             patterns = making.build()
         return index.build(), patterns, params
 

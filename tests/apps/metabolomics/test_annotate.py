@@ -3,43 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 
-from apps.metabolomics.__main__ import APP
 from core import open_storage
 from tests.apps.metabolomics.planted import FORMULAS, OTHERS, PLANTED, write_database, write_dataset
-
-Annotate = Callable[..., Any]
-
-
-@pytest.fixture
-def annotate(tmp_path, monkeypatch, capsys) -> Annotate:
-    """Return a function that annotates, serially unless told otherwise, and returns figures or the error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str, status: int = 0) -> Any:
-        capsys.readouterr()
-        chosen = () if "--compute" in arguments else ("--compute", "serial")
-        found = APP.main([*map(str, arguments), *chosen, "--json"])
-        said = capsys.readouterr()
-        assert found == status, said.err
-        return json.loads(said.out)
-
-    return run
-
-
-@pytest.fixture
-def planted(tmp_path) -> tuple[str, str]:
-    write_dataset(str(tmp_path / "spots.imzML"))
-    write_database(tmp_path / "molecules.tsv")
-    return str(tmp_path / "spots.imzML"), "molecules.tsv"
 
 
 def all_ions(run: Path) -> Any:
