@@ -102,6 +102,17 @@ def test_further_models_and_alternate_locations_are_told(read):
     assert made.positions[index][0] == pytest.approx(x, abs=1e-6)
 
 
+def test_a_ligand_whose_atoms_are_called_as_those_of_a_chain_is_no_gap(read):
+    lines = [line for line in lines_of("A") if line.startswith("ATOM")]
+    ligands = [
+        f"HETATM   9{n}  {name:<3} LIG A 30{n}      30.000  30.000  {n}0.000  1.00  0.00           {name}\n"
+        for n, name in ((1, "C"), (2, "N"))
+    ]
+
+    with pytest.raises(InputError, match=r"LIG 301 of chain A \(line 11\), beside NME 3 and LIG 302, fits no residue"):
+        read([*lines, *ligands])
+
+
 def test_a_ligand_is_named_with_its_line(read):
     lines = [line for line in lines_of("A") if line.startswith("ATOM")]
     ligand = "HETATM   90  C1  LIG B 301      30.000  30.000  30.000  1.00  0.00           C\n"
@@ -318,6 +329,21 @@ def test_amber_files_of_a_box_keep_box_and_water(amber, tmp_path):
     assert energy(made) == pytest.approx(energy(expected), abs=0.05)
     with pytest.raises(InputError, match=r"mine.prmtop has \d+ water molecules, and with --solvent obc2"):
         molecule(System(**files), 1)
+
+
+@pytest.mark.parametrize("solvent", ["obc2", "gbn2"])
+def test_implicit_water_of_amber_files_is_by_their_own_radii(amber, tmp_path, solvent):
+    amber()
+    path = tmp_path / "mine.prmtop"
+    given = System(prmtop=str(path), inpcrd=str(tmp_path / "mine.inpcrd"), solvent=solvent)
+    before = molecule(given, 1)
+    head, mark, rest = path.read_text().partition("%FLAG RADII")
+    radii, screen, tail = rest.partition("%FLAG SCREEN")
+    path.write_text(head + mark + radii.replace("1.70000000E+00", "2.00000000E+00") + screen + tail)
+
+    after = molecule(given, 1)
+    assert abs(energy(after) - energy(before)) > 1.0
+    assert after.cautions == [f"radii of {path} are not those that {solvent} was made for; they are used"]
 
 
 def test_what_an_amber_file_lacks_is_named(amber, tmp_path):
