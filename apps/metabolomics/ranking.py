@@ -121,7 +121,7 @@ def is_settled(
     decoys_per_target: int,
     level: float,
 ) -> bool:
-    """Tell whether unknown scores can change nothing at or below a level; ``science.fdr.is_settled`` on counts by bin.
+    """Tell whether unknown scores can change nothing at or below a level, neither which targets pass nor their rates.
 
     Parameters
     ----------
