@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apps._frame import Session
-from apps._frame.params import as_flags, as_settings
+from apps._frame.params import as_settings
 from apps._frame.run import Run
 from apps._frame.stages import Stage, Stages
 from apps._frame.stored import Codec, Stored
@@ -77,8 +76,7 @@ def run(session: Session, params: Params) -> None:
         if not opened.finished:
             opened.claim([ALL_IONS, PIXELS, MOLECULES])
             found = annotate(session, opened, params, databases)
-            again = shlex.join(["python", "-m", session.app, "annotate", *as_flags(params)])
-            written = publishing.files(of_storage(opened.storage, found, params.fdr), again)
+            written = publishing.files(of_storage(opened.storage, found, params.fdr))
             opened.publish({**written, FIGURES: json_text(found, indent=2).encode()})
         figures = opened.figures()
     session.show(figures, terminal)
