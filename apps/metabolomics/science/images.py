@@ -29,12 +29,21 @@ class ImageSet:
         Image i is entries ``offsets[i]`` to ``offsets[i + 1]`` of both.
     sampled : ndarray of int32, shape (p,)
         Pixels that have a spectrum, ascending.
+
+    Raises
+    ------
+    ValueError
+        An image has a pixel that has no spectrum.
     """
 
     pixels: NDArray[np.int32]
     values: FloatArray
     offsets: NDArray[np.int64]
     sampled: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        if self.pixels.size and not np.array_equal(self.sampled.take(self.places, mode="clip"), self.pixels):
+            raise ValueError("an ion image has a pixel that has no spectrum")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -49,17 +58,8 @@ class ImageSet:
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
-        """Where each of `pixels` stands among the sampled ones.
-
-        Raises
-        ------
-        ValueError
-            One is not among them.
-        """
-        found = np.searchsorted(self.sampled, self.pixels)
-        if self.pixels.size and not np.array_equal(self.sampled.take(found, mode="clip"), self.pixels):
-            raise ValueError("an ion image has a pixel that has no spectrum")
-        return found
+        """Where each of `pixels` stands among the sampled ones."""
+        return np.searchsorted(self.sampled, self.pixels)
 
     @cached_property
     def _by_pixel(self) -> Any:
