@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps._frame import Session
-from apps._frame.params import as_flags
 from apps._frame.run import Run
 from apps._frame.stored import Stored, find_inputs, sha256
 from apps._frame.tables import json_text
@@ -30,7 +28,7 @@ from apps.metabolomics.result import FIGURES, ION_IMAGES
 from apps.metabolomics.scoring import Work, matching_of, recalibrated, score_all
 from core import ConfigError, InputError
 
-STAGES = ("score", "chaos", "fdr", "render")
+STAGES = ("score", "chaos", "fdr", "calibrate", "render")
 RESULTS = (*publishing.RESULTS, FIGURES)
 
 
@@ -51,8 +49,7 @@ def run(session: Session, params: Params) -> None:
         if not opened.finished:
             opened.claim(finishing.KEPT)
             found = annotate(session, opened, params, databases)
-            again = shlex.join(["python", "-m", session.app, "annotate", *as_flags(params)])
-            written = publishing.files(of_storage(opened.storage, found, params.fdr), again)
+            written = publishing.files(of_storage(opened.storage, found, params.fdr))
             opened.publish({**written, FIGURES: json_text(found, indent=2).encode()})
         figures = opened.figures()
     session.show(figures, finishing.terminal)
@@ -62,9 +59,8 @@ def run(session: Session, params: Params) -> None:
 
 def annotate(session: Session, opened: Run, params: Params, databases: dict[str, Stored]) -> dict[str, Any]:
     """Do what is not done yet, and write tables and images; returns the figures."""
-    score, *rest = STAGES
-    again = ["calibrate"] * params.recalibrate
-    names = ["offsets", *library.STAGES, *indexing.STAGES[1:], score, *rest[:-1], *again, rest[-1]]
+    own = [name for name in STAGES if name != "calibrate" or params.recalibrate]
+    names = ["offsets", *library.STAGES, *indexing.STAGES[1:], *own]
     indexing.refuse_unreachable(session, opened.storage, "the output")
     # Whoever resumes the run elsewhere finds the index that it was begun with.
     cache = opened.remembered("cache", cache_address(params.cache, session.common.output))

@@ -163,6 +163,7 @@ class Campaign:
         self._address = storage.address if reached else None
         self.ledger = Ledger(storage, executor, len(self.setup.temperatures))
         self._next_check = 0.0
+        self._carried: dict[str, bytes] = {}
         bundle = Bundle(self.setup.engine, self.setup.bundle, self._address, None if reached else files)
         schedule = Schedule(params.md.steps, params.output.energies, params.output.frames)
         self._shared = Shared(bundle, self._address, params.md.seed, params.md.segments, schedule)
@@ -187,7 +188,10 @@ class Campaign:
         """
         number, last = self.round_number + 1, self._last
         segments = self._segments(number, last)
-        record = self._commit(self._record(number, self._outcomes(segments)))
+        outcomes = self._outcomes(segments)
+        record = self._commit(self._record(number, outcomes))
+        states = (outcome.state for outcome in outcomes if outcome.state is not None)
+        self._carried = {state.key: state.data for state in states if state.data is not None}
         self.round_number, self._last = number, record
         if last is not None:
             self._prune(number - 1, (str(one.state["key"]) for one in last.segments))
@@ -206,8 +210,10 @@ class Campaign:
             was, now = before[replica], after[replica]
             scale = 1.0 if was == now else exchange.velocity_scale(ladder[was], ladder[now])
             previous = stored(self._storage, ended.state)
-            if self._address is None:
-                previous = replace(previous, data=previous.read())
+            data = self._carried.get(previous.key)
+            if data is None and self._address is None:
+                data = previous.read()
+            previous = replace(previous, data=data)
             segments.append(Segment(number, replica, ladder[now], scale, previous))
         return segments
 
@@ -268,7 +274,7 @@ class Campaign:
         if outcome.failure or outcome.state is None:
             raise FanfoldError(self._quarantined(outcome, segment))
         for each in (outcome.frames, outcome.state):
-            if each is not None and each.data is not None:
+            if each is not None and each.data is not None and not each.address:
                 put_once(self._storage, each.key, each.data)
         return outcome
 

@@ -148,7 +148,7 @@ def _closer_ladder(history: History) -> list[float] | None:
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
     """Return in sentences what a reader of the figures must know."""
-    said = list(found["facts"].get("cautions", []))
+    said = [*found["facts"].get("cautions", []), *found.get("isomers_said", [])]
     for pair in found["pairs"]:
         if pair["attempted"] and pair["acceptance"] < RARE:
             between = f"{pair['lower']:g} and {pair['upper']:g} K"

@@ -16,6 +16,8 @@ NONBONDED = ("auto", "none", "cutoff", "pme")
 PERIODIC = ("tip3p", "explicit")
 """Solvents that fill a periodic box."""
 PLATFORMS = ("fastest", "Reference", "CPU")
+BAROSTAT_INTERVAL = 25
+"""Steps between two attempts to change the volume: OpenMM's own value; it counts from the beginning of a segment."""
 CUTOFF, PADDING = 1.0, 1.0
 """nm, where none is given."""
 OPENMM_ALONE = ("padding", "ionic_strength", "box", "cutoff", "switch_distance", "no_bitwise")

@@ -9,15 +9,17 @@ import numpy as np
 
 from apps._frame.tables import counted
 from apps.protein_remd.engines import FloatArray
-from apps.protein_remd.system import CUTOFF, PADDING, PERIODIC, System
+from apps.protein_remd.system import BAROSTAT_INTERVAL, CUTOFF, PADDING, PERIODIC, System
 from core import InputError
 
 SOLVENT_DIELECTRIC = 78.5
 """That of Amber and of ``implicit/obc2.xml``; the native force has 78.3 by itself."""
 REACTION_FIELD = 78.3
 """Dielectric beyond the cutoff in a box of water: OpenMM's own value. Without water around it is 1."""
-BAROSTAT_INTERVAL = 25
-"""Steps between two attempts to change the volume: OpenMM's own value."""
+DENSITIES = (0.1, 3.0)
+"""g/cm^3 that a box of molecules may have; one whose edges are in Angstrom where nm are meant is far outside."""
+DALTON_PER_NM3 = 1.66053906892e-3
+"""g/cm^3. Source: CODATA 2022, atomic mass constant."""
 WATERS = frozenset(["HOH", "WAT", "H2O", "SOL", "TIP", "TIP3", "TP3", "TIP3P", "TIP4", "SPC", "OPC"])
 """Residues that are water, as PDB, Amber, CHARMM and GROMACS call it."""
 DUMMY_CELL = 0.11
@@ -109,7 +111,7 @@ def box_vectors(given: System, found: Any, where: str) -> Any:
 
 
 def check_box(system: Any, chosen: Nonbonded, where: str) -> None:
-    """Refuse a box in which an atom would see another one twice.
+    """Refuse a box in which an atom would see another one twice, and one that is no box of molecules.
 
     Raises
     ------
@@ -122,6 +124,11 @@ def check_box(system: Any, chosen: Nonbonded, where: str) -> None:
         raise InputError(
             f"{where}: its box is {narrowest:.3g} nm wide, less than twice the cutoff of {chosen.cutoff:g} nm; lower "
             "--cutoff, or take a larger box"
+        )
+    if not DENSITIES[0] <= density(system) <= DENSITIES[1]:
+        raise InputError(
+            f"{where}: its box holds {density(system):.3g} g/cm3, and water has 1; look whether the edges are in nm, "
+            "and whether everything is in it"
         )
 
 
@@ -215,6 +222,25 @@ def solvent_sentence(given: System, topology: Any) -> str:
     }
     model = "TIP3P, " if given.solvent == "tip3p" else ""
     return names.get(given.solvent, model + counted(waters(topology), "water molecule"))
+
+
+def density(system: Any) -> float:
+    """Return the density in g/cm^3 of what is in a system's box."""
+    mass = sum(system.getParticleMass(index)._value for index in range(system.getNumParticles()))
+    return float(mass * DALTON_PER_NM3 / np.prod(np.diag(default_box(system))))
+
+
+def box_facts(system: Any, chosen: Nonbonded) -> dict[str, str]:
+    """Return what the manifest says of box and cutoff."""
+    found = {"cutoff": chosen.sentence()}
+    if chosen.method != "none":
+        found["energies"] = (
+            "those at the end of each segment; computed again from its positions they differ by rounding"
+        )
+    if chosen.periodic:
+        edges = np.linalg.norm(default_box(system), axis=1)
+        found["box"] = f"{', '.join(f'{edge:.4g}' for edge in edges)} nm, {density(system):.3g} g/cm3"
+    return found
 
 
 def cautions(given: System, charge: float) -> list[str]:

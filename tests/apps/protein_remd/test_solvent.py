@@ -110,7 +110,7 @@ def test_a_box_that_is_narrower_than_twice_the_cutoff_is_an_explosion(boxed):
     simulation = engine.open_system(boxed)
     begin = simulation.start(300.0, 5)
 
-    with pytest.raises(Exploded, match="less than twice the nonbonded cutoff"):
+    with pytest.raises(Exploded, match="its box has shrunk below twice the cutoff"):
         simulation.run(replace(begin, box=begin.box * 0.5), 300.0, 6, Schedule(1))
 
 
@@ -120,7 +120,8 @@ def test_the_manifest_says_what_is_around_the_molecule(boxed):
     assert facts["solvent"].startswith("TIP3P, ")
     assert facts["cutoff"] == "0.5 nm, particle mesh Ewald"
     assert facts["pressure"] == "1 bar"
-    assert facts["box"].endswith(" nm")
+    assert facts["box"].endswith(" g/cm3")
+    assert facts["energies"].startswith("those at the end of each segment")
     assert facts["atoms"] < 400
     assert b"CRYST1" in boxed["topology.pdb"]
 
@@ -341,6 +342,31 @@ def test_molecules_of_water_are_refused_where_water_is_implicit_or_absent(water_
 def test_a_box_that_is_too_small_for_the_cutoff_is_refused_with_both_lengths():
     with pytest.raises(InputError, match=r"its box is 1.\d+ nm wide, less than twice the cutoff of 0.9 nm"):
         molecule(replace(SMALL, cutoff=0.9), 1)
+
+
+def test_a_box_whose_edges_are_given_in_another_unit_is_refused(water_pdb, tmp_path):
+    (tmp_path / "box.pdb").write_text(water_pdb)
+    given = System(pdb=str(tmp_path / "box.pdb"), solvent="explicit", cutoff=0.5, box=(13.67, 13.67, 13.67))
+
+    with pytest.raises(InputError, match=r"its box holds 0.000726 g/cm3, and water has 1; look whether the edges are"):
+        molecule(given, 1)
+
+
+def test_the_energy_after_attempts_to_change_the_volume_is_that_of_positions_and_box(boxed):
+    import openmm
+
+    simulation = engine.open_system(boxed)
+    traces = [simulation.run(simulation.start(300.0, n), 300.0, n, Schedule(101)) for n in range(1, 7)]
+
+    system = openmm.XmlSerializer.deserialize(boxed["system.xml"].decode())
+    platform = openmm.Platform.getPlatformByName("CPU")
+    for trace in traces:
+        system.setDefaultPeriodicBoxVectors(*trace.snapshot.box)
+        context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform, {"Threads": "1"})
+        context.setPositions(trace.snapshot.x)
+        again = context.getState(getEnergy=True).getPotentialEnergy()._value
+        assert trace.potential == pytest.approx(again, abs=0.5)
+    assert len({trace.snapshot.volume for trace in traces}) > 1
 
 
 def test_a_charged_box_is_told():

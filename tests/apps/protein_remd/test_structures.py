@@ -254,14 +254,14 @@ def test_a_box_of_the_coordinates_is_that_of_a_charmm_set(charmm):
     from openmm import unit
 
     folder = charmm.folder
-    cell = "CRYST1   25.000   26.000   27.000  90.00  90.00  90.00 P 1           1\n"
+    cell = "CRYST1    4.500    4.600    4.700  90.00  90.00  90.00 P 1           1\n"
     (folder / "two.pdb").write_text(cell + TWO)
-    given = {"psf": str(folder / "two.psf"), "pdb": str(folder / "two.pdb"), "solvent": "explicit"}
+    given = {"psf": str(folder / "two.psf"), "pdb": str(folder / "two.pdb"), "solvent": "explicit", "cutoff": 0.2}
 
     made = molecule(System(**given, parameters=(str(folder / "toppar/two.str"),)), 1)
 
     edges = [row[at].value_in_unit(unit.nanometer) for at, row in enumerate(made.system.getDefaultPeriodicBoxVectors())]
-    assert edges == pytest.approx([2.5, 2.6, 2.7])
+    assert edges == pytest.approx([0.45, 0.46, 0.47])
 
 
 def test_a_structure_without_problems_has_no_cautions(read):
