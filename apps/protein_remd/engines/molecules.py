@@ -85,7 +85,7 @@ def molecule(given: System, seed: int, pressure: float | None = None) -> Molecul
     made = read(given, seed)
     where = given.psf or given.prmtop or given.pdb or given.sequence
     solvents.check_water(made.topology, given, where)
-    solvents.check_box(made.system, solvents.nonbonded(given), where)
+    solvents.check_box(made.system, solvents.nonbonded(given), where, pressure)
     solvents.finish(made.system, made.topology, given, pressure)
     return made
 
