@@ -370,3 +370,29 @@ def test_coordinates_of_another_molecule_than_the_prmtop_are_refused_with_both_c
 
     with pytest.raises(InputError, match=r"other.inpcrd has 1 atoms, and .*mine.prmtop 22; give the two that belong"):
         molecule(System(prmtop=str(tmp_path / "mine.prmtop"), inpcrd=str(tmp_path / "other.inpcrd")), 1)
+
+
+def test_a_restart_file_in_binary_is_read_with_its_box(amber, tmp_path):
+    from scipy.io import netcdf_file
+
+    expected = amber(solvent="tip3p", padding=0.5, cutoff=0.5)
+    edges = np.array([row[at]._value for at, row in enumerate(expected.system.getDefaultPeriodicBoxVectors())])
+    with netcdf_file(str(tmp_path / "mine.rst7"), "w") as file:
+        file.Conventions, file.ConventionVersion = b"AMBERRESTART", b"1.0"
+        for name, size in (("atom", len(expected.positions)), ("spatial", 3), ("cell_spatial", 3), ("cell_angular", 3)):
+            file.createDimension(name, size)
+        for name, dimensions, values in (
+            ("coordinates", ("atom", "spatial"), expected.positions * 10.0),
+            ("cell_lengths", ("cell_spatial",), edges * 10.0),
+            ("cell_angles", ("cell_angular",), [90.0, 90.0, 90.0]),
+        ):
+            file.createVariable(name, "d", dimensions)[:] = values
+
+    made = molecule(
+        System(
+            prmtop=str(tmp_path / "mine.prmtop"), inpcrd=str(tmp_path / "mine.rst7"), solvent="explicit", cutoff=0.5
+        ),
+        1,
+    )  # fmt: skip
+
+    assert energy(made) == pytest.approx(energy(expected), abs=0.05)
