@@ -164,13 +164,14 @@ def default_box(system: Any) -> FloatArray:
 
 
 def finish(system: Any, topology: Any, given: System, pressure: float | None) -> None:
-    """Add implicit water and a barostat to a system, and set what is beyond its cutoff."""
+    """Add implicit water, where it has none, and a barostat to a system, and set what is beyond its cutoff."""
     import openmm
 
     chosen = nonbonded(given)
     charged = charges_of(system)
     charged.setReactionFieldDielectric(chosen.dielectric)
-    if given.solvent in ("obc2", "gbn2"):
+    there = {force.getName() for force in system.getForces()}
+    if given.solvent in ("obc2", "gbn2") and not there & {"GBSAOBCForce", "CustomGBForce"}:
         force = (_obc2 if given.solvent == "obc2" else _gbn2)(topology, charged, chosen)
         if chosen.method == "cutoff":
             force.setNonbondedMethod(force.CutoffNonPeriodic)

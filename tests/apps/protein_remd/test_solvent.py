@@ -249,6 +249,18 @@ def test_what_a_system_is_is_printed_before_it_runs(remd, capsys):
         assert words in before
 
 
+def test_a_dry_run_says_what_the_system_is_and_what_to_know_of_it(remd, capsys, tmp_path):
+    few = ("--sequence", "KK", "--solvent", "gbn2", "--temperatures", "300,350", "--platform", "Reference")
+
+    assert remd("run", *few, "--dry-run") == 0
+
+    said = capsys.readouterr()
+    assert "GBn2 implicit water" in said.out
+    assert "Net charge" in said.out
+    assert "eight times slower" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_threads_make_a_run_that_says_that_its_bits_do_not_repeat(remd, capsys, tmp_path):
     few = ("--temperatures", "300,350", "--steps", "10", "--rounds", "2", "--output", "a")
 
