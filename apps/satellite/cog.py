@@ -111,7 +111,7 @@ def _tiles(image: NDArray[np.generic], deflate: bool) -> list[bytes]:
             if image.dtype.kind in "iu":
                 tile = imagecodecs.delta_encode(tile, axis=1)
             data = tile.tobytes()
-            made.append(imagecodecs.zlib_encode(data, 6) if deflate else imagecodecs.zstd_encode(data, LEVEL))
+            made.append(bytes(imagecodecs.zlib_encode(data, 6) if deflate else imagecodecs.zstd_encode(data, LEVEL)))
     return made
 
 

@@ -1,4 +1,4 @@
-"""A synthetic example whose truth is known: two zones, three dates, clouds and shadows, water, fields that are cleared."""
+"""A synthetic example of known truth: two zones, three dates, clouds with shadows, water, fields that are cleared."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ CORNERS = {32632: (721_200.0, 5_150_000.0), 32633: (272_000.0, 5_150_000.0)}
 TILES = {32632: "32TQS", 32633: "33TTM"}
 DATES = (("20240405T101601", "02.12", 0), ("20240615T101601", "02.12", 0), ("20240903T101601", "05.09", 1000))
 """Beginning of each datatake, its processing baseline, and what that adds to its numbers."""
+LATER = "2024-09-03"
+"""Day of the last date, from which on fields are cleared."""
 CLEARED = np.s_[480:624, 96:288]
 """Rows and columns of the fields that have no vegetation on the last date."""
 BANDS = ("blue", "green", "red", "nir")

@@ -58,6 +58,8 @@ def admit(draft: Draft, params: Params, keep: Keep) -> Scene:
     Rejected
         It does not; says why.
     """
+    if draft.mask is None and params.mask != "none":
+        raise Rejected("it has no mask of clouds; --mask none goes without")
     assets, epsgs = {}, set()
     for name, claim in draft.bands.items():
         assets[name], epsg = _asset(name, claim, params, keep, is_mask=False)
@@ -66,8 +68,6 @@ def admit(draft: Draft, params: Params, keep: Keep) -> Scene:
     if draft.mask is not None and params.mask != "none":
         mask, epsg = _asset(draft.mask_kind, draft.mask, params, keep, is_mask=True)
         epsgs.add(epsg)
-    elif params.mask != "none":
-        raise Rejected("it has no mask of clouds; --mask none goes without")
     if len(epsgs) > 1:
         raise Rejected(f"its assets are in several systems, EPSG:{', '.join(map(str, sorted(epsgs)))}")
     sizes = {(asset.raster.x_size, asset.raster.y_size) for asset in assets.values()}

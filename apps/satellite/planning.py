@@ -205,6 +205,8 @@ def read_zones(address: str) -> list[Zone]:
         found = json.loads(open_storage(root).get(key))
         features = found["features"] if found["type"] == "FeatureCollection" else [found]
         zones = [_zone(number, feature) for number, feature in enumerate(features)]
+    except FileNotFoundError as error:
+        raise InputError(f"--zones {address}: {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.ShapelyError) as error:
         raise InputError(f"{address} is no GeoJSON of polygons: {error!r}") from None
     if not zones:

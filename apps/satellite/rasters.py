@@ -20,7 +20,8 @@ HEADER = 64 << 10
 """Bytes that are read at a time of a header; that of a cloud-optimized GeoTIFF fits."""
 GAP = 32 << 10
 """Bytes between two tiles that are read along rather than in a request of their own."""
-GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": 64, "GDAL_NUM_THREADS": "1"}
+GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": 64 << 20, "GDAL_NUM_THREADS": "1"}
+"""Bytes, not megabytes, through this interface; a smaller cache has every tile decoded again for each row."""
 DEFLATE, ADOBE_DEFLATE, ZSTD, UNCOMPRESSED = 32946, 8, 50000, 1
 """Compressions of tiles that are decoded without GDAL (TIFF 6.0, its technical notes, and GDAL's for zstd)."""
 HEADERS_KEPT = 64
@@ -206,13 +207,14 @@ class Tiles:
 
         samples = 1 if self._planar else self._samples
         size = self._rows * self._columns * samples * self._dtype.itemsize
+        unpacked: Any = data
         if self._compression == ZSTD:
-            data = imagecodecs.zstd_decode(data, out=size)
+            unpacked = imagecodecs.zstd_decode(data, out=size)
         elif self._compression != UNCOMPRESSED:
-            data = imagecodecs.zlib_decode(data, out=size)
-        if len(data) != size:
-            raise ValueError(f"a tile has {len(data):,} bytes where {size:,} belong")
-        tile: NDArray[np.generic] = np.frombuffer(data, self._dtype).reshape(self._rows, self._columns, samples)
+            unpacked = imagecodecs.zlib_decode(data, out=size)
+        if len(unpacked) != size:
+            raise ValueError(f"a tile has {len(unpacked):,} bytes where {size:,} belong")
+        tile: NDArray[np.generic] = np.frombuffer(unpacked, self._dtype).reshape(self._rows, self._columns, samples)
         if self._predictor == 2:
             tile = imagecodecs.delta_decode(tile, axis=1)
         return tile

@@ -76,10 +76,11 @@ def _look(session: Session, params: Params) -> Job:
     function = load(params.function)
     if function is not None:
         inputs["--function"] = hashlib.sha256(function.source.encode()).hexdigest()
+    zones = read_zones(params.zones)
     if params.zones:
         root, key = split_address(params.zones)
         inputs[params.zones] = process_storage(root).head(key).etag
-    return Job(candidates, read_zones(params.zones), function, inputs)
+    return Job(candidates, zones, function, inputs)
 
 
 def run(session: Session, params: Params) -> int:
@@ -291,7 +292,13 @@ def _example(session: Session, params: Params) -> Params:
 def _on_example(params: Params, folder: Path) -> Params:
     """Write the example, and return parameters that mean it."""
     zones = params.zones or str((folder / demo.ZONES).absolute())
-    return replace(params, input=(demo.write_example(folder),), zones=zones, cell=params.cell or demo.CELL)
+    return replace(
+        params,
+        input=(demo.write_example(folder),),
+        zones=zones,
+        cell=params.cell or demo.CELL,
+        change=params.change or demo.LATER,
+    )
 
 
 def _versions() -> dict[str, str]:

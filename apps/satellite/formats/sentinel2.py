@@ -115,7 +115,8 @@ def read_safe(
         claims[band] = _claim(files, own, tile, scale=scale, offset=offset, nodata=nodata)
     mask = _claim(files, "SCL", tile, scale=None, offset=None, nodata=None)
     platform = f"sentinel-2{name[2:3].lower()}"
-    version = (baseline, _text(product, "GENERATION_TIME"))
+    # Two editions may be of one second; the names of their products then differ alone.
+    version = (baseline, _text(product, "GENERATION_TIME"), known.get("generated", ""))
     place = f"{known.get('tile', name)} {known.get('strip', '')}".strip()
     return Draft(
         name.removesuffix(".SAFE"), source, written(start), platform, f"{platform} {start:%Y%m%dT%H%M%S}", place,

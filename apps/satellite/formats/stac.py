@@ -17,8 +17,8 @@ MASKS = {SCL: ("scl", "SCL"), QA_PIXEL: ("qa_pixel", "qa", "QA_PIXEL", "pixel_qa
 """Keys that masks have in public catalogues, by their kind."""
 ALIASES = {"nir": ("nir", "nir08"), "nir08": ("nir08", "nir")}
 """Of Landsat, whose one near infrared band is called either."""
-NOT_DATA = {"visual", "overview", "thumbnail", "metadata"}
-"""Roles of assets that show a picture and do not hold what was measured."""
+NOT_DATA = {"visual", "overview", "thumbnail", "metadata", "preview"}
+"""Roles, and keys, of assets that show a picture and do not hold what was measured."""
 APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 """What providers say who have added the offset of Sentinel-2 to the numbers."""
 
@@ -185,7 +185,7 @@ class _Common:
     def _holding(self, name: str) -> Iterator[tuple[str, int]]:
         """Yield the assets that hold a band, and its number among their bands."""
         for key, asset in self._assets.items():
-            if not self._is_data(asset):
+            if not self._is_data(key, asset):
                 continue
             bands = _bands(asset)
             if key == name and len(bands) <= 1:
@@ -202,9 +202,9 @@ class _Common:
             raise Rejected(f"several assets have the band {name}: {', '.join(key for key, _ in left)}")
         return left[0]
 
-    def _is_data(self, asset: Item) -> bool:
+    def _is_data(self, key: str, asset: Item) -> bool:
         roles = asset.get("roles")
-        return not (isinstance(roles, list) and NOT_DATA & {str(each) for each in roles})
+        return not NOT_DATA & {key.partition("-")[0], *(map(str, roles) if isinstance(roles, list) else ())}
 
     def _claim(self, key: str, at: int) -> Claim:
         asset = self._assets[key]

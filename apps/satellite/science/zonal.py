@@ -37,12 +37,12 @@ def zonal_sums(
     area = shapely.box(*raster.bounds)
     here = [number for number, zone in enumerate(zones) if zone.intersects(area)]
     made: dict[int, Sums] = {}
-    transform = Affine(*raster.transform)
     for number in here:
         rows, columns = _window(zones[number].bounds, raster)
         if rows.start >= rows.stop or columns.start >= columns.stop:
             continue
-        shift = transform * Affine.translation(columns.start, rows.start)
+        left, top = raster.left + columns.start * raster.x_size, raster.top - rows.start * raster.y_size
+        shift = Affine(raster.x_size, 0.0, left, 0.0, -raster.y_size, top)
         shape = (rows.stop - rows.start, columns.stop - columns.start)
         inside = rasterize([zones[number]], shape, transform=shift, dtype="uint8").astype(bool)
         if inside.any():
