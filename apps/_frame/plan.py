@@ -28,6 +28,8 @@ class StagePlan:
         Requests that all tasks together make of storage, their commits apart.
     bytes_in, bytes_out : int
         What all tasks together read and write.
+    at_once : int
+        Tasks that can run at a time, however many workers there are; 0 for all.
     """
 
     name: str
@@ -38,6 +40,7 @@ class StagePlan:
     puts: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    at_once: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,15 @@ def plan_figures(plan: Plan, executor: FunctionExecutor) -> dict[str, Any]:
         "stages": [asdict(stage) for stage in plan.stages],
         "workers": workers,
         "cpu_seconds": sum(stage.tasks * stage.cpu_seconds for stage in plan.stages),
-        "wall_seconds": sum(math.ceil(stage.tasks / workers) * stage.cpu_seconds for stage in plan.stages),
+        "wall_seconds": sum(worked_seconds(stage, workers) for stage in plan.stages),
         "charged": charged,
     }
+
+
+def worked_seconds(stage: StagePlan, workers: int) -> float:
+    """Return the wall seconds of a stage on so many workers."""
+    at_once = stage.at_once or max(stage.tasks, 1)
+    return math.ceil(stage.tasks / at_once) * math.ceil(at_once / workers) * stage.cpu_seconds
 
 
 def _added(before: Any, value: Any) -> Any:

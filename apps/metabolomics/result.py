@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,8 @@ ALL_IONS = "all_ions.parquet"
 ION_IMAGES = "ion_images/"
 FIGURES = "result.json"
 """The final one: facts, counts and parameters, as JSON."""
+KEPT_IMAGES = 256 << 20
+"""Bytes of objects of images, packed, that a reader keeps: ions by their score come from all of them in turn."""
 
 
 def ions_schema(n_peaks: int) -> pa.Schema:
@@ -61,6 +64,44 @@ def ions_schema(n_peaks: int) -> pa.Schema:
     )
 
 
+class ObjectFile(io.RawIOBase):
+    """An object of a storage as a file that is read where it is asked for; whole it may be larger than the memory."""
+
+    def __init__(self, storage: Storage, key: str) -> None:
+        self._storage, self._key, self._place = storage, key, 0
+        self._size = storage.head(key).size
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        return self._place
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Read up to ``len(buffer)`` bytes."""
+        stop = min(self._place + len(buffer), self._size)
+        data = self._storage.get(self._key, self._place, stop) if stop > self._place else b""
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+
+def open_all_ions(storage: Storage) -> pq.ParquetFile:
+    """Return the table of all ions of a run, of which row groups are read one at a time."""
+    return pq.ParquetFile(ObjectFile(storage, ALL_IONS))
+
+
 def read_accepted(storage: Storage, level: float) -> pa.Table:
     """Return the target ions of a run whose FDR is at most a level, best first.
 
@@ -71,7 +112,9 @@ def read_accepted(storage: Storage, level: float) -> pa.Table:
     level : float
         At most the one that the run was asked for; above it ions have no FDR.
     """
-    table = pq.read_table(pa.BufferReader(storage.get(ALL_IONS)), filters=pc.field("fdr") <= level)
+    file = open_all_ions(storage)
+    chosen = [table.filter(pc.field("fdr") <= level) for table in map(file.read_row_group, range(file.num_row_groups))]
+    table = pa.concat_tables([file.schema_arrow.empty_table(), *chosen])
     return table.sort_by([("msm", "descending"), ("ion", "ascending")])
 
 
@@ -133,7 +176,8 @@ class IonImages:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._open: tuple[str, pq.ParquetFile] | None = None
+        self._open: dict[str, tuple[pq.ParquetFile, int]] = {}
+        self._held = 0
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -161,6 +205,12 @@ class IonImages:
         return places
 
     def _file(self, key: str) -> pq.ParquetFile:
-        if self._open is None or self._open[0] != key:
-            self._open = key, pq.ParquetFile(pa.BufferReader(self._storage.get(key)))
-        return self._open[1]
+        if key not in self._open:
+            data = self._storage.get(key)
+            self._held += len(data)
+            while self._open and self._held > KEPT_IMAGES:
+                oldest = next(iter(self._open))
+                self._held -= self._open.pop(oldest)[1]
+            self._open[key] = pq.ParquetFile(pa.BufferReader(data)), len(data)
+        self._open[key] = self._open.pop(key)  # the last to be let go
+        return self._open[key][0]

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 
 from apps._frame.stages import TaskOutput
 from apps._frame.stored import Stored, sha256
+from apps.metabolomics.science.sorting import bin_edges, bin_offsets
 from core import InputError
 from core.storage import process_storage
 
-LOWEST_MZ, HIGHEST_MZ = 10.0, 1e5
-"""What is outside falls into the first or the last bin."""
 BINS = 65_536
-"""Of 141 ppm each: fine enough that a bin of 10 M pixels in continuous mode, some ten m/z, still fits a worker."""
-EDGES: NDArray[np.float64] = np.geomspace(LOWEST_MZ, HIGHEST_MZ, BINS + 1)
+"""Of 116 ppm each: fine enough that a bin of 10 M pixels in continuous mode, some ten m/z, still fits a worker."""
+EDGES: NDArray[np.float64] = bin_edges(BINS)
 READERS = 16
 """Ranges that a merge asks the storage for at a time."""
 
@@ -35,13 +34,12 @@ Counts = NDArray[np.int64]
 
 def bin_of(mz: NDArray[Any]) -> NDArray[np.int64]:
     """Return the bin of each m/z."""
-    return np.clip(np.searchsorted(EDGES, mz, side="right") - 1, 0, BINS - 1)
+    return np.searchsorted(EDGES, mz, side="right") - 1
 
 
 def count_bins(mz: NDArray[Any]) -> Counts:
     """Return how many of some m/z, in ascending order, fall into each bin."""
-    inner = np.searchsorted(mz, EDGES[1:-1].astype(mz.dtype), side="left")
-    return np.diff(inner, prepend=0, append=len(mz)).astype(np.int64)
+    return np.diff(bin_offsets(mz, EDGES))
 
 
 def put_run(output: TaskOutput, records: NDArray[Any], mz: NDArray[Any]) -> dict[str, Any]:
@@ -57,13 +55,22 @@ def put_run(output: TaskOutput, records: NDArray[Any], mz: NDArray[Any]) -> dict
     """
     data = records.tobytes()
     key = output.put("run", data)
-    counts = base64.b85encode(zlib.compress(count_bins(mz).astype("<u4").tobytes(), 1)).decode()
-    return {"key": key, "size": len(data), "tag": sha256(data), "counts": counts}
+    return {"key": key, "size": len(data), "tag": sha256(data), "counts": pack(count_bins(mz))}
+
+
+def pack(counts: NDArray[Any]) -> str:
+    """Return whole numbers as text that JSON can hold."""
+    return base64.b85encode(zlib.compress(counts.astype("<i8").tobytes(), 1)).decode()
+
+
+def unpack(text: str) -> Counts:
+    """Return what ``pack`` was given, in one dimension."""
+    return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<i8").astype(np.int64)
 
 
 def counts_of(run: dict[str, Any]) -> Counts:
     """Return the counts of a run by bin."""
-    return np.frombuffer(zlib.decompress(base64.b85decode(run["counts"])), "<u4").astype(np.int64)
+    return unpack(run["counts"])
 
 
 def total_counts(runs: Iterable[dict[str, Any]]) -> Counts:

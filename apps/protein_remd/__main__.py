@@ -31,7 +31,7 @@ APP = App(
             "run",
             Params,
             f"{WHERE}.stages:run",
-            f"{WHERE}.stages:plan",
+            f"{WHERE}.planning:plan",
             ABOUT,
             EXAMPLES,
             "protein-remd-runs",
@@ -39,7 +39,7 @@ APP = App(
         ),  # fmt: skip
         Command("status", RunParams, f"{WHERE}.reading:status", about="Say how far a campaign is, and how it mixes."),
         Command(
-            "ladder", Params, f"{WHERE}.stages:pilot", f"{WHERE}.stages:plan", "Run a pilot, and propose a ladder."
+            "ladder", Params, f"{WHERE}.stages:pilot", f"{WHERE}.planning:plan", "Run a pilot, and propose a ladder."
         ),
         Command("analyze", AnalyzeParams, f"{WHERE}.analysis:analyze", about="Estimate by MBAR, with a verdict."),
         Command("demux", DemuxParams, f"{WHERE}.trajectories:demux", about="Write continuous trajectories."),

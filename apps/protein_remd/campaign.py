@@ -11,6 +11,7 @@ from typing import Any
 from apps._frame.stored import Stored
 from apps.protein_remd.costs import Ledger
 from apps.protein_remd.engines import Schedule, bundle_hash, engine_named
+from apps.protein_remd.leftovers import left_behind, state_keys
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import (
     RoundRecord,
@@ -26,13 +27,12 @@ from apps.protein_remd.science.units import beta
 from apps.protein_remd.segments import (
     BUNDLE,
     QUARANTINE,
-    STATE,
     Bundle,
     Outcome,
     Segment,
     Shared,
+    identity,
     put_once,
-    read_state,
     run_segment,
 )
 from core import ConfigError, FanfoldError, FunctionExecutor, InputError, RetryPolicy
@@ -163,6 +163,7 @@ class Campaign:
         self._address = storage.address if reached else None
         self.ledger = Ledger(storage, executor, len(self.setup.temperatures))
         self._next_check = 0.0
+        self._carried: dict[str, bytes] = {}
         bundle = Bundle(self.setup.engine, self.setup.bundle, self._address, None if reached else files)
         schedule = Schedule(params.md.steps, params.output.energies, params.output.frames)
         self._shared = Shared(bundle, self._address, params.md.seed, params.md.segments, schedule)
@@ -170,10 +171,10 @@ class Campaign:
         self.round_number = last_round(storage)
         self._last = read_record(storage, self.round_number) if self.round_number else None
         self._mend()
-        self._found = self._left_behind(self.round_number + 1)
+        self._found = self._left_behind()
         if params.output.states > 1:
             before = self.round_number - 1
-            self._prune(before, (info.key for info in storage.list(f"{STATE}{before:08d}/")))
+            self._prune(before, state_keys(storage, before))
 
     def advance(self) -> RoundRecord:
         """Run one round and commit it; returns its record.
@@ -187,7 +188,10 @@ class Campaign:
         """
         number, last = self.round_number + 1, self._last
         segments = self._segments(number, last)
-        record = self._commit(self._record(number, self._outcomes(segments)))
+        outcomes = self._outcomes(segments)
+        record = self._commit(self._record(number, outcomes))
+        states = (outcome.state for outcome in outcomes if outcome.state is not None)
+        self._carried = {state.key: state.data for state in states if state.data is not None}
         self.round_number, self._last = number, record
         if last is not None:
             self._prune(number - 1, (str(one.state["key"]) for one in last.segments))
@@ -206,8 +210,10 @@ class Campaign:
             was, now = before[replica], after[replica]
             scale = 1.0 if was == now else exchange.velocity_scale(ladder[was], ladder[now])
             previous = stored(self._storage, ended.state)
-            if self._address is None:
-                previous = replace(previous, data=previous.read())
+            data = self._carried.get(previous.key)
+            if data is None and self._address is None:
+                data = previous.read()
+            previous = replace(previous, data=data)
             segments.append(Segment(number, replica, ladder[now], scale, previous))
         return segments
 
@@ -248,7 +254,7 @@ class Campaign:
         number, last = self.round_number, self._last
         if last is None:
             return
-        there = {info.key for info in self._storage.list(f"{STATE}{number:08d}/")}
+        there = set(state_keys(self._storage, number))
         lost = {one.replica: one.state for one in last.segments if one.state["key"] not in there}
         if not lost:
             return
@@ -268,7 +274,7 @@ class Campaign:
         if outcome.failure or outcome.state is None:
             raise FanfoldError(self._quarantined(outcome, segment))
         for each in (outcome.frames, outcome.state):
-            if each is not None and each.data is not None:
+            if each is not None and each.data is not None and not each.address:
                 put_once(self._storage, each.key, each.data)
         return outcome
 
@@ -320,38 +326,22 @@ class Campaign:
             return read_record(self._storage, record.round_number)
         return record
 
-    def _left_behind(self, number: int) -> dict[int, Outcome]:
-        """Return the segments of a round that were run before its driver ended."""
-        found: dict[int, Outcome] = {}
-        for info in self._storage.list(f"{STATE}{number:08d}/"):
-            data = self._storage.get(info.key)
-            named = {"key": info.key, "size": len(data), "tag": _tag_of(info.key, data)}
-            one = replace(stored(self._storage, named), data=data)
-            state = read_state(one)
-            about = state.about
-            frames = None if about["frames"] is None else stored(self._storage, about["frames"])
-            found.setdefault(
-                about["replica"],
-                Outcome(
-                    about["replica"], replace(one, data=None), state.potential, state.kinetic, about["salt"],
-                    about["version"], about["canary"], frames, state.snapshot.volume,
-                ),
-            )  # fmt: skip
+    def _left_behind(self) -> dict[int, Outcome]:
+        """Return the segments of the next round that were run before its driver ended."""
+        number = self.round_number + 1
+        if next(state_keys(self._storage, number), None) is None:
+            return {}
+        expected = {each.replica: identity(each, self._shared) for each in self._segments(number, self._last)}
+        version = None if self._params.force else self.setup.version
+        found = left_behind(self._storage, number, expected, version)
+        for outcome in found.values():
+            self._same_engine(outcome)
         return found
 
     def _prune(self, number: int, keys: Iterable[str]) -> None:
         """Delete states of a round that is behind, unless they are to be kept."""
         if number > 0 and number % self._params.output.states:
             self._storage.delete(list(keys))
-
-
-def _tag_of(key: str, data: bytes) -> str:
-    from apps._frame.stored import sha256
-
-    tag = sha256(data)
-    if tag[7:23] not in key:
-        raise InputError(f"{key} of the run is damaged: its content has changed; delete it, and resume the run")
-    return tag
 
 
 def _segment_record(outcome: Outcome) -> SegmentRecord:

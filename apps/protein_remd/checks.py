@@ -15,7 +15,7 @@ from apps._frame.tables import TextTable
 from apps.protein_remd.campaign import Campaign, read_bundle, read_setup
 from apps.protein_remd.engines import Schedule, bundle_hash
 from apps.protein_remd.history import History, gathered
-from apps.protein_remd.params import MD, Exchange, Ladder, Params, System, ValidateParams, VerifyParams
+from apps.protein_remd.params import MD, Exchange, Ladder, Params, ValidateParams, VerifyParams
 from apps.protein_remd.reading import run_params
 from apps.protein_remd.records import RoundRecord, last_round, read_record, read_records, stored
 from apps.protein_remd.science import statistics
@@ -23,6 +23,7 @@ from apps.protein_remd.science.exchange import enthalpy, exchange
 from apps.protein_remd.science.prediction import harmonic_acceptance
 from apps.protein_remd.science.units import BOLTZMANN
 from apps.protein_remd.segments import BUNDLE, Bundle, Segment, Shared, chained, read_state, warm_system
+from apps.protein_remd.system import System
 from core import InputError, open_storage
 from core.storage import NotFound, Storage
 
@@ -88,7 +89,8 @@ def verify(session: Session, params: VerifyParams) -> int:
         before = record
     candidates = sorted((n, r) for n, r in there if n == 1 or (n - 1, r) in there)
     rng = np.random.default_rng(params.seed)
-    chosen = rng.permutation(len(candidates))[: params.segments]
+    bitwise = not asked.system.no_bitwise
+    chosen = rng.permutation(len(candidates))[: params.segments * bitwise]
     reached = session.executor.reaches(storage)
     tasks = [_replayed(storage, candidates[at], reached) for at in sorted(chosen)]
     address = storage.address if reached else None
@@ -101,6 +103,8 @@ def verify(session: Session, params: VerifyParams) -> int:
         if said:
             problems.append(f"round {task.segment.round_number}, replica {task.segment.replica}: {said}")
     figures = {"rounds": last, "objects": objects, "segments": len(tasks), "problems": problems}
+    if not bitwise:
+        session.tell("segments are not computed again: the run gave up repeating to the bit (--no-bitwise)")
     words = f"{last:,} rounds, {objects:,} objects and {len(tasks)} segments computed again: "
     session.show(figures, words + ("all as committed." if not problems else f"{len(problems)} problems."))
     for problem in problems:

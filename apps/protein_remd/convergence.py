@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
-from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
-from apps._frame.tables import counted, json_text
-from apps.protein_remd.history import FloatArray, History, read_history
+from apps._frame.tables import counted
+from apps.protein_remd import mbar
+from apps.protein_remd.history import FloatArray, History
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.units import BOLTZMANN
-from apps.protein_remd.segments import put_once
-from apps.protein_remd.until import BY_MBAR, FIRST, Condition, is_checkpoint
+from apps.protein_remd.until import FIRST
 from core import ConfigError, FanfoldError
-from core.storage import NotFound, Storage
 
-VERDICTS = "verdicts/"
-"""Below it are the figures after each round at which a campaign was evaluated."""
 RARE = 0.05
 """Acceptance below which a pair is a bottleneck."""
 LEAST_OVERLAP = 0.03
@@ -42,11 +35,6 @@ TO_RUN = 2.0
 """Times as many rounds are advised where nothing says how many it takes, and at least."""
 FAR = 100.0
 """Times the rounds so far beyond which no number is advised: it would rest on too little."""
-
-
-def installed() -> bool:
-    """Whether there is pymbar."""
-    return find_spec("pymbar") is not None
 
 
 def measured(history: History, discard: int | None = None, *, by_mbar: bool = True) -> dict[str, Any]:
@@ -90,71 +78,11 @@ def measured(history: History, discard: int | None = None, *, by_mbar: bool = Tr
         "halves": max(row["halves_differ_by_errors"] for row in halves),
     }
     if by_mbar:
-        estimates = _by_mbar(history, begin, every)
+        estimates = mbar.estimated(history, begin, every)
         found |= {name: estimates[name] for name in ("error", "effective_samples", "overlap")}
         for row, more in zip(found["states"], estimates["states"], strict=True):
             row |= more
     return found | assessed(history, found)
-
-
-def _by_mbar(history: History, begin: int, every: int) -> dict[str, Any]:
-    """Return averages, free energies and their errors at each temperature from the samples of all."""
-    states = len(history.temperatures)
-    reduced = history.reduced[:, begin::every]
-    samples = reduced.shape[1]
-    columns = reduced.transpose(0, 2, 1).reshape(states, -1)
-    energies = history.potential[begin::every].T.reshape(-1)
-    mbar = _solved(columns, np.full(states, samples))
-    free = mbar.compute_free_energy_differences()
-    mean = mbar.compute_expectations(energies)
-    enthalpies = history.exchanged[begin::every].T.reshape(-1)
-    centre = mbar.compute_expectations(enthalpies)["mu"]
-    spread = mbar.compute_expectations((enthalpies - centre[:, None]) ** 2, state_dependent=True)
-    log_weights = np.asarray(mbar.f_k)[:, None] - columns - _log_mixture(mbar, columns, samples)
-    # Not by pymbar, which takes two states at least for this.
-    overlap = [samples * float(np.exp(low + high).sum()) for low, high in pairwise(log_weights)]
-    rows = [
-        {
-            "potential": float(mean["mu"][k]),
-            "potential_error": float(mean["sigma"][k]),
-            "heat_capacity": float(spread["mu"][k]) / (BOLTZMANN * t * t),
-            "heat_capacity_error": float(spread["sigma"][k]) / (BOLTZMANN * t * t),
-            "free_energy": float(free["Delta_f"][0, k]),
-            "free_energy_error": float(free["dDelta_f"][0, k]),
-            "effective_samples": statistics.kish(log_weights[k]),
-        }
-        for k, t in enumerate(history.temperatures)
-    ]
-    return {
-        "states": rows,
-        "error": max(row["free_energy_error"] for row in rows),
-        "effective_samples": min(row["effective_samples"] for row in rows),
-        "overlap": overlap,
-    }
-
-
-def _solved(columns: Any, counts: Any) -> Any:
-    # It recommends other packages whenever it is imported.
-    logging.getLogger("pymbar").setLevel(logging.ERROR)
-    try:
-        from pymbar import MBAR
-        from pymbar.utils import ParameterError
-    except ImportError:
-        raise ConfigError("analyze needs pymbar: pip install 'fanfold[remd]'") from None
-    try:
-        return MBAR(columns, counts, solver_protocol="robust")
-    except ParameterError:
-        raise FanfoldError(
-            "MBAR finds no free energies: neighbouring temperatures overlap too little, or there are too few rounds; "
-            "'ladder' proposes a closer ladder"
-        ) from None
-
-
-def _log_mixture(mbar: Any, columns: Any, samples: int) -> Any:
-    """Return the logarithm of the mixture that all samples together were drawn from."""
-    parts = np.asarray(mbar.f_k)[:, None] - columns + np.log(samples)
-    most = parts.max(axis=0)
-    return most + np.log(np.exp(parts - most).sum(axis=0))
 
 
 def _halves(history: History, begin: int) -> list[dict[str, Any]]:
@@ -264,60 +192,6 @@ def final(history: History) -> dict[str, Any] | None:
     if history.rounds < FIRST:
         return None
     try:
-        return measured(history, by_mbar=installed())
+        return measured(history, by_mbar=mbar.installed())
     except FanfoldError:
         return measured(history, by_mbar=False)
-
-
-def evaluation(storage: Storage, rounds: int) -> dict[str, Any]:
-    """Return the measures after so many rounds, as whoever evaluated first has kept them."""
-    key = f"{VERDICTS}{rounds:08d}.json"
-    kept = _kept(storage, key)
-    if kept is not None and kept["rounds"] == rounds and ("error" in kept or not installed()):
-        return kept
-    content = json_text(final(read_history(storage, last=rounds))).encode()
-    put_once(storage, key, content)
-    return dict(json.loads(content))
-
-
-def last_evaluation(storage: Storage, finished: bool) -> dict[str, Any] | None:
-    """Return what the last evaluation of a run gave, of a finished one that of its results; None if there was none."""
-    if finished and (found := _kept(storage, "result.json", "convergence")) is not None:
-        return found
-    keys = [info.key for info in storage.list(VERDICTS)]
-    return _kept(storage, max(keys)) if keys else None
-
-
-def _kept(storage: Storage, key: str, *path: str) -> dict[str, Any] | None:
-    """Return measures that were kept as JSON; None if there are none, or what is there is damaged."""
-    try:
-        found = json.loads(storage.get(key))
-        for name in path:
-            found = found[name]
-        return dict(found) if {"rounds", "verdict", "checks"} <= set(found) else None
-    except (NotFound, ValueError, TypeError, KeyError):
-        return None
-
-
-def reached(storage: Storage, rounds: int, conditions: tuple[Condition, ...]) -> bool:
-    """Evaluate a campaign if it is to be after so many rounds; returns whether there are conditions, and all hold.
-
-    A function of the committed rounds alone, so that a campaign that was interrupted stops where another does.
-    """
-    if not is_checkpoint(rounds):
-        return False
-    found = evaluation(storage, rounds)
-    return bool(conditions) and all(condition.holds(found) for condition in conditions)
-
-
-def check_conditions(conditions: tuple[Condition, ...]) -> None:
-    """Refuse conditions that nothing here can evaluate.
-
-    Raises
-    ------
-    ConfigError
-        pymbar is missing.
-    """
-    if needing := next((one for one in conditions if one.measure in BY_MBAR), None):
-        if not installed():
-            raise ConfigError(f"--until {needing} needs pymbar: pip install 'fanfold[remd]'")

@@ -22,16 +22,9 @@ from apps._frame.params import (
 from apps.protein_remd import until
 from apps.protein_remd.science.exchange import SCHEMES
 from apps.protein_remd.science.ladder import LONGEST, by_acceptance, geometric
+from apps.protein_remd.system import BAROSTAT_INTERVAL, OPENMM_ALONE, PERIODIC, System
 from core import ConfigError
 
-ENGINES = ("openmm", "protomol", "harmonic")
-DYNAMICS = ("boltzmann", "langevin")
-FORCE_FIELDS = ("ff14SB", "ff99SB-ILDN", "amber03")
-SOLVENTS = ("obc2", "vacuum")
-PERIODIC = ("tip3p", "explicit")
-"""Solvents that fill a periodic box."""
-PLATFORMS = ("fastest", "Reference", "CPU")
-RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 HOTTEST = 5000.0
 """K; above it no force field of proteins means anything."""
 
@@ -41,63 +34,9 @@ def temperature(value: Any) -> float:
     return number(0, HOTTEST, open_ends=True)(value) if not value == HOTTEST else float(value)
 
 
-def sequence(value: Any) -> str:
-    """Parse a sequence of amino acids in one-letter code."""
-    letters = text(value).upper()
-    if not letters or set(letters) - set(RESIDUES):
-        raise ValueError
-    return letters
-
-
 def at_least(least: int) -> Callable[[Any], int]:
     """Parse a whole number that has a bound below alone."""
     return whole(least, 10**12)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """What is simulated, and by what."""
-
-    engine: str = setting("openmm", choice(*ENGINES), f"one of {', '.join(ENGINES)}", "what runs the dynamics", "NAME")
-    sequence: str = setting(
-        "A", sequence, f"one-letter codes of amino acids, of {RESIDUES}",
-        "a peptide with capped ends; A alone is alanine dipeptide", "LETTERS",
-    )  # fmt: skip
-    pdb: str = setting("", text, "a PDB file", "structure, in place of a sequence; missing hydrogens are added", "FILE")
-    force_field: str = setting(
-        "ff14SB", choice(*FORCE_FIELDS), f"one of {', '.join(FORCE_FIELDS)}", "of a sequence or PDB file", "NAME"
-    )
-    psf: str = setting("", text, "a CHARMM or X-PLOR PSF file", "CHARMM topology; --pdb has its coordinates", "FILE")
-    parameters: tuple[str, ...] = setting(
-        (), several(text), "CHARMM parameter files, separated by commas", "parameter (and topology) files of a PSF",
-        "FILE,FILE,...",
-    )  # fmt: skip
-    prmtop: str = setting("", text, "an Amber prmtop file", "Amber topology and parameters", "FILE")
-    inpcrd: str = setting("", text, "an Amber inpcrd or rst7 file", "coordinates of a prmtop file", "FILE")
-    solvent: str = setting("obc2", choice(*SOLVENTS), f"one of {', '.join(SOLVENTS)}", "implicit water or none", "NAME")
-    platform: str = setting(
-        "fastest", choice(*PLATFORMS), f"one of {', '.join(PLATFORMS)}",
-        "platform of OpenMM: the fastest is found by 50 steps, and kept for the whole campaign", "NAME",
-    )  # fmt: skip
-    protomol: str = setting("", text, "a program", "ProtoMol, where it is not on PATH", "PATH", identity=False)
-    dof: int = setting(
-        30, whole(1, 1_000_000), "a whole number of at least 1", "oscillators of the harmonic engine", "N"
-    )
-    dynamics: str = setting(
-        "boltzmann", choice(*DYNAMICS), f"one of {', '.join(DYNAMICS)}",
-        "of the harmonic engine: independent draws, or the Langevin equation solved exactly", "NAME",
-    )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.psf and not (self.pdb and self.parameters):
-            raise ConfigError("--psf needs its coordinates, --pdb FILE, and its force field, --parameters FILE,FILE")
-        if self.parameters and not self.psf:
-            raise ConfigError("--parameters are those of a PSF file; add --psf FILE, or drop them")
-        if bool(self.prmtop) != bool(self.inpcrd):
-            raise ConfigError("--prmtop and --inpcrd belong together; give both")
-        if self.prmtop and (self.psf or self.pdb):
-            raise ConfigError("--prmtop and --inpcrd are a whole molecule; drop --pdb and --psf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,12 +178,11 @@ class Params:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        self._check_engine()
         if self.exchange.until and self.ladder.least == 1:
             raise ConfigError(
                 f"--until {self.exchange.until} needs at least two temperatures, between which replicas go"
             )
-        if self.system.engine == "protomol" and self.output.frames:
-            raise ConfigError("--frames: engine protomol keeps none; drop it, or use --engine openmm")
         self._check_pressure()
         for name in ("frames", "energies"):
             every = getattr(self.output, name)
@@ -252,6 +190,14 @@ class Params:
                 raise ConfigError(
                     f"--{name} {every}: expected a divisor of --steps {self.md.steps}, so that segments join evenly"
                 )
+
+    def _check_engine(self) -> None:
+        engine = self.system.engine
+        given = [name for name in OPENMM_ALONE if getattr(self.system, name)]
+        if self.system.nonbonded != "auto":
+            given.append("nonbonded")
+        if engine != "openmm" and given:
+            raise ConfigError(f"--{given[0].replace('_', '-')} is of engine openmm; {engine} has it not: drop it")
 
     def _check_pressure(self) -> None:
         system = self.system
@@ -265,6 +211,12 @@ class Params:
             raise ConfigError(
                 f"--pressure: a molecule with --solvent {system.solvent} has no box whose volume could change; drop "
                 "it, or use --solvent tip3p"
+            )
+
+        if system.engine == "openmm" and self.md.steps < BAROSTAT_INTERVAL:
+            raise ConfigError(
+                f"--steps {self.md.steps}: the barostat tries once in {BAROSTAT_INTERVAL} steps of a segment, so the "
+                "volume would never change; raise it"
             )
 
     def temperatures(self, degrees: float) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from apps._frame.manifest import status as frame_status
 from apps._frame.params import build, parse_settings
 from apps._frame.session import resume_command
 from apps._frame.tables import facts_text
-from apps.protein_remd import convergence, result, resumes, until
+from apps.protein_remd import evaluations, result, resumes, until
 from apps.protein_remd.campaign import read_setup
 from apps.protein_remd.history import read_history
 from apps.protein_remd.params import Params, RunParams
@@ -68,7 +68,7 @@ def status(session: Session, params: RunParams) -> None:
         recent["resumes_flagged"] = resumes.warnings(comparisons, setup.temperatures)
         parts.append(result.text(recent))
         rows.append(("Below", f"the last {recent['rounds']:,} rounds"))
-    if (last := convergence.last_evaluation(storage, state == "finished")) is not None:
+    if (last := evaluations.last_evaluation(storage, state == "finished")) is not None:
         figures["convergence"] = last
         rows.append(("Verdict", last["verdict"]))
     if state == "interrupted":
@@ -79,7 +79,7 @@ def status(session: Session, params: RunParams) -> None:
 def _complete(storage: Storage, committed: int, asked: Params) -> bool:
     """Whether a run has what was asked of it last: all its rounds, or what it was to reach before."""
     conditions = until.parse(asked.exchange.until)
-    return committed >= asked.exchange.rounds or convergence.reached(storage, committed, conditions)
+    return committed >= asked.exchange.rounds or evaluations.reached(storage, committed, conditions, keep=False)
 
 
 def report(session: Session, params: RunParams) -> None:

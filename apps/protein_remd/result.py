@@ -148,7 +148,7 @@ def _closer_ladder(history: History) -> list[float] | None:
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
     """Return in sentences what a reader of the figures must know."""
-    said = [found["facts"]["caution"]] if "caution" in found["facts"] else []
+    said = [*found["facts"].get("cautions", []), *found.get("isomers_said", [])]
     for pair in found["pairs"]:
         if pair["attempted"] and pair["acceptance"] < RARE:
             between = f"{pair['lower']:g} and {pair['upper']:g} K"
@@ -207,6 +207,21 @@ def _pair_cells(pairs: list[dict[str, Any]], k: int) -> tuple[str, str]:
 
 def _shown(error: float | None) -> str:
     return "?" if error is None or not math.isfinite(error) else f"{error:.2g}"
+
+
+SHOWN = ("system", "force field", "solvent", "cutoff", "box", "pressure", "atoms", "residues", "constraints",
+         "net charge", "platform", "threads")  # fmt: skip
+"""What is said of a system before it runs, by its facts."""
+
+
+def system_facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what a system is, for a terminal."""
+    return [(name.capitalize(), str(facts[name])) for name in SHOWN if name in facts]
+
+
+def system_text(setup: Setup) -> str:
+    """Lay out what a system is."""
+    return facts_text(system_facts(setup.facts) or [("System", f"{setup.degrees:,} harmonic oscillators")])
 
 
 def ladder_text(setup: Setup) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,15 +12,13 @@ from typing import Any
 import numpy as np
 
 from apps._frame import Session
-from apps._frame.plan import Plan, StagePlan
 from apps._frame.run import Run
 from apps._frame.tables import TextTable, counted, facts_text, json_text
-from apps.protein_remd import convergence, result, until
+from apps.protein_remd import evaluations, result, until
 from apps.protein_remd.campaign import Campaign, Setup
-from apps.protein_remd.convergence import VERDICTS
 from apps.protein_remd.costs import COSTS, read_spent, spent_figures, spent_rows
-from apps.protein_remd.engines import Schedule, engine_named
-from apps.protein_remd.frames import helix_by_state
+from apps.protein_remd.evaluations import VERDICTS
+from apps.protein_remd.frames import Watched, seen_by_state
 from apps.protein_remd.history import TARGET, History, gathered, predicted_acceptances, propose, read_history
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import ROUNDS, RoundRecord, last_round
@@ -43,14 +40,12 @@ RESULTS = (
 KEEPS = (BUNDLE, STATE, ROUNDS, FRAMES, QUARANTINE, VERDICTS, RESUMES, COSTS)
 SHORT = 0.5
 """Of 1/friction: what velocities have hardly begun to forget."""
-CALIBRATION = 50
-"""Steps that a dry run takes to know the speed."""
 
 
 def run(session: Session, params: Params) -> None:
     """Run a campaign, or go on with it, to its last round."""
     rounds = params.exchange.rounds
-    convergence.check_conditions(until.parse(params.exchange.until))
+    evaluations.check_conditions(until.parse(params.exchange.until))
     with session.open_run(RESULTS, keeps=KEEPS, versions={"numpy": np.__version__}) as opened:
         campaign = Campaign(opened.storage, session.executor, params, check=opened.check, warn=session.tell)
         if campaign.round_number > rounds:
@@ -59,7 +54,9 @@ def run(session: Session, params: Params) -> None:
                 "for at least as many"
             )
         opened.remember(found_out(campaign.setup))
-        session.say(f"{result.ladder_text(campaign.setup)}\n")
+        session.say(f"{result.system_text(campaign.setup)}\n\n{result.ladder_text(campaign.setup)}\n")
+        for sentence in campaign.setup.facts.get("cautions", []):
+            session.tell(sentence)
         warn_of_short_segments(session, params)
         drive(session, opened, campaign, params)
         if opened.finished and not result.answers(opened.figures(), params):
@@ -91,7 +88,7 @@ def drive(session: Session, opened: Run, campaign: Campaign, params: Params) -> 
 
     def ends() -> bool:
         here = campaign.round_number
-        return here >= rounds or convergence.reached(opened.storage, here, conditions)
+        return here >= rounds or evaluations.reached(opened.storage, here, conditions)
 
     if ends():
         if campaign.round_number < rounds:
@@ -153,46 +150,17 @@ def derived(storage: Storage, setup: Setup, params: Params) -> Iterator[dict[str
         history = read_history(storage, each=look, last=last)
         figures = result.figures(history, setup, params.exchange.rounds)
         figures |= result.believed(history, accepted.comparisons(), params)
-        if params.output.frames and setup.engine == "openmm":
+        if params.output.frames and setup.engine != "harmonic":
             topology = storage.get(f"{BUNDLE}{setup.bundle}/topology.pdb")
-            later = range(1 + history.rounds // 5, history.rounds + 1)
-            figures["helix"] = helix_by_state(storage, topology, later, len(setup.temperatures))
+            watched, rounds = Watched(topology), range(1, history.rounds + 1)
+            figures["helix"] = seen_by_state(storage, topology, rounds, len(setup.temperatures), watched)
+            figures["isomers"] = {"frames": watched.frames, "cis": watched.cis, "inverted": watched.inverted}
+            figures["isomers_said"] = watched.warnings()
         yield {
             **tables.files(),
             **report_files_of(history, figures, params, spent_figures(read_spent(storage), params)),
             "result.json": json_text(figures, indent=2).encode(),
         }
-
-
-def plan(session: Session, params: Params) -> Plan:
-    """Say what a campaign would take, by the speed of a few steps here."""
-    engine = engine_named(params.system.engine)
-    warm = engine.open_system(engine.prepare(params.system, params.md))
-    ladder = params.temperatures(warm.degrees)
-    snapshot = warm.start(ladder[0], 1)
-    warm.run(snapshot, ladder[0], 1, Schedule(CALIBRATION))
-    started = time.process_time()
-    warm.run(snapshot, ladder[0], 1, Schedule(CALIBRATION))
-    speed = CALIBRATION / max(time.process_time() - started, 1e-6)
-    steps = params.md.steps * params.md.segments
-    tasks = params.exchange.rounds * len(ladder)
-    state = 2 * snapshot.x.nbytes
-    stage = StagePlan("rounds", tasks, steps / speed, gets=tasks, puts=tasks, bytes_in=tasks * state,
-                      bytes_out=tasks * state)  # fmt: skip
-    facts = [
-        ("Temperatures", ", ".join(f"{t:.6g}" for t in ladder) + " K"),
-        ("Rounds", f"{params.exchange.rounds:,} of {len(ladder)} segments of {steps:,} steps"),
-        ("Simulated", f"{tasks * steps * params.md.timestep * 1e-6:,.4g} ns in all"),
-        ("Speed", f"{speed:,.3g} steps a CPU second, by {CALIBRATION} steps here"),
-    ]
-    per = 100.0 / params.exchange.rounds
-    figures = {
-        "temperatures": list(ladder),
-        "steps": tasks * steps,
-        "steps_per_cpu_second": speed,
-        "cpu_hours_per_100_rounds": tasks * steps / speed / 3600 * per,
-    }
-    return Plan([stage], facts, figures)
 
 
 def pilot(session: Session, params: Params) -> None:

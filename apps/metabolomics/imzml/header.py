@@ -78,19 +78,19 @@ class Header:
             except ValueError:
                 value = 0.0
             if param is not None and param.unit and param.unit not in terms.MICROMETRES:
-                notes.append(f"its unit {shown(param.unit)} is no length")
+                notes.append(f"the size of a pixel has the unit {shown(param.unit)[:20]}, which is no length")
                 value = 0.0
             unit = terms.MICROMETRES.get(param.unit, 1.0) if param is not None else 1.0
             units.append(param is not None and not param.unit)
             sizes.append(value * unit if 0.0 < value < float("inf") else 0.0)
         if sizes[0] and not sizes[1]:
-            notes.append("its height is not told, so it is taken for square")
+            notes.append("the height of a pixel is not told, so it is taken for square")
             sizes[1] = sizes[0]
         if not sizes[0]:
-            return None, "; ".join(["the size of a pixel is not told", *notes])
+            return None, notes[0] if notes else "the size of a pixel is not told"
         if any(units):
-            notes.append("its unit is not told, so micrometres are meant")
-        return (sizes[0], sizes[1]), "; ".join(notes)
+            notes.append("the size of a pixel has no unit, so micrometres are meant")
+        return (sizes[0], sizes[1]), " and ".join(notes)
 
 
 _SECTIONS = (b"fileContent", b"scanSettings")

@@ -14,6 +14,8 @@ from core import InputError
 
 MAX_TOKEN = 16 << 20
 """Bytes that a tag, a comment, or the text before it may have, so that damage is not searched to the end of a file."""
+MAX_KNOWN = 1000
+"""Texts of tags that are kept with what they say: most tags of a spectrum stand in all others too."""
 
 _VALUE = rb"""(?:"[^"<&]*+(?:%(e)s[^"<&]*+)*+"|'[^'<&]*+(?:%(e)s[^'<&]*+)*+')""" % {
     b"e": rb"&(?:amp|lt|gt|quot|apos|\#[0-9]{1,7}|\#x[0-9a-fA-F]{1,6});"
@@ -23,9 +25,10 @@ _TOKEN = re.compile(
     rb"(?P<text>[^<]*+)<(?:"
     rb"(?P<close>/)?(?P<name>" + _NAME + rb")(?P<attributes>(?:\s++" + _NAME + rb"\s*+=\s*+" + _VALUE + rb")*+)\s*+"
     rb"(?P<empty>/)?>"
-    rb"|!--(?:(?!--).)*+-->"
-    rb"|!\[CDATA\[(?:(?!\]\]>).)*+\]\]>"
-    rb"|\?(?:(?!\?>).)*+\?>"
+    # No group that looks ahead is possessive: such never match before Python 3.11.5.
+    rb"|!--[^-]*+(?:-(?!-)[^-]*+)*-->"
+    rb"|!\[CDATA\[[^\]]*+(?:\](?!\]>)[^\]]*+)*\]\]>"
+    rb"|\?[^?]*+(?:\?(?!>)[^?]*+)*\?>"
     rb")",
     re.DOTALL,
 )
@@ -40,7 +43,7 @@ class Tag:
     """A tag: ``<name attributes>``, ``<name attributes/>`` (`empty`) or ``</name>`` (`close`).
 
     `begin` and `end` are where it stands in the document; `spans` where the value of each attribute does, without its
-    quotes.
+    quotes, counted from `begin`.
     """
 
     name: bytes
@@ -50,6 +53,11 @@ class Tag:
     empty: bool
     begin: int
     end: int
+
+    def span(self, attribute: bytes) -> tuple[int, int] | None:
+        """Return where the value of an attribute stands in the document."""
+        found = self.spans.get(attribute)
+        return None if found is None else (self.begin + found[0], self.begin + found[1])
 
 
 class Markup:
@@ -82,6 +90,7 @@ class Markup:
         self.keep: int | None = None
         self.open: list[bytes] = []
         self._ended = False
+        self._known: dict[bytes, Tag] = {}
         self.more()
         self._check_begin()
 
@@ -162,21 +171,38 @@ class Markup:
         return self.error("no tag can be read")
 
     def _tag(self, found: re.Match[bytes]) -> Tag:
+        begin, end = found.end("text"), found.end()
+        text = self.buffer[begin:end]
+        known = self._known.get(text)
+        if known is None:
+            known = self._new_tag(found)
+            if len(self._known) < MAX_KNOWN:
+                self._known[text] = known
+        return Tag(
+            known.name,
+            known.attributes,
+            known.spans,
+            known.close,
+            known.empty,
+            self.start + begin,
+            self.start + end,
+        )
+
+    def _new_tag(self, found: re.Match[bytes]) -> Tag:
         attributes: dict[bytes, bytes] = {}
         spans: dict[bytes, tuple[int, int]] = {}
-        start = self.start
+        begin = found.end("text")
         for each in _ATTRIBUTE.finditer(self.buffer, *found.span("attributes")):
             name = _local(each[1])
             if name in attributes:
-                raise self.error(f"attribute {shown(name)} stands twice", start + each.start())
+                raise self.error(f"attribute {shown(name)} stands twice", self.start + each.start())
             value = each[2][1:-1]
             attributes[name] = _decoded(value) if b"&" in value else value
-            spans[name] = (start + each.start(2) + 1, start + each.end(2) - 1)
+            spans[name] = (each.start(2) + 1 - begin, each.end(2) - 1 - begin)
         close, empty = found["close"] is not None, found["empty"] is not None
-        begin = start + found.end("text")
         if close and (attributes or empty):
-            raise self.error("a closing tag has attributes", begin)
-        return Tag(_local(found["name"]), attributes, spans, close, empty, begin, start + found.end())
+            raise self.error("a closing tag has attributes", self.start + begin)
+        return Tag(_local(found["name"]), attributes, spans, close, empty, 0, 0)
 
     def _follow(self, tag: Tag) -> None:
         if tag.close:
@@ -189,7 +215,7 @@ class Markup:
 
 
 def _local(name: bytes) -> bytes:
-    return name.rpartition(b":")[2] if not name.startswith(b"xmlns") else name
+    return name.rpartition(b":")[2] if b":" in name and not name.startswith(b"xmlns") else name
 
 
 def _decoded(value: bytes) -> bytes:

@@ -80,6 +80,34 @@ def inspect(address: str, remedies: Remedies) -> Dataset:
     InputError
         It cannot be read at all.
     """
+    dataset = examine(address, remedies)
+    return judge(dataset, probe.look(dataset), centroid=remedies.centroid)
+
+
+def judge(dataset: Dataset, seen: probe.Seen, *, centroid: bool) -> Dataset:
+    """Add to what a dataset says of itself what its spectra show.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        As `examine` returns it.
+    seen : Seen
+    centroid : bool
+        Whether the peaks of profiles are to be picked.
+    """
+    quirks = [*dataset.quirks, *probe.quirks_of(seen)]
+    mode, picks = probe.mode_of(seen, dataset.mode, centroid, quirks)
+    return replace(dataset, mode=mode, picks=picks, quirks=tuple(quirks))
+
+
+def examine(address: str, remedies: Remedies) -> Dataset:
+    """Open a dataset without a look at its spectra; its mode is the one that the file tells.
+
+    Raises
+    ------
+    InputError
+        It cannot be read at all.
+    """
     xml, ibd = find_pair(address)
     table = scan(xml.reader(), address)
     header = table.header
@@ -97,7 +125,8 @@ def inspect(address: str, remedies: Remedies) -> Dataset:
     continuous = bool(len(whole) and (whole[:, 0] == whole[0, 0]).all())
     quirks += told.continuous_quirk(header, continuous, len(whole))
     packed = any(each.mz_zlib or each.intensity_zlib for each in elements)
-    dataset = Dataset(
+    polarity = told.polarity_of(table, chosen, remedies.polarity, quirks)
+    return Dataset(
         address=address,
         xml=xml,
         ibd=ibd,
@@ -107,8 +136,8 @@ def inspect(address: str, remedies: Remedies) -> Dataset:
         y=grid.y,
         z=z,
         pixel_size=size,
-        polarity=told.polarity_of(table, chosen, remedies.polarity, quirks),
-        mode="",
+        polarity=polarity,
+        mode=told.mode_of(table, chosen),
         picks=False,
         continuous=continuous,
         elements=elements,
@@ -121,13 +150,9 @@ def inspect(address: str, remedies: Remedies) -> Dataset:
             rows.codes,
             rows.sizes if packed else None,
         ),
-        quirks=(),
+        quirks=tuple(quirks),
         facts=_facts(table),
     )
-    seen = probe.look(dataset)
-    quirks += probe.quirks_of(seen)
-    mode, picks = probe.mode_of(seen, told.mode_of(table, chosen), remedies.centroid, quirks)
-    return replace(dataset, mode=mode, picks=picks, quirks=tuple(quirks))
 
 
 def _facts(table: Table) -> dict[str, str | int]:

@@ -36,8 +36,12 @@ class Seen:
         Spectra whose intensities rise but whose m/z do not, of those that are long enough to tell.
     profiles, modes : int
         Spectra in profile mode, of those that are long enough to tell.
-    not_finite, not_positive, unsorted, zeros : int
-        Values that are NaN or infinite; m/z or intensities below zero; spectra whose m/z fall; intensities of zero.
+    not_finite, not_positive, zeros : int
+        Peaks with a NaN or infinity; with an m/z of zero or below, or an intensity below zero; of intensity zero.
+    beyond : int
+        Intensities beyond the range of 32 bits.
+    unsorted : int
+        Spectra whose m/z fall.
     """
 
     spectra: int = 0
@@ -51,8 +55,14 @@ class Seen:
     modes: int = 0
     not_finite: int = 0
     not_positive: int = 0
-    unsorted: int = 0
     zeros: int = 0
+    beyond: int = 0
+    unsorted: int = 0
+
+    def __add__(self, other: Seen) -> Seen:
+        counts = {name: getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__}
+        lowest, highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
+        return Seen(**{**counts, "lowest": lowest, "highest": highest})
 
 
 def sample(dataset: Dataset, count: int) -> list[int]:
@@ -73,40 +83,39 @@ def look(dataset: Dataset, count: int = SPECTRA) -> Seen:
     """
     seen = Seen()
     for number in sample(dataset, count):
-        seen = see(seen, *(arrays[0] for arrays in read_arrays(dataset, number, number + 1)))
+        seen += see(*(arrays[0] for arrays in read_arrays(dataset, number, number + 1)))
     return seen
 
 
-def see(seen: Seen, mz_array: NDArray[Any], intensity_array: NDArray[Any]) -> Seen:
-    """Add one spectrum to what was seen."""
+def see(mz_array: NDArray[Any], intensity_array: NDArray[Any]) -> Seen:
+    """Return what one spectrum is like."""
     mz, intensity = mz_array.astype(np.float64), intensity_array.astype(np.float64)
     finite = np.isfinite(mz) & np.isfinite(intensity)
     plausible = (mz > MZ_RANGE[0]) & (mz < MZ_RANGE[1])
     falls = bool((np.diff(mz) < 0).any())
     usable = finite & plausible
     long = len(mz) >= ENOUGH
-    profile = None
-    if usable.any():
-        x, y = mz[usable], intensity[usable]
-        if falls:
-            order = np.argsort(x, kind="stable")
-            x, y = x[order], y[order]
-        profile = is_profile(x, y)
+    x, y = mz[usable], intensity[usable]
+    if falls:
+        order = np.argsort(x, kind="stable")
+        x, y = x[order], y[order]
+    profile = is_profile(x, y)
     kept = mz[finite]
     return Seen(
-        seen.spectra + 1,
-        seen.peaks + len(mz),
-        seen.implausible + (2 * int(plausible.sum()) < len(mz)),
-        min(seen.lowest, float(kept.min(initial=np.inf))),
-        max(seen.highest, float(kept.max(initial=-np.inf))),
-        seen.exchanged + (long and falls and bool((np.diff(intensity) > 0).all())),
-        seen.told + long,
-        seen.profiles + bool(profile),
-        seen.modes + (profile is not None),
-        seen.not_finite + int((~finite).sum()),
-        seen.not_positive + int((finite & ((mz <= 0) | (intensity < 0))).sum()),
-        seen.unsorted + falls,
-        seen.zeros + int((finite & (intensity == 0)).sum()),
+        spectra=1,
+        peaks=len(mz),
+        implausible=int(2 * int(plausible.sum()) < len(mz)),
+        lowest=float(kept.min(initial=np.inf)),
+        highest=float(kept.max(initial=-np.inf)),
+        exchanged=int(long and falls and bool((np.diff(intensity) > 0).all())),
+        told=int(long),
+        profiles=int(profile is True),
+        modes=int(profile is not None),
+        not_finite=int((~finite).sum()),
+        not_positive=int((finite & ((mz <= 0) | (intensity < 0))).sum()),
+        zeros=int((finite & (intensity == 0)).sum()),
+        beyond=int((finite & (np.abs(intensity) > np.finfo(np.float32).max)).sum()),
+        unsorted=int(falls),
     )
 
 

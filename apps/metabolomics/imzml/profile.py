@@ -12,7 +12,7 @@ FloatArray = NDArray[np.floating[Any]]
 LIKE = 0.25
 """Relative difference up to which two spacings in a row count as alike: within a profile they change slowly."""
 SHARE = 0.5
-"""Share of spacings alike from which points are those of a profile; independent peaks have about a quarter."""
+"""Share of spacings alike from which points are those of a profile; of independent ones it is a ninth."""
 FEW = 20
 """Points below which nothing is told."""
 

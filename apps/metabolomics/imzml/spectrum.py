@@ -37,7 +37,8 @@ ROUNDED_DIGITS = 6
 _POSITIONS = {terms.POSITION_X: X, terms.POSITION_Y: Y, terms.POSITION_Z: Z}
 _EXTERNAL = {terms.EXTERNAL_OFFSET: 0, terms.EXTERNAL_ARRAY_LENGTH: 1, terms.EXTERNAL_ENCODED_LENGTH: 2}
 _ROLES = {terms.MZ_ARRAY: MZ_OFFSET, terms.INTENSITY_ARRAY: INTENSITY_OFFSET}
-_DECIDING = (b"accession", b"ref", b"name", b"cvRef", b"unitCvRef", b"unitAccession", b"unitName")
+_DECIDING = (b"accession", b"ref", b"name", b"cvRef", b"unitCvRef", b"unitAccession", b"unitName", b"count")
+_DIGITS = tuple(b"0123456789")
 _NUMBER = re.compile(rb"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 
 
@@ -110,8 +111,19 @@ class Spectrum:
         for tag in self.tags:
             if tag.attributes.get(b"accession") == terms.MS_LEVEL:
                 continue
-            found += [(*span, fields.get(span)) for name, span in tag.spans.items() if name not in _DECIDING]
+            for name, (start, stop) in tag.spans.items():
+                span = tag.begin + start, tag.begin + stop
+                number = fields.get(span)
+                if number is not None or _varies(name, tag.attributes[name]):
+                    found.append((*span, number))
         return sorted(found)
+
+
+def _varies(name: bytes, text: bytes) -> bool:
+    """Tell whether an attribute is likely to differ from spectrum to spectrum; a wrong guess costs time alone."""
+    if name in _DECIDING:
+        return False
+    return bool(text) if name == b"value" else text != b"0" and any(map(text.__contains__, _DIGITS))
 
 
 @dataclass(slots=True)
@@ -182,7 +194,7 @@ def read_spectrum(markup: Markup, first: Tag, groups: dict[bytes, tuple[Param, .
             each: tuple[Param, ...] = groups.get(name, ())
             span = None
         elif tag.name == b"cvParam":
-            each, span = (Param.of(tag),), tag.spans.get(b"value")
+            each, span = (Param.of(tag),), tag.span(b"value")
         if tag.name not in (b"cvParam", b"referenceableParamGroupRef"):
             continue
         if b"binaryDataArray" in markup.open and arrays:

@@ -24,9 +24,9 @@ class Template:
     ----------
     head : bytes
         What stands before the first hole.
-    parts : tuple of (bytes, bytes, bool)
-        Of each hole the quote that ends it, what follows it (with that quote), and whether it is a number that is
-        needed.
+    parts : tuple of (bytes, bytes, int, bool)
+        Of each hole the quote that ends it, what follows it (with that quote) and its length, and whether it is a
+        number that is needed.
     fields : tuple of int
         Which number each needed hole is.
     constants : int64 array, shape (9,)
@@ -38,7 +38,7 @@ class Template:
     """
 
     head: bytes
-    parts: tuple[tuple[bytes, bytes, bool], ...]
+    parts: tuple[tuple[bytes, bytes, int, bool], ...]
     fields: tuple[int, ...]
     constants: NDArray[np.int64]
     shape: int
@@ -65,26 +65,26 @@ def learn(spectrum: Spectrum, text: bytes, tail: bytes, shape: int) -> Template 
     if not holes:
         return None
     begin = spectrum.begin
-    parts, fields = [], []
+    literals, fields, needed = [], [], []
     constants = np.array(spectrum.numbers, np.int64)
     ends = [hole[0] - begin for hole in holes[1:]]
     for (_, stop, number), following in zip(holes, [*ends, len(text)], strict=True):
-        rest = text[stop - begin : following]
-        parts.append((rest[:1], rest, number is not None))
+        literals.append(text[stop - begin : following])
+        needed.append(number is not None)
         if number is not None:
             fields.append(number)
             constants[number] = ABSENT
-    quote, rest, needed = parts[-1]
-    parts[-1] = quote, rest + tail, needed
-    literals = text[: holes[0][0] - begin] + b"".join(part[1] for part in parts)
+    literals[-1] += tail
+    head = text[: holes[0][0] - begin]
+    fixed = head + b"".join(literals)
     return Template(
-        text[: holes[0][0] - begin],
-        tuple(parts),
+        head,
+        tuple((each[:1], each, len(each), number) for each, number in zip(literals, needed, strict=True)),
         tuple(fields),
         constants,
         shape,
-        literals.count(b"<"),
-        literals.count(b"&"),
+        fixed.count(b"<"),
+        fixed.count(b"&"),
     )
 
 
@@ -106,18 +106,19 @@ def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int
     """
     find, begins_with = buffer.find, buffer.startswith
     head, parts, width = template.head, template.parts, len(template.fields)
+    head_length = len(head)
     found: list[bytes] = []
     begins: list[int] = []
     add, begin = found.append, start
     while begins_with(head, begin):
-        place = begin + len(head)
-        for quote, literal, needed in parts:
+        place = begin + head_length
+        for quote, literal, length, needed in parts:
             end = find(quote, place)
             if end < 0 or not begins_with(literal, end):
                 break
             if needed:
                 add(buffer[place:end])
-            place = end + len(literal)
+            place = end + length
         else:
             begins.append(begin)
             begin = place
@@ -144,4 +145,6 @@ def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int
 
 
 def _are_numbers(texts: list[bytes]) -> bool:
+    if not all(map(bytes.isdigit, texts)):
+        texts = [text.removeprefix(b"-") for text in texts]
     return all(map(bytes.isdigit, texts)) and max(map(len, texts), default=0) <= MAX_DIGITS

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from apps.protein_remd.params import MD, System
+    from apps.protein_remd.params import MD
+from apps.protein_remd.system import System
 
 FloatArray = npt.NDArray[np.float64]
 

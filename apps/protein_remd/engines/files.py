@@ -51,6 +51,8 @@ def named(files: str) -> Iterator[None]:
         raise
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, KeyError):
+            said = f"there is no {error.args[0]} in it"
         raise InputError(f"{files}: {said}") from error
 
 
@@ -62,6 +64,12 @@ def coordinates(data: bytes, where: str) -> FloatArray:
     except ValueError as error:
         raise InputError(f"{where}: {error}; expected a PDB file") from None
     return found.reshape(-1, 3) * ANGSTROM
+
+
+def unit_cell(data: bytes) -> str:
+    """Return the record of the unit cell of a PDB file, alone; readers may balk at the rest."""
+    lines = (line for line in data.decode("utf-8", "replace").splitlines() if line.startswith("CRYST1"))
+    return next(lines, "")
 
 
 def hashes(files: Mapping[str, bytes]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from apps.protein_remd.engines import FloatArray, Schedule, Snapshot, Trace
-from apps.protein_remd.params import MD, System
+from apps.protein_remd.params import MD
 from apps.protein_remd.science import harmonic
+from apps.protein_remd.system import System
 
 PS_PER_FS = 1e-3
 

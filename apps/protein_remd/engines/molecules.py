@@ -7,15 +7,23 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from apps.protein_remd.engines import FloatArray
-from apps.protein_remd.engines.files import check_count, coordinates, folder_of, hashes, named, read_files
-from apps.protein_remd.params import System
+from apps.protein_remd.engines import FloatArray, solvents, structures, toppar
+from apps.protein_remd.engines.files import (
+    check_count,
+    coordinates,
+    folder_of,
+    hashes,
+    named,
+    read_files,
+    unit_cell,
+)
 from apps.protein_remd.science.peptide import build, pdb_text
+from apps.protein_remd.system import PERIODIC, System
 from core import ConfigError, InputError
 
 FORCE_FIELDS = {
@@ -23,22 +31,24 @@ FORCE_FIELDS = {
     "ff99SB-ILDN": ("amber99sbildn.xml",),
     "amber03": ("amber03.xml",),
 }
-SOLVENT_DIELECTRIC = 78.5
-"""That of Amber and of ``implicit/obc2.xml``; the native force has 78.3 by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Molecule:
-    """A molecule with its forces, as OpenMM has them; positions in nm, `about` says where it came from."""
+    """A molecule with its forces, as OpenMM has them; positions in nm.
+
+    `about` says where it came from, `cautions` in sentences what was decided of it.
+    """
 
     topology: Any
     positions: FloatArray
     system: Any
     about: dict[str, Any]
+    cautions: list[str] = field(default_factory=list)
 
 
-def load() -> Any:
-    """Return OpenMM, set to one thread.
+def load(threads: int = 1) -> Any:
+    """Return OpenMM, set to a number of threads, which holds from the first context on.
 
     Raises
     ------
@@ -46,7 +56,7 @@ def load() -> Any:
         It is not installed.
     """
     # The reciprocal part of PME heeds the variable alone, and reads it when the first context is made.
-    os.environ["OPENMM_CPU_THREADS"] = "1"
+    os.environ["OPENMM_CPU_THREADS"] = str(threads)
     try:
         import openmm.app
     except ImportError:
@@ -56,22 +66,27 @@ def load() -> Any:
     return openmm
 
 
-def molecule(given: System, seed: int) -> Molecule:
-    """Return the molecule that a system's settings name, without cutoff, bonds to hydrogen constrained.
+def molecule(given: System, seed: int, pressure: float | None = None) -> Molecule:
+    """Return the molecule that a system's settings name, in its surroundings, bonds to hydrogen constrained.
+
+    Parameters
+    ----------
+    seed : int
+        Of what is placed at random: hydrogens, ions.
+    pressure : float, optional
+        bar; None at constant volume.
 
     Raises
     ------
     InputError
         A file cannot be read, or something of the molecule has no parameters; the message names both.
     """
-    if given.psf:
-        made = _charmm(given)
-    elif given.prmtop:
-        made = _amber(given)
-    else:
-        made = _by_force_field(given, seed)
-    if given.solvent == "obc2":
-        add_obc2(made.system, made.topology)
+    read = _charmm if given.psf else _amber if given.prmtop else _by_force_field
+    made = read(given, seed)
+    where = given.psf or given.prmtop or given.pdb or given.sequence
+    solvents.check_water(made.topology, given, where)
+    solvents.check_box(made.system, solvents.nonbonded(given), where)
+    solvents.finish(made.system, made.topology, given, pressure)
     return made
 
 
@@ -88,23 +103,6 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(numpy_before)
 
 
-def add_obc2(system: Any, topology: Any) -> None:
-    """Add OBC2 implicit water by OpenMM's native force, which is about six times as fast as the custom one.
-
-    Its parameters are those of ``implicit/obc2.xml``, its surface term is its own default.
-    """
-    openmm = load()
-    from openmm.app.internal.customgbforces import GBSAOBC2Force
-
-    (nonbonded,) = (force for force in system.getForces() if isinstance(force, openmm.NonbondedForce))
-    nonbonded.setReactionFieldDielectric(1.0)
-    force = openmm.GBSAOBCForce()
-    force.setSolventDielectric(SOLVENT_DIELECTRIC)
-    for index, (radius, scale) in enumerate(GBSAOBC2Force.getStandardParameters(topology)):
-        force.addParticle(nonbonded.getParticleParameters(index)[0], radius, scale)
-    system.addForce(force)
-
-
 def _by_force_field(given: System, seed: int) -> Molecule:
     openmm = load()
     app = openmm.app
@@ -114,26 +112,45 @@ def _by_force_field(given: System, seed: int) -> Molecule:
         text, title = next(iter(files.values())).decode("utf-8", "replace"), given.pdb
     else:
         text, title = pdb_text(build(given.sequence)), f"{given.sequence} with capped ends"
-    field = app.ForceField(*FORCE_FIELDS[given.force_field])
+    fields = app.ForceField(*FORCE_FIELDS[given.force_field], *_water_field(given))
     with named(title):
         read = app.PDBFile(io.StringIO(text))
+    structures.check(text, read.topology, read.positions, given.pdb)
+    solvents.check_water(read.topology, given, title)
+    box = solvents.box_vectors(given, read.topology.getPeriodicBoxVectors(), title)
+    read.topology.setPeriodicBoxVectors(box)
+    with structures.residues_named(text, read.topology, title):
         modeller = app.Modeller(read.topology, read.positions)
         with seeded(seed):
-            modeller.addHydrogens(field, platform=openmm.Platform.getPlatformByName("Reference"))
-        system = field.createSystem(
-            modeller.topology, nonbondedMethod=app.NoCutoff, constraints=app.HBonds, removeCMMotion=False
-        )
+            modeller.addHydrogens(fields, platform=openmm.Platform.getPlatformByName("Reference"))
+            if given.solvent == "tip3p":
+                solvents.add_water(modeller, fields, given)
+        system = fields.createSystem(modeller.topology, **solvents.nonbonded(given).keywords(app))
     positions = np.array(modeller.positions.value_in_unit(openmm.unit.nanometer))
     about = {"system": _title(given.pdb) or title, "force field": given.force_field, **hashes(files)}
-    return Molecule(modeller.topology, positions, system, about)
+    return Molecule(modeller.topology, positions, system, about, structures.cautions(text) if given.pdb else [])
 
 
-def _charmm(given: System) -> Molecule:
+def _water_field(given: System) -> tuple[str, ...]:
+    """Return the file of water's and ions' parameters that belongs to a force field."""
+    if given.solvent not in PERIODIC:
+        return ()
+    return ("amber14/tip3p.xml",) if given.force_field == "ff14SB" else ("tip3p.xml",)
+
+
+def _charmm(given: System, seed: int) -> Molecule:
     openmm = load()
     app = openmm.app
-    files = read_files([given.psf, given.pdb, *given.parameters])
+    from openmm.app.internal.pdbstructure import PdbStructure
+
+    parameter_files = toppar.expanded(given.parameters)
+    files = read_files([given.psf, given.pdb, *parameter_files])
+    pdb = files[os.path.basename(given.pdb)]
+    with named(given.pdb):
+        cell = PdbStructure(io.StringIO(unit_cell(pdb))).get_periodic_box_vectors()
+    box = solvents.box_vectors(given, cell, given.pdb)
     with folder_of(files) as paths, named(", ".join(map(str, [given.psf, *given.parameters]))):
-        psf = app.CharmmPsfFile(str(paths[0]))
+        psf = app.CharmmPsfFile(str(paths[0]), periodicBoxVectors=box)
         # Parameters without a topology file know no elements: they come from the masses of the PSF.
         parameters = app.CharmmParameterSet(*map(str, paths[2:]), permissive=True)
         missing = sorted({atom.attype for atom in psf.atom_list} - set(parameters.atom_types_str))
@@ -146,24 +163,22 @@ def _charmm(given: System) -> Molecule:
             kind = parameters.atom_types_str[atom.attype]
             kind.atomic_number = app.element.Element.getByMass(atom.mass).atomic_number
             kind.mass = atom.mass
-        system = psf.createSystem(parameters, nonbondedMethod=app.NoCutoff, constraints=app.HBonds)
-    for index in reversed(range(system.getNumForces())):
-        if isinstance(system.getForce(index), openmm.CMMotionRemover):
-            system.removeForce(index)
-    positions = coordinates(files[os.path.basename(given.pdb)], given.pdb)
+        system = psf.createSystem(parameters, **solvents.nonbonded(given).keywords(app))
+    positions = coordinates(pdb, given.pdb)
     check_count(len(positions), given.pdb, system.getNumParticles(), given.psf)
-    about = {"system": _title(given.psf), "force field": f"CHARMM: {', '.join(map(_title, given.parameters))}"}
+    about = {"system": _title(given.psf), "force field": f"CHARMM: {', '.join(map(_title, parameter_files))}"}
     return Molecule(psf.topology, positions, system, {**about, **hashes(files)})
 
 
-def _amber(given: System) -> Molecule:
+def _amber(given: System, seed: int) -> Molecule:
     openmm = load()
     app = openmm.app
     files = read_files([given.prmtop, given.inpcrd])
     with folder_of(files) as (topology, places), named(f"{given.prmtop}, {given.inpcrd}"):
-        read = app.AmberPrmtopFile(str(topology))
         found = app.AmberInpcrdFile(str(places))
-        system = read.createSystem(nonbondedMethod=app.NoCutoff, constraints=app.HBonds, removeCMMotion=False)
+        box = solvents.box_vectors(given, found.boxVectors, given.inpcrd)
+        read = app.AmberPrmtopFile(str(topology), periodicBoxVectors=box)
+        system = read.createSystem(**solvents.nonbonded(given).keywords(app))
     positions = np.array(found.positions.value_in_unit(openmm.unit.nanometer))
     check_count(len(positions), given.inpcrd, system.getNumParticles(), given.prmtop)
     about = {"system": _title(given.prmtop), "force field": "of the prmtop file", **hashes(files)}

@@ -13,16 +13,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace
 from apps.protein_remd.engines.files import check_count, coordinates, hashes, named, read_files
-from apps.protein_remd.params import MD, System
+from apps.protein_remd.params import MD
 from apps.protein_remd.science import protomol_files as files_of
 from apps.protein_remd.science.units import BOLTZMANN
+from apps.protein_remd.system import System
 from core import ConfigError, FanfoldError
 
 PROGRAM = "ProtoMol"
 CANARY = Schedule(20)
+SAME = 1e-5
+"""nm; single precision in Angstrom."""
 SHOWN = 300
 """Characters of what a program said that an error shows."""
 
@@ -56,22 +60,31 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
         "cutoff": "switched off between 10 and 12 Angstrom",
         "atoms": len(start),
         "constraints": topology.bonds if shake else 0,
+        "residues": topology.residue_count,
+        "net charge": round(topology.charge),
         "threads": 1,
         **hashes(found),
     }
     rings = sorted(set(topology.residues) & files_of.RINGS)
     if rings:
-        facts["caution"] = (
+        facts["cautions"] = [
             f"ProtoMol's default exclusions count pairs within the rings of {', '.join(rings)} as if they were 1-4 "
             "neighbours: energies have constant parts of hundreds of kcal/mol, and rings are strained"
-        )
+        ]
     return {
         "molecule.psf": psf,
         "molecule.par": par,
+        "topology.pdb": _atoms(pdb),
         "start.npy": array.getvalue(),
         "engine.json": json.dumps(about, sort_keys=True).encode(),
         "facts.json": json.dumps(facts, sort_keys=True).encode(),
     }
+
+
+def _atoms(pdb: bytes) -> bytes:
+    """Return the atoms of a PDB file, which trajectories are read with."""
+    lines = (line for line in pdb.decode("utf-8", "replace").splitlines() if line.startswith(("ATOM", "HETATM")))
+    return "\n".join([*lines, "END", ""]).encode()
 
 
 def open_system(files: Mapping[str, bytes]) -> Molecule:
@@ -124,10 +137,8 @@ class Molecule:
         FanfoldError
             The program failed, or what it wrote is not what it was told to; the message has what it said.
         """
-        if schedule.frames:
-            raise ConfigError("engine protomol keeps no frames; drop --frames")
         every = schedule.energies or schedule.steps
-        run = files_of.Run(schedule.steps, every, temperature, self._friction, self._timestep, seed)
+        run = files_of.Run(schedule.steps, every, schedule.frames, temperature, self._friction, self._timestep, seed)
         velocity = files_of.ANGSTROM / files_of.TIME_UNIT
         names, atoms = self._topology.names, len(self._start)
         with tempfile.TemporaryDirectory(prefix="fanfold-") as place:
@@ -144,11 +155,21 @@ class Molecule:
                 )
                 x = files_of.read_xyz(_output(folder, "end.pos.xyz"), atoms, files_of.ANGSTROM, "end.pos.xyz")
                 v = files_of.read_xyz(_output(folder, "end.vel.xyz"), atoms, velocity, "end.vel.xyz")
+                frames = self._frames(folder, schedule, x)
             except files_of.BadOutput as error:
                 raise FanfoldError(f"{self._program} ended with exit status 0, but {error}{said}") from None
         potential, kinetic = map(float, energies[-1])
         rows = energies if schedule.energies else np.zeros((0, 2))
-        return Trace(Snapshot(x, v), potential, kinetic, rows, np.zeros((0, atoms, 3), np.float32))
+        return Trace(Snapshot(x, v), potential, kinetic, rows, frames)
+
+    def _frames(self, folder: Path, schedule: Schedule, end: FloatArray) -> npt.NDArray[np.float32]:
+        """Return the frames of the trajectory, the last of which must be where the program says that it ended."""
+        if not schedule.frames:
+            return np.zeros((0, len(end), 3), np.float32)
+        frames = files_of.read_dcd(_read(folder, "run.dcd"), len(end), schedule.steps, schedule.frames)
+        if not np.allclose(frames[-1], end, rtol=1e-5, atol=SAME, equal_nan=True):
+            raise files_of.BadOutput("the last frame of its trajectory is not where it ended")
+        return frames
 
     def _execute(self, folder: Path) -> str:
         """Run the program in its folder; returns what it said, for a message."""
@@ -167,7 +188,11 @@ class Molecule:
 
 
 def _output(folder: Path, name: str) -> str:
+    return _read(folder, name).decode("utf-8", "replace")
+
+
+def _read(folder: Path, name: str) -> bytes:
     try:
-        return (folder / name).read_text("utf-8", "replace")
+        return (folder / name).read_bytes()
     except FileNotFoundError:
         raise files_of.BadOutput(f"it wrote no {name}") from None

@@ -18,13 +18,15 @@ ANGSTROM = 0.1
 """nm."""
 TIME_UNIT = 48.88821e-3
 """ps; velocities are in Angstrom per this. Source: ProtoMol's own constant TIMEFACTOR, 48.88821 fs."""
+HEADER = 84
+"""Bytes of the first record of a DCD file, whose length stands before it and after it."""
 SHAKE_ABOVE = 1.0
 """fs; with longer steps all bonds are constrained."""
 
 KEYWORDS = frozenset(
     ["numsteps", "outputfreq", "posfile", "velfile", "psffile", "parfile", "temperature", "boundaryconditions",
      "cellmanager", "cellsize", "seed", "shake", "allenergiesfile", "allenergiesfileoutputfreq", "finxyzposfile",
-     "finxyzvelfile", "integrator", "level", "gamma", "timestep", "force", "}"]
+     "finxyzvelfile", "dcdfile", "dcdfileoutputfreq", "integrator", "level", "gamma", "timestep", "force", "}"]
 )  # fmt: skip
 """What may begin a line: ProtoMol passes over others without a word, and goes on with its defaults."""
 POTENTIAL, KINETIC = "E_potential", "E_kinetic"
@@ -38,10 +40,14 @@ class BadOutput(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a configuration says; temperature in K, friction in 1/ps, time step in fs."""
+    """What a configuration says; temperature in K, friction in 1/ps, time step in fs.
+
+    `every` and `frames` are the steps between two rows of energies and two frames, 0 for no frames.
+    """
 
     steps: int
     every: int
+    frames: int
     temperature: float
     friction: float
     timestep: float
@@ -56,6 +62,7 @@ def configuration(run: Run) -> str:
     ValueError
         It has a keyword that the program would pass over, or a brace that is not closed.
     """
+    frames = f"DCDFile run.dcd\nDCDFileOutputFreq {run.frames}\n" if run.frames else ""
     text = f"""\
 numsteps {run.steps}
 outputfreq {run.every}
@@ -71,7 +78,7 @@ seed {run.seed}
 shake {"on" if run.timestep > SHAKE_ABOVE else "off"}
 allEnergiesFile run.eng
 allEnergiesFileOutputFreq {run.every}
-finXYZPosFile end.pos.xyz
+{frames}finXYZPosFile end.pos.xyz
 finXYZVelFile end.vel.xyz
 integrator {{
   level 0 langevinImpulse {{
@@ -165,14 +172,49 @@ def read_xyz(text: str, atoms: int, unit: float, what: str) -> FloatArray:
         raise BadOutput(f"{what} cannot be read: {error}") from None
 
 
+def read_dcd(data: bytes, atoms: int, steps: int, every: int) -> npt.NDArray[np.float32]:
+    """Return the frames of a DCD file in nm, shape (frames, atoms, 3), without the first, which is step 0.
+
+    By the length of its records alone: what its header says of their number differs between builds.
+
+    Raises
+    ------
+    BadOutput
+        It does not have a frame for every so many steps.
+    """
+    kind = "<i4" if data[:4] == HEADER.to_bytes(4, "little") else ">i4"
+    records: list[bytes] = []
+    at = 0
+    while at + 8 <= len(data):
+        size = int(np.frombuffer(data, kind, 1, at)[0])
+        if size < 0 or at + 8 + size > len(data) or data[at : at + 4] != data[at + 4 + size : at + 8 + size]:
+            raise BadOutput(f"its trajectory breaks off after {max(0, len(records) - 3) // 3} frames")
+        records.append(data[at + 4 : at + 4 + size])
+        at += 8 + size
+    places = records[3:]
+    expected = steps // every + 1
+    if len(places) != 3 * expected or any(len(record) != 4 * atoms for record in places):
+        raise BadOutput(
+            f"its trajectory has {len(places) / 3:g} frames, and {expected} of {atoms} atoms were asked for"
+        )
+    frames = np.frombuffer(b"".join(places), kind.replace("i", "f")).reshape(expected, 3, atoms).transpose(0, 2, 1)
+    found: npt.NDArray[np.float32] = np.ascontiguousarray(frames[1:] * np.float32(ANGSTROM), dtype=np.float32)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Of a PSF file: names and masses (g/mol) of the atoms, residues' names, and the number of bonds."""
+    """Of a PSF file: names and masses (g/mol) of the atoms, their residues' names, the number of bonds and residues.
+
+    `charge` is of all atoms together, in elementary charges.
+    """
 
     names: tuple[str, ...]
     masses: tuple[float, ...]
     residues: tuple[str, ...]
     bonds: int
+    residue_count: int
+    charge: float
 
 
 def read_psf(text: str) -> Topology:
@@ -195,4 +237,6 @@ def read_psf(text: str) -> Topology:
     masses = tuple(float(row[7]) for row in rows)
     if not all(math.isfinite(mass) and mass > 0 for mass in masses):
         raise ValueError("it has a mass that is not above 0")
-    return Topology(tuple(row[4] for row in rows), masses, tuple(row[3] for row in rows), int(bonds.split()[0]))
+    names, residues = tuple(row[4] for row in rows), tuple(row[3] for row in rows)
+    count = len({(row[1], row[2]) for row in rows})
+    return Topology(names, masses, residues, int(bonds.split()[0]), count, sum(float(row[6]) for row in rows))

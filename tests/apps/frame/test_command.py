@@ -14,7 +14,7 @@ import pytest
 
 from apps._frame import App, Command, Session
 from apps._frame.params import MISSING, check_fields, setting, text, whole
-from apps._frame.plan import Plan, StagePlan, charge_rows
+from apps._frame.plan import Plan, StagePlan, charge_rows, worked_seconds
 from core import ConfigError, FanfoldError, InputError, TaskError
 from core.storage import StorageError
 
@@ -223,6 +223,13 @@ def test_people_programs_and_nobody_are_told_what_is_for_them(capsys: pytest.Cap
     told = [(app(body).main(argv), capsys.readouterr().out)[1] for argv in ([], ["--json"], ["--quiet"])]
 
     assert told == ["by the way\nkeys: ['b']\n", '{"b": null}\n', ""]
+
+
+@pytest.mark.parametrize(("at_once", "workers", "seconds"), [(0, 100, 2.0), (8, 100, 20.0), (8, 4, 40.0), (8, 3, 60.0)])
+def test_a_stage_that_runs_few_tasks_at_once_gains_nothing_by_more_workers(
+    at_once: int, workers: int, seconds: float
+) -> None:
+    assert worked_seconds(StagePlan("rounds", 80, 2.0, at_once=at_once), workers) == seconds
 
 
 def test_a_plan_is_told_and_nothing_is_run(capsys: pytest.CaptureFixture[str]) -> None:

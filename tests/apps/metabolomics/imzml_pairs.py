@@ -169,13 +169,13 @@ def slow_reader(path: str) -> list[Read]:
         element.tag = element.tag.rpartition("}")[2]
     groups = {group.get("id"): list(group.iter("cvParam")) for group in root.iter("referenceableParamGroup")}
 
-    def params(element: ElementTree.Element) -> dict[str, str]:
+    def params(element: ElementTree.Element, attribute: str = "value") -> dict[str, str]:
         found: dict[str, str] = {}
         for each in element.iter():
-            named = groups[each.get("ref")] if each.tag == "referenceableParamGroupRef" else [each]
+            named = groups.get(each.get("ref"), []) if each.tag == "referenceableParamGroupRef" else [each]
             for param in named:
                 if param.tag == "cvParam":
-                    found.setdefault(param.get("accession", ""), param.get("value", ""))
+                    found.setdefault(param.get("accession", ""), param.get(attribute, ""))
         return found
 
     data = Path(path).with_suffix(".ibd").read_bytes()
@@ -183,9 +183,9 @@ def slow_reader(path: str) -> list[Read]:
     for number, spectrum in enumerate(root.iter("spectrum"), 1):
         arrays = {}
         for array in spectrum.iter("binaryDataArray"):
-            said = params(array)
+            said, names = params(array), set(params(array, "name").values())
             role = next(role for role in ("MS:1000514", "MS:1000515") if role in said)
-            element = next(name for name, accession in ACCESSIONS.items() if accession in said)
+            element = next(name for name, accession in ACCESSIONS.items() if accession in said or NAMES[name] in names)
             at, count, size = (int(said[f"IMS:100010{i}"]) for i in (2, 3, 4))
             raw = data[at : at + size]
             if "MS:1000574" in said:

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from apps.protein_remd import convergence
+from apps.protein_remd import convergence, evaluations, mbar
 from apps.protein_remd.history import History
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.units import BOLTZMANN
+from apps.protein_remd.until import Condition
+from core import ConfigError
 from tests.apps.protein_remd.conftest import HARMONIC
 
 pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
@@ -85,13 +87,13 @@ def test_the_effective_sample_size_is_that_of_the_weights_that_mbar_gives():
     found = convergence.measured(history, 0)
 
     thinned = history.reduced[:, :: found["every"]]
-    mbar = MBAR(thinned.transpose(0, 2, 1).reshape(3, -1), np.full(3, thinned.shape[1]))
-    by_mbar = mbar.compute_effective_sample_number()
+    solved = MBAR(thinned.transpose(0, 2, 1).reshape(3, -1), np.full(3, thinned.shape[1]))
+    by_mbar = solved.compute_effective_sample_number()
     assert [row["effective_samples"] for row in found["states"]] == pytest.approx(by_mbar, rel=1e-6)
     assert found["effective_samples"] == pytest.approx(min(by_mbar), rel=1e-6)
-    matrix = mbar.compute_overlap()["matrix"]
+    matrix = solved.compute_overlap()["matrix"]
     assert found["overlap"] == pytest.approx([matrix[0, 1], matrix[1, 2]], rel=1e-6)
-    differences = mbar.compute_free_energy_differences()
+    differences = solved.compute_free_energy_differences()
     assert found["error"] == pytest.approx(differences["dDelta_f"][0].max(), rel=1e-6)
 
 
@@ -146,14 +148,14 @@ def test_one_temperature_is_judged_by_its_samples_alone():
 
 
 def test_without_mbar_the_verdict_says_so(monkeypatch):
-    monkeypatch.setattr(convergence, "find_spec", lambda name: None)
+    monkeypatch.setattr(mbar, "find_spec", lambda name: None)
 
     found = convergence.final(oscillators(400))
 
     assert "error" not in found
     assert found["verdict"] == "Converged by every check after 400 rounds, as far as can be told without MBAR."
-    with pytest.raises(convergence.ConfigError, match="--until error<0.2 needs pymbar: pip install"):
-        convergence.check_conditions((convergence.Condition("error", "<", 0.2),))
+    with pytest.raises(ConfigError, match="--until error<0.2 needs pymbar: pip install"):
+        evaluations.check_conditions((Condition("error", "<", 0.2),))
 
 
 def test_too_few_rounds_have_no_verdict():

@@ -9,13 +9,17 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from apps.protein_remd import planning
 from apps.protein_remd.campaign import Campaign
 from apps.protein_remd.costs import COSTS, LET_GO, Spent, billed, cpu_clock, read_spent, spent_figures, spent_rows
+from apps.protein_remd.engines import Schedule
 from apps.protein_remd.params import MD, Ladder, Params, System
 from core import FunctionExecutor, open_storage
 from tests.apps.protein_remd.conftest import HARMONIC
 
 SMALL = Params(system=System(engine="harmonic", dof=4), ladder=Ladder(temperatures=(300.0, 400.0)))
+CLUSTER = ("--compute", "slurm://", "--workers", "64", "--storage", "file:///shared/fanfold")
+PRICED = ("--compute", "lambda://f", "--storage", "s3://bucket/fanfold")
 SPENT = Spent(50, 100.0, 2.0, 150.0, 200.0, 300, 1.25, "2026-01-01")
 
 
@@ -113,3 +117,56 @@ def test_what_an_executor_remembers_does_not_grow_with_the_rounds(tmp_path):
 
     assert executor.bill().tasks == 2 * 5
     assert made.ledger.spent().invocations == 2 * (2 * LET_GO + 5)
+
+
+class Clock:
+    """A segment takes 2 s apart from its steps and 0.1 s a step, and sometimes much longer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self._runs = 0.0, 0
+        monkeypatch.setattr(planning, "cpu_clock", lambda: self.now)
+
+    def start(self, temperature: float, seed: int) -> None:
+        return None
+
+    def run(self, snapshot: None, temperature: float, seed: int, schedule: Schedule) -> None:
+        self._runs += 1
+        self.now += 2.0 + 0.1 * schedule.steps + 100.0 * (self._runs < 3)
+
+
+def test_calibration_tells_steps_from_what_a_segment_takes_besides_and_heeds_no_other_load(monkeypatch):
+    assert planning.calibrated(Clock(monkeypatch), 300.0) == pytest.approx((2.0, 0.1))
+
+
+def test_a_dry_run_counts_no_more_workers_than_there_are_replicas(figures, monkeypatch):
+    monkeypatch.setattr(planning, "calibrated", lambda warm, temperature: (0.0, 0.01))
+
+    found = figures("run", *HARMONIC, "--rounds", "50", "--steps", "100", "--dry-run", *CLUSTER)
+
+    assert found["wall_seconds"] == pytest.approx(50.0)
+    assert found["wall_hours_per_100_rounds"] == pytest.approx(100 / 3600)
+    assert found["cpu_hours_per_100_rounds"] == pytest.approx(3 * 100 / 3600)
+    assert found["cpu_hours_per_replica"] == pytest.approx(50 / 3600)
+
+
+def test_a_dry_run_has_a_price_where_one_is_listed(figures, monkeypatch):
+    monkeypatch.setattr(planning, "calibrated", lambda warm, temperature: (0.0, 0.01))
+
+    found = figures("run", *HARMONIC, "--rounds", "50", "--steps", "100", "--dry-run", *PRICED)
+
+    assert found["charged"]["cost"] == pytest.approx(found["cost_per_100_rounds"] / 2, rel=1e-3)
+
+
+def test_a_dry_run_says_so_where_no_price_is_known(remd, capsys):
+    assert remd("run", *HARMONIC, "--dry-run", "--compute", "https://example.org", *PRICED[2:]) == 0
+
+    assert "at an unknown price" in capsys.readouterr().out
+
+
+def test_what_is_written_between_counts_as_data_and_as_requests(figures):
+    bare = figures("run", *HARMONIC, "--rounds", "10", "--steps", "100", "--dry-run")["stages"][0]
+
+    full = figures("run", *HARMONIC, "--rounds", "10", "--steps", "100", "--frames", "50", "--dry-run")["stages"][0]
+
+    assert full["puts"] - bare["puts"] == 30
+    assert full["bytes_out"] - bare["bytes_out"] == 30 * 2 * 12 * 4

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.protein_remd.params import MD, System
+from apps.protein_remd.params import MD
+from apps.protein_remd.system import System
 from core import ConfigError, InputError
 
 pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
@@ -46,6 +47,23 @@ def energies(made) -> dict[str, float]:
     return found
 
 
+def nonbonded_of(made):
+    import openmm
+
+    (found,) = (force for force in made.system.getForces() if isinstance(force, openmm.NonbondedForce))
+    return found
+
+
+def without_van_der_waals(made) -> None:
+    nonbonded = nonbonded_of(made)
+    for index in range(nonbonded.getNumParticles()):
+        charge, sigma, _ = nonbonded.getParticleParameters(index)
+        nonbonded.setParticleParameters(index, charge, sigma, 0.0)
+    for index in range(nonbonded.getNumExceptions()):
+        first, second, product, sigma, _ = nonbonded.getExceptionParameters(index)
+        nonbonded.setExceptionParameters(index, first, second, product, sigma, 0.0)
+
+
 def test_the_ww_domain_has_its_published_energies_and_only_bonds_to_hydrogen_constrained(ww):
     made = molecule(System(psf=ww["psf"], pdb=ww["pdb"], parameters=(ww["inp"],), solvent="vacuum"), 1)
 
@@ -59,18 +77,29 @@ def test_the_ww_domain_has_its_published_energies_and_only_bonds_to_hydrogen_con
 
 
 def test_the_ww_domain_without_van_der_waals_forces_has_its_published_coulomb_energy(ww):
-    import openmm
-
     made = molecule(System(psf=ww["psf"], pdb=ww["pdb"], parameters=(ww["inp"],), solvent="vacuum"), 1)
-    (nonbonded,) = (force for force in made.system.getForces() if isinstance(force, openmm.NonbondedForce))
-    for index in range(nonbonded.getNumParticles()):
-        charge, sigma, _ = nonbonded.getParticleParameters(index)
-        nonbonded.setParticleParameters(index, charge, sigma, 0.0)
-    for index in range(nonbonded.getNumExceptions()):
-        first, second, product, sigma, _ = nonbonded.getExceptionParameters(index)
-        nonbonded.setExceptionParameters(index, first, second, product, sigma, 0.0)
+
+    without_van_der_waals(made)
 
     assert energies(made)["NonbondedForce"] == pytest.approx(-829.466, abs=2e-3)
+
+
+def test_the_ww_domain_with_a_cutoff_has_its_published_energies_and_nothing_around_it_in_vacuum(ww):
+    given = System(
+        psf=ww["psf"], pdb=ww["pdb"], parameters=(ww["inp"],), solvent="vacuum", nonbonded="cutoff", cutoff=1.2,
+        switch_distance=1.0,
+    )  # fmt: skip
+    made = molecule(given, 1)
+    dielectric = nonbonded_of(made).getReactionFieldDielectric()
+    both = energies(made)["NonbondedForce"]
+    without_van_der_waals(made)
+    coulomb = energies(made)["NonbondedForce"]
+    nonbonded_of(made).setReactionFieldDielectric(78.3)
+
+    assert dielectric == 1.0
+    assert both - coulomb == pytest.approx(-22.0387, abs=1e-3)
+    assert energies(made)["NonbondedForce"] == pytest.approx(-355.869, abs=2e-3)
+    assert coulomb < -500
 
 
 def test_atom_types_without_parameters_are_named_with_the_files(ww, tmp_path):
@@ -109,7 +138,7 @@ def test_a_residue_that_the_force_field_does_not_know_is_named_with_the_file(tmp
     lines = [line for line in pdb_text(build("A")).splitlines(True) if " ALA " in line]
     (tmp_path / "strange.pdb").write_text("".join(lines).replace("ALA", "XYZ"))
 
-    with pytest.raises(InputError, match=r"strange.pdb: No template found for residue 0 \(XYZ\)"):
+    with pytest.raises(InputError, match=r"strange.pdb: XYZ 2 of chain A \(line 1\), beside no other residue, fits no"):
         molecule(System(pdb=str(tmp_path / "strange.pdb")), 1)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from apps.protein_remd.engines import Exploded, Schedule, Snapshot
-from apps.protein_remd.params import MD, RESIDUES, System
+from apps.protein_remd.params import MD
 from apps.protein_remd.science import peptide
 from apps.protein_remd.science.draws import segment_seed
+from apps.protein_remd.system import RESIDUES, System
 from tests.apps.protein_remd.conftest import history
 
 pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")

@@ -9,9 +9,10 @@ import math
 import numpy as np
 import pytest
 
-from apps.protein_remd.params import MD, Params, System
+from apps.protein_remd.params import MD, Params
 from apps.protein_remd.science import exchange, harmonic
 from apps.protein_remd.science.units import BAR_NM3, BOLTZMANN, beta
+from apps.protein_remd.system import System
 from core import ConfigError
 from tests.apps.protein_remd.conftest import HARMONIC, history
 
@@ -118,6 +119,12 @@ def test_the_mean_volume_of_each_temperature_is_shown(figures, tmp_path):
         exact = 13 * BOLTZMANN * state["temperature"] / (2.5 * BAR_NM3)
         assert abs(state["volume"] - exact) < 4 * state["volume_error"]
     assert "V (nm³)" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_segments_in_which_the_barostat_never_acts_are_refused():
+    with pytest.raises(ConfigError, match="--steps 24: the barostat tries once in 25 steps of a segment"):
+        Params(system=System(solvent="tip3p"), md=MD(pressure=1.0, steps=24))
+    Params(system=System(solvent="tip3p"), md=MD(pressure=1.0, steps=25))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from apps.protein_remd.engines import Exploded, Schedule, protomol
-from apps.protein_remd.params import MD, System
+from apps.protein_remd.params import MD
 from apps.protein_remd.science import protomol_files as files
+from apps.protein_remd.system import System
 from core import ConfigError, FanfoldError
 from tests.apps.protein_remd.conftest import history
 
@@ -35,11 +36,28 @@ _, v = read(conf["velfile"].strip())
 rng = np.random.default_rng(int(conf["seed"]))
 steps, every = int(conf["numsteps"]), int(conf["allEnergiesFileOutputFreq"])
 shown = float.hex if mode == "hex" else repr
-rows = []
+rows, track = [], []
 for step in range(0, steps + 1, every):
     x = x + 1e-3 * v + 1e-3 * rng.standard_normal(x.shape)
     energy = float(0.5 * (x * x).sum())
     rows.append([step * 1.0, energy, float(0.01 * (v * v).sum())])
+    track.append(x)
+if "DCDFile" in conf:
+    def record(data):
+        size = np.array(len(data), order + "i4").tobytes()
+        return size + data + size
+    order = ">" if mode == "big endian" else "<"
+    between = int(conf["DCDFileOutputFreq"])
+    frames = [place for at, place in enumerate(track) if at * every % between == 0]
+    if mode == "fewer frames":
+        frames.pop()
+    if mode == "other end":
+        frames[-1] = frames[-1] + 1
+    header = record(b"CORD" + bytes(80)) + record(bytes(164)) + record(np.array(len(names), order + "i4").tobytes())
+    columns = [frame[:, k].astype(order + "f4") for frame in frames for k in (0, 1, 2)]
+    content = header + b"".join(record(column.tobytes()) for column in columns)
+    with open(conf["DCDFile"].strip(), "wb") as file:
+        file.write(content[:-5] if mode == "broken frames" else content)
 if mode == "short":
     rows.pop()
 if mode == "not finite":
@@ -139,6 +157,49 @@ def test_every_way_in_which_it_fails_is_told(molecule, mode, said):
         opened(molecule(mode))
 
 
+@pytest.mark.parametrize("mode", ["decimal", "big endian"])
+def test_frames_are_those_of_the_trajectory_that_it_writes(molecule, mode):
+    made = opened(molecule(mode))
+
+    trace = made.run(made.start(300.0, 4), 300.0, 5, Schedule(40, energies=10, frames=20))
+
+    assert trace.frames.shape == (2, 3, 3)
+    assert trace.frames[-1] == pytest.approx(trace.snapshot.x, abs=1e-6)
+    assert trace.frames[0] != pytest.approx(trace.snapshot.x, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("fewer frames", "its trajectory has 2 frames, and 3 of 3 atoms were asked for"),
+        ("broken frames", "its trajectory breaks off after 2 frames"),
+        ("other end", "the last frame of its trajectory is not where it ended"),
+    ],
+)
+def test_a_trajectory_that_is_not_what_was_asked_for_is_told(molecule, mode, said):
+    made = opened(molecule(mode))
+
+    with pytest.raises(FanfoldError, match=said):
+        made.run(made.start(300.0, 4), 300.0, 5, Schedule(40, energies=10, frames=20))
+
+
+def test_trajectories_are_made_of_its_frames(molecule, remd, figures, tmp_path):
+    mdtraj = pytest.importorskip("mdtraj", reason="needs mdtraj: pip install 'fanfold[remd]'")
+    system = molecule()
+    remd(
+        "run", "--engine", "protomol", "--psf", system.psf, "--pdb", system.pdb, "--parameters", *system.parameters,
+        "--protomol", system.protomol, "--temperatures", "300,330", "--steps", "10", "--timestep", "1", "--frames", "5",
+        "--energies", "5", "--rounds", "3", "--output", "a",
+    )  # fmt: skip
+
+    found = figures("demux", "a")
+
+    assert set(found["frames"].values()) == {6}
+    folder = tmp_path / "a" / "trajectories"
+    read = mdtraj.load(str(folder / "temperature-000-300.00K.dcd"), top=str(folder / "topology.pdb"))
+    assert read.xyz.shape == (6, 3, 3)
+
+
 def test_numbers_that_are_none_are_an_explosion(molecule):
     from apps.protein_remd.segments import check
 
@@ -163,8 +224,8 @@ def test_rings_with_wrong_exclusions_are_told(molecule):
 
     facts = json.loads(protomol.prepare(molecule(), MD())["facts.json"])
 
-    assert "rings of HIS" in facts["caution"]
-    assert facts["constraints"] == 2
+    assert "rings of HIS" in facts["cautions"][0]
+    assert (facts["constraints"], facts["atoms"], facts["residues"], facts["net charge"]) == (2, 3, 1, 0)
 
 
 def test_a_campaign_goes_on_bit_for_bit(molecule, remd, tmp_path, capsys):
@@ -195,9 +256,6 @@ def test_a_program_that_is_nowhere_is_named(molecule, monkeypatch):
 def test_settings_that_it_cannot_use_are_refused(molecule):
     with pytest.raises(ConfigError, match="engine protomol needs --psf FILE"):
         protomol.prepare(System(engine="protomol"), MD())
-    made = opened(molecule())
-    with pytest.raises(ConfigError, match="keeps no frames"):
-        made.run(made.start(300.0, 1), 300.0, 1, Schedule(10, frames=5))
 
 
 @pytest.mark.parametrize(

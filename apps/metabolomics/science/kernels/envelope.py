@@ -341,7 +341,7 @@ def pattern_rows(
     counts : ndarray of int, shape (n, e)
         Atoms of each element.
     lists : ndarray of int64, shape (e, most atoms + 1)
-        The list of isotopologues of so many atoms of an element.
+        The list of isotopologues of so many atoms of an element, or `FULL`.
     starts, masses, shares : ndarray
         The lists, as `fine_structure` takes them.
     charge : int
@@ -368,8 +368,10 @@ def pattern_rows(
             if counts[ion, element] > 0:
                 rows[used] = lists[element, counts[ion, element]]
                 used += 1
-        size = fine_structure(rows[:used], starts, masses, shares, mz, share)
         out_count[ion] = FULL
+        if used and rows[:used].min() == FULL:
+            continue
+        size = fine_structure(rows[:used], starts, masses, shares, mz, share)
         if size == FULL:
             continue
         for i in range(size):

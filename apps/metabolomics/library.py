@@ -1,0 +1,351 @@
+"""The library of a run: isotope patterns of all ions of some databases, in the order of m/z.
+
+Like the index of a dataset it is a run of its own in the cache, under a name made of the databases' content, the
+adducts, losses and modifications, and the instrument: every dataset that is annotated alike shares it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from apps._frame import Session
+from apps._frame.run import Run
+from apps._frame.stages import Stage, TaskOutput
+from apps._frame.stored import Stored, find_inputs, sha256
+from apps.metabolomics import runs
+from apps.metabolomics.cache import CACHE, entry
+from apps.metabolomics.databases import read_databases, shipped, unique_formulas
+from apps.metabolomics.databases.tables import SHIPPED
+from apps.metabolomics.indexing import refuse_unreachable
+from apps.metabolomics.modifiers import Chemistry, chemistry
+from apps.metabolomics.params import MoleculeParams
+from apps.metabolomics.science.centroids import Instrument, patterns_of_counts
+from apps.metabolomics.science.elements import isotope_table
+from apps.metabolomics.science.formulas import parse_formula
+from apps.metabolomics.science.ions import decoys, ion_counts
+from apps.metabolomics.segments import Segment, put_segment, segment
+from core import ConfigError, InputError
+from core.storage import process_storage
+
+ALGORITHM = 1
+"""To be raised when the same databases give other patterns."""
+STAGES = ("formulas", "centroids", "ions")
+PATTERNS = "patterns/"
+DATABASES = "databases/"
+LIBRARY = "library.json"
+KEPT: Any = {"results": (LIBRARY,), "keeps": (PATTERNS, DATABASES)}
+
+TASK_IONS = (5_000, 400_000)
+"""Ions whose patterns one task computes, at least and at most: a quarter of a second to twenty."""
+SEGMENT_IONS = (1 << 13, 1 << 18)
+"""Ions of one segment of patterns, likewise: 20 MB at most before they are packed."""
+SLICE_IONS = 8_192
+TASKS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Isotope patterns of all ions.
+
+    Attributes
+    ----------
+    address : str
+    facts : dict
+        Counts, JSON-ready: formulas, ions (targets and decoys), impossible (ions that would lack an atom), and of each
+        database its name, rows, formulas and what was left out.
+    segments : tuple of Segment
+        Ions in the order of the m/z of their first peak.
+    counts : int64[BINS]
+        Ions by bin of that m/z.
+    """
+
+    address: str
+    facts: dict[str, Any]
+    segments: tuple[Segment, ...]
+    counts: runs.Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Merging:
+    """What all tasks of ``ions`` have in common."""
+
+    runs: tuple[Stored, ...]
+    n_peaks: int
+    width: int
+    address: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Formulas of one task: lines of an object; `first` is the place of the first one among all."""
+
+    first: int
+    object: Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Patterning:
+    """What all tasks of ``centroids`` have in common; `width` is that of the longest formula."""
+
+    molecules: MoleculeParams
+    width: int
+
+
+def record_type(n_peaks: int, width: int) -> np.dtype[Any]:
+    """Return the type of an ion in a run."""
+    peaks = [("mz", "<f8", (n_peaks,)), ("theory", "<f8", (n_peaks,))]
+    return np.dtype([*peaks, ("count", "i1"), ("modifier", "<u2"), ("formula", f"S{width}")])
+
+
+def read_formulas(task: Sequence[str], params: int, output: TaskOutput) -> dict[str, Any]:
+    """Map function of ``formulas``: unique formulas of databases, an object for each task of ``centroids``.
+
+    Parameters
+    ----------
+    task : sequence of str
+        Addresses of the databases, in order, and how decoys are drawn; none for the one that comes with it.
+    params : int
+        Ions that a formula has.
+    """
+    *addresses, seed = task
+    found = read_databases(addresses) if addresses else (shipped(),)
+    formulas = unique_formulas(found)
+    if seed == "formula":  # no result may depend on the order of a database
+        formulas = formulas.take(pa.compute.sort_indices(formulas))
+    size = max(1, min(max(len(formulas) * params // TASKS, TASK_IONS[0]), TASK_IONS[1]) // params)
+    parts, width = [], 1
+    for first in range(0, len(formulas), size):
+        lines = formulas.slice(first, size).to_pylist()
+        width = max(width, *map(len, lines))
+        data = "\n".join(lines).encode()
+        key = output.put(f"{first:09d}", data)
+        parts.append({"first": first, "key": key, "size": len(data), "tag": sha256(data)})
+    about = [
+        {
+            "name": each.name,
+            "rows": each.rows,
+            "formulas": len(each.formulas),
+            "rejected": each.rejected_rows,
+            "reasons": each.reasons,
+            "examples": [asdict(one) for one in each.rejected[:20]],
+        }
+        for each in found
+    ]
+    return {"parts": parts, "formulas": len(formulas), "width": width, "databases": about}
+
+
+def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> dict[str, Any]:
+    """Map function of ``centroids``: the patterns of all ions of some formulas, as a run."""
+    molecules = params.molecules
+    formulas = chunk.object.read().decode().split("\n")
+    made = _chemistry(molecules)
+    columns, atoms = atom_matrix(formulas, made)
+    names = np.array(formulas, f"S{params.width}")
+    instrument = instrument_of(molecules)
+    found, impossible, endless = [], 0, 0
+    for rows, modifier in ions_of(formulas, chunk.first, made, molecules):
+        counts, possible = ion_counts(atoms[rows], columns, *made.changes[modifier])
+        impossible += int(len(rows) - np.count_nonzero(possible))
+        counts, rows = counts[possible], rows[possible]
+        if not len(rows):
+            continue
+        pattern = patterns_of_counts(columns, counts, made.modifiers[modifier].charge, instrument, molecules.n_peaks)
+        kept = pattern.count > 0
+        endless += int(len(rows) - np.count_nonzero(kept))
+        records = np.empty(int(np.count_nonzero(kept)), record_type(molecules.n_peaks, params.width))
+        records["mz"], records["theory"] = pattern.mz[kept], pattern.intensity[kept]
+        records["count"], records["modifier"], records["formula"] = pattern.count[kept], modifier, names[rows[kept]]
+        found.append(records)
+    ions = np.concatenate(found) if found else np.empty(0, record_type(molecules.n_peaks, params.width))
+    ions = ions[np.argsort(ions["mz"][:, 0], kind="stable")]
+    decoy = np.array([each.decoy for each in made.modifiers])[ions["modifier"]]
+    about = {"impossible": impossible, "endless": endless, "decoys": int(np.count_nonzero(decoy)), "ions": len(ions)}
+    return {**runs.put_run(output, ions, np.ascontiguousarray(ions["mz"][:, 0])), **about}
+
+
+def ions_of(
+    formulas: Sequence[str], first: int, made: Chemistry, molecules: MoleculeParams
+) -> Iterator[tuple[NDArray[np.int64], int]]:
+    """Yield, for each modifier, which of some formulas make an ion with it; modifiers in order."""
+    everything = np.arange(len(formulas))
+    for place, modifier in enumerate(made.modifiers):
+        if not modifier.decoy:
+            yield everything, place
+    seed = cast(Literal["formula", "metaspace"], molecules.decoy_seed)
+    # The engine draws for one formula after the other, so those before are drawn too.
+    drawn = decoys(
+        [""] * first + list(formulas) if seed == "metaspace" else formulas, made.targets, molecules.decoys, seed
+    )
+    drawn = drawn[-len(formulas) :]
+    for candidate in range(made.candidates):
+        rows = np.flatnonzero((drawn == candidate).any(axis=1))
+        if len(rows):
+            for place in made.decoy_place.values():
+                yield rows, place + candidate
+
+
+def atom_matrix(formulas: Sequence[str], made: Chemistry) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """Lay formulas out as counts of atoms, with a column for whatever a modifier brings too."""
+    compositions = [parse_formula(formula) for formula in formulas]
+    brought = {name for mod, loss, adduct in made.changes for each in (mod, loss, adduct.change) for name in each}
+    columns = tuple(name for name in isotope_table() if name in brought or any(name in each for each in compositions))
+    places = {name: at for at, name in enumerate(columns)}
+    atoms = np.zeros((len(formulas), len(columns)), np.int32)
+    for row, composition in enumerate(compositions):
+        for name, count in composition.items():
+            atoms[row, places[name]] = count
+    return columns, atoms
+
+
+def merge(part: runs.Part, params: Merging) -> dict[str, Any]:
+    """Map function of ``ions``: merge a range of all runs into a segment of patterns."""
+    ions = runs.read_part(part, params.runs, record_type(params.n_peaks, params.width))
+    ions = ions[np.argsort(ions["mz"][:, 0], kind="stable")]
+    columns = {
+        **{f"mz_{at}": np.ascontiguousarray(ions["mz"][:, at]) for at in range(params.n_peaks)},
+        **{f"theory_{at}": np.ascontiguousarray(ions["theory"][:, at]) for at in range(params.n_peaks)},
+        "modifier": ions["modifier"],
+        "formula": pa.array([name.decode() for name in ions["formula"].tolist()], pa.string()),
+    }
+    return put_segment(params.address, PATTERNS, pa.table(columns), "mz_0", SLICE_IONS)
+
+
+def instrument_of(params: MoleculeParams) -> Instrument:
+    """Return the instrument that parameters name."""
+    power, _, at_mz = params.resolving_power.partition("@")
+    kind = cast(Literal["orbitrap", "fticr", "tof"], params.instrument)
+    return Instrument(kind, float(power), float(at_mz))
+
+
+def database_inputs(params: MoleculeParams) -> dict[str, Stored]:
+    """Return the databases of a run with their tags, by address.
+
+    Raises
+    ------
+    InputError
+        One is not there.
+    """
+    return {address: find_inputs(address)[0] for address in params.db or (str(SHIPPED),)}
+
+
+class Patterns:
+    """A library that is being made, or that there is: a context manager that holds its run.
+
+    Parameters
+    ----------
+    session : Session
+    opened : Run
+        Not entered yet; see ``library_run``.
+    params : MoleculeParams
+        With a polarity.
+    inputs : mapping
+        What ``database_inputs`` returned.
+    names : sequence of str
+        All stages that the bar shows.
+    """
+
+    def __init__(
+        self, session: Session, opened: Run, params: MoleculeParams, inputs: dict[str, Stored], names: Iterable[str]
+    ) -> None:
+        self._params, self._inputs, self._session, self._run = params, inputs, session, opened
+        self._made = _chemistry(params)
+        refuse_unreachable(session, opened.storage, "the cache")
+        self._stages = session.stages(self._run, list(names))
+
+    def __enter__(self) -> Patterns:
+        self._run.__enter__()
+        return self
+
+    def __exit__(self, *about: Any) -> None:
+        self._run.__exit__(*about)
+
+    def build(self) -> Library:
+        """Return the library, made if there is none yet."""
+        if not self._run.finished:
+            self._build()
+        found = self._run.figures()
+        segments = tuple(segment(self._run.address, each) for each in found["segments"])
+        return Library(self._run.address, found["facts"], segments, runs.unpack(found["counts"]))
+
+    def _build(self) -> None:
+        params, address = self._params, self._run.address
+        a_formula = self._made.n_targets + len(self._made.decoy_place) * min(params.decoys, self._made.candidates)
+        task = [*(self._seen(each) for each in params.db), params.decoy_seed]
+        read = Stage("formulas", [task], read_formulas, a_formula, options={"timeout": None})
+        found = self._stages.run(read).value(0)
+        chunks = [
+            Chunk(each["first"], Stored(address, each["key"], each["size"], each["tag"])) for each in found["parts"]
+        ]
+        computed = self._stages.run(Stage("centroids", chunks, compute_patterns, Patterning(params, found["width"])))
+        counts = np.zeros(runs.BINS, np.int64)
+        totals = dict.fromkeys(("ions", "decoys", "impossible", "endless"), 0)
+        written = []
+        for each in computed.values():
+            counts += runs.counts_of(each)
+            totals = {name: total + each[name] for name, total in totals.items()}
+            written.append(Stored(address, each["key"], each["size"], each["tag"]))
+        if not totals["ions"]:
+            raise InputError(
+                f"none of the {found['formulas']:,} formulas makes an ion with these adducts, losses and "
+                "modifications; check --adducts, --neutral-losses and --chem-mods"
+            )
+        ranges = runs.cut(counts, min(max(totals["ions"] / TASKS, SEGMENT_IONS[0]), SEGMENT_IONS[1]))
+        merging = Merging(tuple(written), params.n_peaks, found["width"], address)
+        merged = self._stages.run(Stage("ions", runs.parts_of(computed.values(), ranges), merge, merging))
+        facts = {**totals, "formulas": found["formulas"], "databases": found["databases"]}
+        library = {"facts": facts, "segments": list(merged.values()), "counts": runs.pack(counts)}
+        self._run.publish({LIBRARY: json.dumps(library).encode()})
+
+    def _seen(self, address: str) -> str:
+        """Return where workers find a database: a copy beside the library, if they do not see the file itself."""
+        stored = self._inputs[address]
+        if self._session.executor.reaches(process_storage(stored.address)):
+            return stored.url
+        name = stored.key.rpartition("/")[2]
+        key = f"{DATABASES}{sha256(stored.tag.encode())[7:15]}/{name}"
+        with process_storage(stored.address).get_stream(stored.key) as source:
+            self._run.storage.put(key, iter(lambda: source.read(8 << 20), b""))
+        return f"{self._run.address}/{key}"
+
+
+def library_run(session: Session, address: str, params: MoleculeParams, inputs: dict[str, Stored]) -> Run:
+    """Return the run of a library in the cache, to be entered."""
+    return Run(address, session.app, params, command="ions", inputs=tags_of(inputs), say=session.tell, **KEPT)
+
+
+def content(params: MoleculeParams) -> list[object]:
+    """Return what a library is made from, beside the databases."""
+    return [ALGORITHM, params]
+
+
+def tags_of(inputs: dict[str, Stored]) -> dict[str, str]:
+    """Return the tags of databases, by their addresses."""
+    return {name: stored.tag for name, stored in inputs.items()}
+
+
+def ions(session: Session, params: MoleculeParams) -> None:
+    """Command: compute the isotope patterns of databases for the runs to come."""
+    if not params.polarity:
+        raise ConfigError("--polarity says which ions there are; add --polarity + or --polarity -")
+    inputs = database_inputs(params)
+    if session.common.output is None:
+        session.output = entry(CACHE, "ions", content(params), tags_of(inputs))
+    making = Patterns(session, session.open_run(inputs=tags_of(inputs), **KEPT), params, inputs, STAGES)
+    with making:
+        facts = making.build().facts
+    session.show(facts, lambda found: f"{found['ions']:,} ions of {found['formulas']:,} formulas")
+    session.say(f"\nPatterns: {session.output}")
+    session.show_bill()
+
+
+@lru_cache(maxsize=4)
+def _chemistry(params: MoleculeParams) -> Chemistry:
+    return chemistry(params)

@@ -1,0 +1,97 @@
+"""Annotation end to end: agreement with METASPACE's engine, what is shared by runs, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from core import open_storage
+from tests.apps.metabolomics.planted import FORMULAS, OTHERS, PLANTED, write_database, write_dataset
+
+
+def all_ions(run: Path) -> Any:
+    return pq.read_table(run / "all_ions.parquet").to_pandas()
+
+
+def test_ions_scores_and_rates_are_those_of_the_engine(annotate, shared_data, tmp_path):
+    import pandas as pd
+
+    data = shared_data / "synth_small"
+    annotate(data / "synth_small.imzML", "--db", data / "db.tsv", "--decoy-seed", "metaspace", "--fdr", "1",
+             "--engine-compat", "--output", "run")  # fmt: skip
+    expected = pd.read_csv(shared_data / "reference_synth_small_v3.csv")
+
+    found = all_ions(tmp_path / "run")
+    targets = found[~found.decoy & (found.msm > 0)]
+    both = expected.merge(targets, on=["formula", "adduct"], suffixes=("_engine", ""))
+
+    assert len(both) == len(expected) == len(targets)
+    for name, tolerance in (("chaos", 1e-6), ("spectral", 1e-6), ("spatial", 1e-5), ("fdr", 1e-9)):
+        assert (both[name] - both[f"{name}_engine"]).abs().max() < tolerance, name
+    everything = pd.read_csv(shared_data / "reference_synth_small_v3_allions.csv")
+    once = found[found.msm > 0].drop_duplicates(["mz_0", "mz_1"])  # a decoy is the same ion as a target
+    assert np.allclose(np.sort(once.msm), np.sort(everything.msm), atol=1e-5)
+
+
+def test_planted_molecules_are_found_and_the_others_are_not(annotate, planted, tmp_path):
+    figures = annotate(planted[0], "--db", planted[1], "--output", "run")
+
+    rows = list(csv.DictReader((tmp_path / "run" / "annotations.csv").open()))
+    assert {row["formula"] for row in rows} == set(PLANTED)
+    assert {row["adduct"] for row in rows} == {"M+H"}
+    assert figures["levels"]["0.1"] == figures["accepted"] == len(rows)
+
+
+def test_the_same_command_again_does_nothing(annotate, planted, tmp_path):
+    annotate(planted[0], "--db", planted[1], "--output", "run")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.parquet")}
+
+    annotate(planted[0], "--db", planted[1], "--output", "run")
+
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.parquet")} == before
+
+
+def test_another_database_begins_where_the_dataset_is_indexed(annotate, planted, tmp_path):
+    annotate(planted[0], "--db", planted[1], "--output", "first")
+    segments = {path: path.stat().st_mtime_ns for path in tmp_path.glob("metabolomics-cache/spots-*/**/*.parquet")}
+    write_database(tmp_path / "other.tsv", FORMULAS)
+
+    annotate(planted[0], "--db", "other.tsv", "--output", "second")
+
+    assert {path: path.stat().st_mtime_ns for path in segments} == segments
+    assert {row["formula"] for row in csv.DictReader(Path("second/annotations.csv").open())} == set(PLANTED)
+
+
+def test_no_result_depends_on_the_order_of_a_database(annotate, planted, tmp_path):
+    formulas = [*FORMULAS, *OTHERS]
+    write_database(tmp_path / "reversed.tsv", formulas[::-1])
+
+    annotate(planted[0], "--db", planted[1], "--output", "one")
+    annotate(planted[0], "--db", "reversed.tsv", "--output", "two")
+
+    assert Path("one/all_ions.parquet").read_bytes() == Path("two/all_ions.parquet").read_bytes()
+
+
+def test_bytes_are_the_same_whatever_computes(annotate, planted, tmp_path):
+    annotate(planted[0], "--db", planted[1], "--output", "one")
+    annotate(planted[0], "--db", planted[1], "--output", "two", "--cache", "apart", "--compute", "process",
+             "--workers", "2")  # fmt: skip
+
+    for name in ("annotations.csv", "all_ions.parquet"):
+        assert Path("one", name).read_bytes() == Path("two", name).read_bytes(), name
+
+
+def test_in_a_bucket_it_is_the_same_as_in_a_folder(annotate, planted, tmp_path, s3_server):
+    write_dataset("s3://fanfold/spots/data/spots.imzML")
+    annotate(planted[0], "--db", planted[1], "--output", "one")
+    storage = open_storage("s3://fanfold/spots/run")
+
+    annotate("s3://fanfold/spots/data/spots.imzML", "--db", planted[1], "--output", "s3://fanfold/spots/run",
+             "--compute", "process", "--workers", "2")  # fmt: skip
+
+    for name in ("annotations.csv", "all_ions.parquet"):
+        assert storage.get(name) == Path("one", name).read_bytes(), name

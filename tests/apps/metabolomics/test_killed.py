@@ -1,0 +1,111 @@
+"""Drivers and workers killed for real, at any point: the same tables, to the byte."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from apps.metabolomics.__main__ import APP
+from tests.apps.metabolomics.planted import FORMULAS, MANY, write_database, write_dataset
+
+ROOT = Path(__file__).parents[3]
+TABLES = ("annotations.csv", "all_ions.parquet")
+COMMAND = ("annotate", "spots.imzML", "--db", "molecules.tsv", "--output", "killed")
+
+Started = Callable[[], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def whole(tmp_path, monkeypatch) -> dict[str, bytes]:
+    """Return the tables of a run that nothing disturbed."""
+    monkeypatch.chdir(tmp_path)
+    write_dataset("spots.imzML", noise=1500)
+    write_database(Path("molecules.tsv"), [*FORMULAS, *MANY])
+    command = [*COMMAND[:-1], "whole", "--cache", "apart", "--compute", "serial", "--quiet"]
+    assert APP.main(command) == 0
+    return tables("whole")
+
+
+@pytest.fixture
+def started(tmp_path) -> Started:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "apps.metabolomics", *COMMAND, "--compute", "process", "--workers", "2", "--quiet"],
+            cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    return start
+
+
+def tables(run: str) -> dict[str, bytes]:
+    return {name: Path(run, name).read_bytes() for name in TABLES}
+
+
+def written() -> set[str]:
+    folders = [each for place in ("killed", "metabolomics-cache") for each in os.walk(place)]
+    files = [os.path.join(folder, name) for folder, _, names in folders for name in names]
+    return {file for file in files if "/stages/" in file or file.endswith(".parquet")}
+
+
+def wait_for_more(seen: set[str], more: int, process: subprocess.Popen[str]) -> None:
+    """Wait until there are so many objects more than were seen before, or the process has ended."""
+    begun, deadline = len(seen), time.monotonic() + 120
+    while len(seen) < begun + more and process.poll() is None:
+        seen |= written()
+        assert time.monotonic() < deadline
+
+
+def workers_of(pid: int) -> list[int]:
+    """Return the processes below one, however deep."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found, waiting = [], [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def test_a_driver_killed_again_and_again_leaves_the_tables_of_an_undisturbed_one(whole, started):
+    rng, seen, kills = random.Random(11), set[str](), 0
+    while not Path("killed/result.json").exists():
+        driver = started()
+        wait_for_more(seen, rng.randint(2, 14), driver)
+        kills += driver.poll() is None
+        driver.send_signal(signal.SIGKILL)
+        said = driver.communicate()
+        assert kills < 40, said
+
+    assert kills >= 3
+    assert tables("killed") == whole
+
+
+def test_workers_killed_while_it_runs_change_nothing(whole, started):
+    driver, seen, kills = started(), set[str](), 0
+    for more in (4, 12, 12):
+        wait_for_more(seen, more, driver)
+        below = workers_of(driver.pid)
+        if below:
+            os.kill(max(below), signal.SIGKILL)
+            kills += 1
+    said = driver.communicate(timeout=200)
+
+    assert driver.returncode == 0, said
+    assert kills > 0
+    assert tables("killed") == whole
