@@ -249,6 +249,18 @@ def test_what_a_system_is_is_printed_before_it_runs(remd, capsys):
         assert words in before
 
 
+def test_a_dry_run_says_what_the_system_is_and_what_to_know_of_it(remd, capsys, tmp_path):
+    few = ("--sequence", "KK", "--solvent", "gbn2", "--temperatures", "300,350", "--platform", "Reference")
+
+    assert remd("run", *few, "--dry-run") == 0
+
+    said = capsys.readouterr()
+    assert "GBn2 implicit water" in said.out
+    assert "Net charge" in said.out
+    assert "eight times slower" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_threads_make_a_run_that_says_that_its_bits_do_not_repeat(remd, capsys, tmp_path):
     few = ("--temperatures", "300,350", "--steps", "10", "--rounds", "2", "--output", "a")
 
@@ -263,6 +275,16 @@ def test_threads_make_a_run_that_says_that_its_bits_do_not_repeat(remd, capsys, 
     said = capsys.readouterr()
     assert "0 segments computed again" in said.out
     assert "segments are not computed again" in said.err
+
+
+@pytest.mark.parametrize("changed", [("--platform", "CPU"), ("--threads", "2", "--no-bitwise"), ("--no-bitwise",)])
+def test_a_run_is_not_gone_on_with_on_another_platform_or_with_more_threads(remd, capsys, changed):
+    few = ("--temperatures", "300,350", "--steps", "10", "--output", "a")
+    remd("run", *few, "--rounds", "1", "--platform", "Reference")
+
+    assert remd("run", *few, "--rounds", "2", *changed) == 2
+
+    assert "was begun with" in capsys.readouterr().err
 
 
 def test_a_platform_that_is_not_there_is_named(boxed):
@@ -287,6 +309,7 @@ def test_a_platform_that_is_not_there_is_named(boxed):
         ({"solvent": "explicit", "pdb": "a", "box": (2, 2)}, "--box has 2 numbers"),
         ({"solvent": "tip3p", "prmtop": "a", "inpcrd": "b"}, "a PSF or prmtop file has its own"),
         ({"threads": 2}, "--threads 2: more than one thread adds in another order"),
+        ({"threads": 2, "no_bitwise": True, "platform": "Reference"}, "the Reference platform has one"),
     ],
 )
 def test_settings_that_would_have_no_effect_or_no_meaning_are_refused(given, said):
@@ -367,6 +390,14 @@ def test_the_energy_after_attempts_to_change_the_volume_is_that_of_positions_and
         again = context.getState(getEnergy=True).getPotentialEnergy()._value
         assert trace.potential == pytest.approx(again, abs=0.5)
     assert len({trace.snapshot.volume for trace in traces}) > 1
+
+
+def test_a_box_at_a_pressure_must_have_room_to_shrink():
+    with pytest.raises(
+        InputError, match=r"less than twice the cutoff of 0.65 nm and a tenth more, since it may shrink"
+    ):
+        molecule(replace(SMALL, cutoff=0.65), 1, 1.0)
+    assert molecule(replace(SMALL, cutoff=0.65), 1).system.getNumParticles() > 100
 
 
 def test_a_charged_box_is_told():

@@ -102,6 +102,17 @@ def test_further_models_and_alternate_locations_are_told(read):
     assert made.positions[index][0] == pytest.approx(x, abs=1e-6)
 
 
+def test_a_ligand_whose_atoms_are_called_as_those_of_a_chain_is_no_gap(read):
+    lines = [line for line in lines_of("A") if line.startswith("ATOM")]
+    ligands = [
+        f"HETATM   9{n}  {name:<3} LIG A 30{n}      30.000  30.000  {n}0.000  1.00  0.00           {name}\n"
+        for n, name in ((1, "C"), (2, "N"))
+    ]
+
+    with pytest.raises(InputError, match=r"LIG 301 of chain A \(line 11\), beside NME 3 and LIG 302, fits no residue"):
+        read([*lines, *ligands])
+
+
 def test_a_ligand_is_named_with_its_line(read):
     lines = [line for line in lines_of("A") if line.startswith("ATOM")]
     ligand = "HETATM   90  C1  LIG B 301      30.000  30.000  30.000  1.00  0.00           C\n"
@@ -320,6 +331,21 @@ def test_amber_files_of_a_box_keep_box_and_water(amber, tmp_path):
         molecule(System(**files), 1)
 
 
+@pytest.mark.parametrize("solvent", ["obc2", "gbn2"])
+def test_implicit_water_of_amber_files_is_by_their_own_radii(amber, tmp_path, solvent):
+    amber()
+    path = tmp_path / "mine.prmtop"
+    given = System(prmtop=str(path), inpcrd=str(tmp_path / "mine.inpcrd"), solvent=solvent)
+    before = molecule(given, 1)
+    head, mark, rest = path.read_text().partition("%FLAG RADII")
+    radii, screen, tail = rest.partition("%FLAG SCREEN")
+    path.write_text(head + mark + radii.replace("1.70000000E+00", "2.00000000E+00") + screen + tail)
+
+    after = molecule(given, 1)
+    assert abs(energy(after) - energy(before)) > 1.0
+    assert after.cautions == [f"radii of {path} are not those that {solvent} was made for; they are used"]
+
+
 def test_what_an_amber_file_lacks_is_named(amber, tmp_path):
     amber()
     text = (tmp_path / "mine.prmtop").read_text().replace("%FLAG MASS", "%FLAG WEIGHT")
@@ -344,3 +370,29 @@ def test_coordinates_of_another_molecule_than_the_prmtop_are_refused_with_both_c
 
     with pytest.raises(InputError, match=r"other.inpcrd has 1 atoms, and .*mine.prmtop 22; give the two that belong"):
         molecule(System(prmtop=str(tmp_path / "mine.prmtop"), inpcrd=str(tmp_path / "other.inpcrd")), 1)
+
+
+def test_a_restart_file_in_binary_is_read_with_its_box(amber, tmp_path):
+    from scipy.io import netcdf_file
+
+    expected = amber(solvent="tip3p", padding=0.5, cutoff=0.5)
+    edges = np.array([row[at]._value for at, row in enumerate(expected.system.getDefaultPeriodicBoxVectors())])
+    with netcdf_file(str(tmp_path / "mine.rst7"), "w") as file:
+        file.Conventions, file.ConventionVersion = b"AMBERRESTART", b"1.0"
+        for name, size in (("atom", len(expected.positions)), ("spatial", 3), ("cell_spatial", 3), ("cell_angular", 3)):
+            file.createDimension(name, size)
+        for name, dimensions, values in (
+            ("coordinates", ("atom", "spatial"), expected.positions * 10.0),
+            ("cell_lengths", ("cell_spatial",), edges * 10.0),
+            ("cell_angles", ("cell_angular",), [90.0, 90.0, 90.0]),
+        ):
+            file.createVariable(name, "d", dimensions)[:] = values
+
+    made = molecule(
+        System(
+            prmtop=str(tmp_path / "mine.prmtop"), inpcrd=str(tmp_path / "mine.rst7"), solvent="explicit", cutoff=0.5
+        ),
+        1,
+    )  # fmt: skip
+
+    assert energy(made) == pytest.approx(energy(expected), abs=0.05)
