@@ -12,7 +12,7 @@ from apps.metabolomics.annotations import Annotation
 from apps.metabolomics.figures import spectrum_svg
 from apps.metabolomics.pictures import coloured_png, levels, side_by_side, significant
 from apps.metabolomics.result import IonImage
-from apps.metabolomics.science.colocalization import cosines, denoised
+from apps.metabolomics.science.colocalisation import colocalisation
 
 SIDE, LEAST_SIDE = 200, 160
 """Pixels a side of an isotope image, at most and at least."""
@@ -49,12 +49,7 @@ def _colocalized(run: Annotated, shown: Sequence[Annotation]) -> list[list[tuple
     """Return, for each of some annotations, those whose images are most alike, with their cosine."""
     if not shown:
         return []
-    factor = run.field.factor(ALIKE_SIDE)
-    mask = run.field.mask(factor)
-    firsts = (run.image(each.ion) for each in shown)
-    found = cosines(
-        np.stack([denoised(run.field.summed(image.pixels, image.values, factor), mask) for image in firsts])
-    )
+    found = colocalisation(run.image_set([each.ion for each in shown], ALIKE_SIDE))
     np.fill_diagonal(found, 0.0)
     nearest = np.argsort(-found, axis=1, kind="stable")[:, :ALIKE]
     return [
@@ -86,7 +81,7 @@ def _panel(run: Annotated, each: Annotation, alike: Sequence[tuple[Annotation, f
         rows: list[list[Cell]] = [
             [Link(other.ion, f"#{key_of(other.number)}"), name_of(other), f"{cosine:.2f}"] for other, cosine in alike
         ]
-        note = "Cosine of the images without their weaker half and lone pixels, of those that are shown here."
+        note = "Cosine of the first isotope images without their weaker halves, of the ions that have images here."
         blocks.append(Table("Colocalised", ["ion", "molecules", "cosine"], rows, note))
     return Panel(key_of(each.number), each.ion, blocks)
 
