@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 COMPRESSION = 6
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GREY, _PALETTE, _GREY_ALPHA, _RGB_ALPHA = 0, 3, 4, 6
+_PALETTE, _GREY_ALPHA, _RGB_ALPHA = 3, 4, 6
 HOTSPOT_QUANTILE, HOTSPOT_FLOOR = 0.99, 256
 """Of display: brighter than this quantile, of the pixels above the maximum / 256, is shown as the quantile."""
 COLOURS = 255
@@ -113,11 +113,6 @@ def coloured_png(shown: NDArray[np.uint8]) -> bytes:
     """Return what `levels` gave in colours (viridis), transparent where there is no spectrum."""
     palette = _chunk(b"PLTE", _viridis()) + _chunk(b"tRNS", b"\0")
     return _png(shown, shown.shape[1], 8, _PALETTE, palette)
-
-
-def label_png(labels: NDArray[np.uint8]) -> bytes:
-    """Return numbers up to 255 as 8-bit grey."""
-    return _png(labels, labels.shape[1], 8, _GREY)
 
 
 def rgb_png(images: Sequence[IonImage], field: Field, side: int) -> bytes:

@@ -1,25 +1,16 @@
-"""Regions of a sample, drawn as an image whose values are their numbers: read, described, or found by k-means."""
+"""Regions of a sample, drawn as an image whose values are their numbers."""
 
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apps._frame.tables import csv_bytes
-from apps.metabolomics.annotated import Annotated
-from apps.metabolomics.pictures import Field, label_png
-from apps.metabolomics.science.region_statistics import region_statistics, separation
-from apps.metabolomics.science.segmentation import segment
+from apps.metabolomics.pictures import Field
 from core import InputError, open_storage
 from core.storage import NotFound, split_address
-
-IONS_AT_ONCE = 200
-"""Ions whose images are dense together, a block of pixels at a time: 100 MB."""
 
 
 def read_label_image(address: str) -> NDArray[Any]:
@@ -75,55 +66,3 @@ def read_regions(address: str, field: Field) -> NDArray[np.int64]:
     if not regions.any():
         raise InputError(f"{address} marks no pixel that has a spectrum; regions are the numbers from 1 on")
     return np.asarray(regions, np.int64)
-
-
-def region_table(run: Annotated, regions: NDArray[np.int64]) -> Iterator[bytes]:
-    """Yield, as CSV, what each ion does in each region.
-
-    Columns: ion, region, its pixels, mean and standard deviation of the intensity, share of the pixels with the ion,
-    and separation: how probably a pixel of the region is brighter than one of all other regions, 0.5 where they are
-    alike; empty where there is one region alone.
-    """
-    ions = [str(ion) for ion in run.ions.column("ion").to_pylist()]
-    yield csv_bytes(["ion", "region", "pixels", "mean", "deviation", "share", "separation"], ())
-    for first in range(0, len(ions), IONS_AT_ONCE):
-        for row in _region_rows(run, ions[first : first + IONS_AT_ONCE], regions):
-            yield csv_bytes(row, ())
-
-
-def _region_rows(run: Annotated, ions: Sequence[str], regions: NDArray[np.int64]) -> Iterator[list[Any]]:
-    images = run.image_set(ions)
-    found = region_statistics(images, regions)
-    apart: list[Sequence[float | None]] = []
-    for region in found.regions:
-        # 1 for the region, 2 for all others that are marked.
-        sides = np.where(regions == region, 1, np.where(regions != 0, 2, 0))
-        alone = found.regions.size == 1
-        apart.append([None] * len(ions) if alone else separation(images, sides, 1, 2).tolist())
-    for number, ion in enumerate(ions):
-        for at, region in enumerate(found.regions):
-            deviation = float(found.deviation[number, at])
-            yield [
-                ion, int(region), int(found.n_pixels[at]), float(found.mean[number, at]),
-                None if math.isnan(deviation) else deviation, float(found.share[number, at]), apart[at][number],
-            ]  # fmt: skip
-
-
-def segment_image(run: Annotated, segments: int) -> bytes:
-    """Return the segment of each pixel as a PNG of 8-bit grey: from 1 on, 0 without a spectrum.
-
-    It is made of the 200 best ions.
-
-    Raises
-    ------
-    InputError
-        There are fewer pixels than segments.
-    """
-    ions = [str(ion) for ion in run.ions.column("ion").to_pylist()[:IONS_AT_ONCE]]
-    try:
-        labels = segment(run.image_set(ions), segments)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    image = np.zeros(run.field.width * run.field.height, np.uint8)
-    image[run.field.pixels] = labels
-    return label_png(image.reshape(run.field.height, run.field.width))

@@ -125,53 +125,6 @@ def test_regions_are_read_from_a_png(make_run: MakeRun, tmp_path: Path) -> None:
     assert target.read_text().count("region 3") == run.field.pixels.size
 
 
-def test_regions_are_described_ion_by_ion(make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run(count=4)
-    regions = np.zeros((9, 12), np.uint8)
-    regions[:4], regions[6:] = 7, 2
-    np.save(tmp_path / "regions.npy", regions)
-
-    target = exported(run, tmp_path, "regions", "--regions", str(tmp_path / "regions.npy"))
-
-    found = pd.read_csv(target)
-    assert found["region"].tolist() == [2, 7, 2, 7]
-    labels, values = regions.ravel()[run.field.pixels], dense(run)[:, 0]
-    first = found[(found["ion"] == "C6H12O6+H") & (found["region"] == 7)].iloc[0]
-    assert first["pixels"] == (labels == 7).sum()
-    assert first["mean"] == pytest.approx(values[labels == 7].mean())
-    assert first["deviation"] == pytest.approx(values[labels == 7].std(ddof=1))
-    assert first["share"] == pytest.approx((values[labels == 7] > 0).mean())
-    pairs = values[labels == 7][:, None] - values[labels == 2][None, :]
-    assert first["separation"] == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean())
-
-
-def test_regions_must_be_given_to_be_described(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", address(make_run(count=2)), "--format", "regions"]) == 2
-    assert "needs --regions FILE" in capsys.readouterr().err
-
-
-def test_segments_are_an_image_that_serves_as_regions(make_run: MakeRun, tmp_path: Path) -> None:
-    from PIL import Image
-
-    run = make_run(count=10)
-
-    target = exported(run, tmp_path, "segments", "--segments", "3")
-
-    found = np.asarray(Image.open(target))
-    assert found.shape == (9, 12)
-    assert set(found.ravel()[run.field.pixels].tolist()) == {1, 2, 3}
-    assert (np.delete(found.ravel(), run.field.pixels) == 0).all()
-    described = pd.read_csv(exported(run, tmp_path, "regions", "--regions", str(target)))
-    assert sorted(set(described["region"])) == [1, 2, 3]
-
-
-def test_more_segments_than_pixels_are_refused(make_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
-    run = make_run(count=1, width=1, height=2)
-
-    assert main(["export", address(run), "--format", "segments", "--to", "memory://x/y.png"]) == 2
-    assert "cannot be made of 2 pixels" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("regions", "said"),
     [

@@ -275,6 +275,70 @@ def test_a_box_of_the_coordinates_is_that_of_a_charmm_set(charmm):
     assert edges == pytest.approx([0.45, 0.46, 0.47])
 
 
+WATER_PSF = """PSF
+
+       1 !NTITLE
+ REMARKS one molecule of water
+
+       3 !NATOM
+       1 WAT  1    TIP3 OH2  OT    -0.834000       15.9994           0
+       2 WAT  1    TIP3 H1   HT     0.417000        1.0080           0
+       3 WAT  1    TIP3 H2   HT     0.417000        1.0080           0
+
+       3 !NBOND: bonds
+       1       2       1       3       2       3
+
+       1 !NTHETA: angles
+       2       1       3
+
+       0 !NPHI: dihedrals
+
+       0 !NIMPHI: impropers
+
+       0 !NDON: donors
+
+       0 !NACC: acceptors
+
+       0 !NNB
+
+       0       0       0
+
+       1       0 !NGRP
+       0       0       0
+
+"""
+WATER_PAR = """* Water.
+*
+BONDS
+HT HT 0.0 1.5139
+OT HT 450.0 0.9572
+ANGLES
+HT OT HT 55.0 104.52
+NONBONDED
+HT 0.0 -0.046 0.2245
+OT 0.0 -0.1521 1.7682
+END
+"""
+
+
+def test_water_of_a_charmm_set_is_rigid_and_told_from_the_rest(tmp_path):
+    places = [(0.0, 0.0), (0.957, 0.0), (-0.24, 0.927)]
+    atoms = [
+        f"ATOM  {n:5d}  {name:<3} TIP3W   1    {x:8.3f}{y:8.3f}{0.0:8.3f}\n"
+        for n, (name, (x, y)) in enumerate(zip(("OH2", "H1", "H2"), places, strict=True), 1)
+    ]
+    for name, content in (("w.psf", WATER_PSF), ("w.pdb", "".join(atoms)), ("par_w.prm", WATER_PAR)):
+        (tmp_path / name).write_text(content)
+    given = {"psf": str(tmp_path / "w.psf"), "pdb": str(tmp_path / "w.pdb")}
+    parameters = (str(tmp_path / "par_w.prm"),)
+
+    made = molecule(System(**given, parameters=parameters, solvent="explicit", box=(0.42, 0.42, 0.42), cutoff=0.2), 1)
+
+    assert made.system.getNumConstraints() == 3
+    with pytest.raises(InputError, match=r"w.psf has 1 water molecule, and with --solvent vacuum there must be none"):
+        molecule(System(**given, parameters=parameters, solvent="vacuum"), 1)
+
+
 def test_a_structure_without_problems_has_no_cautions(read):
     assert read(lines_of("AG")).cautions == []
 
