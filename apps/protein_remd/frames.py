@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +17,14 @@ from core import InputError
 from core.storage import Storage
 
 Frames = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 CIS = 90.0
 """Degrees; a peptide bond whose omega is nearer to 0 than this is cis."""
+PROLINE = "PRO"
+LONGEST_BOND = 2.0
+"""Angstrom; a peptide bond has 1.33."""
 
 
 def pieces(storage: Storage, record: RoundRecord) -> Iterator[tuple[int, Frames, Frames | None]]:
@@ -36,19 +42,22 @@ class Watched:
 
     Attributes
     ----------
-    frames, cis, inverted : int
-        Frames that were seen; of all bonds and carbons in them, those that are wrong.
+    frames, cis, cis_proline, inverted : int
+        Frames that were seen; of all bonds and carbons in them, those that are wrong. Bonds before proline, which may
+        be cis, are counted apart.
     """
 
     def __init__(self, topology: bytes) -> None:
-        self.frames = self.cis = self.inverted = 0
+        self.frames = self.cis = self.cis_proline = self.inverted = 0
         residues = backbone(topology)
-        self._omega = _indices(
-            [one["CA"], one["C"], after["N"], after["CA"]]
-            for one, after in zip(residues, residues[1:], strict=False)
-            if {"CA", "C"} <= set(one) and {"N", "CA"} <= set(after)
-        )
-        chiral = (one for one in residues if {"N", "CA", "C", "CB"} <= set(one))
+        bonds = [
+            ([one.atoms["CA"], one.atoms["C"], after.atoms["N"], after.atoms["CA"]], after.name == PROLINE)
+            for one, after in bonded(residues)
+            if "CA" in one.atoms and "CA" in after.atoms
+        ]
+        self._omega = _indices(bond for bond, _ in bonds)
+        self._proline = np.array([before_proline for _, before_proline in bonds], dtype=bool)
+        chiral = (one.atoms for one in residues if {"N", "CA", "C", "CB"} <= set(one.atoms))
         self._alpha = _indices([one[name] for name in ("N", "CA", "C", "CB")] for one in chiral)
 
     def look(self, frames: Frames) -> None:
@@ -56,8 +65,9 @@ class Watched:
         x = frames.astype(np.float64)
         self.frames += len(x)
         if len(self._omega):
-            omega = dihedral(*(x[:, self._omega[:, at]] for at in range(4)))
-            self.cis += int(np.count_nonzero(np.abs(omega) < CIS))
+            cis = np.abs(dihedral(*(x[:, self._omega[:, at]] for at in range(4)))) < CIS
+            self.cis += int(np.count_nonzero(cis[:, ~self._proline]))
+            self.cis_proline += int(np.count_nonzero(cis[:, self._proline]))
         if len(self._alpha):
             volume = chirality(*(x[:, self._alpha[:, at]] for at in range(4)))
             self.inverted += int(np.count_nonzero(volume < 0.0))
@@ -65,22 +75,53 @@ class Watched:
     def warnings(self) -> list[str]:
         """Return what was seen in sentences."""
         said = []
+        prolines = int(self._proline.sum())
         if self.cis:
-            share = self.cis / (self.frames * len(self._omega))
+            share = self.cis / (self.frames * (len(self._omega) - prolines))
             said.append(f"{share:.2%} of the peptide bonds are cis; averages mix two molecules")
+        if self.cis_proline:
+            share = self.cis_proline / (self.frames * prolines)
+            said.append(
+                f"{share:.2%} of the peptide bonds before proline are cis, as some are in nature; they turn far more "
+                "slowly than a campaign lasts, so that this share says where replicas began"
+            )
         if self.inverted:
             share = self.inverted / (self.frames * len(self._alpha))
             said.append(f"{share:.2%} of the alpha carbons have turned over into D amino acids; lower the highest T")
         return said
 
 
-def backbone(topology: bytes) -> list[dict[str, int]]:
-    """Return the index of each atom by its name, residue by residue, of a PDB file."""
-    residues: dict[str, dict[str, int]] = {}
+@dataclass(frozen=True, slots=True)
+class Residue:
+    """A residue of a molecule: the index of each atom by its name, and where they are in Angstrom."""
+
+    name: str
+    atoms: dict[str, int]
+    places: dict[str, FloatArray]
+
+
+def backbone(topology: bytes) -> list[Residue]:
+    """Return the residues of a PDB file in its order."""
+    residues: list[Residue] = []
     atoms = [line for line in topology.decode().splitlines() if line.startswith(("ATOM", "HETATM"))]
+    before = ""
     for index, line in enumerate(atoms):
-        residues.setdefault(line[21:27], {})[line[12:16].strip()] = index
-    return list(residues.values())
+        # By their sequence: long files number many residues alike.
+        if line[17:27] != before:
+            residues.append(Residue(line[17:20].strip(), {}, {}))
+            before = line[17:27]
+        name = line[12:16].strip()
+        residues[-1].atoms[name] = index
+        residues[-1].places[name] = np.array([float(line[at : at + 8]) for at in (30, 38, 46)])
+    return residues
+
+
+def bonded(residues: Sequence[Residue]) -> Iterator[tuple[Residue, Residue]]:
+    """Yield successive residues between which there is a peptide bond: not across chains, nor over a gap."""
+    for one, after in pairwise(residues):
+        if "C" in one.places and "N" in after.places:
+            if np.linalg.norm(one.places["C"] - after.places["N"]) < LONGEST_BOND:
+                yield one, after
 
 
 def _indices(rows: Iterable[Sequence[int]]) -> IntArray:
@@ -93,10 +134,11 @@ def helix_by_state(storage: Storage, topology: bytes, rounds: range, states: int
     None where the molecule is too short for one.
     """
     residues = backbone(topology)
+    bonds = {id(one): after for one, after in bonded(residues)}
     middle = [
-        (before["C"], one["N"], one["CA"], one["C"], after["N"])
-        for before, one, after in zip(residues, residues[1:], residues[2:], strict=False)
-        if "C" in before and {"N", "CA", "C"} <= set(one) and "N" in after
+        (before.atoms["C"], one.atoms["N"], one.atoms["CA"], one.atoms["C"], bonds[id(one)].atoms["N"])
+        for before, one in bonded(residues)
+        if id(one) in bonds and "CA" in one.atoms
     ]
     if len(middle) < IN_A_ROW:
         return None
