@@ -15,7 +15,7 @@ from apps.protein_remd.history import History
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.units import BOLTZMANN
 from apps.protein_remd.until import Condition
-from core import ConfigError
+from core import ConfigError, open_storage
 from tests.apps.protein_remd.conftest import HARMONIC
 
 pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
@@ -207,6 +207,18 @@ def test_status_of_a_run_that_was_killed_tells_the_last_evaluation(remd, figures
         (tmp_path / "a" / name).unlink()
 
     assert figures("status", "a")["convergence"]["rounds"] == 51
+
+
+def test_an_evaluation_knows_nothing_of_later_rounds(remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "20", "--output", "a")
+    storage = open_storage(str(tmp_path / "a"))
+    before = evaluations.evaluation(storage, 12)
+    storage.delete(["verdicts/00000012.json"])
+
+    again = evaluations.evaluation(storage, 12)
+
+    assert again["rounds"] == 12
+    assert again == before
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"rounds": 12}', b"\xff"])
