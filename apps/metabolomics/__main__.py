@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from apps._frame import App, Command, Session
+from apps.metabolomics.cache import CACHE
 from apps.metabolomics.export_params import (
     ABOUT_COMPARE,
     ABOUT_EXPORT,
@@ -16,7 +17,7 @@ from apps.metabolomics.export_params import (
     ReportParams,
 )
 from apps.metabolomics.packages import check_installed
-from apps.metabolomics.params import Params
+from apps.metabolomics.params import MoleculeParams, Params, ReadingParams
 from apps.metabolomics.validate_params import ABOUT as ABOUT_VALIDATE
 from apps.metabolomics.validate_params import EXAMPLES as EXAMPLES_VALIDATE
 from apps.metabolomics.validate_params import ValidateParams
@@ -34,9 +35,22 @@ examples:
   python -m apps.metabolomics annotate s3://bucket/brain.imzML --output s3://bucket/brain --compute lambda://fn
   python -m apps.metabolomics annotate brain.imzML --db lipids.csv --output brain-lipids
   python -m apps.metabolomics annotate brain.imzML --dry-run
+  python -m apps.metabolomics annotate --dry-run --plan-size 50GB --plan-rows 1e8 --compute lambda://fn
 
 A run that was stopped goes on when the same command is given again; another database on the same
 dataset begins where the dataset is indexed already.
+"""
+
+
+ABOUT_INDEX = """\
+Index a dataset, so that annotations of it begin with their scores.
+
+Its peaks are sorted by m/z into segments, in the cache where annotate looks for them.
+"""
+ABOUT_IONS = """\
+Compute the isotope patterns of databases, so that annotations with them need not.
+
+They are kept in the cache where annotate looks for them, for any dataset.
 """
 
 
@@ -53,7 +67,9 @@ def later(module: str, name: str) -> Any:
 APP = App(
     "apps.metabolomics",
     [
-        Command("annotate", Params, later("stages", "run"), about=ABOUT, examples=EXAMPLES, output=RUNS),
+        Command("annotate", Params, later("stages", "run"), later("planning", "plan"), ABOUT, EXAMPLES, RUNS),
+        Command("index", ReadingParams, later("indexing", "index"), about=ABOUT_INDEX, output=CACHE),
+        Command("ions", MoleculeParams, later("library", "ions"), about=ABOUT_IONS, output=CACHE),
         Command(
             "validate", ValidateParams, "apps.metabolomics.validate:validate", about=ABOUT_VALIDATE,
             examples=EXAMPLES_VALIDATE,

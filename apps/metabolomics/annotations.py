@@ -31,6 +31,8 @@ TEXTS = frozenset(
     }
 )  # fmt: skip
 BETWEEN = ", "
+GROUP_ROWS = 1 << 20
+"""Rows of a row group of intensities, about: 24 MB in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +174,18 @@ def intensities(run: Annotated) -> Iterator[bytes]:
     schema = pa.schema(
         [("ion", pa.string()), *((name, pa.int32()) for name in ("pixel", "x", "y")), ("intensity", pa.float64())]
     )
-    sink = _Drain()
+    sink, waiting, count = _Drain(), list[pa.RecordBatch](), 0
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for ion in run.ions.column("ion").to_pylist():
             image = run.image(ion)
             rows, columns = np.divmod(image.pixels, np.int32(run.field.width))
             texts = pa.array([ion], pa.string()).take(pa.array(np.zeros(image.pixels.size, np.int32)))
             arrays = [texts, *map(pa.array, (image.pixels, columns, rows, image.values))]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-            yield sink.drain()
+            waiting.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+            count += image.pixels.size
+            if count >= GROUP_ROWS:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting, count = [], 0
+                yield sink.drain()
+        writer.write_table(pa.Table.from_batches(waiting, schema))
     yield sink.drain()

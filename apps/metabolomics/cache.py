@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,19 +18,18 @@ from apps._frame.content import content_of
 CACHE = "metabolomics-cache"
 
 
-def cache_address(cache: str, output: str) -> str:
-    """Return the address of the cache: the one given, else beside the output."""
+def cache_address(cache: str, output: str | None) -> str:
+    """Return the address of the cache: the one given, else beside the output, or in the working folder without one."""
     if cache:
         return cache.rstrip("/")
-    place, mark, query = output.partition("?")
+    place, mark, query = (output or CACHE).partition("?")
     scheme, separator, path = place.rpartition("://")
-    above, _, last = path.rstrip("/").rpartition("/")
-    if last in ("", ".", "..") or (separator and not above):
-        above = path.rstrip("/")  # a bucket, or the working folder itself: within it
-    elif path.startswith("/") and not above:
-        above = "/"
-    beside = f"{above.rstrip('/')}/{CACHE}" if above else CACHE
-    return f"{scheme}{separator}{beside}{mark}{query}"
+    if not separator:
+        path = os.path.abspath(path)
+        inside = output is not None and path == os.getcwd()
+        return os.path.join(path if inside else os.path.dirname(path), CACHE)
+    above = path.rstrip("/").rpartition("/")[0] or path.rstrip("/")  # of a bucket itself: within it
+    return f"{scheme}://{above}/{CACHE}{mark}{query}"
 
 
 def entry(cache: str, name: str, params: Any, inputs: Mapping[str, str]) -> str:

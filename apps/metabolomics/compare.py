@@ -47,6 +47,8 @@ TEXTS = {
     "neutralLoss": ("neutralloss",),
     "adduct": ("adduct",),
 }
+ROUNDING = 1e-6
+"""Relative difference of two rates below which they are one: tables are rounded."""
 SHOWN = 10
 """Ions that one of the two alone has, of those that people are shown."""
 
@@ -73,7 +75,7 @@ class Side:
 
     def accepted(self, level: float) -> set[Key]:
         """Return the ions with an FDR of at most a level."""
-        return {key for key, figures in self.ions.items() if figures["fdr"] <= level}
+        return {key for key, figures in self.ions.items() if figures["fdr"] <= level * (1.0 + ROUNDING)}
 
 
 def compare(session: Session, params: CompareParams) -> None:

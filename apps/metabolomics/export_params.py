@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apps._frame.params import MISSING, check_fields, choice, number, optional, setting, switch, text
+from apps._frame.params import MISSING, check_fields, choice, number, optional, setting, switch, text, whole
 from apps.metabolomics.params import place
 
 FORMATS = {
     "csv": "-annotations.csv", "parquet": "-annotations.parquet", "anndata": ".h5ad", "ome-tiff": ".ome.tiff",
-    "metaboanalyst": "-metaboanalyst.csv",
+    "metaboanalyst": "-metaboanalyst.csv", "colocalisation": "-colocalisation.csv", "regions": "-regions.csv",
+    "segments": "-segments.png",
 }  # fmt: skip
 """What a file is called behind the name of its dataset, by format."""
 
@@ -21,6 +22,8 @@ Write the annotations of a finished run in the format of another program.
 
 csv and parquet: the table of annotations. anndata: pixels by ions, with both described (scanpy, squidpy).
 ome-tiff: a stack of ion images (napari, QuPath, ImageJ). metaboanalyst: pixels as samples, ions as features.
+colocalisation: ions by ions, how much they lie in the same places. regions: each ion in each region.
+segments: parts of the sample that hold the same ions, by k-means, as a picture that --regions takes.
 """
 ABOUT_COMPARE = """\
 Compare the annotations of a run with those of another, or with a table such as METASPACE exports.
@@ -56,6 +59,8 @@ class ExportParams(ReportParams):
         "regions of the sample by number, 0 for none: labels of the samples in metaboanalyst, a column in anndata",
         "FILE",
     )  # fmt: skip
+    segments: int = setting(5, whole(2, 255), "a whole number from 2 to 255", "parts of the sample to look for", "N")
+    seed: int = setting(0, whole(0, 2**32 - 1), "a whole number of at least 0", "of the search for segments", "N")
     to: str = setting(
         "", place, "an address", "where the file goes; the working folder, under the dataset's name, unless given",
         "FILE",

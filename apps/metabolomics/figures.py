@@ -140,11 +140,12 @@ def spectrum_svg(mz: Array, theory: Array, measured: Array) -> bytes:
     """
     held = ~np.isnan(mz)
     mz, theory, measured = mz[held], theory[held], np.nan_to_num(measured[held])
-    low, high = float(mz.min()) - 0.4, float(mz.max()) + 0.4
     top = float(measured.max(initial=0.0)) or 1.0
+    slot = 310 / mz.size
     bars: list[str] = []
-    for place, expected, found in zip(mz, theory, measured, strict=True):
-        x = 30 + 300 * (place - low) / (high - low)
+    # Side by side, since some peaks lie closer than their labels are wide.
+    for number, (place, expected, found) in enumerate(zip(mz, theory, measured, strict=True)):
+        x = 25 + slot * (number + 0.5)
         up, down = 58 * found / top, 58 * expected / float(theory.max() or 1.0)
         bars.append(f'<path d="M{x:.1f} 75V{75 - up:.1f}" stroke="{BLUE}"/><path d="M{x:.1f} 75V{75 + down:.1f}" '
                     f'stroke="{RED}"/><text x="{x:.1f}" y="150" text-anchor="middle">{place:.4f}</text>')  # fmt: skip

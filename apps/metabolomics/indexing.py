@@ -23,6 +23,7 @@ from apps._frame.run import Run
 from apps._frame.stages import Outputs, Stage, TaskOutput
 from apps._frame.stored import Stored, sha256
 from apps.metabolomics import runs
+from apps.metabolomics.cache import CACHE, entry
 from apps.metabolomics.dataset import decode_part, encode_part
 from apps.metabolomics.imzml import open_dataset, read_spectra, tasks
 from apps.metabolomics.imzml.pair import Blob, find_pair
@@ -32,6 +33,8 @@ from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import process_storage
 
+ALGORITHM = 1
+"""To be raised when the same files give another index."""
 STAGES = ("offsets", "ds-map", "ds-reduce")
 SEGMENTS = "segments/"
 TIC = "tic.parquet"
@@ -42,6 +45,7 @@ TASK_BYTES = (1 << 20, 128 << 20)
 SEGMENT_PEAKS = (1 << 16, 1 << 22)
 """Peaks of one segment, likewise; 64 MB at most before they are packed."""
 TASKS = 16
+KEPT: Any = {"results": (TIC, INDEX), "keeps": (SEGMENTS,)}
 DROPPED = ("not_finite", "not_positive", "unsorted")
 
 
@@ -109,7 +113,7 @@ def scan(files: tuple[Blob, Blob], params: ReadingParams, output: TaskOutput) ->
         data = encode_part(dataset.between(start, stop))
         parts.append({"key": output.put(f"{number:06d}", data), "size": len(data), "tag": sha256(data)})
     facts = {
-        "name": dataset.xml.name.rpartition(".")[0],
+        "name": stem_of((dataset.xml, dataset.ibd)),
         "width": dataset.width,
         "height": dataset.height,
         "n_spectra": dataset.n_spectra,
@@ -156,22 +160,21 @@ class Indexing:
     Parameters
     ----------
     session : Session
-    address : str
-        Of the index.
+    opened : Run
+        Not entered yet; see ``index_run``.
+    files : (Blob, Blob)
+        The .imzML and the .ibd.
     params : ReadingParams
     names : sequence of str
         All stages that the bar shows.
     """
 
-    def __init__(self, session: Session, address: str, params: ReadingParams, names: Iterable[str]) -> None:
-        self._params, self._files = params, find_pair(params.source)
-        refuse_unreachable(session, self._files[1].storage, "the dataset")
-        inputs = {blob.address: blob.etag for blob in self._files}
-        self._run = Run(
-            address, session.app, params, command="index", inputs=inputs, results=(TIC, INDEX), keeps=(SEGMENTS,),
-            say=session.tell,
-        )  # fmt: skip
-        refuse_unreachable(session, self._run.storage, "the cache")
+    def __init__(
+        self, session: Session, opened: Run, files: tuple[Blob, Blob], params: ReadingParams, names: Iterable[str]
+    ) -> None:
+        self._params, self._files, self._run = params, files, opened
+        refuse_unreachable(session, files[1].storage, "the dataset")
+        refuse_unreachable(session, opened.storage, "the cache")
         self._stages = session.stages(self._run, list(names))
         self._scanned: Outputs | None = None
 
@@ -222,6 +225,39 @@ class Indexing:
         facts = {**found["facts"], "peaks": peaks, "dropped": {name: dropped[name] for name in DROPPED}}
         index = {"facts": facts, "segments": list(reduced.values()), "counts": runs.pack(counts)}
         self._run.publish({TIC: _tic_file(address, tics), INDEX: json.dumps(index).encode()})
+
+
+def index_run(session: Session, address: str, files: tuple[Blob, Blob], params: ReadingParams) -> Run:
+    """Return the run of an index in the cache, to be entered."""
+    return Run(address, session.app, params, command="index", inputs=tags_of(files), say=session.tell, **KEPT)
+
+
+def tags_of(files: tuple[Blob, Blob]) -> dict[str, str]:
+    """Return the tags of a dataset's files, by their addresses."""
+    return {blob.address: blob.etag for blob in files}
+
+
+def index(session: Session, params: ReadingParams) -> None:
+    """Command: index a dataset for the runs to come."""
+    files = find_pair(params.source)
+    if session.common.output is None:
+        session.output = entry(CACHE, stem_of(files), content(params), tags_of(files))
+    making = Indexing(session, session.open_run(inputs=tags_of(files), **KEPT), files, params, STAGES)
+    with making:
+        facts = making.build().facts
+    session.show(facts, lambda found: f"{found['name']}: {found['peaks']:,} peaks of {found['n_spectra']:,} spectra")
+    session.say(f"\nIndex: {session.output}")
+    session.show_bill()
+
+
+def content(params: ReadingParams) -> list[object]:
+    """Return what an index is made from, beside the files."""
+    return [ALGORITHM, params]
+
+
+def stem_of(files: tuple[Blob, Blob]) -> str:
+    """Return what a dataset is called."""
+    return files[0].name.rpartition(".")[0]
 
 
 def read_index(run: Run) -> DatasetIndex:

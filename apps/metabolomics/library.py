@@ -21,6 +21,7 @@ from apps._frame.run import Run
 from apps._frame.stages import Stage, TaskOutput
 from apps._frame.stored import Stored, find_inputs, sha256
 from apps.metabolomics import runs
+from apps.metabolomics.cache import CACHE, entry
 from apps.metabolomics.databases import read_databases, shipped, unique_formulas
 from apps.metabolomics.databases.tables import SHIPPED
 from apps.metabolomics.indexing import refuse_unreachable
@@ -28,16 +29,19 @@ from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import MoleculeParams
 from apps.metabolomics.science.centroids import Instrument, patterns_of_counts
 from apps.metabolomics.science.elements import isotope_table
-from apps.metabolomics.science.formulas import Composition, parse_formula
-from apps.metabolomics.science.ions import Adduct, decoys
+from apps.metabolomics.science.formulas import parse_formula
+from apps.metabolomics.science.ions import decoys, ion_counts
 from apps.metabolomics.segments import Segment, put_segment, segment
-from core import InputError
+from core import ConfigError, InputError
 from core.storage import process_storage
 
+ALGORITHM = 1
+"""To be raised when the same databases give other patterns."""
 STAGES = ("formulas", "centroids", "ions")
 PATTERNS = "patterns/"
 DATABASES = "databases/"
 LIBRARY = "library.json"
+KEPT: Any = {"results": (LIBRARY,), "keeps": (PATTERNS, DATABASES)}
 
 TASK_IONS = (5_000, 400_000)
 """Ions whose patterns one task computes, at least and at most: a quarter of a second to twenty."""
@@ -148,7 +152,7 @@ def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> di
     instrument = instrument_of(molecules)
     found, impossible, endless = [], 0, 0
     for rows, modifier in ions_of(formulas, chunk.first, made, molecules):
-        counts, possible = compose(atoms[rows], columns, made, modifier)
+        counts, possible = ion_counts(atoms[rows], columns, *made.changes[modifier])
         impossible += int(len(rows) - np.count_nonzero(possible))
         counts, rows = counts[possible], rows[possible]
         if not len(rows):
@@ -201,49 +205,6 @@ def atom_matrix(formulas: Sequence[str], made: Chemistry) -> tuple[tuple[str, ..
     return columns, atoms
 
 
-def compose(
-    atoms: NDArray[np.int32], columns: Sequence[str], made: Chemistry, modifier: int
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Compose the ions of some molecules with one modifier.
-
-    Parameters
-    ----------
-    atoms : int32[n, e]
-    columns : sequence of str
-        Their elements.
-    made : Chemistry
-    modifier : int
-
-    Returns
-    -------
-    atoms : int32[n, e]
-        Of the ions.
-    possible : bool[n]
-        Whether no atom was missing on the way: the rule of ``science.ions.ion_composition``.
-    """
-
-    def row(composition: Composition) -> NDArray[np.int32]:
-        return np.array([composition.get(name, 0) for name in columns], np.int32)
-
-    mod, loss, adduct = made.changes[modifier]
-    possible = np.ones(len(atoms), bool)
-    molecule = atoms
-    for change in (mod, loss):
-        if change:
-            molecule = molecule + row(change)
-            possible &= (molecule >= 0).all(axis=1)
-    ion, there = _with_adduct(molecule, adduct, row(adduct.change), row(adduct.loss))
-    return ion, possible & there
-
-
-def _with_adduct(
-    molecule: NDArray[np.int32], adduct: Adduct, change: NDArray[np.int32], loss: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    molecules = molecule * np.int32(adduct.multiplier)
-    ion = (molecules + change).astype(np.int32)
-    return ion, np.all(molecules >= loss, axis=1) & np.all(ion >= 0, axis=1) & np.any(ion > 0, axis=1)
-
-
 def merge(part: runs.Part, params: Merging) -> dict[str, Any]:
     """Map function of ``ions``: merge a range of all runs into a segment of patterns."""
     ions = runs.read_part(part, params.runs, record_type(params.n_peaks, params.width))
@@ -281,8 +242,8 @@ class Patterns:
     Parameters
     ----------
     session : Session
-    address : str
-        Of the library.
+    opened : Run
+        Not entered yet; see ``library_run``.
     params : MoleculeParams
         With a polarity.
     inputs : mapping
@@ -292,15 +253,11 @@ class Patterns:
     """
 
     def __init__(
-        self, session: Session, address: str, params: MoleculeParams, inputs: dict[str, Stored], names: Iterable[str]
+        self, session: Session, opened: Run, params: MoleculeParams, inputs: dict[str, Stored], names: Iterable[str]
     ) -> None:
-        self._params, self._inputs, self._session = params, inputs, session
+        self._params, self._inputs, self._session, self._run = params, inputs, session, opened
         self._made = _chemistry(params)
-        self._run = Run(
-            address, session.app, params, command="ions", results=(LIBRARY,), keeps=(PATTERNS, DATABASES),
-            inputs={name: stored.tag for name, stored in inputs.items()}, say=session.tell,
-        )  # fmt: skip
-        refuse_unreachable(session, self._run.storage, "the cache")
+        refuse_unreachable(session, opened.storage, "the cache")
         self._stages = session.stages(self._run, list(names))
 
     def __enter__(self) -> Patterns:
@@ -322,7 +279,6 @@ class Patterns:
         params, address = self._params, self._run.address
         a_formula = self._made.n_targets + len(self._made.decoy_place) * min(params.decoys, self._made.candidates)
         task = [*(self._seen(each) for each in params.db), params.decoy_seed]
-        tags = {name: stored.tag for name, stored in self._inputs.items()}
         read = Stage("formulas", [task], read_formulas, a_formula, options={"timeout": None})
         found = self._stages.run(read).value(0)
         chunks = [
@@ -344,7 +300,7 @@ class Patterns:
         ranges = runs.cut(counts, min(max(totals["ions"] / TASKS, SEGMENT_IONS[0]), SEGMENT_IONS[1]))
         merging = Merging(tuple(written), params.n_peaks, found["width"], address)
         merged = self._stages.run(Stage("ions", runs.parts_of(computed.values(), ranges), merge, merging))
-        facts = {**totals, "formulas": found["formulas"], "databases": found["databases"], "tags": tags}
+        facts = {**totals, "formulas": found["formulas"], "databases": found["databases"]}
         library = {"facts": facts, "segments": list(merged.values()), "counts": runs.pack(counts)}
         self._run.publish({LIBRARY: json.dumps(library).encode()})
 
@@ -358,6 +314,36 @@ class Patterns:
         with process_storage(stored.address).get_stream(stored.key) as source:
             self._run.storage.put(key, iter(lambda: source.read(8 << 20), b""))
         return f"{self._run.address}/{key}"
+
+
+def library_run(session: Session, address: str, params: MoleculeParams, inputs: dict[str, Stored]) -> Run:
+    """Return the run of a library in the cache, to be entered."""
+    return Run(address, session.app, params, command="ions", inputs=tags_of(inputs), say=session.tell, **KEPT)
+
+
+def content(params: MoleculeParams) -> list[object]:
+    """Return what a library is made from, beside the databases."""
+    return [ALGORITHM, params]
+
+
+def tags_of(inputs: dict[str, Stored]) -> dict[str, str]:
+    """Return the tags of databases, by their addresses."""
+    return {name: stored.tag for name, stored in inputs.items()}
+
+
+def ions(session: Session, params: MoleculeParams) -> None:
+    """Command: compute the isotope patterns of databases for the runs to come."""
+    if not params.polarity:
+        raise ConfigError("--polarity says which ions there are; add --polarity + or --polarity -")
+    inputs = database_inputs(params)
+    if session.common.output is None:
+        session.output = entry(CACHE, "ions", content(params), tags_of(inputs))
+    making = Patterns(session, session.open_run(inputs=tags_of(inputs), **KEPT), params, inputs, STAGES)
+    with making:
+        facts = making.build().facts
+    session.show(facts, lambda found: f"{found['ions']:,} ions of {found['formulas']:,} formulas")
+    session.say(f"\nPatterns: {session.output}")
+    session.show_bill()
 
 
 @lru_cache(maxsize=4)

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Literal, TypeVar, cast
 
 from apps.metabolomics.params import DEFAULT_ADDUCTS, MoleculeParams
-from apps.metabolomics.science.formulas import Composition, FormulaError
+from apps.metabolomics.science.formulas import FormulaError
 from apps.metabolomics.science.ions import (
     NOTHING,
     Adduct,
+    Change,
     decoy_adduct,
     decoy_candidates,
     parse_adduct,
@@ -74,7 +75,7 @@ class Chemistry:
     """
 
     modifiers: tuple[Modifier, ...]
-    changes: tuple[tuple[Composition, Composition, Adduct], ...]
+    changes: tuple[tuple[Change, Change, Adduct], ...]
     targets: tuple[Adduct, ...]
     decoy_place: dict[int, int]
     candidates: int
@@ -104,7 +105,7 @@ def chemistry(params: MoleculeParams) -> Chemistry:
     kinds = list(dict.fromkeys((adduct.charge, adduct.multiplier) for adduct in targets))
     n_targets = len(bases) * len(targets)
     found: list[Modifier] = []
-    changes: list[tuple[Composition, Composition, Adduct]] = []
+    changes: list[tuple[Change, Change, Adduct]] = []
     family = {
         (base, kind): n_targets + at
         for at, (base, kind) in enumerate((base, kind) for base in range(len(bases)) for kind in kinds)
@@ -130,7 +131,7 @@ def chemistry(params: MoleculeParams) -> Chemistry:
     return Chemistry(tuple(found), tuple(changes), tuple(targets), places, len(elements))
 
 
-def _changes(flag: str, texts: Sequence[str]) -> list[tuple[str, Composition]]:
+def _changes(flag: str, texts: Sequence[str]) -> list[tuple[str, Change]]:
     found = [("", NOTHING)]
     for text in texts:
         change = _understood(flag, partial(parse_modification, text))

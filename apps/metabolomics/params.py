@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from apps._frame.params import check_fields, choice, number, optional, setting, several, switch, text, whole
+from apps._frame.params import check_fields, choice, number, optional, parse_size, setting, several, switch, text, whole
 from core import ConfigError
 
 DEFAULT_ADDUCTS = {"+": ("+H", "+Na", "+K"), "-": ("-H", "+Cl")}
@@ -156,6 +156,22 @@ class Params(MoleculeParams, ReadingParams):
         "", place, "a folder or prefix",
         "where indexed datasets and isotope patterns are kept for other runs; metabolomics-cache beside the output "
         "unless given", "ADDRESS", identity=False,
+    )  # fmt: skip
+    plan_size: int | None = setting(
+        None, optional(parse_size), "a size such as 50GB", "with --dry-run: bytes of a dataset that is not there",
+        "SIZE", identity=False,
+    )  # fmt: skip
+    plan_spectra: int = setting(
+        1_000_000,
+        whole(1, 10**10),
+        "a whole number of at least 1",
+        "with --plan-size: its spectra",
+        "N",
+        identity=False,
+    )
+    plan_rows: int = setting(
+        10_000_000, whole(1, 10**11), "a whole number of at least 1", "with --plan-size: molecules of its database",
+        "N", identity=False,
     )  # fmt: skip
 
     def __post_init__(self) -> None:

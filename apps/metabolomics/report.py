@@ -41,8 +41,12 @@ BEST = 24
 """Ions on the contact sheet."""
 PANEL_SIDE, PANEL_LEAST, GRID_SIDE, TIC_SIDE = 200, 160, 120, 480
 """Pixels a side: of an isotope image in a panel at most and at least, on the contact sheet, of the whole current."""
+MOST_CARDS = 3
+"""Levels of the false discovery rate that have a card, the lowest ones."""
 NAMES = 3
 """Molecules that a row names; its panel names more."""
+CAPTION = 40
+"""Letters of a name on the contact sheet at most."""
 PANEL_NAMES = 50
 
 HEADER = (
@@ -85,7 +89,8 @@ def fdr_counts(run: Annotated) -> dict[str, int]:
 
 def _cards(run: Annotated, shown: Sequence[Annotation]) -> Cards:
     figures = run.figures
-    cards = [Card(f"Annotations at {float(level):.0%} FDR", f"{number:,}") for level, number in fdr_counts(run).items()]
+    counts = list(fdr_counts(run).items())[:MOST_CARDS]
+    cards = [Card(f"Annotations at {float(level):.0%} FDR", f"{number:,}") for level, number in counts]
     formulas = len(set(run.ions.column("formula").to_pylist()))
     cards.append(Card("Formulas annotated", f"{formulas:,}", f"of {_number(figures.get('formulas'))} looked for"))
     error = run.column("massError")
@@ -103,7 +108,7 @@ def _number(value: Any) -> str:
 
 
 def _care(run: Annotated) -> Iterator[Text]:
-    notes = [str(note) for note in run.figures.get("notes", ())]
+    notes = [f"{note}"[:1].upper() + f"{note}"[1:] for note in run.figures.get("notes", ())]
     if not len(run.ions):
         notes.insert(
             0,
@@ -124,6 +129,11 @@ def _name(each: Annotation) -> str:
     return ", ".join(names[:NAMES]) + more if names else each.formula
 
 
+def _caption(each: Annotation) -> str:
+    name = _name(each)
+    return name if len(name) <= CAPTION else f"{name[: CAPTION - 1]}…"
+
+
 def _key(number: int) -> str:
     return f"ion-{number + 1}"
 
@@ -132,7 +142,9 @@ def _best(run: Annotated, shown: Sequence[Annotation]) -> Grid:
     pictures = []
     for each in shown[:BEST]:
         small = side_by_side([levels(run.image(each.ion), run.field, GRID_SIDE)], GRID_SIDE)
-        pictures.append(Picture(coloured_png(small), each.ion, f"{each.ion}: {_name(each)}", f"#{_key(each.number)}"))
+        pictures.append(
+            Picture(coloured_png(small), each.ion, f"{each.ion}: {_caption(each)}", f"#{_key(each.number)}")
+        )
     note = "Best scores first; each leads to its isotope images. Brightest 1% of the pixels shown alike."
     return Grid("Ion images", pictures, note)
 
@@ -143,11 +155,14 @@ def _table(run: Annotated, shown: Sequence[Annotation], count: int) -> Table:
             Link(each.ion, f"#{_key(each.number)}") if each.number < SHOWN else each.ion, _name(each), f"{each.mz:.4f}",
             f"{each.msm:.3f}", f"{each.fdr:.1%}", f"{each.spatial:.3f}", f"{each.spectral:.3f}", _three(each.chaos),
             "–" if each.mass_error is None else f"{each.mass_error:+.2f}", significant(each.max_intensity),
-            _few(each.isomers), _few(each.isobars),
+            str(len(each.isomers)), str(len(each.isobars)),
         ]
         for each in shown
     )  # fmt: skip
-    note = "Isomers: other accepted ions of the same composition. Isobars: others of which a peak's window overlaps."
+    note = (
+        "Isomers: other accepted ions of the same composition. Isobars: others of which a peak's window overlaps. They "
+        "are named beside the images."
+    )
     if count > SHOWN:
         note += f" The first {SHOWN:,} lead to their images."
     if count > ROWS:
@@ -157,10 +172,6 @@ def _table(run: Annotated, shown: Sequence[Annotation], count: int) -> Table:
 
 def _three(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _few(ions: Sequence[str]) -> str:
-    return f"{len(ions)}: {', '.join(ions[:NAMES])}{', …' if len(ions) > NAMES else ''}" if ions else ""
 
 
 def _panel(run: Annotated, each: Annotation) -> Panel:

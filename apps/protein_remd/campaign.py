@@ -163,10 +163,11 @@ class Campaign:
         self._address = storage.address if reached else None
         self.ledger = Ledger(storage, executor, len(self.setup.temperatures))
         self._next_check = 0.0
+        self._carried: dict[str, bytes] = {}
         bundle = Bundle(self.setup.engine, self.setup.bundle, self._address, None if reached else files)
         schedule = Schedule(params.md.steps, params.output.energies, params.output.frames)
         self._shared = Shared(bundle, self._address, params.md.seed, params.md.segments, schedule)
-        self._foreign: set[str] = {self.setup.canary}
+        self._foreign = {self.setup.canary, self.setup.version}
         self.round_number = last_round(storage)
         self._last = read_record(storage, self.round_number) if self.round_number else None
         self._mend()
@@ -187,7 +188,10 @@ class Campaign:
         """
         number, last = self.round_number + 1, self._last
         segments = self._segments(number, last)
-        record = self._commit(self._record(number, self._outcomes(segments)))
+        outcomes = self._outcomes(segments)
+        record = self._commit(self._record(number, outcomes))
+        states = (outcome.state for outcome in outcomes if outcome.state is not None)
+        self._carried = {state.key: state.data for state in states if state.data is not None}
         self.round_number, self._last = number, record
         if last is not None:
             self._prune(number - 1, (str(one.state["key"]) for one in last.segments))
@@ -206,8 +210,10 @@ class Campaign:
             was, now = before[replica], after[replica]
             scale = 1.0 if was == now else exchange.velocity_scale(ladder[was], ladder[now])
             previous = stored(self._storage, ended.state)
-            if self._address is None:
-                previous = replace(previous, data=previous.read())
+            data = self._carried.get(previous.key)
+            if data is None and self._address is None:
+                data = previous.read()
+            previous = replace(previous, data=data)
             segments.append(Segment(number, replica, ladder[now], scale, previous))
         return segments
 
@@ -268,16 +274,20 @@ class Campaign:
         if outcome.failure or outcome.state is None:
             raise FanfoldError(self._quarantined(outcome, segment))
         for each in (outcome.frames, outcome.state):
-            if each is not None and each.data is not None:
+            if each is not None and each.data is not None and not each.address:
                 put_once(self._storage, each.key, each.data)
         return outcome
 
     def _same_engine(self, outcome: Outcome) -> None:
-        if outcome.version != self.setup.version and not self._params.force:
-            raise ConfigError(
-                f"workers have {outcome.version}, and the run was begun with {self.setup.version}: the history would "
-                "not be that of one engine; use that version, or add --force"
+        if outcome.version not in self._foreign:
+            said = (
+                f"workers have {outcome.version}, and the run was begun with {self.setup.version}: the history is not "
+                "that of one engine"
             )
+            if not self._params.force:
+                raise ConfigError(f"{said}; use that version, or add --force")
+            self._foreign.add(outcome.version)
+            self._warn(said)
         if outcome.canary not in self._foreign:
             self._foreign.add(outcome.canary)
             self._warn(

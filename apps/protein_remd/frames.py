@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -16,15 +15,16 @@ from apps.protein_remd.segments import unpacked
 from core import InputError
 from core.storage import Storage
 
-Frames = npt.NDArray[np.float32]
 FloatArray = npt.NDArray[np.float64]
+Frames = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 CIS = 90.0
 """Degrees; a peptide bond whose omega is nearer to 0 than this is cis."""
-PROLINE = "PRO"
-LONGEST_BOND = 2.0
-"""Angstrom; a peptide bond has 1.33."""
+ACETYL, METHYL = ("CA", "CH3"), ("CA", "CH3", "C")
+"""Alpha carbons, and what stands for them in the caps before and after a chain, as force fields call it."""
+BONDED = 2.0
+"""Angstrom between C and N that a peptide bond has at most; it is 1.33 long."""
 
 
 def pieces(storage: Storage, record: RoundRecord) -> Iterator[tuple[int, Frames, Frames | None]]:
@@ -38,117 +38,116 @@ def pieces(storage: Storage, record: RoundRecord) -> Iterator[tuple[int, Frames,
 
 
 class Watched:
-    """Peptide bonds that turned cis and alpha carbons that turned over: hot replicas do so, and never turn back.
+    """Peptide bonds that turned cis and alpha carbons that turned over: hot replicas do so, and hardly turn back.
+
+    What is so in the structure that a campaign began from is no change: prolines and D amino acids have their right.
 
     Attributes
     ----------
-    frames, cis, cis_proline, inverted : int
-        Frames that were seen; of all bonds and carbons in them, those that are wrong. Bonds before proline, which may
-        be cis, are counted apart.
+    frames, cis, inverted : int
+        Frames that were seen; of all bonds and carbons in them, those that are not as they began.
     """
 
     def __init__(self, topology: bytes) -> None:
-        self.frames = self.cis = self.cis_proline = self.inverted = 0
-        residues = backbone(topology)
-        bonds = [
-            ([one.atoms["CA"], one.atoms["C"], after.atoms["N"], after.atoms["CA"]], after.name == PROLINE)
-            for one, after in bonded(residues)
-            if "CA" in one.atoms and "CA" in after.atoms
-        ]
-        self._omega = _indices(bond for bond, _ in bonds)
-        self._proline = np.array([before_proline for _, before_proline in bonds], dtype=bool)
-        chiral = (one.atoms for one in residues if {"N", "CA", "C", "CB"} <= set(one.atoms))
+        self.frames = self.cis = self.inverted = 0
+        residues, x = backbone(topology), _places(topology)
+        bonds = (
+            [_alpha(one, ACETYL), one["C"], after["N"], _alpha(after, METHYL)]
+            for one, after in pairwise(residues)
+            if _bonded(one, after, x) and set(one) & set(ACETYL) and set(after) & set(METHYL)
+        )
+        self._omega = _indices(bonds)
+        chiral = (one for one in residues if {"N", "CA", "C", "CB"} <= set(one))
         self._alpha = _indices([one[name] for name in ("N", "CA", "C", "CB")] for one in chiral)
+        self._began_cis, self._began_right = (found[0] for found in self._seen(x[None]))
+
+    def _seen(self, x: FloatArray) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return which bonds are cis and which carbons right-handed, shape (frames, bonds) and (frames, carbons)."""
+        omega = dihedral(*(x[:, self._omega[:, at]] for at in range(4)))
+        volume = chirality(*(x[:, self._alpha[:, at]] for at in range(4)))
+        return np.abs(omega) < CIS, volume < 0.0
 
     def look(self, frames: Frames) -> None:
         """Count in some frames, shape (frames, atoms, 3)."""
-        x = frames.astype(np.float64)
-        self.frames += len(x)
-        if len(self._omega):
-            cis = np.abs(dihedral(*(x[:, self._omega[:, at]] for at in range(4)))) < CIS
-            self.cis += int(np.count_nonzero(cis[:, ~self._proline]))
-            self.cis_proline += int(np.count_nonzero(cis[:, self._proline]))
-        if len(self._alpha):
-            volume = chirality(*(x[:, self._alpha[:, at]] for at in range(4)))
-            self.inverted += int(np.count_nonzero(volume < 0.0))
+        cis, right = self._seen(frames.astype(np.float64))
+        self.frames += len(frames)
+        self.cis += int(np.count_nonzero(cis != self._began_cis))
+        self.inverted += int(np.count_nonzero(right != self._began_right))
 
     def warnings(self) -> list[str]:
         """Return what was seen in sentences."""
         said = []
-        prolines = int(self._proline.sum())
         if self.cis:
-            share = self.cis / (self.frames * (len(self._omega) - prolines))
-            said.append(f"{share:.2%} of the peptide bonds are cis; averages mix two molecules")
-        if self.cis_proline:
-            share = self.cis_proline / (self.frames * prolines)
+            share = self.cis / (self.frames * len(self._omega))
             said.append(
-                f"{share:.2%} of the peptide bonds before proline are cis, as some are in nature; they turn far more "
-                "slowly than a campaign lasts, so that this share says where replicas began"
+                f"{share:.2%} of the peptide bonds, over all frames, have turned between trans and cis: averages mix "
+                "isomers that do not turn back in a run; lower the highest T"
             )
         if self.inverted:
             share = self.inverted / (self.frames * len(self._alpha))
-            said.append(f"{share:.2%} of the alpha carbons have turned over into D amino acids; lower the highest T")
+            said.append(
+                f"{share:.2%} of the alpha carbons, over all frames, have turned over between L and D; lower the "
+                "highest T"
+            )
         return said
 
 
-@dataclass(frozen=True, slots=True)
-class Residue:
-    """A residue of a molecule: the index of each atom by its name, and where they are in Angstrom."""
-
-    name: str
-    atoms: dict[str, int]
-    places: dict[str, FloatArray]
+def _alpha(residue: Mapping[str, int], names: Sequence[str]) -> int:
+    return next(residue[name] for name in names if name in residue)
 
 
-def backbone(topology: bytes) -> list[Residue]:
-    """Return the residues of a PDB file in its order."""
-    residues: list[Residue] = []
+def _bonded(one: Mapping[str, int], after: Mapping[str, int], x: FloatArray) -> bool:
+    """Whether there is a peptide bond: neighbours in the file are none in the chain where one ends, or has a gap."""
+    return "C" in one and "N" in after and bool(np.linalg.norm(x[one["C"]] - x[after["N"]]) < BONDED)
+
+
+def _places(topology: bytes) -> FloatArray:
+    """Return the positions in Angstrom of the atoms of a PDB file, shape (atoms, 3)."""
+    atoms = [line for line in topology.decode().splitlines() if line.startswith(("ATOM", "HETATM"))]
+    return np.array([[float(line[at : at + 8]) for at in (30, 38, 46)] for line in atoms]).reshape(-1, 3)
+
+
+def backbone(topology: bytes) -> list[dict[str, int]]:
+    """Return the index of each atom by its name, residue by residue, of a PDB file."""
+    residues: list[dict[str, int]] = []
     atoms = [line for line in topology.decode().splitlines() if line.startswith(("ATOM", "HETATM"))]
     before = ""
     for index, line in enumerate(atoms):
-        # By their sequence: long files number many residues alike.
+        # By their sequence: files may number two residues alike.
         if line[17:27] != before:
-            residues.append(Residue(line[17:20].strip(), {}, {}))
+            residues.append({})
             before = line[17:27]
-        name = line[12:16].strip()
-        residues[-1].atoms[name] = index
-        residues[-1].places[name] = np.array([float(line[at : at + 8]) for at in (30, 38, 46)])
+        residues[-1][line[12:16].strip()] = index
     return residues
-
-
-def bonded(residues: Sequence[Residue]) -> Iterator[tuple[Residue, Residue]]:
-    """Yield successive residues between which there is a peptide bond: not across chains, nor over a gap."""
-    for one, after in pairwise(residues):
-        if "C" in one.places and "N" in after.places:
-            if np.linalg.norm(one.places["C"] - after.places["N"]) < LONGEST_BOND:
-                yield one, after
 
 
 def _indices(rows: Iterable[Sequence[int]]) -> IntArray:
     return np.array(list(rows), dtype=np.int64).reshape(-1, 4)
 
 
-def helix_by_state(storage: Storage, topology: bytes, rounds: range, states: int) -> list[float] | None:
-    """Return the mean part of the residues that are in an alpha helix at each temperature.
+def seen_by_state(
+    storage: Storage, topology: bytes, rounds: range, states: int, watched: Watched
+) -> list[float] | None:
+    """Return the mean part of the residues that are in an alpha helix at each temperature; `watched` sees all frames.
 
-    None where the molecule is too short for one.
+    The helix is that of the rounds without their first fifth; None where the molecule is too short for one.
     """
-    residues = backbone(topology)
-    bonds = {id(one): after for one, after in bonded(residues)}
+    residues, places = backbone(topology), _places(topology)
     middle = [
-        (before.atoms["C"], one.atoms["N"], one.atoms["CA"], one.atoms["C"], bonds[id(one)].atoms["N"])
-        for before, one in bonded(residues)
-        if id(one) in bonds and "CA" in one.atoms
+        (before["C"], one["N"], one["CA"], one["C"], after["N"])
+        for before, one, after in zip(residues, residues[1:], residues[2:], strict=False)
+        if _bonded(before, one, places) and _bonded(one, after, places) and "CA" in one
     ]
-    if len(middle) < IN_A_ROW:
-        return None
-    atoms = np.array(middle)
+    atoms = np.array(middle, dtype=np.int64).reshape(-1, 5)
     sums, counts = np.zeros(states), np.zeros(states)
     for record in read_records(storage, rounds):
         for replica, frames, _ in pieces(storage, record):
+            watched.look(frames)
+            if len(middle) < IN_A_ROW or record.round_number <= len(rounds) // 5:
+                continue
             x = frames.astype(np.float64)
             phi, psi = (dihedral(*(x[:, atoms[:, first + at]] for at in range(4))) for first in (0, 1))
             state = record.replica_at.index(replica)
             sums[state] += helix_fraction(phi, psi).sum()
             counts[state] += len(x)
-    return [float(value) for value in sums / np.maximum(counts, 1)]
+    return None if len(middle) < IN_A_ROW else [float(value) for value in sums / np.maximum(counts, 1)]

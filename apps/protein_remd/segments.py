@@ -6,7 +6,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from core.storage import PreconditionFailed, Storage, process_storage
 BUNDLE, STATE, FRAMES, QUARANTINE = "bundle/", "state/", "frames/", "quarantine/"
 SALTS = (0, 0, 1)
 """Seeds that a segment is tried with: one that fails by a fault of the machine succeeds at once with the same."""
+CARRIED = 8 << 10
+"""Bytes of a state up to which it also travels with outcome and task: the next segment need not ask the storage."""
 PIECE = 1 << 20
 """Bytes of a file that are in memory at a time."""
 UNLIKELY = 50.0
@@ -86,7 +88,7 @@ class Outcome:
     Attributes
     ----------
     state : Stored
-        The new state; with its content where the worker could not write it.
+        The new state; with its content where that is small. Without an address it is not written yet.
     salt : int
         How many other seeds were needed.
     frames : Stored, optional
@@ -163,7 +165,8 @@ def begin(warm: Warm, task: Segment, seed: int) -> Snapshot:
     """Return where a segment begins: the state before, its velocities those of the temperature that it has now."""
     if task.previous is None:
         return warm.start(task.temperature, segment_seed(seed, task.replica, 0))
-    snapshot = read_state(task.previous).snapshot
+    found = unpacked(task.previous.read(), task.previous.url, ("x", "v", "box"))
+    snapshot = Snapshot(found["x"], found["v"], found.get("box"))
     return snapshot if task.scale == 1.0 else replace(snapshot, v=snapshot.v * task.scale)
 
 
@@ -218,7 +221,10 @@ def _kept(task: Segment, shared: Shared, warm: Warm, traces: list[Trace], salt: 
     if last.snapshot.box is not None:
         arrays["box"] = last.snapshot.box
     about_bytes = np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8)
-    state = _put(shared, f"{STATE}{task.round_number:08d}/{task.replica:04d}", packed({**arrays, "about": about_bytes}))
+    data = packed({**arrays, "about": about_bytes})
+    state = _put(shared, f"{STATE}{task.round_number:08d}/{task.replica:04d}", data)
+    if len(data) <= CARRIED:
+        state = replace(state, data=data)
     return Outcome(
         task.replica, state, last.potential, last.kinetic, salt, warm.version, warm.canary, frames,
         last.snapshot.volume,
@@ -257,8 +263,8 @@ def packed(arrays: Mapping[str, npt.ArrayLike]) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(data: bytes, where: str) -> dict[str, Any]:
-    """Return the arrays of an ``npz`` file.
+def unpacked(data: bytes, where: str, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the arrays of an ``npz`` file, or those of them that have certain names.
 
     Raises
     ------
@@ -267,7 +273,7 @@ def unpacked(data: bytes, where: str) -> dict[str, Any]:
     """
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
-            return dict(found)
+            return {name: found[name] for name in found.files if name in names or not names}
     except (ValueError, OSError, KeyError, EOFError) as error:
         raise InputError(f"{where} is damaged: {error}") from None
 

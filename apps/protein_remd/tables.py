@@ -75,9 +75,19 @@ class Tables:
     def _write_held(self) -> None:
         import pyarrow
 
-        values = list(zip(*self._held, strict=True)) if self._held else [()] * len(self._columns)
-        self._parquet.write_table(pyarrow.table(values, schema=self._parquet.schema))
+        schema = self._parquet.schema
+        values = list(zip(*self._held, strict=True)) if self._held else [()] * len(schema)
+        self._parquet.write_table(pyarrow.table(list(map(_column, values, schema.types)), schema=schema))
         self._held = []
+
+
+def _column(values: Sequence[Any], kind: Any) -> Any:
+    """Return values as a column of Arrow; from buffers, since ``pyarrow.array`` loads all of pandas first."""
+    import pyarrow
+
+    raw = np.array(values, dtype=kind.to_pandas_dtype())
+    buffer = np.packbits(raw, bitorder="little") if kind == pyarrow.bool_() else raw
+    return pyarrow.Array.from_buffers(kind, len(raw), [None, pyarrow.py_buffer(buffer.tobytes())])
 
 
 def _parquet(path: Path, names: Sequence[str]) -> Any:

@@ -36,13 +36,7 @@ def demux(session: Session, params: DemuxParams) -> None:
     watched = Watched(topology)
     counts = write(storage, setup, range(1, last + 1), params.format, watched)
     storage.put(f"{TRAJECTORIES}topology.pdb", topology)
-    figures = {
-        "rounds": last,
-        "frames": counts,
-        "cis": watched.cis,
-        "cis_proline": watched.cis_proline,
-        "inverted": watched.inverted,
-    }
+    figures = {"rounds": last, "frames": counts, "cis": watched.cis, "inverted": watched.inverted}
     words = [f"{len(counts)} trajectories of {max(counts.values()):,} frames in {params.run}/{TRAJECTORIES}"]
     session.show(figures, "\n".join(words))
     for sentence in watched.warnings():

@@ -25,9 +25,10 @@ _TOKEN = re.compile(
     rb"(?P<text>[^<]*+)<(?:"
     rb"(?P<close>/)?(?P<name>" + _NAME + rb")(?P<attributes>(?:\s++" + _NAME + rb"\s*+=\s*+" + _VALUE + rb")*+)\s*+"
     rb"(?P<empty>/)?>"
-    rb"|!--(?:(?!--).)*+-->"
-    rb"|!\[CDATA\[(?:(?!\]\]>).)*+\]\]>"
-    rb"|\?(?:(?!\?>).)*+\?>"
+    # No group that looks ahead is possessive: such never match before Python 3.11.5.
+    rb"|!--[^-]*+(?:-(?!-)[^-]*+)*-->"
+    rb"|!\[CDATA\[[^\]]*+(?:\](?!\]>)[^\]]*+)*\]\]>"
+    rb"|\?[^?]*+(?:\?(?!>)[^?]*+)*\?>"
     rb")",
     re.DOTALL,
 )

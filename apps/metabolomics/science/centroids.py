@@ -34,9 +34,9 @@ METASPACE_STEPS = (
 """Resolving powers at m/z 200 below the first are taken for the second by METASPACE."""
 POWERS = {"orbitrap": 1.5, "fticr": 2.0, "tof": 1.0}
 """A peak's width grows with this power of m/z: resolving power falls as m/z^-1/2, as m/z^-1, or stays."""
-ROOM = 4096
-MOST_ROOM = 1 << 20
-"""Isotopologues of one ion, and grid points of one cluster of them, beyond which it has no pattern."""
+ROOMS = (2048, 16_384, 100_000)
+"""Isotopologues of one ion, and grid points of one cluster of them, that buffers hold: tried in turn. With more than
+the last, as with the reference, an ion has no pattern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +167,17 @@ def patterns_of_counts(
     lists, starts, masses, shares = _isotopologue_lists(elements, counts)
     power = POWERS[instrument.kind]
     factor = instrument.sigma / BASE_MZ**power
-    todo, room = np.arange(ions), ROOM
-    while todo.size and room <= MOST_ROOM:
+    todo = np.arange(ions)
+    for room in ROOMS:
         part = Patterns(found.mz[todo], found.intensity[todo], found.count[todo])
         pattern_rows(
             counts[todo], lists, starts, masses, shares, charge, ELECTRON_MASS, factor, power, room,
             part.mz, part.intensity, part.count,
         )  # fmt: skip
         found.mz[todo], found.intensity[todo], found.count[todo] = part.mz, part.intensity, part.count
-        todo, room = todo[part.count == FULL], room * 16
+        todo = todo[part.count == FULL]
+        if not todo.size:
+            break
     found.count[todo] = 0
     return found
 
@@ -183,7 +185,7 @@ def patterns_of_counts(
 def _isotopologue_lists(
     elements: Sequence[str], counts: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """List, for each element and number of its atoms that occurs, the isotopologues that matter."""
+    """List, for each element and number of its atoms that occurs, the isotopologues that matter; `FULL` if too many."""
     from apps.metabolomics.science.kernels.envelope import FULL, isotopologues
 
     table = isotope_table()
@@ -195,11 +197,14 @@ def _isotopologue_lists(
         for atoms in np.unique(counts[:, column]).tolist():
             if atoms == 0:
                 continue
-            size, room = FULL, 256
-            while size == FULL:
-                room *= 4
+            for room in ROOMS:
                 mass, share = np.empty(room), np.empty(room)
                 size = isotopologues(atoms, isotopes.masses, logs, mass, share)
+                if size != FULL:
+                    break
+            if size == FULL:
+                lists[column, atoms] = FULL
+                continue
             lists[column, atoms] = len(starts) - 1
             starts.append(starts[-1] + size)
             masses.append(mass[:size])

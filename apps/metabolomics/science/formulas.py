@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from typing import Any
 
 from apps.metabolomics.science.elements import ELECTRON_MASS, isotope_table
 
@@ -20,19 +21,19 @@ MAX_COUNT = 100_000
 _PLAIN = re.compile(r"(?:[A-Z][a-z]?(?:[1-9][0-9]*)?)+")
 _PLAIN_PARTS = re.compile(r"([A-Z][a-z]?)([0-9]*)")
 _TOKEN = re.compile(
-    r"(?P<atom>[A-Z][a-z]?)(?P<atoms>\d*)"
-    r"|\[(?P<mass>\d+)(?P<label>[A-Z][a-z]?)(?P<inner>\d*)\](?P<labels>\d*)"
+    r"(?P<atom>[A-Z][a-z]?)(?P<atoms>[0-9]*)"
+    r"|\[(?P<mass>[0-9]+)(?P<label>[A-Z][a-z]?)(?P<inner>[0-9]*)\](?P<labels>[0-9]*)"
     r"|(?P<open>[(\[{])"
-    r"|(?P<close>[)\]}])(?P<repeat>\d*)"
+    r"|(?P<close>[)\]}])(?P<repeat>[0-9]*)"
 )
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _SUPERSCRIPT_LABEL = re.compile(r"([⁰¹²³⁴⁵⁶⁷⁸⁹]+)([A-Z][a-z]?)")
 _DOTS = str.maketrans("•∙⋅‧●・", "······")
-_SPLIT_TOKEN = re.compile(r"\d\s+\d|[A-Za-z]\s+[a-z]|\[\s*\d+\s+|\(\s*\)")
+_SPLIT_TOKEN = re.compile(r"[0-9]\s+[0-9]|[A-Za-z]\s+[a-z]|\[\s*[0-9]+\s+")
 _CHARGE = re.compile(r"[+\-−–⁺⁻]")
-_COMPANION = re.compile(r"[1-9]\d*(?:H2O|HF|HCl|HBr|HI|HNO3|H2SO4|H3PO4|NH3|CH4O|CH3OH|C2H6O|C2H5OH)")
+_COMPANION = re.compile(r"[1-9][0-9]*(?:H2O|HF|HCl|HBr|HI|HNO3|H2SO4|H3PO4|NH3|CH4O|CH3OH|C2H6O|C2H5OH)")
 """What crystallises with a molecule and is written behind a full stop with its number."""
 _HYDROGEN = {"D": "[2H]", "T": "[3H]"}
 
@@ -88,7 +89,7 @@ class Composition(Mapping[str, int]):
     def __repr__(self) -> str:
         return f"Composition({self._text!r})"
 
-    def __reduce__(self) -> tuple[type[Composition], tuple[dict[str, int]]]:
+    def __reduce__(self) -> tuple[type[Composition], tuple[Any, ...]]:
         return Composition, (self._counts,)
 
     def plus(self, other: Mapping[str, int], times: int = 1) -> Composition:
@@ -136,6 +137,8 @@ def parse_formula(text: str) -> Composition:
             _add(counts, name, _count(digits, text), text)
         return Composition(counts)
     plain = _normalised(text)
+    if "·" in plain and "." in plain:
+        raise FormulaError(f"formula {text!r} has a fraction, or · beside full stops; write whole numbers and · alone")
     parts = plain.split("·") if "·" in plain else _split_at_stops(plain, text)
     total = Composition()
     for part in parts:
@@ -176,7 +179,7 @@ def _split_at_stops(plain: str, text: str) -> list[str]:
 
 
 def _coefficient(part: str, text: str, *, alone: bool) -> tuple[int, str]:
-    match = re.match(r"\d+", part)
+    match = re.match("[0-9]+", part)
     if match is None:
         return 1, part
     if alone:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +30,41 @@ MAX_MULTIPLIER = 4
 DECOY_ROWS = 100_000
 """Formulas whose 80 keys are ranked at a time: 64 MB."""
 
-NOTHING = Composition()
-
 _USUAL = {"H4N": "NH4", "HO": "OH", "CHO2": "HCOO", "C2H3O2": "CH3COO"}
 """Groups that chemists, and METASPACE's names of adducts, write in another order than Hill's."""
 _BRACKETED = re.compile(
-    r"\[(?P<multiplier>\d*)M(?P<change>[^\[\]]*(?:\[\d+[A-Z][a-z]?\][^\[\]]*)*)\](?P<charge>[0-9+\-]*)"
+    r"\[(?P<multiplier>[0-9]*)M(?P<change>[^\[\]]*(?:\[[0-9]+[A-Z][a-z]?\][^\[\]]*)*)\](?P<charge>[0-9+\-]*)"
 )
-_TERM = re.compile(r"([+-])((?:[A-Za-z0-9()]|\[\d+[A-Z][a-z]?\])+)")
+_TERM = re.compile(r"([+-])((?:[A-Za-z0-9()]|\[[0-9]+[A-Z][a-z]?\])+)")
+
+
+class Change(Composition):
+    """What an ion gains and loses: a composition with signs, and what it loses by itself.
+
+    Parameters
+    ----------
+    gain, loss : Composition
+        With counts above zero. A molecule must have the atoms of `loss` before it gains any.
+    """
+
+    __slots__ = ("gain", "loss")
+
+    def __init__(self, gain: Composition, loss: Composition):
+        super().__init__(gain.plus(loss, -1))
+        self.gain, self.loss = gain, loss
+
+    def __reduce__(self) -> tuple[type[Change], tuple[Any, ...]]:
+        return Change, (self.gain, self.loss)
+
+    def applied(self, molecule: Composition) -> Composition | None:
+        """Change a molecule; None where it lacks what it would lose, or nothing is left."""
+        if any(molecule.get(name, 0) < count for name, count in self.loss.items()):
+            return None
+        changed = molecule.plus(self)
+        return changed if changed else None
+
+
+NOTHING = Change(Composition(), Composition())
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +79,18 @@ class Adduct:
         Elementary charges with their sign.
     multiplier : int
         Molecules in the ion.
-    change : Composition
-        Atoms gained, and lost with negative counts.
-    loss : Composition
-        Atoms that the molecules must have before anything is gained.
+    change : Change
     """
 
     name: str = field(compare=False)
     charge: int
     multiplier: int
-    change: Composition
-    loss: Composition = field(compare=False)
+    change: Change
+
+    @property
+    def loss(self) -> Composition:
+        """Atoms that the molecules must have before anything is gained."""
+        return self.change.loss
 
 
 def parse_adduct(text: str, polarity: Literal["+", "-"]) -> Adduct:
@@ -86,7 +114,7 @@ def parse_adduct(text: str, polarity: Literal["+", "-"]) -> Adduct:
         The adduct is not understood, its charge is of the other polarity, or it changes nothing.
     """
     sign = 1 if polarity == "+" else -1
-    plain = "".join(text.split()).replace("−", "-").replace("–", "-")
+    plain = _normalised(text)
     multiplier, charge, body = 1, sign, plain
     bracketed = _BRACKETED.fullmatch(plain)
     if bracketed is not None:
@@ -102,20 +130,29 @@ def parse_adduct(text: str, polarity: Literal["+", "-"]) -> Adduct:
             f"adduct {text!r} has {multiplier} molecules and {abs(charge)} charges; up to {MAX_MULTIPLIER} and "
             f"{MAX_CHARGE} are understood"
         )
-    terms = _TERM.findall(body)
-    if "".join(sign + formula for sign, formula in terms) != body or (not terms and bracketed is None):
+    terms = _terms(body)
+    if terms is None or (not terms and bracketed is None):
         raise FormulaError(f"adduct {text!r} is not understood; write it as +H, -H2O+H, [M]+, [2M+H]+ or [M+2H]2+")
-    losses = [_term(formula, text) for sign_, formula in terms if sign_ == "-"]
-    gains = [_term(formula, text) for sign_, formula in terms if sign_ == "+"]
-    loss, change = _sum(losses), _sum(gains)
-    change = change.plus(loss, -1)
+    losses, gains = [[_term(formula, text) for mark, formula in terms if mark == wanted] for wanted in "-+"]
+    change = Change(_sum(gains), _sum(losses))
     if terms and not change:
         raise FormulaError(f"adduct {text!r} changes nothing; write [M]{polarity} for the bare ion")
-    return Adduct(_name(losses, gains, multiplier, charge), charge, multiplier, change, loss)
+    return Adduct(_name(losses, gains, multiplier, charge), charge, multiplier, change)
+
+
+def _terms(text: str) -> list[tuple[str, str]] | None:
+    """Split ``-H2O+2Na`` into signs and formulas; None where it is not made of these alone."""
+    terms = _TERM.findall(text)
+    return terms if "".join(mark + formula for mark, formula in terms) == text else None
+
+
+def _normalised(text: str) -> str:
+    """Take spaces away around signs and brackets, and write minus signs as hyphens."""
+    return re.sub(r"\s*([+\-\[\]])\s*", r"\1", text.strip().replace("−", "-").replace("–", "-"))
 
 
 def _charge(text: str, adduct: str, sign: int) -> int:
-    match = re.fullmatch(r"(\d*)([+-])|([+-])(\d+)", text)
+    match = re.fullmatch(r"([0-9]*)([+-])|([+-])([0-9]+)", text)
     if match is not None:
         digits, mark = match[1] or match[4], match[2] or match[3]
         value = int(digits or 1)
@@ -128,20 +165,20 @@ def _charge(text: str, adduct: str, sign: int) -> int:
     )
 
 
-def _term(formula: str, adduct: str) -> tuple[int, Composition]:
-    """Read ``2H`` or ``NH4`` as a number of times a formula."""
-    match = re.match(r"\d+", formula)
+def _term(formula: str, whole: str) -> tuple[int, Composition]:
+    """Read ``2H`` or ``NH4`` as a number of times a formula; `whole` is what it stands in, for messages."""
+    match = re.match(r"[0-9]+", formula)
     times = int(match[0]) if match else 1
     try:
         if not times:
             raise FormulaError("a count of zero")
         return times, parse_formula(formula[match.end() :] if match else formula)
     except FormulaError as error:
-        raise FormulaError(f"adduct {adduct!r} is not understood: {error}") from None
+        raise FormulaError(f"{whole!r} is not understood: {error}") from None
 
 
 def _sum(terms: list[tuple[int, Composition]]) -> Composition:
-    total = NOTHING
+    total = Composition()
     for times, composition in terms:
         total = total.plus(composition, times)
     return total
@@ -161,34 +198,26 @@ def _name(
     return f"[{multiplier if multiplier > 1 else ''}M{body}]{abs(charge) if abs(charge) > 1 else ''}{sign}"
 
 
-def parse_modification(text: str) -> Composition:
+def parse_modification(text: str) -> Change:
     """Read a chemical modification or neutral loss: ``-H2O``, ``+C2H2O``, ``-H+C3H5O``.
-
-    Returns
-    -------
-    Composition
-        Atoms gained, and lost with negative counts.
 
     Raises
     ------
     FormulaError
         It is not understood, or changes nothing.
     """
-    plain = "".join(text.split()).replace("−", "-").replace("–", "-")
-    terms = _TERM.findall(plain)
-    if not terms or "".join(sign + formula for sign, formula in terms) != plain:
+    terms = _terms(_normalised(text))
+    if not terms:
         raise FormulaError(f"modification {text!r} is not understood; write it as -H2O or +C2H2O")
-    change = NOTHING
-    for sign, formula in terms:
-        times, composition = _term(formula, text)
-        change = change.plus(composition, times if sign == "+" else -times)
+    losses, gains = [[_term(formula, text) for mark, formula in terms if mark == wanted] for wanted in "-+"]
+    change = Change(_sum(gains), _sum(losses))
     if not change:
         raise FormulaError(f"modification {text!r} changes nothing; leave it out")
     return change
 
 
 def ion_composition(
-    formula: Mapping[str, int], modification: Mapping[str, int], neutral_loss: Mapping[str, int], adduct: Adduct
+    formula: Composition, modification: Change, neutral_loss: Change, adduct: Adduct
 ) -> Composition | None:
     """Compose an ion.
 
@@ -196,8 +225,8 @@ def ion_composition(
     ----------
     formula : Composition
         The neutral molecule.
-    modification, neutral_loss : Composition
-        Change of each molecule (`parse_modification`); `NOTHING` where there is none.
+    modification, neutral_loss : Change
+        Of each molecule; `NOTHING` where there is none.
     adduct : Adduct
 
     Returns
@@ -205,25 +234,52 @@ def ion_composition(
     Composition or None
         None where the molecule has not the atoms that it would lose, or nothing is left.
     """
-    molecule = Composition(dict(formula))
+    molecule: Composition | None = formula
     for change in (modification, neutral_loss):
-        if change:
-            molecule = molecule.plus(change)
-            if not molecule.is_possible:
-                return None
-    molecules = molecule if adduct.multiplier == 1 else NOTHING.plus(molecule, adduct.multiplier)
-    if any(molecules.get(name, 0) < count for name, count in adduct.loss.items()):
+        molecule = change.applied(molecule) if molecule is not None and change else molecule
+    if molecule is None:
         return None
-    ion = molecules.plus(adduct.change)
-    return ion if ion.is_possible else None
+    return adduct.change.applied(Composition().plus(molecule, adduct.multiplier))
+
+
+def ion_counts(
+    molecules: NDArray[np.int32], elements: Sequence[str], modification: Change, neutral_loss: Change, adduct: Adduct
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Compose the ions of many molecules, as `ion_composition` does one.
+
+    Parameters
+    ----------
+    molecules : ndarray of int32, shape (n, e)
+        Atoms of each element.
+    elements : sequence of str
+        Those of the molecules, and all that the changes gain or lose.
+    modification, neutral_loss : Change
+    adduct : Adduct
+
+    Returns
+    -------
+    atoms : ndarray of int32, shape (n, e)
+    possible : ndarray of bool, shape (n,)
+        Where there is such an ion.
+    """
+    possible = np.ones(len(molecules), dtype=np.bool_)
+    atoms = molecules
+    for change, times in ((modification, 1), (neutral_loss, 1), (adduct.change, adduct.multiplier)):
+        loss, net = (
+            np.array([held.get(name, 0) for name in elements], dtype=np.int32) for held in (change.loss, change)
+        )
+        atoms = atoms * np.int32(times)
+        possible &= (atoms >= loss).all(axis=1)
+        atoms = atoms + net
+        possible &= atoms.any(axis=1)
+    return atoms, possible
 
 
 def decoy_adduct(element: str, target: Adduct) -> Adduct:
     """Replace what a target adduct adds by one atom of an implausible element: same charge, same molecules."""
     atom = Composition({element: 1})
-    return Adduct(
-        _name([], [(1, atom)], target.multiplier, target.charge), target.charge, target.multiplier, atom, NOTHING
-    )
+    name = _name([], [(1, atom)], target.multiplier, target.charge)
+    return Adduct(name, target.charge, target.multiplier, Change(atom, Composition()))
 
 
 def decoy_candidates(targets: Sequence[Adduct]) -> tuple[str, ...]:

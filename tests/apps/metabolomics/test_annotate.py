@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 
-from apps.metabolomics.__main__ import APP
+from apps.metabolomics.result import IonImages
 from core import open_storage
-from tests.apps.metabolomics.planted import FORMULAS, OTHERS, PLANTED, write_database, write_dataset
-
-Annotate = Callable[..., Any]
-
-
-@pytest.fixture
-def annotate(tmp_path, monkeypatch, capsys) -> Annotate:
-    """Return a function that annotates, serially unless told otherwise, and returns figures or the error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str, status: int = 0) -> Any:
-        capsys.readouterr()
-        chosen = () if "--compute" in arguments else ("--compute", "serial")
-        found = APP.main([*map(str, arguments), *chosen, "--json"])
-        said = capsys.readouterr()
-        assert found == status, said.err
-        return json.loads(said.out)
-
-    return run
-
-
-@pytest.fixture
-def planted(tmp_path) -> tuple[str, str]:
-    write_dataset(str(tmp_path / "spots.imzML"))
-    write_database(tmp_path / "molecules.tsv")
-    return str(tmp_path / "spots.imzML"), "molecules.tsv"
+from tests.apps.metabolomics.planted import (
+    FORMULAS,
+    HEIGHT,
+    MANY,
+    OTHERS,
+    PLANTED,
+    WIDTH,
+    write_database,
+    write_dataset,
+)
 
 
 def all_ions(run: Path) -> Any:
@@ -124,3 +105,46 @@ def test_in_a_bucket_it_is_the_same_as_in_a_folder(annotate, planted, tmp_path, 
 
     for name in ("annotations.csv", "all_ions.parquet"):
         assert storage.get(name) == Path("one", name).read_bytes(), name
+
+
+def test_a_scale_that_is_off_is_learnt_from_certain_ions(annotate, tmp_path):
+    planted = [*PLANTED, *MANY[::4]]
+    write_dataset(str(tmp_path / "off.imzML"), formulas=planted, ppm=2.6)
+    write_database(tmp_path / "molecules.tsv", [*FORMULAS, *MANY])
+
+    as_it_is = annotate("off.imzML", "--db", "molecules.tsv", "--output", "one", "--images", "none")
+    corrected = annotate("off.imzML", "--db", "molecules.tsv", "--output", "two", "--images", "none", "--recalibrate")
+
+    assert as_it_is["recalibration"] == []
+    assert all(2.3 < ppm < 2.9 for _, ppm in corrected["recalibration"])
+    assert corrected["accepted"] >= as_it_is["accepted"]
+    errors = all_ions(Path("two")).query("fdr <= 0.1").massError
+    assert abs(errors.median()) < 0.1
+
+
+def test_a_scale_of_which_too_little_is_known_is_left_as_it_is(annotate, planted):
+    figures = annotate(planted[0], "--db", planted[1], "--output", "run", "--recalibrate")
+
+    assert figures["recalibration"] == []
+    assert any("scale was left as it is" in note for note in figures["notes"])
+
+
+def test_pixels_outside_the_mask_count_for_nothing(annotate, planted):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, : WIDTH // 2] = 1
+    np.save("mask.npy", mask)
+
+    figures = annotate(planted[0], "--db", planted[1], "--output", "run", "--mask", "mask.npy", "--fdr", "0.5")
+
+    images = IonImages(open_storage("run"))
+    assert figures["n_sampled"] == HEIGHT * (WIDTH // 2)
+    assert len(images) > 0
+    assert all((image.pixels % WIDTH < WIDTH // 2).all() for ion in images for image in images[ion])
+
+
+def test_a_mask_of_another_size_is_refused(annotate, planted):
+    np.save("mask.npy", np.ones((3, 3), np.uint8))
+
+    found = annotate(planted[0], "--db", planted[1], "--output", "run", "--mask", "mask.npy", status=2)
+
+    assert "3 x 3 pixels" in found["error"]

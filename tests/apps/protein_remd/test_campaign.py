@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from apps.protein_remd import campaign as driving
+from apps.protein_remd import segments
 from apps.protein_remd.campaign import Campaign
 from apps.protein_remd.params import MD, Exchange, Ladder, Output, Params
 from apps.protein_remd.science.prediction import harmonic_acceptance
-from apps.protein_remd.segments import packed, unpacked
+from apps.protein_remd.segments import STATE, packed, unpacked
 from apps.protein_remd.system import System
 from core import FanfoldError, FunctionExecutor, open_storage
+from core.storage import process_storage
 from tests.apps.protein_remd.conftest import HARMONIC, history, published
 
 KELVIN = 8.31446261815324e-3
@@ -189,6 +191,23 @@ def test_a_run_that_another_took_over_is_not_driven_on(tmp_path):
     assert made.round_number == 0
 
 
+def test_a_small_state_travels_with_its_segment_and_a_large_one_is_read_where_it_is(tmp_path, monkeypatch):
+    asked = {}
+    for size in (0, 8 << 10):
+        monkeypatch.setattr(segments, "CARRIED", size)
+        made = campaign(small(), f"{tmp_path.name}-{size}")
+        made.advance()
+        workers = process_storage(made._storage.address)
+        before = workers.requests
+        made.advance()
+        asked[size] = workers.requests - before
+
+    assert asked == {0: 3 + 3, 8 << 10: 3}
+    whole, carried = (open_storage(f"memory://{tmp_path.name}-{size}") for size in asked)
+    names = sorted(info.key for info in whole.list(STATE))
+    assert [carried.get(name) for name in names] == [whole.get(name) for name in names]
+
+
 def test_states_between_are_let_go_of_where_that_is_asked_for(remd, tmp_path):
     remd("run", *HARMONIC, "--rounds", "7", "--states", "3", "--output", "a")
 
@@ -269,13 +288,17 @@ def test_workers_of_another_version_are_refused_and_taken_with_force(tmp_path, m
 
     with pytest.raises(driving.ConfigError, match="workers have numpy .*, and the run was begun with numpy 1.0"):
         campaign(params, tmp_path.name).advance()
-    assert campaign(small(force=True), tmp_path.name).advance().round_number == 2
+    said = []
+    forced = campaign(small(force=True), tmp_path.name, warn=said.append)
+    assert forced.advance().round_number == 2
+    forced.advance()
+    assert [sentence for sentence in said if "the history is not that of one engine" in sentence] == said[:1]
 
 
 def test_a_processor_with_other_bits_is_told_once(tmp_path, monkeypatch):
     said = []
     made = campaign(small(), tmp_path.name, warn=said.append)
-    made._foreign.clear()
+    made._foreign.discard(made.setup.canary)
 
     made.advance()
     made.advance()

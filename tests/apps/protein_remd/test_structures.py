@@ -102,6 +102,17 @@ def test_further_models_and_alternate_locations_are_told(read):
     assert made.positions[index][0] == pytest.approx(x, abs=1e-6)
 
 
+def test_a_ligand_whose_atoms_are_called_as_those_of_a_chain_is_no_gap(read):
+    lines = [line for line in lines_of("A") if line.startswith("ATOM")]
+    ligands = [
+        f"HETATM   9{n}  {name:<3} LIG A 30{n}      30.000  30.000  {n}0.000  1.00  0.00           {name}\n"
+        for n, name in ((1, "C"), (2, "N"))
+    ]
+
+    with pytest.raises(InputError, match=r"LIG 301 of chain A \(line 11\), beside NME 3 and LIG 302, fits no residue"):
+        read([*lines, *ligands])
+
+
 def test_a_ligand_is_named_with_its_line(read):
     lines = [line for line in lines_of("A") if line.startswith("ATOM")]
     ligand = "HETATM   90  C1  LIG B 301      30.000  30.000  30.000  1.00  0.00           C\n"
@@ -254,14 +265,78 @@ def test_a_box_of_the_coordinates_is_that_of_a_charmm_set(charmm):
     from openmm import unit
 
     folder = charmm.folder
-    cell = "CRYST1   25.000   26.000   27.000  90.00  90.00  90.00 P 1           1\n"
+    cell = "CRYST1    4.500    4.600    4.700  90.00  90.00  90.00 P 1           1\n"
     (folder / "two.pdb").write_text(cell + TWO)
-    given = {"psf": str(folder / "two.psf"), "pdb": str(folder / "two.pdb"), "solvent": "explicit"}
+    given = {"psf": str(folder / "two.psf"), "pdb": str(folder / "two.pdb"), "solvent": "explicit", "cutoff": 0.2}
 
     made = molecule(System(**given, parameters=(str(folder / "toppar/two.str"),)), 1)
 
     edges = [row[at].value_in_unit(unit.nanometer) for at, row in enumerate(made.system.getDefaultPeriodicBoxVectors())]
-    assert edges == pytest.approx([2.5, 2.6, 2.7])
+    assert edges == pytest.approx([0.45, 0.46, 0.47])
+
+
+WATER_PSF = """PSF
+
+       1 !NTITLE
+ REMARKS one molecule of water
+
+       3 !NATOM
+       1 WAT  1    TIP3 OH2  OT    -0.834000       15.9994           0
+       2 WAT  1    TIP3 H1   HT     0.417000        1.0080           0
+       3 WAT  1    TIP3 H2   HT     0.417000        1.0080           0
+
+       3 !NBOND: bonds
+       1       2       1       3       2       3
+
+       1 !NTHETA: angles
+       2       1       3
+
+       0 !NPHI: dihedrals
+
+       0 !NIMPHI: impropers
+
+       0 !NDON: donors
+
+       0 !NACC: acceptors
+
+       0 !NNB
+
+       0       0       0
+
+       1       0 !NGRP
+       0       0       0
+
+"""
+WATER_PAR = """* Water.
+*
+BONDS
+HT HT 0.0 1.5139
+OT HT 450.0 0.9572
+ANGLES
+HT OT HT 55.0 104.52
+NONBONDED
+HT 0.0 -0.046 0.2245
+OT 0.0 -0.1521 1.7682
+END
+"""
+
+
+def test_water_of_a_charmm_set_is_rigid_and_told_from_the_rest(tmp_path):
+    places = [(0.0, 0.0), (0.957, 0.0), (-0.24, 0.927)]
+    atoms = [
+        f"ATOM  {n:5d}  {name:<3} TIP3W   1    {x:8.3f}{y:8.3f}{0.0:8.3f}\n"
+        for n, (name, (x, y)) in enumerate(zip(("OH2", "H1", "H2"), places, strict=True), 1)
+    ]
+    for name, content in (("w.psf", WATER_PSF), ("w.pdb", "".join(atoms)), ("par_w.prm", WATER_PAR)):
+        (tmp_path / name).write_text(content)
+    given = {"psf": str(tmp_path / "w.psf"), "pdb": str(tmp_path / "w.pdb")}
+    parameters = (str(tmp_path / "par_w.prm"),)
+
+    made = molecule(System(**given, parameters=parameters, solvent="explicit", box=(0.42, 0.42, 0.42), cutoff=0.2), 1)
+
+    assert made.system.getNumConstraints() == 3
+    with pytest.raises(InputError, match=r"w.psf has 1 water molecule, and with --solvent vacuum there must be none"):
+        molecule(System(**given, parameters=parameters, solvent="vacuum"), 1)
 
 
 def test_a_structure_without_problems_has_no_cautions(read):
@@ -320,6 +395,21 @@ def test_amber_files_of_a_box_keep_box_and_water(amber, tmp_path):
         molecule(System(**files), 1)
 
 
+@pytest.mark.parametrize("solvent", ["obc2", "gbn2"])
+def test_implicit_water_of_amber_files_is_by_their_own_radii(amber, tmp_path, solvent):
+    amber()
+    path = tmp_path / "mine.prmtop"
+    given = System(prmtop=str(path), inpcrd=str(tmp_path / "mine.inpcrd"), solvent=solvent)
+    before = molecule(given, 1)
+    head, mark, rest = path.read_text().partition("%FLAG RADII")
+    radii, screen, tail = rest.partition("%FLAG SCREEN")
+    path.write_text(head + mark + radii.replace("1.70000000E+00", "2.00000000E+00") + screen + tail)
+
+    after = molecule(given, 1)
+    assert abs(energy(after) - energy(before)) > 1.0
+    assert after.cautions == [f"radii of {path} are not those that {solvent} was made for; they are used"]
+
+
 def test_what_an_amber_file_lacks_is_named(amber, tmp_path):
     amber()
     text = (tmp_path / "mine.prmtop").read_text().replace("%FLAG MASS", "%FLAG WEIGHT")
@@ -344,3 +434,29 @@ def test_coordinates_of_another_molecule_than_the_prmtop_are_refused_with_both_c
 
     with pytest.raises(InputError, match=r"other.inpcrd has 1 atoms, and .*mine.prmtop 22; give the two that belong"):
         molecule(System(prmtop=str(tmp_path / "mine.prmtop"), inpcrd=str(tmp_path / "other.inpcrd")), 1)
+
+
+def test_a_restart_file_in_binary_is_read_with_its_box(amber, tmp_path):
+    from scipy.io import netcdf_file
+
+    expected = amber(solvent="tip3p", padding=0.5, cutoff=0.5)
+    edges = np.array([row[at]._value for at, row in enumerate(expected.system.getDefaultPeriodicBoxVectors())])
+    with netcdf_file(str(tmp_path / "mine.rst7"), "w") as file:
+        file.Conventions, file.ConventionVersion = b"AMBERRESTART", b"1.0"
+        for name, size in (("atom", len(expected.positions)), ("spatial", 3), ("cell_spatial", 3), ("cell_angular", 3)):
+            file.createDimension(name, size)
+        for name, dimensions, values in (
+            ("coordinates", ("atom", "spatial"), expected.positions * 10.0),
+            ("cell_lengths", ("cell_spatial",), edges * 10.0),
+            ("cell_angles", ("cell_angular",), [90.0, 90.0, 90.0]),
+        ):
+            file.createVariable(name, "d", dimensions)[:] = values
+
+    made = molecule(
+        System(
+            prmtop=str(tmp_path / "mine.prmtop"), inpcrd=str(tmp_path / "mine.rst7"), solvent="explicit", cutoff=0.5
+        ),
+        1,
+    )  # fmt: skip
+
+    assert energy(made) == pytest.approx(energy(expected), abs=0.05)

@@ -13,13 +13,14 @@ from packaging.requirements import Requirement
 
 from core.task import messages
 from core.task.versions import check_versions, versions
+from tests.apps.metabolomics.planted import write_database, write_dataset
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFINED = (
     *("--rm", "--network=none", "--no-healthcheck", "--pull=never", "--read-only", "--cap-drop=all"),
     *("--security-opt=no-new-privileges", "--memory=2g", "--pids-limit=512"),
 )
-NAMES = ("base", "montecarlo", "face_align", "protein_remd")
+NAMES = ("base", "montecarlo", "face_align", "metabolomics", "protein_remd")
 FORECAST = ("-m", "apps.montecarlo", "--forecasts", "2000", "--seed", "7", "--json")
 PACKAGES = """
 import json
@@ -160,6 +161,29 @@ def test_the_demonstration_faces_have_the_same_bytes_in_a_container_and_here(con
     crops = _images(tmp_path / "faces")
     assert len(crops) >= 10
     assert _images(tmp_path / "there" / "faces") == crops
+
+
+def test_annotations_have_the_same_bytes_in_a_container_and_here(containers, tmp_path):
+    image = containers.runtime("metabolomics")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there").chmod(0o777)
+    write_dataset(str(tmp_path / "there" / "planted.imzML"))
+    write_database(tmp_path / "there" / "molecules.tsv")
+    command = ("-m", "apps.metabolomics", "annotate", "planted.imzML", "--db", "molecules.tsv", "--fdr", "0.5")
+
+    mount = f"--volume={tmp_path / 'there'}:/job"
+    there = containers.podman("run", *CONFINED, mount, "--entrypoint=python", image, *command, "--output=container")
+    here = subprocess.run(
+        [sys.executable, *command, "--output=here"], capture_output=True, text=True, cwd=tmp_path / "there",
+        env=containers.checkout(),
+    )  # fmt: skip
+
+    assert there.returncode == 0, there.stderr
+    assert here.returncode == 0, here.stderr
+    for name in ("annotations.csv", "intensities.parquet", "tic.png"):
+        made = (tmp_path / "there" / "container" / name).read_bytes()
+        assert made == (tmp_path / "there" / "here" / name).read_bytes()
+        assert made
 
 
 def _images(folder: Path) -> dict[str, bytes]:

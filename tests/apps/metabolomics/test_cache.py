@@ -1,0 +1,40 @@
+"""Where the cache lies: beside the output, so that workers that reach one reach the other."""
+
+from __future__ import annotations
+
+import pytest
+
+from apps.metabolomics.cache import cache_address, entry
+from apps.metabolomics.params import ReadingParams
+
+
+@pytest.mark.parametrize(
+    ("output", "cache"),
+    [
+        ("runs/a", "{}/runs/metabolomics-cache"),
+        ("a", "{}/metabolomics-cache"),
+        (None, "{}/metabolomics-cache"),
+        (".", "{}/metabolomics-cache"),
+        ("/data/a/", "/data/metabolomics-cache"),
+        ("s3://bucket/runs/a", "s3://bucket/runs/metabolomics-cache"),
+        ("s3://bucket/a?endpoint=http://h", "s3://bucket/metabolomics-cache?endpoint=http://h"),
+        ("s3://bucket", "s3://bucket/metabolomics-cache"),
+    ],
+)
+def test_it_is_beside_the_output(tmp_path, monkeypatch, output, cache):
+    monkeypatch.chdir(tmp_path)
+
+    assert cache_address("", output) == cache.format(tmp_path)
+
+
+def test_one_that_is_given_is_taken():
+    assert cache_address("s3://bucket/cache/", "runs/a") == "s3://bucket/cache"
+
+
+def test_an_entry_is_named_by_its_content():
+    one, two = ReadingParams(source="s3://b/x.imzML"), ReadingParams(source="s3://b/x.imzML", z=1)
+
+    names = {entry("c?e=1", "a b/ä", params, {"x": tag}) for params in (one, two) for tag in ("1", "2")}
+
+    assert len(names) == 4
+    assert all(name.startswith("c/a_b-") and name.endswith("?e=1") for name in names)
