@@ -261,6 +261,18 @@ def test_a_dry_run_says_what_the_system_is_and_what_to_know_of_it(remd, capsys, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_ladder_in_water_is_as_close_as_twice_the_degrees_of_freedom_need():
+    from apps.protein_remd.params import Ladder, Params
+
+    aimed = Ladder(lowest=300.0, highest=400.0, acceptance=0.3)
+
+    wet = Params(system=SMALL, ladder=aimed).temperatures(2000)
+    dry = Params(system=System(), ladder=aimed).temperatures(4000)
+
+    assert wet == dry
+    assert len(wet) > len(Params(system=System(), ladder=aimed).temperatures(2000))
+
+
 def test_threads_make_a_run_that_says_that_its_bits_do_not_repeat(remd, capsys, tmp_path):
     few = ("--temperatures", "300,350", "--steps", "10", "--rounds", "2", "--output", "a")
 
