@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from apps._frame.tables import csv_bytes
 from apps.metabolomics.annotated import Annotated
-from apps.metabolomics.science.images import ImageSet
 from apps.metabolomics.science.segmentation import segment
 
 
@@ -20,20 +19,12 @@ def ion_names(run: Annotated) -> list[str]:
     return [str(ion) for ion in run.ions.column("ion").to_pylist()]
 
 
-def image_set(run: Annotated) -> ImageSet:
-    """Return the first isotope image of every annotated ion."""
-    images = [run.image(ion) for ion in ion_names(run)]
-    offsets = np.cumsum([0, *(image.pixels.size for image in images)])
-    pixels, values = (np.concatenate([getattr(image, name) for image in images]) for name in ("pixels", "values"))
-    return ImageSet(pixels, values, offsets, run.field.pixels)
-
-
 def colocalisation_csv(run: Annotated) -> bytes:
     """Return a table of ions by ions: how much they lie in the same places, from 0 to 1."""
     from apps.metabolomics.science.colocalisation import colocalisation
 
     ions = ion_names(run)
-    rows = zip(ions, colocalisation(image_set(run)).tolist(), strict=True)
+    rows = zip(ions, colocalisation(run.image_set(ions)).tolist(), strict=True)
     return csv_bytes(["ion", *ions], ([ion, *row] for ion, row in rows))
 
 
@@ -45,7 +36,7 @@ def regions_csv(run: Annotated, regions: NDArray[np.int64]) -> bytes:
     """
     from apps.metabolomics.science.region_statistics import region_statistics, separation
 
-    images = image_set(run)
+    images = run.image_set(ion_names(run))
     found = region_statistics(images, regions)
     apart: list[Any] = [[None] * len(images)]
     if found.regions.size > 1:
@@ -71,7 +62,7 @@ def segments_png(run: Annotated, segments: int, seed: int) -> bytes:
     from PIL import Image
 
     labels = np.zeros(run.field.width * run.field.height, dtype=np.uint8)
-    labels[run.field.pixels] = segment(image_set(run), segments, seed)
+    labels[run.field.pixels] = segment(run.image_set(ion_names(run)), segments, seed)
     buffer = io.BytesIO()
     Image.fromarray(labels.reshape(run.field.height, run.field.width)).save(buffer, format="PNG")
     return buffer.getvalue()
