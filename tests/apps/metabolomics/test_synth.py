@@ -252,9 +252,7 @@ def test_the_estimated_false_discovery_rate_is_the_actual_one_near_the_limit_of_
     planted, annotated = set(), []
     for seed in (1, 2, 3, 4):
         path = str(tmp_path / f"{seed}.imzML")
-        made = generate(
-            path, Specification(molecules=1500, planted=300, unknown=1800, pixels=1920, peaks=100, seed=seed)
-        )
+        made = generate(path, Specification(molecules=1500, planted=300, unknown=2000, seed=seed))
         output = str(tmp_path / f"run-{seed}")
         database = addresses(path)["database"]
         assert main(["annotate", path, "--db", database, "--fdr", "0.5", "--output", output, "--quiet"]) == 0
