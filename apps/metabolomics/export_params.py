@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apps._frame.params import MISSING, check_fields, choice, number, optional, setting, switch, text, whole
+from apps._frame.params import MISSING, check_fields, choice, number, optional, setting, several, switch, text, whole
 from apps.metabolomics.params import place
 
 FORMATS = {
@@ -30,6 +30,12 @@ Compare the annotations of a run with those of another, or with a table such as 
 
 It says which ions both have, how far their figures differ, and how the two agree at each level of the
 false discovery rate.
+"""
+ABOUT_TABLE = """\
+Write the annotations of several datasets side by side, one row an ion.
+
+Of each dataset: false discovery rate, MSM, and mean intensity over its spectra; also where an ion was not
+accepted, but has images.
 """
 
 
@@ -78,3 +84,24 @@ class CompareParams(ReportParams):
     )  # fmt: skip
     to: str = setting("", text, "an address", "CSV file of all ions of both, side by side", "FILE")
     overwrite: bool = setting(False, switch, doc="replace the file if there is one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableParams:
+    """Of ``table``: which runs, how sure, and where to."""
+
+    runs: tuple[str, ...] = setting(
+        (), several(place, distinct=True), "folders or prefixes of runs, separated by commas",
+        "finished runs, one a dataset", "RUN,RUN,...", positional=True,
+    )  # fmt: skip
+    fdr: float | None = setting(
+        None, optional(number(0, 1)), "a share from 0 to 1",
+        "false discovery rate up to which an ion counts as annotated; that of each run unless given", "SHARE",
+    )  # fmt: skip
+    to: str = setting(
+        "", place, "an address", "the CSV file; annotations-of-datasets.csv in the working folder unless given", "FILE"
+    )
+    overwrite: bool = setting(False, switch, doc="replace the file if there is one")
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.metabolomics.science import images as images_module
@@ -12,6 +12,7 @@ from tests.apps.metabolomics.image_sets import image_set
 EVERYWHERE = np.arange(60, dtype=np.int32)
 
 
+@settings(deadline=None)  # the first example loads scipy
 @given(st.integers(0, 1000), st.floats(0.1, 1.0))
 def test_it_is_the_cosine_of_images_at_and_above_their_medians(seed: int, share: float) -> None:
     random = np.random.default_rng(seed)

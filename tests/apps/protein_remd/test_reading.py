@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 from apps.protein_remd.frames import Watched
+from apps.protein_remd.history import read_history
 from apps.protein_remd.segments import unpacked
+from core import open_storage
 from tests.apps.protein_remd.conftest import HARMONIC
 
 KELVIN = 8.31446261815324e-3
@@ -50,6 +53,19 @@ def test_temperatures_without_any_overlap_are_said_to_have_none(remd, figures):
     assert found["overlap"][0] < 1e-6
     failed = {check["name"] for check in found["checks"] if not check["ok"]}
     assert {"every pair swaps", "neighbours overlap", "replicas travel"} <= failed
+
+
+def test_a_history_has_the_map_that_held_during_each_round(remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "12", "--output", "a")
+
+    history = read_history(open_storage(str(tmp_path / "a")))
+
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "a" / "rounds").iterdir())]
+    assert history.replica_at.tolist() == [record["replica_at"] for record in records]
+    for record, states, energies in zip(records, history.state_of, history.potential, strict=True):
+        for replica, state in enumerate(states):
+            assert record["replica_at"][state] == replica
+            assert energies[state] == record["segments"][replica]["potential"]
 
 
 def test_too_few_rounds_are_not_analysed(remd, capsys):
