@@ -225,7 +225,7 @@ def test_a_cutoff_without_a_box_has_the_energy_of_the_force_field_file(solvent):
     ],
 )  # fmt: skip
 def test_what_ends_at_a_cutoff_is_said(given, said):
-    from apps.protein_remd.engines.solvents import nonbonded
+    from apps.protein_remd.engines.boxes import nonbonded
 
     assert nonbonded(given).sentence() == said
 
