@@ -18,6 +18,7 @@ from apps._frame.tables import counted, facts_text
 from apps.metabolomics import indexing, rendering
 from apps.metabolomics.annotated import MOLECULES, PIXELS, encode_molecules, encode_pixels
 from apps.metabolomics.databases.tables import SHIPPED
+from apps.metabolomics.demonstration import truth_text
 from apps.metabolomics.join import read_table, stored
 from apps.metabolomics.result import ALL_IONS, ION_IMAGES, ions_schema, read_accepted
 from apps.metabolomics.science.fdr import LEVELS
@@ -117,7 +118,8 @@ def terminal(figures: dict[str, Any]) -> str:
         *levels,
         *[("Note", note) for note in figures["notes"]],
     ]  # fmt: skip
-    return facts_text(rows)
+    truth = f"\n\n{truth_text(figures['truth'])}" if figures["truth"] else ""
+    return facts_text(rows) + truth
 
 
 class _Drain(io.RawIOBase):
