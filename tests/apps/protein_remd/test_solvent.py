@@ -225,7 +225,7 @@ def test_a_cutoff_without_a_box_has_the_energy_of_the_force_field_file(solvent):
     ],
 )  # fmt: skip
 def test_what_ends_at_a_cutoff_is_said(given, said):
-    from apps.protein_remd.engines.solvents import nonbonded
+    from apps.protein_remd.engines.boxes import nonbonded
 
     assert nonbonded(given).sentence() == said
 
@@ -335,6 +335,14 @@ def test_settings_of_openmm_are_refused_by_other_engines(engine_name):
 
     with pytest.raises(ConfigError, match=f"--no-bitwise is of engine openmm; {engine_name} has it not"):
         Params(system=System(engine=engine_name, no_bitwise=True))
+
+
+@pytest.mark.parametrize("engine_name", ["harmonic", "protomol"])
+def test_water_is_refused_by_engines_that_know_none(engine_name):
+    from apps.protein_remd.params import Params
+
+    with pytest.raises(ConfigError, match=f"--solvent tip3p is of engine openmm; {engine_name} knows no water"):
+        Params(system=System(engine=engine_name, solvent="tip3p"))
 
 
 @pytest.fixture(scope="module")
