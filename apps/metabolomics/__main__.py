@@ -12,9 +12,11 @@ from apps.metabolomics.export_params import (
     ABOUT_COMPARE,
     ABOUT_EXPORT,
     ABOUT_REPORT,
+    ABOUT_TABLE,
     CompareParams,
     ExportParams,
     ReportParams,
+    TableParams,
 )
 from apps.metabolomics.packages import check_installed
 from apps.metabolomics.params import MoleculeParams, Params, ReadingParams
@@ -76,6 +78,7 @@ APP = App(
         ),
         Command("report", ReportParams, later("republish", "report"), about=ABOUT_REPORT),
         Command("export", ExportParams, later("exports", "export"), about=ABOUT_EXPORT),
+        Command("table", TableParams, later("datasets", "table"), about=ABOUT_TABLE),
         Command("compare", CompareParams, later("compare", "compare"), about=ABOUT_COMPARE),
     ],
 )  # fmt: skip

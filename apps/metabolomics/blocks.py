@@ -51,13 +51,10 @@ def expected_touches(
     return touches, strips
 
 
-def blocks_of(
-    peaks: runs.Counts, ions: runs.Counts, ppm: float, n_peaks: int, charge: int
-) -> tuple[list[Block], float]:
-    """Cut the ions into blocks; returns them, and how many peaks their windows are expected to meet in all."""
+def blocks_of(peaks: runs.Counts, ions: runs.Counts, ppm: float, n_peaks: int, charge: int) -> list[Block]:
+    """Cut the ions into blocks; parameters as of ``expected_touches``, and the ions by the bin of their first peak."""
     touches, strips = expected_touches(peaks, ppm, n_peaks, charge)
     work = ions * (touches + ION_TOUCHES)
     each = min(max(float(work.sum()) / TASKS, BLOCK_TOUCHES[0]), BLOCK_TOUCHES[1])
     weights = np.where(ions > 0, work / each + strips / BLOCK_PEAKS + ions / BLOCK_IONS, 0)
-    found = [Block(float(runs.EDGES[low]), float(runs.EDGES[high])) for low, high in runs.cut(weights, 1.0)]
-    return found, float((ions * touches).sum())
+    return [Block(float(runs.EDGES[low]), float(runs.EDGES[high])) for low, high in runs.cut(weights, 1.0)]

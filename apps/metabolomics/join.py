@@ -7,8 +7,7 @@ their windows meet, some strips about 1 Da apart.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,10 @@ from numpy.typing import NDArray
 from apps._frame.stages import TaskOutput
 from apps._frame.stored import Stored, sha256
 from apps.metabolomics import runs
-from apps.metabolomics.modifiers import Modifier
 from apps.metabolomics.ranking import histograms, score_bin
-from apps.metabolomics.result import ION_IMAGES, IonImage, encode_images, ions_schema
 from apps.metabolomics.science.chaos import measures_of_chaos
-from apps.metabolomics.science.fdr import LEVELS, fdr
 from apps.metabolomics.science.scores import image, score_ions
 from apps.metabolomics.segments import Segment, encode, read_windows
-from core.storage import process_storage
 
 PEAK_COLUMNS = ("mz", "pixel", "intensity")
 PIXEL_BINS = 50
@@ -86,11 +81,14 @@ class Matching:
 
     def centres(self, mz: Floats) -> Floats:
         """Return where peaks of some theoretical m/z are looked for."""
+        return mz * (1 + self.errors(mz) * 1e-6) if self.shift else mz
+
+    def errors(self, mz: Floats) -> Floats:
+        """Return by how many ppm."""
         if not self.shift:
-            return mz
+            return np.zeros_like(mz)
         knots, errors = zip(*self.shift, strict=True)
-        moved: Floats = mz * (1 + np.interp(mz, knots, errors) * 1e-6)
-        return moved
+        return np.asarray(np.interp(mz, knots, errors), np.float64)
 
     def windows(self, mz: Floats) -> tuple[Floats, Floats]:
         """Return the windows of some m/z; NaN gives NaN."""
@@ -116,51 +114,6 @@ class Deciding:
     before: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """One ranking: a target group, and the group of its decoys."""
-
-    group: int
-    family: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """What all tasks of ``fdr`` have in common."""
-
-    chaos: tuple[Stored, ...]
-    decoys_per_target: int
-    engine_compat: bool
-    level: float
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A block with all that is known of it."""
-
-    ions: Stored
-    chaos: tuple[Stored, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Rendering:
-    """What all tasks of ``render`` have in common.
-
-    Attributes
-    ----------
-    rates : tuple of Stored
-        The outputs of ``fdr``.
-    address : str
-        Of the run, where images go.
-    """
-
-    matching: Matching
-    modifiers: tuple[Modifier, ...]
-    rates: tuple[Stored, ...]
-    level: float
-    address: str = field(compare=False)
-
-
 def score(block: Block, params: Matching, output: TaskOutput) -> dict[str, Any]:
     """Map function of ``score``: all ions of a block that have images which correlate."""
     peaks = range(params.n_peaks)
@@ -169,9 +122,8 @@ def score(block: Block, params: Matching, output: TaskOutput) -> dict[str, Any]:
     ions = read_windows(params.patterns, *ends, [*columns, "modifier", "formula"])
     mz, theory = (np.column_stack([ions[f"{name}_{at}"] for at in peaks]) for name in ("mz", "theory"))
     lows, highs = params.windows(mz)
-    found = score_ions(
-        *_peaks(params, lows, highs), lows, highs, theory, params.width * params.height, params.n_sampled, params.min_px
-    )
+    limits = params.width * params.height, params.n_sampled, params.min_px
+    found = score_ions(*read_peaks(params, lows, highs), lows, highs, theory, *limits)
     bound = found.spatial * found.spectral
     kept = np.flatnonzero(found.usable & (bound > 0))
     error = (found.mean_mz[kept, 0] / params.centres(mz[kept, 0]) - 1) * 1e6
@@ -193,7 +145,7 @@ def score(block: Block, params: Matching, output: TaskOutput) -> dict[str, Any]:
         (bound[kept] * PIXEL_BINS).astype(int).clip(max=PIXEL_BINS - 1), found.n_pixels[kept, 0], PIXEL_BINS
     )
     return {
-        "ions": _put(output, "ions", pa.table(table)),
+        "ions": put_table(output, "ions", pa.table(table)),
         "rows": len(kept),
         "bounds": runs.pack(histograms(bound[kept], group, params.n_groups)),
         "pixels": [int(each) for each in pixels],
@@ -205,7 +157,7 @@ def score(block: Block, params: Matching, output: TaskOutput) -> dict[str, Any]:
 def chaos(task: Candidates, params: Deciding, output: TaskOutput) -> dict[str, Any]:
     """Map function of ``chaos``: the measure of chaos of some ions, and their score."""
     matching = params.matching
-    ions = _table(task.ions, ["modifier", "mz_0", "spatial", "spectral"])
+    ions = read_table(task.ions, ["modifier", "mz_0", "spatial", "spectral"])
     spatial, spectral, modifier = (ions.column(name).to_numpy() for name in ("spatial", "spectral", "modifier"))
     group = np.array(matching.groups)[modifier]
     bins = score_bin(spatial * spectral)
@@ -215,50 +167,12 @@ def chaos(task: Candidates, params: Deciding, output: TaskOutput) -> dict[str, A
     msm = measures * spatial[rows] * spectral[rows]
     columns = {"row": rows.astype(np.int32), "group": group[rows].astype(np.int16), "chaos": measures, "msm": msm}
     return {
-        "chaos": _put(output, "chaos", pa.table(columns)),
+        "chaos": put_table(output, "chaos", pa.table(columns)),
         "scores": runs.pack(histograms(msm, group[rows], matching.n_groups)),
     }
 
 
-def rank(task: Ranking, params: Ranked) -> NDArray[np.float64]:
-    """Map function of ``fdr``: of one ranking the scores whose rate is at most the level, and those rates."""
-    targets, decoys = [], []
-    for each in params.chaos:
-        table = _table(each, ["group", "msm"])
-        group, msm = table.column("group").to_numpy(), table.column("msm").to_numpy()
-        targets.append(msm[(group == task.group) & (msm > 0)])
-        decoys.append(msm[(group == task.family) & (msm > 0)])
-    scores = np.concatenate([np.zeros(0), *targets])
-    rates = fdr(scores, np.concatenate([np.zeros(0), *decoys]), params.decoys_per_target, clip=not params.engine_compat)
-    scores, places = np.unique(scores, return_index=True)
-    rates = rates[places]
-    return np.array([scores[rates <= params.level], rates[rates <= params.level]])
-
-
-def render(task: tuple[int, Scored], params: Rendering, output: TaskOutput) -> dict[str, Any]:
-    """Map function of ``render``: the rows of a block in the table of all ions, and the images of accepted ones."""
-    number, scored = task
-    ions = _table(scored.ions)
-    count = ions.num_rows
-    measures, msm = np.full(count, np.nan), np.full(count, np.nan)
-    for each in scored.chaos:
-        table = _table(each, ["row", "chaos", "msm"])
-        row = table.column("row").to_numpy()
-        measures[row], msm[row] = table.column("chaos").to_numpy(), table.column("msm").to_numpy()
-    modifier = ions.column("modifier").to_numpy()
-    rates = _rates(params, np.array(params.matching.groups)[modifier], msm)
-    table = _final_table(ions, params, modifier, measures, msm, rates)
-    accepted = np.flatnonzero(rates <= params.level)
-    counts = {str(level): int(np.count_nonzero(rates <= level)) for level in LEVELS if level <= params.level}
-    images = f"{ION_IMAGES}{number:06d}.parquet" if len(accepted) else ""
-    if images:
-        data = encode_images(_images(params.matching, table.take(accepted)))
-        process_storage(params.address).put(images, data)
-    about = {"rows": count, "accepted": len(accepted), "levels": counts, "images": images}
-    return {**about, "table": _put(output, "table", table)}
-
-
-def _peaks(
+def read_peaks(
     params: Matching, lows: Floats, highs: Floats
 ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.float32]]:
     """Return the peaks of the dataset that lie in some windows."""
@@ -276,7 +190,7 @@ def _measures(params: Matching, mz: Floats) -> Floats:
     if not len(mz):
         return np.zeros(0)
     lows, highs = params.windows(mz)
-    peaks = _peaks(params, lows, highs)
+    peaks = read_peaks(params, lows, highs)
     found, waiting, size = [], [], 0
     for at, (low, high) in enumerate(zip(lows, highs, strict=True)):
         waiting.append(image(*peaks, low, high))
@@ -290,80 +204,17 @@ def _measures(params: Matching, mz: Floats) -> Floats:
     return np.concatenate(found)
 
 
-def _rates(params: Rendering, group: NDArray[Any], msm: Floats) -> Floats:
-    """Return the false discovery rate of each ion; NaN for decoys and where it is above the level."""
-    rates = np.full(len(msm), np.nan)
-    for target, stored in enumerate(params.rates):
-        scores, values = decode_rates(stored.read())
-        rows = np.flatnonzero(group == target)
-        if not len(scores) or not len(rows):
-            continue
-        places = np.searchsorted(scores, msm[rows]).clip(max=len(scores) - 1)
-        same = scores[places] == msm[rows]
-        rates[rows[same]] = values[places[same]]
-    return rates
-
-
-def _final_table(
-    ions: pa.Table, params: Rendering, modifier: NDArray[Any], measures: Floats, msm: Floats, rates: Floats
-) -> pa.Table:
-    """Return the rows of a block as ``all_ions.parquet`` has them."""
-    chosen = [params.modifiers[each] for each in modifier]
-    formulas = ions.column("formula").to_pylist()
-    mass_error = np.where(np.isnan(measures), np.nan, ions.column("massError").to_numpy())
-    said: dict[str, Any] = {
-        "chemMod": [each.chem_mod for each in chosen],
-        "neutralLoss": [each.neutral_loss for each in chosen],
-        "adduct": [each.adduct for each in chosen],
-        "charge": [each.charge for each in chosen],
-        "ion": [f"{formula}{each.suffix}" for formula, each in zip(formulas, chosen, strict=True)],
-        "decoy": [each.decoy for each in chosen],
-        "chaos": pa.array(measures, from_pandas=True),
-        "msm": pa.array(msm, from_pandas=True),
-        "fdr": pa.array(rates, from_pandas=True),
-        "massError": pa.array(mass_error, from_pandas=True),
-        "totalIntensity": ions.column("total_0"),
-    }
-    schema = ions_schema(params.matching.n_peaks)
-    columns = []
-    for name, kind in zip(schema.names, schema.types, strict=True):
-        values = said[name] if name in said else ions.column(name)
-        if name.startswith("mz_"):
-            values = pa.array(values.to_numpy(), from_pandas=True)
-        columns.append(pa.array(values, kind) if isinstance(values, list) else values.cast(kind))
-    return pa.table(columns, schema=schema)
-
-
-def _images(params: Matching, accepted: pa.Table) -> Iterator[tuple[str, Sequence[IonImage]]]:
-    """Yield the isotope images of accepted ions."""
-    names = [f"mz_{at}" for at in range(params.n_peaks)]
-    mz = np.column_stack([accepted.column(name).to_numpy() for name in names])
-    lows, highs = params.windows(mz)
-    peaks = _peaks(params, lows, highs)
-    for row, ion in enumerate(accepted.column("ion").to_pylist()):
-        there = np.flatnonzero(~np.isnan(mz[row]))
-        yield ion, [IonImage(*image(*peaks, lows[row, at], highs[row, at])) for at in there]
-
-
-def encode_rates(found: NDArray[np.float64]) -> bytes:
-    """Write scores and their rates."""
-    return np.ascontiguousarray(found, "<f8").tobytes()
-
-
-def decode_rates(data: bytes) -> NDArray[np.float64]:
-    """Return float64[2, n]: scores, ascending, and their rates."""
-    return np.frombuffer(data, "<f8").reshape(2, -1)
-
-
 def stored(address: str, found: dict[str, Any]) -> Stored:
     """Return an object that a task has put, and named in what it returned."""
     return Stored(address, found["key"], found["size"], found["tag"])
 
 
-def _put(output: TaskOutput, name: str, table: pa.Table) -> dict[str, Any]:
+def put_table(output: TaskOutput, name: str, table: pa.Table) -> dict[str, Any]:
+    """Write a table beside what a task returns; see ``stored``."""
     data = encode(table)
     return {"key": output.put(name, data), "size": len(data), "tag": sha256(data)}
 
 
-def _table(found: Stored, columns: list[str] | None = None) -> pa.Table:
+def read_table(found: Stored, columns: list[str] | None = None) -> pa.Table:
+    """Return a table that a task has written."""
     return pq.read_table(io.BytesIO(found.read()), columns=columns)

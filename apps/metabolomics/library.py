@@ -222,7 +222,8 @@ def instrument_of(params: MoleculeParams) -> Instrument:
     """Return the instrument that parameters name."""
     power, _, at_mz = params.resolving_power.partition("@")
     kind = cast(Literal["orbitrap", "fticr", "tof"], params.instrument)
-    return Instrument(kind, float(power), float(at_mz))
+    instrument = Instrument(kind, float(power), float(at_mz))
+    return instrument.as_metaspace() if params.engine_compat else instrument
 
 
 def database_inputs(params: MoleculeParams) -> dict[str, Stored]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from apps._frame.params import as_flags, build, parse_settings
 from apps._frame.publishing import Content
 from apps._frame.report import FOLDER, report_files
 from apps._frame.tables import json_text
 from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.annotations import Annotations, intensities
 from apps.metabolomics.figures import SCORE_EDGES, read_scores
+from apps.metabolomics.params import Params
 from apps.metabolomics.pictures import grey_png
 from apps.metabolomics.report import fdr_counts, report_of, rgb_of
-from apps.metabolomics.result import IonImage
+from apps.metabolomics.result import FIGURES, IonImage
 
 IMAGES = "images/"
 RESULTS = (
@@ -29,14 +32,8 @@ MOST_IMAGES = 2000
 """Annotations of which images are written as files, the best ones; all are among the run's ion images."""
 
 
-def files(run: Annotated, again: str = "") -> dict[str, Content]:
-    """Return the results of an annotation by name; large ones are made as they are written.
-
-    Parameters
-    ----------
-    again : str, optional
-        The command that makes the run, for the report.
-    """
+def files(run: Annotated) -> dict[str, Content]:
+    """Return the results of an annotation by name; large ones are made as they are written."""
     annotations = Annotations(run)
     rgb = rgb_of(run)
     written: dict[str, Content] = {
@@ -48,7 +45,14 @@ def files(run: Annotated, again: str = "") -> dict[str, Content]:
         **({} if run.figures.get("images") == "none" else dict(image_files(run))),
         "diagnostics.json": (json_text(diagnostics(run), indent=2) + "\n").encode(),
     }
-    return written | report_files(report_of(run, annotations, again), embedded=EMBEDDED)
+    return written | report_files(report_of(run, annotations, command_of(run)), embedded=EMBEDDED)
+
+
+def command_of(run: Annotated) -> str:
+    """Return the command that makes a run, by the parameters in its figures."""
+    settings = parse_settings(Params, run.figures["parameters"], FIGURES)
+    flags = as_flags(build(Params, {}, None, settings))
+    return shlex.join(["python", "-m", "apps.metabolomics", "annotate", *flags])
 
 
 def image_files(run: Annotated) -> Iterator[tuple[str, Iterator[bytes]]]:

@@ -6,7 +6,7 @@ many targets and decoys have which bound, and which score so far; so it needs no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,9 @@ def histograms(score: NDArray[np.float64], group: NDArray[Any], groups: int) -> 
     return np.bincount(places, minlength=groups * SCORE_BINS).reshape(groups, SCORE_BINS).astype(np.int64)
 
 
-def added(packed: Iterable[str], groups: int) -> Histograms:
-    """Add up histograms that tasks have returned, one in memory at a time."""
-    total = np.zeros((groups, SCORE_BINS), np.int64)
-    for each in packed:
-        total += runs.unpack(each).reshape(groups, SCORE_BINS)
-    return total
+def unpacked(text: str, groups: int) -> Histograms:
+    """Return the histograms that a task has packed."""
+    return runs.unpack(text).reshape(groups, SCORE_BINS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +118,7 @@ def is_settled(
     decoys_per_target: int,
     level: float,
 ) -> bool:
-    """Tell whether unknown scores can change nothing at or below a level; ``science.fdr.is_settled`` on counts by bin.
+    """Tell whether unknown scores can change nothing at or below a level, neither which targets pass nor their rates.
 
     Parameters
     ----------

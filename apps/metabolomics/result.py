@@ -20,6 +20,8 @@ ALL_IONS = "all_ions.parquet"
 ION_IMAGES = "ion_images/"
 FIGURES = "result.json"
 """The final one: facts, counts and parameters, as JSON."""
+KEPT_IMAGES = 256 << 20
+"""Bytes of objects of images, packed, that a reader keeps: ions by their score come from all of them in turn."""
 
 
 def ions_schema(n_peaks: int) -> pa.Schema:
@@ -174,7 +176,8 @@ class IonImages:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._open: tuple[str, pq.ParquetFile] | None = None
+        self._open: dict[str, tuple[pq.ParquetFile, int]] = {}
+        self._held = 0
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -202,6 +205,12 @@ class IonImages:
         return places
 
     def _file(self, key: str) -> pq.ParquetFile:
-        if self._open is None or self._open[0] != key:
-            self._open = key, pq.ParquetFile(pa.BufferReader(self._storage.get(key)))
-        return self._open[1]
+        if key not in self._open:
+            data = self._storage.get(key)
+            self._held += len(data)
+            while self._open and self._held > KEPT_IMAGES:
+                oldest = next(iter(self._open))
+                self._held -= self._open.pop(oldest)[1]
+            self._open[key] = pq.ParquetFile(pa.BufferReader(data)), len(data)
+        self._open[key] = self._open.pop(key)  # the last to be let go
+        return self._open[key][0]

@@ -167,7 +167,7 @@ class Campaign:
         bundle = Bundle(self.setup.engine, self.setup.bundle, self._address, None if reached else files)
         schedule = Schedule(params.md.steps, params.output.energies, params.output.frames)
         self._shared = Shared(bundle, self._address, params.md.seed, params.md.segments, schedule)
-        self._foreign: set[str] = {self.setup.canary}
+        self._foreign = {self.setup.canary, self.setup.version}
         self.round_number = last_round(storage)
         self._last = read_record(storage, self.round_number) if self.round_number else None
         self._mend()
@@ -279,11 +279,15 @@ class Campaign:
         return outcome
 
     def _same_engine(self, outcome: Outcome) -> None:
-        if outcome.version != self.setup.version and not self._params.force:
-            raise ConfigError(
-                f"workers have {outcome.version}, and the run was begun with {self.setup.version}: the history would "
-                "not be that of one engine; use that version, or add --force"
+        if outcome.version not in self._foreign:
+            said = (
+                f"workers have {outcome.version}, and the run was begun with {self.setup.version}: the history is not "
+                "that of one engine"
             )
+            if not self._params.force:
+                raise ConfigError(f"{said}; use that version, or add --force")
+            self._foreign.add(outcome.version)
+            self._warn(said)
         if outcome.canary not in self._foreign:
             self._foreign.add(outcome.canary)
             self._warn(

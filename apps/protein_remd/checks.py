@@ -48,6 +48,8 @@ def replay(task: Replayed, shared: Shared) -> str:
     warm = warm_system(shared.bundle)
     trace = chained(warm, task.segment, shared, task.salt)[-1]
     was = read_state(task.expected)
+    if warm.version != was.about["version"]:
+        return f"it cannot be compared: it was computed with {was.about['version']}, and here is {warm.version}"
     if warm.canary != was.about["canary"]:
         return f"it cannot be compared: its processor had bits of kind {was.about['canary']}, this one {warm.canary}"
     pairs = {

@@ -177,7 +177,7 @@ def _sentence(rounds: int, failed: list[Check], by_mbar: bool) -> str:
         needed = max(TO_RUN * rounds, *(check.rounds or 0.0 for check in failed))
         helps = "more rounds would help"
         if needed < FAR * rounds:
-            helps += f": resume with --rounds {_rounded_up(needed)}"
+            helps += f", about {_rounded_up(needed):,} in all"
     return f"Not converged after {counted(rounds, 'round')}{how}: {names}; {helps}."
 
 

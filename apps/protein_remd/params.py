@@ -22,7 +22,8 @@ from apps._frame.params import (
 from apps.protein_remd import until
 from apps.protein_remd.science.exchange import SCHEMES
 from apps.protein_remd.science.ladder import LONGEST, by_acceptance, geometric
-from apps.protein_remd.system import OPENMM_ALONE, PERIODIC, System
+from apps.protein_remd.science.prediction import effective_degrees
+from apps.protein_remd.system import BAROSTAT_INTERVAL, OPENMM_ALONE, PERIODIC, System
 from core import ConfigError
 
 HOTTEST = 5000.0
@@ -213,10 +214,17 @@ class Params:
                 "it, or use --solvent tip3p"
             )
 
+        if system.engine == "openmm" and self.md.steps < BAROSTAT_INTERVAL:
+            raise ConfigError(
+                f"--steps {self.md.steps}: the barostat tries once in {BAROSTAT_INTERVAL} steps of a segment, so the "
+                "volume would never change; raise it"
+            )
+
     def temperatures(self, degrees: float) -> tuple[float, ...]:
         """Return the ladder in K; `degrees` of freedom predict the acceptance where that is aimed at."""
         from apps.protein_remd.science.units import BOLTZMANN
 
+        degrees = effective_degrees(degrees, self.system.solvent in PERIODIC)
         ladder = self.ladder
         if ladder.temperatures:
             return ladder.temperatures

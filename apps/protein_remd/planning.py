@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from apps._frame import Session
 from apps._frame.plan import Plan, StagePlan, worked_seconds
 from apps._frame.tables import duration
 from apps.protein_remd.costs import cpu_clock
 from apps.protein_remd.engines import Schedule, Snapshot, Warm, engine_named
 from apps.protein_remd.params import Params
+from apps.protein_remd.result import system_facts
 
 CALIBRATION = 50
 """Steps of a short segment, which is compared with one twice as long."""
@@ -40,7 +43,11 @@ def calibrated(warm: Warm, temperature: float) -> tuple[float, float]:
 def plan(session: Session, params: Params) -> Plan:
     """Say what a campaign would take, by the speed of a few steps here."""
     engine = engine_named(params.system.engine)
-    warm = engine.open_system(engine.prepare(params.system, params.md))
+    files = engine.prepare(params.system, params.md)
+    warm = engine.open_system(files)
+    about = json.loads(files["facts.json"]) if "facts.json" in files else {}
+    for sentence in about.get("cautions", []):
+        session.tell(sentence)
     ladder = params.temperatures(warm.degrees)
     fixed, step = calibrated(warm, ladder[0])
     steps = params.md.steps * params.md.segments
@@ -62,6 +69,7 @@ def plan(session: Session, params: Params) -> Plan:
         "cost_per_100_rounds": charged.cost,
     }
     facts = [
+        *system_facts(about),
         ("Temperatures", ", ".join(f"{t:.6g}" for t in ladder) + " K"),
         ("Rounds", f"{params.exchange.rounds:,} of {len(ladder)} segments of {steps:,} steps"),
         (

@@ -15,7 +15,7 @@ from apps.protein_remd.params import Params
 from apps.protein_remd.records import RoundRecord
 from apps.protein_remd.resumes import Comparison
 from apps.protein_remd.science import statistics
-from apps.protein_remd.science.prediction import harmonic_acceptance
+from apps.protein_remd.science.prediction import effective_degrees, harmonic_acceptance
 from apps.protein_remd.science.units import BOLTZMANN
 
 COLUMNS = (
@@ -83,7 +83,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
                 "attempted": pair.attempted,
                 "acceptance": pair.acceptance,
                 "predicted": pair.predicted,
-                "harmonic": harmonic_acceptance(setup.degrees, *history.temperatures[k : k + 2]),
+                "harmonic": harmonic_acceptance(_oscillators(setup), *history.temperatures[k : k + 2]),
                 "overlap": pair.overlap,
                 "ensemble_slope": pair.slope,
                 "ensemble_slope_error": pair.slope_error,
@@ -148,7 +148,7 @@ def _closer_ladder(history: History) -> list[float] | None:
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
     """Return in sentences what a reader of the figures must know."""
-    said = list(found["facts"].get("cautions", []))
+    said = [*found["facts"].get("cautions", []), *found.get("isomers_said", [])]
     for pair in found["pairs"]:
         if pair["attempted"] and pair["acceptance"] < RARE:
             between = f"{pair['lower']:g} and {pair['upper']:g} K"
@@ -224,12 +224,18 @@ def system_text(setup: Setup) -> str:
     return facts_text(system_facts(setup.facts) or [("System", f"{setup.degrees:,} harmonic oscillators")])
 
 
+def _oscillators(setup: Setup) -> float:
+    return effective_degrees(setup.degrees, "box" in setup.facts)
+
+
 def ladder_text(setup: Setup) -> str:
     """Lay the ladder out, with the acceptance of as many harmonic oscillators as there are degrees of freedom."""
     ladder = setup.temperatures
     rows = [
-        (repr(t), f"{harmonic_acceptance(setup.degrees, t, ladder[k + 1]):.0%}" if k + 1 < len(ladder) else "")
+        (repr(t), f"{harmonic_acceptance(_oscillators(setup), t, ladder[k + 1]):.0%}" if k + 1 < len(ladder) else "")
         for k, t in enumerate(ladder)
     ]
-    title = f"Ladder; acceptance as of {setup.degrees:,} harmonic degrees of freedom"
+    title = f"Ladder; acceptance as of {_oscillators(setup):,.0f} harmonic degrees of freedom"
+    if "box" in setup.facts:
+        title += ", since water holds twice the heat of its own"
     return TextTable(title, ("T (K)", "swaps up"), rows).text()

@@ -18,7 +18,7 @@ from apps.protein_remd import evaluations, result, until
 from apps.protein_remd.campaign import Campaign, Setup
 from apps.protein_remd.costs import COSTS, read_spent, spent_figures, spent_rows
 from apps.protein_remd.evaluations import VERDICTS
-from apps.protein_remd.frames import helix_by_state
+from apps.protein_remd.frames import Watched, seen_by_state
 from apps.protein_remd.history import TARGET, History, gathered, predicted_acceptances, propose, read_history
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import ROUNDS, RoundRecord, last_round
@@ -152,8 +152,10 @@ def derived(storage: Storage, setup: Setup, params: Params) -> Iterator[dict[str
         figures |= result.believed(history, accepted.comparisons(), params)
         if params.output.frames and setup.engine != "harmonic":
             topology = storage.get(f"{BUNDLE}{setup.bundle}/topology.pdb")
-            later = range(1 + history.rounds // 5, history.rounds + 1)
-            figures["helix"] = helix_by_state(storage, topology, later, len(setup.temperatures))
+            watched, rounds = Watched(topology), range(1, history.rounds + 1)
+            figures["helix"] = seen_by_state(storage, topology, rounds, len(setup.temperatures), watched)
+            figures["isomers"] = {"frames": watched.frames, "cis": watched.cis, "inverted": watched.inverted}
+            figures["isomers_said"] = watched.warnings()
         yield {
             **tables.files(),
             **report_files_of(history, figures, params, spent_figures(read_spent(storage), params)),

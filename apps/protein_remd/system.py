@@ -16,7 +16,9 @@ NONBONDED = ("auto", "none", "cutoff", "pme")
 PERIODIC = ("tip3p", "explicit")
 """Solvents that fill a periodic box."""
 PLATFORMS = ("fastest", "Reference", "CPU")
-CUTOFF, PADDING = 1.0, 1.0
+BAROSTAT_INTERVAL = 25
+"""Steps between two attempts to change the volume: OpenMM's own value; it counts from the beginning of a segment."""
+CUTOFF, PADDING = 1.0, 1.2
 """nm, where none is given."""
 OPENMM_ALONE = ("padding", "ionic_strength", "box", "cutoff", "switch_distance", "no_bitwise")
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
@@ -57,7 +59,7 @@ class System:
     )  # fmt: skip
     padding: float | None = setting(
         None, optional(number(0, 100, open_ends=True)), "a number of nm above 0 and below 100",
-        "water around the molecule with --solvent tip3p [1.0]", "NM",
+        "least distance between a molecule and its copies, as in OpenMM, with --solvent tip3p [1.2]", "NM",
     )  # fmt: skip
     ionic_strength: float | None = setting(
         None, optional(number(0, 5)), "a number of mol/l from 0 to 5",
@@ -108,6 +110,8 @@ class System:
             raise ConfigError("--prmtop and --inpcrd belong together; give both")
         if self.prmtop and (self.psf or self.pdb):
             raise ConfigError("--prmtop and --inpcrd are a whole molecule; drop --pdb and --psf")
+        if self.threads > 1 and self.platform == "Reference":
+            raise ConfigError(f"--threads {self.threads}: the Reference platform has one; use --platform CPU")
         self._check_solvent()
         if self.threads > 1 and not self.no_bitwise:
             raise ConfigError(

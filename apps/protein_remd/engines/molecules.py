@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ def molecule(given: System, seed: int, pressure: float | None = None) -> Molecul
     made = read(given, seed)
     where = given.psf or given.prmtop or given.pdb or given.sequence
     solvents.check_water(made.topology, given, where)
-    solvents.check_box(made.system, solvents.nonbonded(given), where)
+    solvents.check_box(made.system, solvents.nonbonded(given), where, pressure)
     solvents.finish(made.system, made.topology, given, pressure)
     return made
 
@@ -178,11 +179,18 @@ def _amber(given: System, seed: int) -> Molecule:
         found = app.AmberInpcrdFile(str(places))
         box = solvents.box_vectors(given, found.boxVectors, given.inpcrd)
         read = app.AmberPrmtopFile(str(topology), periodicBoxVectors=box)
-        system = read.createSystem(**solvents.nonbonded(given).keywords(app))
+        # By the radii of the file, which other programs take too.
+        water = {"obc2": app.OBC2, "gbn2": app.GBn2}.get(given.solvent)
+        implicit = {} if water is None else {"implicitSolvent": water, "sasaMethod": "ACE"}
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            system = read.createSystem(**solvents.nonbonded(given).keywords(app), **implicit)
     positions = np.array(found.positions.value_in_unit(openmm.unit.nanometer))
     check_count(len(positions), given.inpcrd, system.getNumParticles(), given.prmtop)
     about = {"system": _title(given.prmtop), "force field": "of the prmtop file", **hashes(files)}
-    return Molecule(read.topology, positions, system, about)
+    strange = any("Non-optimal GB parameters" in str(one.message) for one in heard)
+    said = [f"radii of {given.prmtop} are not those that {given.solvent} was made for; they are used"] * strange
+    return Molecule(read.topology, positions, system, about, said)
 
 
 def _title(address: str) -> str:

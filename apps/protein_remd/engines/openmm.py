@@ -24,8 +24,8 @@ TRIAL = 50
 CANARY = Schedule(20)
 FEW = 1000
 """Atoms above which the Reference platform is not tried."""
-EXPLOSIONS = ("nan", "periodic box size has decreased")
-"""What OpenMM says of a molecule that has burst, and of a box that has shrunk below twice the cutoff."""
+SHRUNK = "periodic box size has decreased"
+"""What OpenMM says of a box that has become narrower than twice the cutoff."""
 _PS_PER_FS = 1e-3
 
 
@@ -41,7 +41,6 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
     app, unit = openmm.app, openmm.unit
     found = molecule(system, md.seed, md.pressure)
     made = found.system
-    periodic = made.usesPeriodicBoundaryConditions()
     start = _minimised(openmm, made, found.positions)
     platform = system.platform if system.platform != "fastest" else _fastest(openmm, system, made, md, start)
     topology = io.StringIO()
@@ -50,12 +49,10 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
     np.save(array, start)
     about = {"platform": platform, "threads": system.threads, "timestep": md.timestep, "friction": md.friction}
     charge = _charge(openmm, made)
-    box = solvents.default_box(made)
     facts = {
         **found.about,
         "solvent": solvents.solvent_sentence(system, found.topology),
-        "cutoff": solvents.nonbonded(system).sentence(),
-        **({"box": f"{', '.join(f'{edge:.4g}' for edge in np.linalg.norm(box, axis=1))} nm"} if periodic else {}),
+        **solvents.box_facts(made, solvents.nonbonded(system)),
         **({} if md.pressure is None else {"pressure": f"{md.pressure:g} bar"}),
         "platform": platform,
         "threads": system.threads,
@@ -179,7 +176,10 @@ class Simulation:
             try:
                 self._integrator.step(stop - done)
             except self._openmm.OpenMMException as error:
-                if any(words in str(error).lower() for words in EXPLOSIONS):
+                said = str(error).lower()
+                if SHRUNK in said:
+                    raise Exploded("its box has shrunk below twice the cutoff: it needs a larger box") from None
+                if "nan" in said:
                     raise Exploded(str(error)) from None
                 raise
             done, trace = stop, self._state()

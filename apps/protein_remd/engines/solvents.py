@@ -9,15 +9,19 @@ import numpy as np
 
 from apps._frame.tables import counted
 from apps.protein_remd.engines import FloatArray
-from apps.protein_remd.system import CUTOFF, PADDING, PERIODIC, System
+from apps.protein_remd.system import BAROSTAT_INTERVAL, CUTOFF, PADDING, PERIODIC, System
 from core import InputError
 
 SOLVENT_DIELECTRIC = 78.5
 """That of Amber and of ``implicit/obc2.xml``; the native force has 78.3 by itself."""
 REACTION_FIELD = 78.3
 """Dielectric beyond the cutoff in a box of water: OpenMM's own value. Without water around it is 1."""
-BAROSTAT_INTERVAL = 25
-"""Steps between two attempts to change the volume: OpenMM's own value."""
+DENSITIES = (0.1, 3.0)
+"""g/cm^3 that a box of molecules may have; one whose edges are in Angstrom where nm are meant is far outside."""
+SHRINKS = 1.1
+"""How much wider than it must be a box begins at constant pressure: new ones are up to a quarter too thin."""
+DALTON_PER_NM3 = 1.66053906892e-3
+"""g/cm^3. Source: CODATA 2022, atomic mass constant."""
 WATERS = frozenset(["HOH", "WAT", "H2O", "SOL", "TIP", "TIP3", "TP3", "TIP3P", "TIP4", "SPC", "OPC"])
 """Residues that are water, as PDB, Amber, CHARMM and GROMACS call it."""
 DUMMY_CELL = 0.11
@@ -108,8 +112,8 @@ def box_vectors(given: System, found: Any, where: str) -> Any:
     raise InputError(f"{where} has no periodic box; give it as --box EDGE,EDGE,EDGE in nm")
 
 
-def check_box(system: Any, chosen: Nonbonded, where: str) -> None:
-    """Refuse a box in which an atom would see another one twice.
+def check_box(system: Any, chosen: Nonbonded, where: str, pressure: float | None) -> None:
+    """Refuse a box in which an atom would see another one twice, and one that is no box of molecules.
 
     Raises
     ------
@@ -118,10 +122,16 @@ def check_box(system: Any, chosen: Nonbonded, where: str) -> None:
     if not chosen.periodic:
         return
     narrowest = float(np.diag(default_box(system)).min())
-    if narrowest < 2.0 * chosen.cutoff:
+    spare, why = (1.0, "") if pressure is None else (SHRINKS, " and a tenth more, since it may shrink at a pressure")
+    if narrowest < 2.0 * chosen.cutoff * spare:
         raise InputError(
-            f"{where}: its box is {narrowest:.3g} nm wide, less than twice the cutoff of {chosen.cutoff:g} nm; lower "
-            "--cutoff, or take a larger box"
+            f"{where}: its box is {narrowest:.3g} nm wide, less than twice the cutoff of {chosen.cutoff:g} nm{why}; "
+            "lower --cutoff, or take a larger box"
+        )
+    if not DENSITIES[0] <= density(system) <= DENSITIES[1]:
+        raise InputError(
+            f"{where}: its box holds {density(system):.3g} g/cm3, and water has 1; look whether the edges are in nm, "
+            "and whether everything is in it"
         )
 
 
@@ -154,13 +164,14 @@ def default_box(system: Any) -> FloatArray:
 
 
 def finish(system: Any, topology: Any, given: System, pressure: float | None) -> None:
-    """Add implicit water and a barostat to a system, and set what is beyond its cutoff."""
+    """Add implicit water, where it has none, and a barostat to a system, and set what is beyond its cutoff."""
     import openmm
 
     chosen = nonbonded(given)
     charged = charges_of(system)
     charged.setReactionFieldDielectric(chosen.dielectric)
-    if given.solvent in ("obc2", "gbn2"):
+    there = {force.getName() for force in system.getForces()}
+    if given.solvent in ("obc2", "gbn2") and not there & {"GBSAOBCForce", "CustomGBForce"}:
         force = (_obc2 if given.solvent == "obc2" else _gbn2)(topology, charged, chosen)
         if chosen.method == "cutoff":
             force.setNonbondedMethod(force.CutoffNonPeriodic)
@@ -215,6 +226,25 @@ def solvent_sentence(given: System, topology: Any) -> str:
     }
     model = "TIP3P, " if given.solvent == "tip3p" else ""
     return names.get(given.solvent, model + counted(waters(topology), "water molecule"))
+
+
+def density(system: Any) -> float:
+    """Return the density in g/cm^3 of what is in a system's box."""
+    mass = sum(system.getParticleMass(index)._value for index in range(system.getNumParticles()))
+    return float(mass * DALTON_PER_NM3 / np.prod(np.diag(default_box(system))))
+
+
+def box_facts(system: Any, chosen: Nonbonded) -> dict[str, str]:
+    """Return what the manifest says of box and cutoff."""
+    found = {"cutoff": chosen.sentence()}
+    if chosen.method != "none":
+        found["energies"] = (
+            "those at the end of each segment; computed again from its positions they differ by rounding"
+        )
+    if chosen.periodic:
+        edges = np.linalg.norm(default_box(system), axis=1)
+        found["box"] = f"{', '.join(f'{edge:.4g}' for edge in edges)} nm, {density(system):.3g} g/cm3"
+    return found
 
 
 def cautions(given: System, charge: float) -> list[str]:

@@ -14,6 +14,8 @@ from core import InputError
 
 LONGEST_BOND = 0.25
 """nm between C and N of neighbours; a peptide bond is 0.133 nm long, and what is beyond this is a gap in the chain."""
+ALPHA = frozenset(["CA", "CH3"])
+"""One of which amino acids and their caps have beside C and N."""
 _ATOM = ("ATOM", "HETATM")
 _BY_NUMBER = re.compile(r"No template found for residue (\d+) \((\S+)\)\.\s*(.*?)\s*(?:For more information.*)?$")
 _HINT = re.compile(r"\s*You may be able to add them with Modeller.addHydrogens\(\)")
@@ -34,10 +36,11 @@ def check(text: str, topology: Any, positions: Any, where: str) -> None:
     for chain in topology.chains():
         residues = list(chain.residues())
         for before, after in zip(residues, residues[1:], strict=False):
-            carbon = next((atom for atom in before.atoms() if atom.name == "C"), None)
-            nitrogen = next((atom for atom in after.atoms() if atom.name == "N"), None)
-            if carbon is None or nitrogen is None:
+            ends, begins = ({atom.name: atom for atom in residue.atoms()} for residue in (before, after))
+            # Ligands have atoms of such names too.
+            if not ({"C"} < set(ends) and {"N"} < set(begins) and set(ends) & ALPHA and set(begins) & ALPHA):
                 continue
+            carbon, nitrogen = ends["C"], begins["N"]
             apart = float(np.linalg.norm(x[carbon.index] - x[nitrogen.index]))
             if apart > LONGEST_BOND:
                 raise InputError(

@@ -23,9 +23,18 @@ OTHERS = [f"C{carbon}H{2 * carbon - 2}N2O{oxygen}S" for carbon in range(7, 25) f
 PLANTED = FORMULAS[::2]
 
 
-def write_dataset(address: str, *, seed: int = 1, polarity: str = "+", noise: int = 200) -> None:
-    """Write the dataset, with blobs of the planted molecules and noise over all m/z."""
-    write_imzml(address, _pixels(seed, noise), Format(polarity=polarity, identifier=bytes(16)))
+def write_dataset(
+    address: str,
+    *,
+    seed: int = 1,
+    polarity: str = "+",
+    noise: int = 200,
+    formulas: list[str] | None = None,
+    ppm: float = 0.0,
+) -> None:
+    """Write the dataset, with blobs of the planted molecules and noise over all m/z, all of them off by so many ppm."""
+    pixels = _pixels(noise, PLANTED if formulas is None else formulas, ppm)
+    write_imzml(address, pixels, Format(polarity=polarity, identifier=bytes(16)))
 
 
 def write_database(path: Path, formulas: list[str] | None = None) -> Path:
@@ -34,11 +43,11 @@ def write_database(path: Path, formulas: list[str] | None = None) -> Path:
     return path
 
 
-def _pixels(seed: int, noise: int) -> Iterator[Pixel]:
-    rng = np.random.default_rng(seed)
-    ions = [ion_composition(parse_formula(each), NOTHING, NOTHING, parse_adduct("+H", "+")) for each in PLANTED]
+def _pixels(noise: int, formulas: list[str], ppm: float) -> Iterator[Pixel]:
+    rng = np.random.default_rng(1)
+    ions = [ion_composition(parse_formula(each), NOTHING, NOTHING, parse_adduct("+H", "+")) for each in formulas]
     pattern = patterns([ion for ion in ions if ion is not None], 1, Instrument("orbitrap", 140_000))
-    centres = rng.uniform(0, 1, (len(PLANTED), 2)) * (WIDTH, HEIGHT)
+    centres = rng.uniform(0, 1, (len(formulas), 2)) * (WIDTH, HEIGHT)
     for y in range(HEIGHT):
         for x in range(WIDTH):
             near = np.exp(-(((centres - (x, y)) ** 2).sum(axis=1)) / 18)
@@ -47,7 +56,7 @@ def _pixels(seed: int, noise: int) -> Iterator[Pixel]:
             ).ravel()
             mz = (pattern.mz * (1 + rng.normal(0, 0.4e-6, pattern.mz.shape))).ravel()
             seen = intensity > 20
-            mz = np.concatenate([mz[seen], rng.uniform(100, 800, noise)])
+            mz = np.concatenate([mz[seen], rng.uniform(100, 800, noise)]) * (1 + ppm * 1e-6)
             intensity = np.concatenate([intensity[seen], rng.exponential(30, noise)])
             order = np.argsort(mz)
             yield Pixel(x + 1, y + 1, mz[order], intensity[order])

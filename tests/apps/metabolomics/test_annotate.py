@@ -9,8 +9,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from apps.metabolomics.result import IonImages
 from core import open_storage
-from tests.apps.metabolomics.planted import FORMULAS, OTHERS, PLANTED, write_database, write_dataset
+from tests.apps.metabolomics.planted import (
+    FORMULAS,
+    HEIGHT,
+    MANY,
+    OTHERS,
+    PLANTED,
+    WIDTH,
+    write_database,
+    write_dataset,
+)
 
 
 def all_ions(run: Path) -> Any:
@@ -95,3 +105,46 @@ def test_in_a_bucket_it_is_the_same_as_in_a_folder(annotate, planted, tmp_path, 
 
     for name in ("annotations.csv", "all_ions.parquet"):
         assert storage.get(name) == Path("one", name).read_bytes(), name
+
+
+def test_a_scale_that_is_off_is_learnt_from_certain_ions(annotate, tmp_path):
+    planted = [*PLANTED, *MANY[::4]]
+    write_dataset(str(tmp_path / "off.imzML"), formulas=planted, ppm=2.6)
+    write_database(tmp_path / "molecules.tsv", [*FORMULAS, *MANY])
+
+    as_it_is = annotate("off.imzML", "--db", "molecules.tsv", "--output", "one", "--images", "none")
+    corrected = annotate("off.imzML", "--db", "molecules.tsv", "--output", "two", "--images", "none", "--recalibrate")
+
+    assert as_it_is["recalibration"] == []
+    assert all(2.3 < ppm < 2.9 for _, ppm in corrected["recalibration"])
+    assert corrected["accepted"] >= as_it_is["accepted"]
+    errors = all_ions(Path("two")).query("fdr <= 0.1").massError
+    assert abs(errors.median()) < 0.1
+
+
+def test_a_scale_of_which_too_little_is_known_is_left_as_it_is(annotate, planted):
+    figures = annotate(planted[0], "--db", planted[1], "--output", "run", "--recalibrate")
+
+    assert figures["recalibration"] == []
+    assert any("scale was left as it is" in note for note in figures["notes"])
+
+
+def test_pixels_outside_the_mask_count_for_nothing(annotate, planted):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, : WIDTH // 2] = 1
+    np.save("mask.npy", mask)
+
+    figures = annotate(planted[0], "--db", planted[1], "--output", "run", "--mask", "mask.npy", "--fdr", "0.5")
+
+    images = IonImages(open_storage("run"))
+    assert figures["n_sampled"] == HEIGHT * (WIDTH // 2)
+    assert len(images) > 0
+    assert all((image.pixels % WIDTH < WIDTH // 2).all() for ion in images for image in images[ion])
+
+
+def test_a_mask_of_another_size_is_refused(annotate, planted):
+    np.save("mask.npy", np.ones((3, 3), np.uint8))
+
+    found = annotate(planted[0], "--db", planted[1], "--output", "run", "--mask", "mask.npy", status=2)
+
+    assert "3 x 3 pixels" in found["error"]

@@ -18,6 +18,7 @@ from apps.metabolomics import publishing, report
 from apps.metabolomics.annotated import Annotated, read_run
 from apps.metabolomics.annotations import COLUMNS, Annotations
 from apps.metabolomics.publishing import RESULTS, files
+from apps.metabolomics.result import encode_images
 from core import InputError
 
 MakeRun = Callable[..., Annotated]
@@ -108,6 +109,21 @@ def test_the_page_links_each_row_to_its_images_scores_and_molecules(make_run: Ma
     panel = said[said.index('id="ion-1"') :]
     assert panel.index("Isotope images") < panel.index("Measured (up)") < panel.index("0.980 chaos")
     assert "molecule 6 (M6, made)" in panel
+
+
+def test_a_panel_leads_to_the_ions_that_are_found_in_the_same_places(make_run: MakeRun) -> None:
+    run = make_run(count=8)
+    twin = run.storage.get("ion_images/000.parquet")
+    images = [(ion, run.images["C6H12O6+H"] if ion == "C8H12O6+K" else run.images[ion]) for ion in run.images]
+    run.storage.put("ion_images/000.parquet", encode_images(images))
+
+    said = content(files(read_run(run.storage.address)), "report.html").decode()
+
+    assert twin != run.storage.get("ion_images/000.parquet")
+    panel = said[said.index('id="ion-1"') : said.index('id="ion-2"')]
+    assert re.search(
+        r'<a href="#ion-3">C8H12O6\+K</a></td><td>molecule 2, molecule 10</td><td class=n>1.00</td>', panel
+    )
 
 
 def test_names_of_molecules_are_untrusted_everywhere(make_run: MakeRun) -> None:

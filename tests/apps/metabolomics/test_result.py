@@ -68,3 +68,22 @@ def test_accepted_ions_are_those_up_to_the_level_best_first(storage):
     accepted = read_accepted(storage, 0.1)
 
     assert accepted.column("ion").to_pylist() == ["A", "B", "C"]
+
+
+def test_objects_of_images_are_fetched_once_as_long_as_they_fit(storage, monkeypatch):
+    for number in range(3):
+        ions = [(f"C{number}H{at}", [image(at + 1)]) for at in range(2)]
+        storage.put(f"{ION_IMAGES}{number}.parquet", encode_images(ions))
+    images = IonImages(storage)
+    order = [f"C{number}H{at}" for at in range(2) for number in range(3)]
+
+    before = storage.requests
+    found = [images[ion][0].pixels.tolist() for ion in order]
+    once = storage.requests - before
+    monkeypatch.setattr("apps.metabolomics.result.KEPT_IMAGES", 1)
+    tight = IonImages(storage)
+    before = storage.requests
+    again = [tight[ion][0].pixels.tolist() for ion in order]
+
+    assert found == again == [[1], [1], [1], [2], [2], [2]]
+    assert once < storage.requests - before

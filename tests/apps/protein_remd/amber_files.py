@@ -68,6 +68,8 @@ def pointers(atoms: list[int], counts: bool, proper: bool) -> tuple[int, ...]:
 
 def write(folder: Path, topology: Any, system: Any, positions: Any, box: tuple[float, ...] | None = None) -> None:
     """Write ``mine.prmtop`` and ``mine.inpcrd``; the system must have no constraints, positions and box are in nm."""
+    from openmm.app.internal.customgbforces import GBSAOBC2Force
+
     atoms, residues = list(topology.atoms()), list(topology.residues())
     forces = {force.getName(): force for force in system.getForces()}
     bonds, angles, nonbonded = (forces[n] for n in ("HarmonicBondForce", "HarmonicAngleForce", "NonbondedForce"))
@@ -150,6 +152,11 @@ def write(folder: Path, topology: Any, system: Any, positions: Any, box: tuple[f
         section("HBOND_ACOEF", []),
         section("HBOND_BCOEF", []),
         section("AMBER_ATOM_TYPE", [f"T{kinds.index((sigma, epsilon))}" for _, sigma, epsilon in terms]),
+    ]
+    radii = [(radius, scale) for radius, scale in GBSAOBC2Force.getStandardParameters(topology)]
+    text += [
+        section("RADII", [float(getattr(radius, "_value", radius)) / ANGSTROM for radius, _ in radii]),
+        section("SCREEN", [float(scale) for _, scale in radii]),
     ]
     if box is not None:
         text.append(section("BOX_DIMENSIONS", [90.0, *(edge / ANGSTROM for edge in box)]))

@@ -143,6 +143,20 @@ def test_a_campaign_is_the_same_in_other_processes_and_can_be_verified(remd, fig
     assert figures("verify", "parallel", "--segments", "6")["problems"] == []
 
 
+def test_segments_of_another_version_cannot_be_verified_and_that_is_said(remd, capsys, monkeypatch):
+    remd("run", *ALANINE, "--rounds", "2", "--output", "a")
+    sound = engine.Simulation.__init__
+
+    def newer(self, *arguments, **named):
+        sound(self, *arguments, **named)
+        self.version = self.version.replace("OpenMM 8", "OpenMM 9")
+
+    monkeypatch.setattr(engine.Simulation, "__init__", newer)
+
+    assert remd("verify", "a") == 1
+    assert "it cannot be compared: it was computed with OpenMM 8." in capsys.readouterr().err
+
+
 def test_the_manifest_says_what_was_found_out(figures, remd, tmp_path):
     import json
 

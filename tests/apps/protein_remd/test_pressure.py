@@ -121,6 +121,12 @@ def test_the_mean_volume_of_each_temperature_is_shown(figures, tmp_path):
     assert "V (nm³)" in (tmp_path / "a" / "report.html").read_text()
 
 
+def test_segments_in_which_the_barostat_never_acts_are_refused():
+    with pytest.raises(ConfigError, match="--steps 24: the barostat tries once in 25 steps of a segment"):
+        Params(system=System(solvent="tip3p"), md=MD(pressure=1.0, steps=24))
+    Params(system=System(solvent="tip3p"), md=MD(pressure=1.0, steps=25))
+
+
 @pytest.mark.parametrize(
     ("system", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import re
 
@@ -12,7 +13,9 @@ import pytest
 from matplotlib.image import imread
 
 from apps.protein_remd.frames import Watched
+from apps.protein_remd.history import read_history
 from apps.protein_remd.segments import unpacked
+from core import open_storage
 from tests.apps.protein_remd.conftest import HARMONIC
 
 KELVIN = 8.31446261815324e-3
@@ -64,6 +67,19 @@ def test_every_picture_of_a_report_shows_something(drawn, remd, tmp_path):
     pixels = [imread(io.BytesIO(base64.b64decode(each))) for each in found]
     assert len(pixels) == 7
     assert all(each.shape[:2] == (440, 704) and each[..., :3].std() > 0.05 for each in pixels)
+
+
+def test_a_history_has_the_map_that_held_during_each_round(remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "12", "--output", "a")
+
+    history = read_history(open_storage(str(tmp_path / "a")))
+
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "a" / "rounds").iterdir())]
+    assert history.replica_at.tolist() == [record["replica_at"] for record in records]
+    for record, states, energies in zip(records, history.state_of, history.potential, strict=True):
+        for replica, state in enumerate(states):
+            assert record["replica_at"][state] == replica
+            assert energies[state] == record["segments"][replica]["potential"]
 
 
 def test_too_few_rounds_are_not_analysed(remd, capsys):
@@ -121,7 +137,7 @@ def test_cis_bonds_and_carbons_that_turned_over_are_counted_and_told():
 
     assert (watched.frames, watched.cis, watched.inverted) == (2, 0, 2)
     assert watched.warnings() == [
-        "50.00% of the alpha carbons have turned over into D amino acids; lower the highest T"
+        "50.00% of the alpha carbons, over all frames, have turned over between L and D; lower the highest T"
     ]
     alanine, after = (residues[at][1] for at in (1, 2))
     names = [(number, name) for number, (_, atoms) in enumerate(residues) for name in atoms]
@@ -135,3 +151,64 @@ def test_cis_bonds_and_carbons_that_turned_over_are_counted_and_told():
     watched = Watched(topology)
     watched.look(turned[None].astype(np.float32))
     assert watched.cis == 1
+    assert "33.33% of the peptide bonds, over all frames, have turned between trans and cis" in watched.warnings()[0]
+
+
+def mirrored(text: str) -> str:
+    """Return a structure with its x negated: of D amino acids."""
+    return "".join(
+        f"{line[:30]}{-float(line[30:38]):8.3f}{line[38:]}" if line.startswith("ATOM") else line
+        for line in text.splitlines(True)
+    )
+
+
+def test_d_amino_acids_that_a_structure_began_with_are_no_change():
+    from apps.protein_remd.science.peptide import build, pdb_text
+
+    text = mirrored(pdb_text(build("AA")))
+    x = np.array([[float(line[at : at + 8]) for at in (30, 38, 46)] for line in text.splitlines() if "ATOM" in line])
+    watched = Watched(text.encode())
+
+    watched.look((x[None] / 10.0).astype(np.float32))
+
+    assert (watched.cis, watched.inverted, watched.warnings()) == (0, 0, [])
+
+
+def test_no_peptide_bond_goes_from_one_chain_to_the_next():
+    from apps.protein_remd.science.peptide import build, pdb_text
+
+    one = [line for line in pdb_text(build("AA")).splitlines(True) if line.startswith("ATOM")]
+    other = [f"{line[:21]}B{line[22:30]}{float(line[30:38]) + 40:8.3f}{line[38:]}" for line in one if "ACE" not in line]
+    text = "".join([*(line for line in one if "NME" not in line), "TER\n", *other])
+    x = np.array([[float(line[at : at + 8]) for at in (30, 38, 46)] for line in text.splitlines() if "ATOM" in line])
+    watched = Watched(text.encode())
+
+    watched.look(np.stack([x, x + [[7.0, 0.0, 0.0]]]).astype(np.float32) / 10.0)
+
+    # From the cap to the second residue in the first chain, from the first to the cap in the second.
+    assert watched._omega.shape == (4, 4)
+    assert watched.cis == 0
+
+
+def test_hot_replicas_that_isomerise_are_told_by_the_report(remd, figures, tmp_path):
+    pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
+
+    found = figures(
+        "run", "--sequence", "AA", "--platform", "Reference", "--temperatures", "300,3000", "--timestep", "0.5",
+        "--steps", "1500", "--frames", "100", "--rounds", "6", "--output", "a",
+    )  # fmt: skip
+
+    assert found["isomers"]["frames"] == 180
+    assert found["isomers"]["cis"] > 0
+    assert "have turned between trans and cis" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_cold_replicas_do_not_isomerise(remd, figures, tmp_path):
+    pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
+
+    found = figures(
+        "run", "--sequence", "AA", "--platform", "Reference", "--temperatures", "300,330", "--steps", "200",
+        "--frames", "50", "--rounds", "4", "--output", "a",
+    )  # fmt: skip
+
+    assert found["isomers"] == {"frames": 32, "cis": 0, "inverted": 0}

@@ -110,7 +110,7 @@ def test_a_box_that_is_narrower_than_twice_the_cutoff_is_an_explosion(boxed):
     simulation = engine.open_system(boxed)
     begin = simulation.start(300.0, 5)
 
-    with pytest.raises(Exploded, match="less than twice the nonbonded cutoff"):
+    with pytest.raises(Exploded, match="its box has shrunk below twice the cutoff"):
         simulation.run(replace(begin, box=begin.box * 0.5), 300.0, 6, Schedule(1))
 
 
@@ -120,7 +120,8 @@ def test_the_manifest_says_what_is_around_the_molecule(boxed):
     assert facts["solvent"].startswith("TIP3P, ")
     assert facts["cutoff"] == "0.5 nm, particle mesh Ewald"
     assert facts["pressure"] == "1 bar"
-    assert facts["box"].endswith(" nm")
+    assert facts["box"].endswith(" g/cm3")
+    assert facts["energies"].startswith("those at the end of each segment")
     assert facts["atoms"] < 400
     assert b"CRYST1" in boxed["topology.pdb"]
 
@@ -248,6 +249,30 @@ def test_what_a_system_is_is_printed_before_it_runs(remd, capsys):
         assert words in before
 
 
+def test_a_dry_run_says_what_the_system_is_and_what_to_know_of_it(remd, capsys, tmp_path):
+    few = ("--sequence", "KK", "--solvent", "gbn2", "--temperatures", "300,350", "--platform", "Reference")
+
+    assert remd("run", *few, "--dry-run") == 0
+
+    said = capsys.readouterr()
+    assert "GBn2 implicit water" in said.out
+    assert "Net charge" in said.out
+    assert "eight times slower" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ladder_in_water_is_as_close_as_twice_the_degrees_of_freedom_need():
+    from apps.protein_remd.params import Ladder, Params
+
+    aimed = Ladder(lowest=300.0, highest=400.0, acceptance=0.3)
+
+    wet = Params(system=SMALL, ladder=aimed).temperatures(2000)
+    dry = Params(system=System(), ladder=aimed).temperatures(4000)
+
+    assert wet == dry
+    assert len(wet) > len(Params(system=System(), ladder=aimed).temperatures(2000))
+
+
 def test_threads_make_a_run_that_says_that_its_bits_do_not_repeat(remd, capsys, tmp_path):
     few = ("--temperatures", "300,350", "--steps", "10", "--rounds", "2", "--output", "a")
 
@@ -262,6 +287,16 @@ def test_threads_make_a_run_that_says_that_its_bits_do_not_repeat(remd, capsys, 
     said = capsys.readouterr()
     assert "0 segments computed again" in said.out
     assert "segments are not computed again" in said.err
+
+
+@pytest.mark.parametrize("changed", [("--platform", "CPU"), ("--threads", "2", "--no-bitwise"), ("--no-bitwise",)])
+def test_a_run_is_not_gone_on_with_on_another_platform_or_with_more_threads(remd, capsys, changed):
+    few = ("--temperatures", "300,350", "--steps", "10", "--output", "a")
+    remd("run", *few, "--rounds", "1", "--platform", "Reference")
+
+    assert remd("run", *few, "--rounds", "2", *changed) == 2
+
+    assert "was begun with" in capsys.readouterr().err
 
 
 def test_a_platform_that_is_not_there_is_named(boxed):
@@ -286,6 +321,7 @@ def test_a_platform_that_is_not_there_is_named(boxed):
         ({"solvent": "explicit", "pdb": "a", "box": (2, 2)}, "--box has 2 numbers"),
         ({"solvent": "tip3p", "prmtop": "a", "inpcrd": "b"}, "a PSF or prmtop file has its own"),
         ({"threads": 2}, "--threads 2: more than one thread adds in another order"),
+        ({"threads": 2, "no_bitwise": True, "platform": "Reference"}, "the Reference platform has one"),
     ],
 )
 def test_settings_that_would_have_no_effect_or_no_meaning_are_refused(given, said):
@@ -341,6 +377,39 @@ def test_molecules_of_water_are_refused_where_water_is_implicit_or_absent(water_
 def test_a_box_that_is_too_small_for_the_cutoff_is_refused_with_both_lengths():
     with pytest.raises(InputError, match=r"its box is 1.\d+ nm wide, less than twice the cutoff of 0.9 nm"):
         molecule(replace(SMALL, cutoff=0.9), 1)
+
+
+def test_a_box_whose_edges_are_given_in_another_unit_is_refused(water_pdb, tmp_path):
+    (tmp_path / "box.pdb").write_text(water_pdb)
+    given = System(pdb=str(tmp_path / "box.pdb"), solvent="explicit", cutoff=0.5, box=(13.67, 13.67, 13.67))
+
+    with pytest.raises(InputError, match=r"its box holds 0.000726 g/cm3, and water has 1; look whether the edges are"):
+        molecule(given, 1)
+
+
+def test_the_energy_after_attempts_to_change_the_volume_is_that_of_positions_and_box(boxed):
+    import openmm
+
+    simulation = engine.open_system(boxed)
+    traces = [simulation.run(simulation.start(300.0, n), 300.0, n, Schedule(101)) for n in range(1, 7)]
+
+    system = openmm.XmlSerializer.deserialize(boxed["system.xml"].decode())
+    platform = openmm.Platform.getPlatformByName("CPU")
+    for trace in traces:
+        system.setDefaultPeriodicBoxVectors(*trace.snapshot.box)
+        context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform, {"Threads": "1"})
+        context.setPositions(trace.snapshot.x)
+        again = context.getState(getEnergy=True).getPotentialEnergy()._value
+        assert trace.potential == pytest.approx(again, abs=0.5)
+    assert len({trace.snapshot.volume for trace in traces}) > 1
+
+
+def test_a_box_at_a_pressure_must_have_room_to_shrink():
+    with pytest.raises(
+        InputError, match=r"less than twice the cutoff of 0.65 nm and a tenth more, since it may shrink"
+    ):
+        molecule(replace(SMALL, cutoff=0.65), 1, 1.0)
+    assert molecule(replace(SMALL, cutoff=0.65), 1).system.getNumParticles() > 100
 
 
 def test_a_charged_box_is_told():

@@ -101,6 +101,7 @@ def test_round_trips_are_from_the_bottom_to_the_top_and_back():
     paths = np.array([[0, 1, 2, 1, 0, 0, 1, 2, 2, 1, 0], [2, 1, 0, 1, 2, 1, 0, 1, 1, 1, 1], [1] * 11]).T
 
     assert statistics.round_trips(paths, 3).tolist() == [2, 1, 0]
+    assert statistics.round_trips(np.array([[0, 2, 0, 2], [0, 0, 2, 2]]).T, 3).tolist() == [1, 0]
 
 
 def test_the_transition_matrix_counts_both_directions_and_its_rows_sum_to_one():
@@ -108,6 +109,28 @@ def test_the_transition_matrix_counts_both_directions_and_its_rows_sum_to_one():
 
     assert matrix == pytest.approx(np.array([[1 / 3, 2 / 3], [2 / 3, 1 / 3]]))
     assert statistics.second_eigenvalue(matrix) == pytest.approx(-1 / 3)
+
+
+def test_the_transition_matrix_is_symmetrised_in_counts_where_a_path_is_not():
+    matrix = statistics.transition_matrix(np.array([[0], [1], [1], [1]]), 2)
+
+    # Of three steps one led from 0 to 1: half of it counts in either direction.
+    assert matrix == pytest.approx(np.array([[0.0, 1.0], [0.2, 0.8]]))
+
+
+def test_the_error_of_the_mean_of_a_correlated_series_is_that_of_its_process():
+    rng, keep = np.random.default_rng(6), 0.9
+    means, errors = [], []
+    for _ in range(100):
+        series = np.empty(2000)
+        series[0] = rng.standard_normal() / math.sqrt(1 - keep**2)
+        for at in range(1, len(series)):
+            series[at] = keep * series[at - 1] + rng.standard_normal()
+        mean, error = statistics.mean_and_error(series)
+        means.append(mean)
+        errors.append(error)
+
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.25)
 
 
 def test_temperatures_that_never_mix_have_a_second_eigenvalue_of_one():

@@ -1,0 +1,159 @@
+"""What a run leaves behind: the table of all ions, images, pixels, molecules, and the figures of them all."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from apps._frame.params import as_settings
+from apps._frame.run import Run
+from apps._frame.stages import Stage
+from apps._frame.tables import counted, facts_text
+from apps.metabolomics import indexing, rendering
+from apps.metabolomics.annotated import MOLECULES, PIXELS, encode_molecules, encode_pixels
+from apps.metabolomics.databases.tables import SHIPPED
+from apps.metabolomics.join import read_table, stored
+from apps.metabolomics.result import ALL_IONS, ION_IMAGES, ions_schema, read_accepted
+from apps.metabolomics.science.fdr import LEVELS
+from apps.metabolomics.scoring import Annotated, Work
+from core import __version__
+
+KEPT = (ALL_IONS, PIXELS, MOLECULES)
+"""Written before the results that are made of them."""
+ROW_GROUP = 65_536
+_DATASET = ("width", "height", "n_spectra", "peaks", "dropped", "quirks")
+
+
+def render_all(work: Work, opened: Run, found: Annotated) -> dict[str, Any]:
+    """Write the table of all ions and the images of the accepted ones; returns their counts."""
+    params = work.params
+    common = found.rendering(work, params.fdr)
+    outputs = work.stages.run(Stage("render", [*enumerate(found.scored)], rendering.render, common))
+    opened.storage.put(ALL_IONS, _all_ions(work.address, outputs.values(), params.n_peaks))
+    images = {each["images"] for each in outputs.values()}
+    opened.storage.delete([info.key for info in opened.storage.list(ION_IMAGES) if info.key not in images])
+    levels = {str(level): 0 for level in LEVELS if level <= params.fdr}
+    totals = {"rows": 0, "accepted": 0}
+    for each in outputs.values():
+        totals = {name: total + each[name] for name, total in totals.items()}
+        levels = {level: number + each["levels"][level] for level, number in levels.items()}
+    return {**totals, "levels": levels}
+
+
+def write_context(work: Work, opened: Run, mask: np.ndarray[Any, Any] | None) -> None:
+    """Write which pixels have a spectrum, and the molecules of the accepted formulas.
+
+    Parameters
+    ----------
+    mask : bool[pixels that have a spectrum], optional
+        Those of them that count.
+    """
+    pixels, tic = indexing.read_tic(work.dataset.address)
+    kept = slice(None) if mask is None else mask
+    opened.storage.put(PIXELS, encode_pixels(pixels[kept], tic[kept]))
+    formulas = read_accepted(opened.storage, work.params.fdr).column("formula").unique().to_pylist()
+    names = [each["name"] for each in work.patterns.facts["databases"]]
+    databases = zip(names, work.params.db or [str(SHIPPED)], strict=True)
+    opened.storage.put(MOLECULES, encode_molecules(databases, formulas))
+
+
+def figures_of(work: Work, found: Annotated, rendered: dict[str, Any]) -> dict[str, Any]:
+    """Return what is known of a run that is done."""
+    params, facts, library = work.params, work.dataset.facts, work.patterns.facts
+    return {
+        "dataset": facts["name"],
+        **{name: facts[name] for name in _DATASET},
+        "n_sampled": found.matching.n_sampled,
+        "pixel_size_um": facts["pixel_size"],
+        "formulas": library["formulas"],
+        "databases": library["databases"],
+        "ions": {name: library[name] for name in ("ions", "decoys", "impossible", "endless")},
+        **found.counts,
+        **rendered,
+        "recalibration": [list(each) for each in found.matching.shift],
+        **{name: getattr(params, name) for name in ("fdr", "ppm", "norm", "images", "rgb")},
+        "parameters": as_settings(params),
+        "versions": versions(),
+        "notes": notes_of(work, found),
+        "index": work.dataset.address,
+        "patterns": work.patterns.address,
+    }
+
+
+def notes_of(work: Work, found: Annotated) -> list[str]:
+    """Return what is to be known of dataset and databases, in sentences."""
+    facts = work.dataset.facts
+    numbers = [
+        (facts["dropped"]["not_finite"], "peaks have an m/z or intensity that is no number, and were left out"),
+        (facts["dropped"]["not_positive"], "peaks have an m/z or intensity of 0 or below, and were left out"),
+        (work.patterns.facts["endless"], "ions have more isotopologues than can be listed, and were not looked for"),
+    ]
+    quirks = [f"{quirk['sentence']}; {quirk['remedy']}." for quirk in facts["quirks"]]
+    notes = [*quirks, *(f"{number:,} {what}." for number, what in numbers if number)]
+    if work.params.recalibrate and not found.matching.shift:
+        notes.append("The m/z scale was left as it is: too few ions are certain, or the scale has no error to be seen.")
+    return notes
+
+
+def versions() -> dict[str, str]:
+    """Return the releases that numbers may depend on."""
+    return {"fanfold": __version__, **{name: version(name) for name in ("numba", "numpy", "pyarrow")}}
+
+
+def terminal(figures: dict[str, Any]) -> str:
+    """Return what a run has found, for people."""
+    levels = [(f"Annotations at {float(level):.0%} FDR", f"{count:,}") for level, count in figures["levels"].items()]
+    rows = [
+        ("Dataset", f"{figures['dataset']}: {figures['width']:,} x {figures['height']:,} pixels, "
+                    f"{figures['n_sampled']:,} with a spectrum, {figures['peaks']:,} peaks"),
+        ("Looked for", f"{figures['ions']['ions']:,} ions of {counted(figures['formulas'], 'formula')}, "
+                       f"{figures['ions']['decoys']:,} of them decoys"),
+        *levels,
+        *[("Note", note) for note in figures["notes"]],
+    ]  # fmt: skip
+    return facts_text(rows)
+
+
+class _Drain(io.RawIOBase):
+    """A file of which what was written can be taken away."""
+
+    def __init__(self) -> None:
+        self._written = 0
+        self._waiting: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Any) -> int:
+        self._waiting.append(bytes(data))
+        self._written += len(self._waiting[-1])
+        return len(self._waiting[-1])
+
+    def take(self) -> bytes:
+        taken, self._waiting = b"".join(self._waiting), []
+        return taken
+
+
+def _all_ions(address: str, rendered: Iterator[dict[str, Any]], n_peaks: int) -> Iterator[bytes]:
+    """Yield the table of all ions, a few blocks in memory at a time."""
+    schema, sink, waiting, rows = ions_schema(n_peaks), _Drain(), [], 0
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for each in rendered:
+            waiting.append(read_table(stored(address, each["table"])).cast(schema))
+            rows += waiting[-1].num_rows
+            if rows >= ROW_GROUP:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting, rows = [], 0
+                yield sink.take()
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+    yield sink.take()

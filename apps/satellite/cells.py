@@ -1,0 +1,264 @@
+"""Third stage: one cell, from its sources to its composite, indices, outlines and sums."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from apps._frame.stored import Codec, sha256
+from apps.satellite.cog import Band, cog_bytes
+from apps.satellite.function import CellStack, UserFunction, call
+from apps.satellite.geoparquet import layer_bytes
+from apps.satellite.rasters import read_window
+from apps.satellite.records import SCL, Asset, Cell, CellDone, Scene, done_bytes
+from apps.satellite.science.composite import composite
+from apps.satellite.science.geodesy import areas, to_degrees
+from apps.satellite.science.grid import Raster, is_aligned
+from apps.satellite.science.reflectance import (
+    NODATA,
+    SCALE,
+    difference,
+    normalized_difference,
+    qa_valid,
+    scl_valid,
+    to_reflectance,
+)
+from apps.satellite.science.resampling import bilinear, nearest, taken
+from apps.satellite.science.shapes import at_border, outlines
+from apps.satellite.science.zonal import zonal_sums
+from core.storage import process_storage
+
+CELLS = "cells/"
+COMPOSITE, DONE = "composite.tif", "done.json"
+WATER, FEATURES = "water", "features"
+"""Layers: of the built-in computation, and of the user's own function."""
+COUNT = "count"
+"""Band of a composite: how many dates were valid."""
+
+Values = NDArray[np.int16]
+Valid = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class CellParams:
+    """What decides what becomes of a cell; `address` is where its files go, if its worker reaches that."""
+
+    bands: tuple[str, ...]
+    stat: str
+    resample: str
+    scl_invalid: tuple[int, ...]
+    water: float
+    function: UserFunction | None
+    address: str | None = field(default=None, compare=False)
+
+
+def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
+    """Map function: compute a cell and write its files; returns its record, and the files that could not be written."""
+    stack, valid, dates, lost = read_stack(cell, params)
+    read = tuple(scene.name for take in cell.datatakes for scene in take if scene.name not in lost)
+    names: tuple[str, ...] = ()
+    files: dict[str, bytes] = {}
+    sums: dict[int, Any] = {}
+    dtype = "int16"
+    if valid.any():
+        if params.function is None:
+            images, layer = _built_in(cell, params, stack, valid)
+        else:
+            given = CellStack(stack, valid, params.bands, dates, cell.raster.transform, cell.zone)
+            arrays, features = call(params.function, given)
+            images, layer = _described(arrays), _features_layer(cell, features)
+        names, dtype = tuple(band.name for band in images), str(images[0].image.dtype)
+        nodata = float("nan") if dtype == "float32" else NODATA
+        files[COMPOSITE] = cog_bytes(images, cell.raster, cell.zone, nodata)
+        files.update(layer)
+        if cell.zones and dtype == "int16":
+            zones = [shapely.from_wkb(outline) for _, outline in cell.zones]
+            here = zonal_sums({band.name: band.image for band in images}, NODATA, zones, cell.raster)  # type: ignore[misc]
+            sums = {cell.zones[at][0]: each for at, each in here.items()}
+    seen = tuple(date for date, each in zip(dates, valid, strict=True) if each.any())
+    told = {name: {"size": len(data), "sha256": sha256(data).partition(":")[2]} for name, data in files.items()}
+    count = int(valid.any(0).sum())
+    done = CellDone(
+        cell.name, told, names, dtype, count, seen, read, lost, {str(at): each for at, each in sums.items()}
+    )
+    files[DONE] = done_bytes(done)
+    if params.address is None:
+        return {"done": asdict(done), "files": files}
+    write_files(params.address, cell.name, files)
+    return {"done": asdict(done), "files": {}}
+
+
+def write_files(address: str, name: str, files: Mapping[str, bytes]) -> None:
+    """Write the files of a cell to a run, its record last."""
+    storage = process_storage(address)
+    for file in sorted(files, key=lambda each: each == DONE):
+        storage.put(f"{CELLS}{name}/{file}", files[file])
+
+
+def _packed(value: Mapping[str, Any]) -> bytes:
+    """Encode a record, and after it the files that could not be written yet."""
+    files = value["files"]
+    head = json.dumps(
+        {"done": value["done"], "files": {name: len(data) for name, data in files.items()}}, sort_keys=True
+    )
+    return struct.pack("<Q", len(head.encode())) + head.encode() + b"".join(files.values())
+
+
+def _unpacked(data: bytes) -> dict[str, Any]:
+    (length,) = struct.unpack_from("<Q", data)
+    head = json.loads(data[8 : 8 + length])
+    files, place = {}, 8 + length
+    for name, size in head["files"].items():
+        files[name] = data[place : place + size]
+        place += size
+    return {"done": head["done"], "files": files}
+
+
+CODEC = Codec(_packed, _unpacked)
+
+
+def read_stack(cell: Cell, params: CellParams) -> tuple[Values, Valid, tuple[str, ...], dict[str, str]]:
+    """Return all dates of a cell.
+
+    Returns
+    -------
+    ndarray of int16, shape (datatakes, bands, height, width)
+    ndarray of bool, shape (datatakes, height, width)
+    tuple of str
+        Times of the datatakes.
+    dict
+        Why scenes could not be read, by name.
+    """
+    side = (cell.raster.height, cell.raster.width)
+    stack = np.zeros((len(cell.datatakes), len(params.bands), *side), np.int16)
+    valid = np.zeros((len(cell.datatakes), *side), bool)
+    lost: dict[str, str] = {}
+    for at, take in enumerate(cell.datatakes):
+        for scene in take:
+            try:
+                values, good = _read_scene(scene, cell.raster, params)
+            except ConnectionError:
+                raise
+            except Exception as error:  # its pixels are damaged, or are no longer what they were
+                lost[scene.name] = (str(error).splitlines() or [type(error).__name__])[0]
+                continue
+            new = good & ~valid[at]  # of two parts of one datatake that overlap the first is taken
+            stack[at][:, new] = values[:, new]
+            valid[at] |= new
+    return stack, valid, tuple(take[0].when for take in cell.datatakes), lost
+
+
+def _read_scene(scene: Scene, target: Raster, params: CellParams) -> tuple[Values, Valid]:
+    """Return the bands of a scene on the pixels of a cell, and where all of them are valid."""
+    values = np.zeros((len(params.bands), target.height, target.width), np.int16)
+    valid = np.ones((target.height, target.width), bool)
+    if scene.mask is not None:
+        valid = _mask(scene.mask, scene.mask_kind, target, params)
+    for at, name in enumerate(params.bands):
+        if not valid.any():
+            break
+        values[at], good = _band(scene.bands[name], target, params.resample)
+        valid &= good
+    values[:, ~valid] = 0
+    return values, valid
+
+
+def _mask(asset: Asset, kind: str, target: Raster, params: CellParams) -> Valid:
+    rows, columns = nearest(target, asset.raster)
+    valid = np.zeros((target.height, target.width), bool)
+    if rows.start < rows.stop and columns.start < columns.stop:
+        window = read_window(asset, (rows.start, rows.stop), (columns.start, columns.stop))
+        good = scl_valid(window, params.scl_invalid) if kind == SCL else qa_valid(window)
+        valid[rows.first : rows.last, columns.first : columns.last] = taken(good, rows, columns)
+    return valid
+
+
+def _band(asset: Asset, target: Raster, rule: str) -> tuple[Values, Valid]:
+    """Return a band on the pixels of a cell: as it is where it is aligned, else by the rule."""
+    values = np.zeros((target.height, target.width), np.int16)
+    valid = np.zeros((target.height, target.width), bool)
+    rows, columns = nearest(target, asset.raster)
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return values, valid
+    plain = rule != "bilinear" or is_aligned(asset.raster, target)
+    more = 0 if plain else 2
+    top, left = max(0, rows.start - more), max(0, columns.start - more)
+    bottom = min(rows.stop + more, asset.raster.height)
+    right = min(columns.stop + more, asset.raster.width)
+    window = read_window(asset, (top, bottom), (left, right))
+    read, good = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
+    if plain:
+        place = np.s_[rows.first : rows.last, columns.first : columns.last]
+        values[place], valid[place] = taken(read, rows, columns), taken(good, rows, columns)
+        return values, valid
+    from apps.satellite.science.grid import centres
+
+    where_rows, where_columns = centres(target, asset.raster)
+    return bilinear(read, good, where_rows - top, where_columns - left)
+
+
+def _built_in(cell: Cell, params: CellParams, stack: Values, valid: Valid) -> tuple[list[Band], dict[str, bytes]]:
+    """Return composite, indices and count, and the layer of water."""
+    image, count = composite(stack, valid, params.stat)
+    some = count > 0
+    made = [Band(name, image[at], scale=SCALE) for at, name in enumerate(params.bands)]
+    by_name = dict(zip(params.bands, image, strict=True))
+    layer: dict[str, bytes] = {}
+    if {"red", "nir"} <= set(params.bands):
+        made.append(Band("ndvi", normalized_difference(by_name["nir"], by_name["red"], some), scale=SCALE))
+    if {"green", "nir"} <= set(params.bands):
+        ndwi = normalized_difference(by_name["green"], by_name["nir"], some)
+        made.append(Band("ndwi", ndwi, scale=SCALE))
+        wet = (ndwi != NODATA) & (ndwi > params.water / SCALE)
+        layer = {f"{WATER}.parquet": _layer(cell, outlines(wet, cell.raster))}
+    if {"red", "nir"} <= set(params.bands):
+        made.append(Band("ndvi_change", _change(cell.later, params, stack, valid), scale=SCALE))
+    return [*made, Band(COUNT, count, mean=False)], layer
+
+
+def _change(later: int, params: CellParams, stack: Values, valid: Valid) -> Values:
+    """Return NDVI of the later dates minus that of the earlier ones."""
+    pair = [params.bands.index("nir"), params.bands.index("red")]
+
+    def ndvi(dates: slice) -> Values:
+        image, count = composite(np.ascontiguousarray(stack[dates][:, pair]), valid[dates], params.stat)
+        return normalized_difference(image[0], image[1], count > 0)
+
+    return difference(ndvi(slice(later, None)), ndvi(slice(0, later)))
+
+
+def _described(arrays: Mapping[str, NDArray[Any]]) -> list[Band]:
+    return [Band(name, image) for name, image in arrays.items()]
+
+
+def _layer(cell: Cell, shapes: NDArray[np.object_]) -> bytes:
+    number = len(shapes)
+    columns = {
+        "zone": np.full(number, cell.zone, np.int32),
+        "cell": [cell.name] * number,
+        "area_m2": areas(to_degrees(shapes, cell.zone)) if number else np.empty(0),
+        "border": at_border(shapes, cell.raster.bounds),
+    }
+    return layer_bytes(shapes, columns, cell.zone)
+
+
+def _features_layer(cell: Cell, features: list[tuple[Any, str]]) -> dict[str, bytes]:
+    if not features:
+        return {}
+    shapes = np.array([shape for shape, _ in features], object)
+    number = len(shapes)
+    columns = {
+        "zone": np.full(number, cell.zone, np.int32),
+        "cell": [cell.name] * number,
+        "area_m2": areas(to_degrees(shapes, cell.zone)),
+        "border": np.zeros(number, bool),
+        "properties": [properties for _, properties in features],
+    }
+    return {f"{FEATURES}.parquet": layer_bytes(shapes, columns, cell.zone)}

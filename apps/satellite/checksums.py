@@ -1,0 +1,100 @@
+"""Whether files of a run are still what they were when they were written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from apps._frame.run import Run
+from apps._frame.stages import Stage
+from apps._frame.stored import REFERENCE, VALUE, look_up
+from apps._frame.tables import json_text
+from apps.satellite.cells import CELLS, CODEC, DONE
+from apps.satellite.records import CellDone, done_bytes
+from core import FunctionExecutor
+from core.storage import NotFound, Storage, process_storage
+
+CHECKSUMS = "checksums.sha256"
+"""Of all files but itself and result.json, as ``sha256sum -c`` reads them."""
+SEAL = "checksums_sha256"
+OWN = "sha256"
+"""Figures of result.json that hold the hash of `CHECKSUMS`, and of all its other figures."""
+
+
+def checksums(files: Mapping[str, bytes], done: Sequence[CellDone]) -> bytes:
+    """Return the hashes of published files, and of those of the cells."""
+    found = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    for each in done:
+        found.update({f"{CELLS}{each.name}/{name}": told["sha256"] for name, told in each.files.items()})
+        found[f"{CELLS}{each.name}/{DONE}"] = hashlib.sha256(done_bytes(each)).hexdigest()
+    return "".join(f"{found[name]}  {name}\n" for name in sorted(found)).encode()
+
+
+def sealed(figures: Mapping[str, Any], listed: bytes) -> bytes:
+    """Return figures as a file that says what it is itself, and what the list of hashes is."""
+    told = {**figures, SEAL: hashlib.sha256(listed).hexdigest()}
+    return json_text({**told, OWN: hashlib.sha256(json_text(told).encode()).hexdigest()}, indent=2).encode()
+
+
+def check_files(storage: Storage) -> tuple[list[str], int]:
+    """Return which files of a finished run are not what they were, in words, and how many were looked at."""
+    faults = []
+    result = storage.get("result.json")
+    try:
+        figures = json.loads(result)
+        own, listed = figures.pop(OWN), figures[SEAL]
+        intact = json_text({**figures, OWN: own}, indent=2).encode() == result
+        intact &= hashlib.sha256(json_text(figures).encode()).hexdigest() == own
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return ["result.json is no longer what it was"], 1
+    if not intact:
+        faults.append("result.json is no longer what it was")
+    table = _read(storage, CHECKSUMS)
+    if table is None or hashlib.sha256(table).hexdigest() != listed:
+        return [*faults, f"{CHECKSUMS} is {'missing' if table is None else 'no longer what it was'}"], 2
+    expected = [line.partition("  ") for line in table.decode().splitlines()]
+    for digest, _, name in expected:
+        data = _read(storage, name)
+        if data is None:
+            faults.append(f"{name} is missing")
+        elif hashlib.sha256(data).hexdigest() != digest:
+            faults.append(f"{name} is no longer what it was")
+    return faults, len(expected) + 2
+
+
+def _read(storage: Storage, name: str) -> bytes | None:
+    try:
+        return storage.get(name)
+    except NotFound:
+        return None
+
+
+def damaged_cells(executor: FunctionExecutor, opened: Run, stage: Stage, reached: bool) -> None:
+    """Look at the files of cells that an earlier process has finished, and forget those that are damaged."""
+    bases = stage.bases()
+    there = {info.key for info in opened.storage.list(f"{bases[0].rpartition('/')[0]}/")} if bases else set()
+    finished = [base for base in bases if {f"{base}{VALUE}", f"{base}{REFERENCE}"} & there]
+    if not finished:
+        return
+    records = [CODEC.decode(look_up(opened.storage, base).read()) for base in finished]
+    written = [(at, each["done"]) for at, each in enumerate(records) if not each["files"]]
+    if reached:
+        whole = executor.map(
+            is_whole, [done for _, done in written], extra_args=(opened.address,), label="check"
+        ).results()
+    else:
+        whole = [is_whole(done, opened.address) for _, done in written]
+    broken = [finished[at] for (at, _), good in zip(written, whole, strict=True) if not good]
+    opened.storage.delete([f"{base}{end}" for base in broken for end in (VALUE, REFERENCE)])
+
+
+def is_whole(done: Mapping[str, Any], address: str) -> bool:
+    """Map function: whether the files of a cell are what they were."""
+    storage = process_storage(address)
+    for name, told in done["files"].items():
+        data = _read(storage, f"{CELLS}{done['name']}/{name}")
+        if data is None or hashlib.sha256(data).hexdigest() != told["sha256"]:
+            return False
+    return True

@@ -1,0 +1,90 @@
+"""First stage: every candidate is opened, and becomes a scene or a row that says why not."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from dataclasses import asdict, replace
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+from apps._frame.stages import TaskOutput
+from apps.satellite.dataset import LANDSAT, PLAIN, SAFE, STAC, ZIP, Candidate
+from apps.satellite.formats import landsat, sentinel2
+from apps.satellite.formats.draft import Draft
+from apps.satellite.formats.plain import read_plain
+from apps.satellite.formats.stac import read_item
+from apps.satellite.gate import admit
+from apps.satellite.params import Params
+from apps.satellite.rasters import gdal, opened
+from apps.satellite.records import REJECTED, Rejected, Row, scene_json
+
+LARGEST_DOCUMENT = 64 << 20
+_METADATA = ("MTD_MSIL2A.xml", "MTD_TL.xml")
+
+
+def ingest(candidate: Candidate, params: Params, output: TaskOutput) -> dict[str, Any]:
+    """Map function: open a candidate; returns its scene, its row, or nothing if it is no scene's document."""
+    try:
+        draft = _draft(candidate, params)
+        if draft is None:
+            return {}
+        return {"scene": scene_json(admit(draft, params, output.put))}
+    except ConnectionError:
+        raise
+    except Rejected as error:
+        reason = str(error)
+    except Exception as error:  # whatever a file may hold stops its own scene alone
+        reason = f"it cannot be read: {(str(error).splitlines() or [''])[0] or type(error).__name__}"
+    return {"row": asdict(Row(candidate.name, candidate.source, REJECTED, reason))}
+
+
+def _draft(candidate: Candidate, params: Params) -> Draft | None:
+    first = candidate.files[0]
+    if candidate.kind == STAC:
+        item = json.loads(candidate.feature or first.read())
+        if isinstance(item, dict) and not candidate.feature and not candidate.named:
+            if item.get("type") in ("Catalog", "Collection") or "stac_version" not in item:
+                return None  # what lies among items and is none
+        if not isinstance(item, dict) or item.get("type") != "Feature":
+            raise Rejected("it is no STAC item")
+        return read_item(item, first.url, params.bands, params.mask != "none")
+    if candidate.kind == SAFE:
+        files = {_below(each.key, candidate.name): each for each in candidate.files}
+        xml = {posixpath.basename(path): file for path, file in files.items() if posixpath.basename(path) in _METADATA}
+        content = {name: file.read() for name, file in xml.items() if file.size <= LARGEST_DOCUMENT}
+        return sentinel2.read_safe(candidate.name, candidate.source, files, content, params.bands)
+    if candidate.kind == ZIP:
+        return _zipped(candidate, params)
+    if candidate.kind == LANDSAT:
+        files = {posixpath.basename(each.key): each for each in candidate.files[1:]}
+        return landsat.read_mtl(candidate.name, candidate.source, first.read(), files, params.bands)
+    if candidate.kind == PLAIN:
+        with gdal(first) as header:
+            return read_plain(first, params.band_names, params.bands, params.date, header)
+    raise ValueError(candidate.kind)
+
+
+def _below(key: str, folder: str) -> str:
+    return key.rpartition(f"{folder}/")[2] if key.count(f"{folder}/") == 1 else key.partition(f"{folder}/")[2]
+
+
+def _zipped(candidate: Candidate, params: Params) -> Draft:
+    """Return what a zipped SAFE product says of itself."""
+    (source,) = candidate.files
+    try:
+        with opened(source) as file, ZipFile(file) as archive:
+            members = [each for each in archive.infolist() if not each.is_dir()]
+            small = [each for each in members if each.file_size <= LARGEST_DOCUMENT]
+            xml = {
+                posixpath.basename(each.filename): archive.read(each)
+                for each in small
+                if posixpath.basename(each.filename) in _METADATA
+            }
+    except (BadZipFile, EOFError) as error:
+        raise Rejected(f"a damaged archive: {error}") from None
+    folders = {each.filename.split("/")[0] for each in members if ".SAFE/" in each.filename}
+    if len(folders) != 1:
+        raise Rejected("an archive that is not of one SAFE product")
+    files = {each.filename: replace(source) for each in members}
+    return sentinel2.read_safe(folders.pop(), candidate.source, files, xml, params.bands)

@@ -1,0 +1,220 @@
+"""Pixels of rasters in any storage: read by ranges of an object that must not change meanwhile."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps._frame.stored import Stored
+from apps.satellite.records import Asset
+from core.storage import process_storage
+
+HEADER = 64 << 10
+"""Bytes that are read at a time of a header; that of a cloud-optimized GeoTIFF fits."""
+GAP = 32 << 10
+"""Bytes between two tiles that are read along rather than in a request of their own."""
+GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_CACHEMAX": 64 << 20, "GDAL_NUM_THREADS": "1"}
+"""Bytes, not megabytes, through this interface; a smaller cache has every tile decoded again for each row."""
+DEFLATE, ADOBE_DEFLATE, ZSTD, UNCOMPRESSED = 32946, 8, 50000, 1
+"""Compressions of tiles that are decoded without GDAL (TIFF 6.0, its technical notes, and GDAL's for zstd)."""
+HEADERS_KEPT = 64
+"""Headers that a worker remembers; a cell has a few dozen sources, and its neighbour the same."""
+
+
+class PinnedFile(io.RawIOBase):
+    """An object of a storage as a seekable file; reading fails once the object is another."""
+
+    def __init__(self, source: Stored) -> None:
+        self._source, self._at = source, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._source.size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read up to ``len(buffer)`` bytes."""
+        data = read_range(self._source, self._at, min(self._at + len(buffer), self._source.size))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def read_range(source: Stored, start: int, end: int) -> bytes:
+    """Return a range of bytes of an object, which must still have its tag."""
+    if end <= start:
+        return b""
+    if source.data is not None:
+        return source.data[start:end]
+    tag = "" if source.is_output else source.tag
+    return process_storage(source.address).get(source.key, start, end, etag=tag)
+
+
+def opened(source: Stored) -> io.BufferedReader:
+    """Return an object as a buffered file."""
+    return io.BufferedReader(PinnedFile(source), HEADER)
+
+
+@contextmanager
+def gdal(source: Stored) -> Iterator[Any]:
+    """Open a raster with GDAL, through the storage's own client.
+
+    Raises
+    ------
+    rasterio.errors.RasterioIOError
+        It is no raster that GDAL reads.
+    """
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.Env(**GDAL_OPTIONS), opened(source) as file, rasterio.open(file) as dataset:
+            yield dataset
+
+
+def read_window(asset: Asset, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.generic]:
+    """Return the pixels of a part of a band.
+
+    Parameters
+    ----------
+    rows, columns : tuple of int
+        First, and one after the last; within the raster.
+
+    Raises
+    ------
+    Exception
+        The object has changed, is damaged, or cannot be reached.
+    """
+    if asset.fast:
+        return tiles(asset.source).read(asset.index, rows, columns)
+    from rasterio.windows import Window
+
+    with gdal(asset.source) as dataset:
+        window = Window.from_slices(rows, columns)
+        found: NDArray[np.generic] = dataset.read(asset.index, window=window)
+        return found
+
+
+@lru_cache(maxsize=HEADERS_KEPT)
+def tiles(source: Stored) -> Tiles:
+    """Return the tiles of a TIFF, from its header."""
+    return Tiles(source)
+
+
+class Tiles:
+    """The tiles of the full image of a TIFF: where they are, and how they are decoded.
+
+    Parameters
+    ----------
+    source : Stored
+
+    Attributes
+    ----------
+    fast : bool
+        Whether `read` can read them: tiles of integers, deflated, packed by zstd or plain, by predictor 1 or 2.
+    end : int
+        Bytes that the file must have at least.
+    is_tiled : bool
+    """
+
+    def __init__(self, source: Stored) -> None:
+        from tifffile import TiffFile
+
+        self._source = source
+        with opened(source) as file, TiffFile(file) as found:
+            page: Any = found.pages[0]
+            self._offsets, self._counts = tuple(page.dataoffsets), tuple(page.databytecounts)
+            self._height, self._width = page.imagelength, page.imagewidth
+            self.is_tiled = bool(page.is_tiled)
+            self._compression, self._predictor = int(page.compression), int(page.predictor)
+            self._planar, self._samples = int(page.planarconfig) == 2, page.samplesperpixel
+            self._dtype = np.dtype(page.dtype or "V1").newbyteorder(found.byteorder)
+            self._rows: int = page.tilelength if self.is_tiled else 0
+            self._columns: int = page.tilewidth if self.is_tiled else 0
+        pairs = zip(self._offsets, self._counts, strict=True)
+        self.end = max((start + length for start, length in pairs), default=0)
+        self.fast = (
+            self.is_tiled
+            and self._compression in (UNCOMPRESSED, ADOBE_DEFLATE, DEFLATE, ZSTD)
+            and self._predictor in (1, 2)
+            and self._dtype.kind in "iu"
+            and self._dtype.byteorder != ">"
+            and self._dtype.itemsize <= 4
+        )
+
+    def read(self, index: int, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.generic]:
+        """Return a part of a band; tiles that the file leaves out, as sparse ones do, are zeros."""
+        out = np.zeros((rows[1] - rows[0], columns[1] - columns[0]), self._dtype.newbyteorder("="))
+        across = -(-self._width // self._columns)
+        plane = across * -(-self._height // self._rows) * (index - 1) if self._planar else 0
+        band = 0 if self._planar else index - 1
+        wanted = [
+            (plane + down * across + right, down * self._rows, right * self._columns)
+            for down in range(rows[0] // self._rows, -(-rows[1] // self._rows))
+            for right in range(columns[0] // self._columns, -(-columns[1] // self._columns))
+        ]
+        for (_, top, left), data in zip(wanted, self._packed([number for number, _, _ in wanted]), strict=True):
+            if not data:
+                continue
+            tile = self._decoded(data)[:, :, band]
+            first, last = max(top, rows[0]), min(top + self._rows, rows[1])
+            begin, end = max(left, columns[0]), min(left + self._columns, columns[1])
+            out[first - rows[0] : last - rows[0], begin - columns[0] : end - columns[0]] = tile[
+                first - top : last - top, begin - left : end - left
+            ]
+        return out
+
+    def _packed(self, numbers: list[int]) -> list[bytes]:
+        """Return tiles as they stand in the file; those close together come by one request."""
+        found = dict.fromkeys(numbers, b"")
+        places = sorted((self._offsets[each], self._counts[each], each) for each in numbers if self._counts[each])
+        groups: list[list[tuple[int, int, int]]] = []
+        for place in places:
+            if groups and place[0] <= groups[-1][-1][0] + groups[-1][-1][1] + GAP:
+                groups[-1].append(place)
+            else:
+                groups.append([place])
+        for group in groups:
+            start, end = group[0][0], max(offset + length for offset, length, _ in group)
+            data = read_range(self._source, start, end)
+            for offset, length, each in group:
+                found[each] = data[offset - start : offset - start + length]
+        return [found[each] for each in numbers]
+
+    def _decoded(self, data: bytes) -> NDArray[np.generic]:
+        import imagecodecs
+
+        samples = 1 if self._planar else self._samples
+        size = self._rows * self._columns * samples * self._dtype.itemsize
+        unpacked: Any = data
+        if self._compression == ZSTD:
+            unpacked = imagecodecs.zstd_decode(data, out=size)
+        elif self._compression != UNCOMPRESSED:
+            unpacked = imagecodecs.zlib_decode(data, out=size)
+        if len(unpacked) != size:
+            raise ValueError(f"a tile has {len(unpacked):,} bytes where {size:,} belong")
+        tile: NDArray[np.generic] = np.frombuffer(unpacked, self._dtype).reshape(self._rows, self._columns, samples)
+        if self._predictor == 2:
+            tile = imagecodecs.delta_decode(tile, axis=1)
+        return tile

@@ -1,0 +1,1 @@
+"""What is computed of pixels and shapes: arrays in, arrays out; no storage, no network."""

@@ -1,0 +1,99 @@
+"""Digital numbers as reflectance, and which pixels are to be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCALE = 1e-4
+"""Reflectance of one step of what is stored, as Sentinel-2's quantification value of 10,000 has it."""
+NODATA = -32768
+LARGEST = 32767
+"""Valid values lie within plus and minus this, so that none can be taken for `NODATA`."""
+SATURATED = 65535
+"""Digital number of a saturated pixel (Sentinel-2: SPECIAL_VALUE; Landsat: QUANTIZE_CAL_MAX)."""
+SCL_INVALID = (0, 1, 3, 8, 9, 10)
+"""Classes of the Scene Classification that are left out: no data, defective, cloud shadow, clouds, thin cirrus."""
+SCL_CLASSES = 12
+QA_INVALID = 0b11111
+"""Bits of QA_PIXEL that are left out: fill, dilated cloud, cirrus, cloud, cloud shadow (Landsat C2 Level 2 guide)."""
+
+
+def to_reflectance(
+    numbers: NDArray[np.generic], scale: float, offset: float, nodata: float | None
+) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    """Return reflectance in steps of `SCALE`, and where there is any.
+
+    What is not valid is told by the digital numbers, before scale and offset: a dark pixel that the offset brings to
+    zero is one.
+
+    Parameters
+    ----------
+    numbers : ndarray, shape (h, w)
+        Integers or floats as they stand in the file.
+    scale, offset : float
+        Reflectance is ``scale * number + offset``.
+    nodata : float or None
+        The number that stands for none; NaN does in any case, and so does `SATURATED` of 16 bits.
+
+    Returns
+    -------
+    ndarray of int16, ndarray of bool, shape (h, w)
+        Values above 1 are kept; they are clipped at 3.2767, and 0 where nothing is valid.
+    """
+    valid = np.ones(numbers.shape, bool)
+    if nodata is not None:
+        valid &= numbers != nodata
+    if numbers.dtype == np.uint16:
+        valid &= numbers != SATURATED
+    if numbers.dtype.kind == "f":
+        valid &= np.isfinite(numbers)
+    factor, addend = scale / SCALE, offset / SCALE
+    if numbers.dtype.kind in "iu" and numbers.dtype.itemsize <= 2 and abs(factor - 1) < 1e-9 and _is_whole(addend):
+        steps = numbers.astype(np.int32)
+        steps += round(addend)
+    else:
+        with np.errstate(invalid="ignore", over="ignore"):
+            steps = np.rint(np.where(valid, numbers, 0).astype(np.float64) * factor + addend)
+    np.clip(steps, -LARGEST, LARGEST, out=steps)
+    steps[~valid] = 0
+    return steps.astype(np.int16), valid
+
+
+def _is_whole(number: float) -> bool:
+    return abs(number - round(number)) < 1e-6
+
+
+def scl_valid(classes: NDArray[np.generic], invalid: Collection[int] = SCL_INVALID) -> NDArray[np.bool_]:
+    """Return where the Scene Classification lets a pixel be used; a class that it does not know is none."""
+    table = np.zeros(256, bool)
+    table[:SCL_CLASSES] = True
+    table[list(invalid)] = False
+    return np.asarray(table[np.minimum(classes.astype(np.int64), 255)])
+
+
+def qa_valid(flags: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Return where QA_PIXEL lets a pixel be used."""
+    return np.asarray(flags.astype(np.int64) & QA_INVALID == 0)
+
+
+def normalized_difference(
+    first: NDArray[np.int16], second: NDArray[np.int16], valid: NDArray[np.bool_]
+) -> NDArray[np.int16]:
+    """Return (first - second) / (first + second) in steps of `SCALE`, `NODATA` where the sum is not positive.
+
+    Negative reflectance, which atmospheric correction leaves of dark pixels, gives values beyond 1; they are kept.
+    """
+    total = first.astype(np.int32) + second
+    defined = valid & (total > 0)
+    ratio = (first.astype(np.int32) - second) / np.where(defined, total, 1)
+    return np.where(defined, np.clip(np.rint(ratio / SCALE), -LARGEST, LARGEST), NODATA).astype(np.int16)
+
+
+def difference(later: NDArray[np.int16], earlier: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Return later minus earlier, `NODATA` where one of them is."""
+    valid = (later != NODATA) & (earlier != NODATA)
+    change = np.clip(later.astype(np.int32) - earlier, -LARGEST, LARGEST)
+    return np.where(valid, change, NODATA).astype(np.int16)

@@ -1,0 +1,317 @@
+"""What ``run`` does, in its order: ingest, plan, cell, merge, publish."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from apps._frame import Session
+from apps._frame.plan import Plan, StagePlan
+from apps._frame.report import FOLDER
+from apps._frame.run import Run, new_run_path
+from apps._frame.stages import Outputs, Stage, Stages
+from apps._frame.stored import BYTES, Stored
+from apps._frame.tables import counted, json_text
+from apps.satellite import catalog, demo, report
+from apps.satellite.cells import CELLS, CODEC, FEATURES, WATER, CellParams, compute_cell, write_files
+from apps.satellite.checksums import CHECKSUMS, checksums, damaged_cells, sealed
+from apps.satellite.dataset import Candidate, find
+from apps.satellite.function import UserFunction, load
+from apps.satellite.ingest import ingest
+from apps.satellite.maps import pictures
+from apps.satellite.merging import Borders, merge
+from apps.satellite.packages import check_installed
+from apps.satellite.params import Params
+from apps.satellite.planning import MB, Layout, Zone, check_day, lay_out, read_zones
+from apps.satellite.records import (
+    ACCEPTED,
+    DAMAGED,
+    REJECTED,
+    SUPERSEDED,
+    CellDone,
+    Row,
+    Scene,
+    cell_done_from,
+    row_of,
+    scene_from,
+)
+from core import FanfoldError, RetryPolicy
+from core.storage import process_storage, split_address
+
+RUNS = "satellite-runs"
+RESULTS = (
+    catalog.ITEMS, catalog.INDEX, "scenes.csv", "zonal.csv", FOLDER, catalog.CATALOG, "report.html", CHECKSUMS,
+    "result.json",
+)  # fmt: skip
+STAGES = ("ingest", "plan", "cell", "merge", "publish")
+RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
+"""For workers that die, and for a storage that is away for longer than its client tries."""
+SECONDS_PER_PIXEL, SECONDS_PER_SCENE = 3.4e-8, 0.05
+"""CPU of a band of a date, and of opening a scene, measured on one core of a 2020s server."""
+BYTES_PER_PIXEL = 1.6
+"""Of a band of 16 bits as it is packed, in sources and in what is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a command is to do, found out before its run is opened."""
+
+    candidates: list[Candidate]
+    zones: list[Zone]
+    function: UserFunction | None
+    inputs: dict[str, str]
+
+
+def _look(session: Session, params: Params) -> Job:
+    check_installed()
+    if params.change:
+        check_day(params.change)
+    candidates = find(params.input, session.output)
+    inputs = {each.files[0].url: each.files[0].tag for each in candidates}
+    function = load(params.function)
+    if function is not None:
+        inputs["--function"] = hashlib.sha256(function.source.encode()).hexdigest()
+    zones = read_zones(params.zones)
+    if params.zones:
+        root, key = split_address(params.zones)
+        inputs[params.zones] = process_storage(root).head(key).etag
+    return Job(candidates, zones, function, inputs)
+
+
+def run(session: Session, params: Params) -> int:
+    """Command: process scenes, or say what is there if all of it is done."""
+    if not params.input:
+        params = session.params = _example(session, params)
+    job = _look(session, params)
+    with session.open_run(RESULTS, inputs=job.inputs, keeps=[CELLS], versions=_versions()) as opened:
+        if not opened.finished:
+            _compute(session, opened, params, job)
+        figures = opened.figures()
+    session.show(figures, report.terminal)
+    session.say(f"\nReport: {session.output}/report.html (beside it: catalog.json, index, cells)")
+    session.show_bill()
+    lost = sum(figures["scenes"][kind] for kind in (REJECTED, DAMAGED))
+    if lost:
+        session.tell(
+            f"{counted(lost, 'scene')} could not be used, or not everywhere; scenes.csv and the report say why"
+        )
+    return 1 if lost else 0
+
+
+def _compute(session: Session, opened: Run, params: Params, job: Job) -> None:
+    stages = session.stages(opened, STAGES)
+    ingested = stages.run(Stage("ingest", job.candidates, ingest, params, options={"retries": RETRIES}), go_on=True)
+    scenes, rows = _settled(opened, job.candidates, ingested)
+    layout = lay_out(scenes, params, job.zones)
+    rows += layout.rows
+    opened.check(f"2/5 plan: {counted(len(layout.cells), 'cell')}")
+    done = _cells(session, opened, stages, params, job, layout)
+    layer = WATER if job.function is None else FEATURES
+    layers = {
+        at: _stored(opened, each, f"{layer}.parquet")
+        for at, each in enumerate(done)
+        if f"{layer}.parquet" in each.files
+    }
+    tasks = [
+        Borders(zone, tuple(stored for at, stored in layers.items() if layout.cells[at].zone == zone))
+        for zone in sorted({layout.cells[at].zone for at in layers})
+    ]
+    merged: list[bytes] = []
+    if job.function is None and tasks:
+        merged = list(stages.run(Stage("merge", tasks, merge, codec=BYTES, options={"retries": RETRIES})).values())
+    opened.check("5/5 publish")
+    _publish(opened, params, job, layout, rows, done, list(layers.values()), merged)
+
+
+def _settled(opened: Run, candidates: Sequence[Candidate], ingested: Outputs) -> tuple[list[Scene], list[Row]]:
+    """Return the scenes that passed the gate, and the rows of those that did not."""
+    scenes, rows = [], []
+    for at, candidate in enumerate(candidates):
+        if at in ingested.failures:
+            reason = f"whatever is in it ended the worker: {str(ingested.failures[at]).splitlines()[0]}"
+            rows.append(Row(candidate.name, candidate.source, REJECTED, reason))
+            continue
+        found = ingested.value(at)
+        if "row" in found:
+            rows.append(Row(**found["row"]))
+        elif "scene" in found:
+            scenes.append(_placed(opened, scene_from(found["scene"])))
+    return scenes, rows
+
+
+def _placed(opened: Run, scene: Scene) -> Scene:
+    """Say where what was converted is: in this run."""
+
+    def placed(asset: Any) -> Any:
+        if asset is None or asset.source.address:
+            return asset
+        return replace(asset, source=replace(asset.source, address=opened.address))
+
+    return replace(scene, bands={name: placed(each) for name, each in scene.bands.items()}, mask=placed(scene.mask))
+
+
+def _cells(session: Session, opened: Run, stages: Stages, params: Params, job: Job, layout: Layout) -> list[CellDone]:
+    """Compute the cells that are missing; returns the records of all."""
+    reached = session.executor.reaches(opened.storage)
+    chosen = CellParams(
+        params.bands, params.stat, params.resample, params.scl_invalid, params.water, job.function,
+        opened.address if reached else None,
+    )  # fmt: skip
+    stage = Stage("cell", layout.cells, compute_cell, chosen, codec=CODEC, options={"retries": RETRIES})
+    damaged_cells(session.executor, opened, stage, reached)
+    done = []
+    for value in stages.run(stage).values():
+        if value["files"]:
+            write_files(opened.address, value["done"]["name"], value["files"])
+        done.append(cell_done_from(value["done"]))
+    return done
+
+
+def _stored(opened: Run, done: CellDone, file: str) -> Stored:
+    told = done.files[file]
+    return Stored(opened.address, f"{CELLS}{done.name}/{file}", told["size"], f"sha256:{told['sha256']}")
+
+
+def _publish(
+    opened: Run, params: Params, job: Job, layout: Layout, rows: list[Row], done: list[CellDone], layers: list[Stored],
+    merged: list[bytes],
+) -> None:  # fmt: skip
+    lost = {name: f"in cell {each.name}: {why}" for each in done for name, why in each.lost.items()}
+    rows += [
+        row_of(scene, DAMAGED, lost[scene.name]) if scene.name in lost else row_of(scene) for scene in layout.scenes
+    ]
+    rows.sort(key=lambda row: (row.status == ACCEPTED, row.status, row.name, row.source))
+    files: dict[str, Any] = {**catalog.catalogue(layout.cells, done)}
+    files[f"{catalog.INDEX}cells.parquet"] = catalog.cells_layer(layout.cells, done)
+    layer, shapes, area = WATER if job.function is None else FEATURES, None, 0.0
+    if layers:
+        files[f"{catalog.INDEX}{layer}.parquet"], shapes, area = catalog.shapes_layer(layers, merged)
+    zonal = catalog.zonal_table(job.zones, layout.cells, done)
+    if job.zones:
+        files[f"{catalog.INDEX}zonal.parquet"] = catalog.zonal_layer(zonal, job.zones)
+        files["zonal.csv"] = catalog.zonal_csv(zonal)
+    files["scenes.csv"] = catalog.scenes_csv(rows)
+    figures = {**_figures(layout, rows, done), "layer": layer, "shapes": shapes, "area_km2": area / 1e6}
+    drawn = pictures(opened.storage, layout.cells, done)
+    pages = report.report_of(figures, params, rows, layout.cells, done, drawn, zonal)
+    files.update({name: b"".join(page) for name, page in pages.items()})
+    files[CHECKSUMS] = checksums(files, done)
+    files["result.json"] = sealed(figures, files[CHECKSUMS])
+    opened.publish(files)
+
+
+def _figures(layout: Layout, rows: Sequence[Row], done: Sequence[CellDone]) -> dict[str, Any]:
+    status = Counter(row.status for row in rows)
+    pixels = sum(cell.raster.width * cell.raster.height for cell in layout.cells)
+    valid = sum(each.valid for each in done)
+    days = sorted({date[:10] for each in done for date in each.dates})
+    together = json_text([asdict(each) for each in done])
+    warned = [f"{row.name}: {row.warnings}" for row in rows if row.warnings and row.status == ACCEPTED]
+    return {
+        "scenes": {kind: status[kind] for kind in (ACCEPTED, REJECTED, SUPERSEDED, DAMAGED)},
+        "refused": [
+            {"name": row.name, "status": row.status, "reason": row.reason} for row in rows if row.status != ACCEPTED
+        ],
+        "cells": len(done),
+        "empty_cells": sum(not each.valid for each in done),
+        "valid_pixels": valid,
+        "valid_share": valid / pixels if pixels else 0.0,
+        "zones": [{"epsg": epsg, "cell": grid.cell, "pixel": grid.x_size} for epsg, grid in layout.grids.items()],
+        "first_day": days[0] if days else "",
+        "last_day": days[-1] if days else "",
+        "later": layout.later,
+        "warnings": warned,
+        "cells_sha256": hashlib.sha256(together.encode()).hexdigest(),
+    }
+
+
+def plan(session: Session, params: Params) -> Plan:
+    """Command: say what a run would take; headers are read, and nothing written."""
+    with TemporaryDirectory() as folder:
+        if not params.input:
+            params = _on_example(params, Path(folder))
+        job = _look(session, params)
+        found = [ingest(each, params, _Nowhere()) for each in job.candidates]  # type: ignore[arg-type]
+        scenes = [scene_from(each["scene"]) for each in found if "scene" in each]
+        layout = lay_out(scenes, params, job.zones)
+    refused = sum("row" in each for each in found)
+    bands = len(params.bands)
+    pixels = [cell.raster.width * cell.raster.height for cell in layout.cells]
+    read = (
+        sum(size * len(cell.datatakes) for size, cell in zip(pixels, layout.cells, strict=True))
+        * bands
+        * BYTES_PER_PIXEL
+    )
+    written = sum(pixels) * (bands + 4) * BYTES_PER_PIXEL
+    seconds = (
+        sum(size * len(cell.datatakes) * bands for size, cell in zip(pixels, layout.cells, strict=True))
+        * SECONDS_PER_PIXEL
+    )
+    tasks = len(layout.cells)
+    stages = [
+        StagePlan("ingest", len(job.candidates), SECONDS_PER_SCENE, gets=4 * len(job.candidates) * bands),
+        StagePlan(
+            "cell", tasks, seconds / tasks if tasks else 0.0, layout.memory, gets=tasks * catalog.sources_of(layout),
+            puts=3 * tasks, bytes_in=round(read), bytes_out=round(written),
+        ),
+        StagePlan("merge", len(layout.grids), 0.2, gets=tasks),
+    ]  # fmt: skip
+    grids = [f"EPSG:{epsg}: cells of {grid.cell} pixels of {grid.x_size:g} m" for epsg, grid in layout.grids.items()]
+    facts = [
+        ("Scenes", f"{len(layout.scenes):,} to be used, {refused + len(layout.rows):,} not"),
+        *(("Grid", each) for each in grids),
+        ("Memory", f"{layout.memory / MB:,.0f} MB a worker"),
+    ]
+    return Plan(
+        stages,
+        facts,
+        {"scenes": len(layout.scenes), "refused": refused + len(layout.rows), "cells": tasks, "memory": layout.memory},
+    )
+
+
+class _Nowhere:
+    """Stands for the output of a task where nothing is to be written."""
+
+    def put(self, name: str, data: bytes) -> str:
+        """Forget an object."""
+        return name
+
+
+def _example(session: Session, params: Params) -> Params:
+    parent = Path(new_run_path(RUNS))
+    if session.common.output is None:
+        session.output = str(parent / "run")
+    return _on_example(params, parent)
+
+
+def _on_example(params: Params, folder: Path) -> Params:
+    """Write the example, and return parameters that mean it."""
+    zones = params.zones or str((folder / demo.ZONES).absolute())
+    return replace(
+        params,
+        input=(demo.write_example(folder),),
+        zones=zones,
+        cell=params.cell or demo.CELL,
+        change=params.change or demo.LATER,
+    )
+
+
+def _versions() -> dict[str, str]:
+    import rasterio
+    import shapely
+
+    return {"gdal": rasterio.__gdal_version__, "rasterio": rasterio.__version__, "geos": shapely.geos_version_string}
+
+
+def check_run(address: str) -> None:
+    """Refuse an address that holds no finished run, as ``FanfoldError``."""
+    from apps._frame.manifest import exists, read_manifest
+
+    read_manifest(address)
+    if not exists(process_storage(address), "result.json"):
+        raise FanfoldError(f"the run in {address} is not finished; resume it first")
