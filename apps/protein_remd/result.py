@@ -160,7 +160,7 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
         ladder = ",".join(f"{t:.2f}" for t in found["proposed"])
         said.append(f"By the energies so far, {TARGET:.0%} would be accepted everywhere with --temperatures {ladder}")
     trips = sum(found["round_trips"])
-    if len(found["states"]) > 1 and trips == 0:
+    if len(found["states"]) > 1 and trips == 0 and not found.get("convergence"):
         said.append("No replica has gone from the lowest temperature to the highest and back: run more rounds.")
     said += found.get("resumes_flagged", [])
     if found["salted_segments"]:

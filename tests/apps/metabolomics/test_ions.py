@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.metabolomics.science.elements import isotope_table
@@ -221,6 +221,7 @@ def test_more_decoys_than_candidates_are_all_of_them() -> None:
     assert decoys(["C6H12O6"], DEFAULTS, 500).shape == (1, 80)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DECOY_ELEMENTS), st.sampled_from(["+H", "[2M+H]+", "[M+2H]2+", "-H2O+H"]))
 def test_a_decoy_has_its_targets_charge_and_molecules(element: str, target: str) -> None:
     adduct = parse_adduct(target, "+")
@@ -235,6 +236,7 @@ def test_a_decoy_has_its_targets_charge_and_molecules(element: str, target: str)
 change = st.sampled_from(["", "-H2O", "+C2H2O", "-H+C2H3O", "-CO2"])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.dictionaries(st.sampled_from("CHO"), st.integers(1, 4), min_size=1), min_size=1, max_size=5),
     change,
