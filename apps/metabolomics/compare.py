@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from apps._frame import Session
@@ -22,7 +20,6 @@ from apps.metabolomics.annotated import read_run
 from apps.metabolomics.export_params import CompareParams
 from apps.metabolomics.exports import put, refuse_existing
 from apps.metabolomics.report import LEVELS
-from apps.metabolomics.result import ALL_IONS
 from apps.metabolomics.science.formulas import FormulaError, parse_formula
 from core import InputError, open_storage
 from core.storage import NotFound, split_address
@@ -111,8 +108,7 @@ def _of_run(address: str) -> Side:
     run = read_run(address)
     columns = ["formula", "chemMod", "neutralLoss", "adduct", "mz_0", "msm", "spatial", "spectral", "chaos",
                "massError", "totalIntensity", "fdr"]  # fmt: skip
-    known = (pc.field("decoy") == pc.scalar(False)) & pc.field("msm").is_valid()
-    table = pq.read_table(pa.BufferReader(run.storage.get(ALL_IONS)), columns=columns, filters=known)
+    table = run.targets(columns, pc.field("msm").is_valid())
     ions = {
         (row["formula"], row["chemMod"], row["neutralLoss"], row["adduct"]): {
             name: next((_number(row[each]) for each in row if each.lower() in names), math.nan)

@@ -8,14 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from apps._frame import Session
 from apps._frame.tables import TextTable, csv_bytes
 from apps.metabolomics.annotated import Annotated, read_run
 from apps.metabolomics.export_params import TableParams
 from apps.metabolomics.exports import put, refuse_existing
-from apps.metabolomics.result import ALL_IONS
 from core import ConfigError
 
 KEY = ("formula", "chemMod", "neutralLoss", "adduct")
@@ -81,8 +79,7 @@ def _csv(runs: Sequence[Annotated], names: Sequence[str], ions: set[str]) -> byt
 def _figures(run: Annotated, ions: pa.Array) -> dict[str, dict[str, Any]]:
     """Return what a run knows of some ions, accepted or not; an FDR above the level that was asked for is none."""
     accepted = set(run.ions.column("ion").to_pylist())
-    wanted = (pc.field("decoy") == pc.scalar(False)) & pc.field("ion").isin(ions)
-    rows = pq.read_table(pa.BufferReader(run.storage.get(ALL_IONS)), columns=list(COLUMNS), filters=wanted).to_pylist()
+    rows = run.targets(COLUMNS, pc.field("ion").isin(ions)).to_pylist()
     spectra = max(1, run.field.pixels.size)
     return {
         row["ion"]: {

@@ -34,6 +34,8 @@ LEVELS = (0.05, 0.1, 0.2, 0.5)
 """False discovery rates at which annotations are counted, as METASPACE does."""
 SHOWN = 500
 """Annotations whose images are in the report, the best ones."""
+MOST_IMAGES = 500
+"""Annotations of which images are written as files, the best ones; all are among the run's ion images."""
 ROWS = 5000
 """Rows of the table at most; a browser sorts more of them slowly."""
 BEST = 24
@@ -150,7 +152,7 @@ def _table(run: Annotated, shown: Sequence[Annotation], count: int) -> Table:
         "are named beside the images."
     )
     if count > SHOWN:
-        note += f" The first {SHOWN:,} lead to their images."
+        note += f" The first {SHOWN:,} lead to their images, and those of the first {MOST_IMAGES:,} are files."
     if count > ROWS:
         note += f" These are the best {ROWS:,} of {count:,}; annotations.csv has them all."
     return Table("Annotations", HEADER, rows, note, browse=True)

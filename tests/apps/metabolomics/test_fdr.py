@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.metabolomics.science.fdr import fdr
@@ -11,6 +11,7 @@ score = st.one_of(st.floats(0.0, 1.0), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]
 scores = st.lists(score, max_size=30)
 
 
+@settings(deadline=None)
 @given(scores, scores, st.sampled_from([1, 3, 20]))
 def test_the_rate_is_the_least_of_all_below(targets: list[float], decoys: list[float], per_target: int) -> None:
     found = fdr(np.array(targets), np.array(decoys), per_target)

@@ -195,7 +195,7 @@ def test_a_long_table_is_cut_and_says_so(make_run: MakeRun, monkeypatch: pytest.
     page = content(files(make_run(count=40)), "report.html").decode()
 
     assert "the best 5 of 20; annotations.csv has them all" in page
-    assert "The first 3 lead to their images" in page
+    assert "The first 3 lead to their images, and those of the first 500 are files" in page
     assert page.count('class="panel"') == 3
     assert len(re.findall("<tr><td>(?:<a [^>]*>)?C", page)) == 5
 

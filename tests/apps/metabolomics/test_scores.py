@@ -160,6 +160,7 @@ def test_a_peak_beyond_the_grid_is_refused() -> None:
         score(np.array([100.0]), np.array([GRID], dtype=np.int32), np.ones(1, dtype=np.float32), [1.0, 1.0])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 60))
 def test_an_image_is_its_pixels_each_once_in_order(seed: int, count: int) -> None:
     mz, pixel, intensity = peaks(seed, count)
