@@ -199,6 +199,8 @@ class Params:
             given.append("nonbonded")
         if engine != "openmm" and given:
             raise ConfigError(f"--{given[0].replace('_', '-')} is of engine openmm; {engine} has it not: drop it")
+        if engine != "openmm" and self.system.solvent not in ("vacuum", System().solvent):
+            raise ConfigError(f"--solvent {self.system.solvent} is of engine openmm; {engine} knows no water: drop it")
 
     def _check_pressure(self) -> None:
         system = self.system

@@ -337,6 +337,14 @@ def test_settings_of_openmm_are_refused_by_other_engines(engine_name):
         Params(system=System(engine=engine_name, no_bitwise=True))
 
 
+@pytest.mark.parametrize("engine_name", ["harmonic", "protomol"])
+def test_water_is_refused_by_engines_that_know_none(engine_name):
+    from apps.protein_remd.params import Params
+
+    with pytest.raises(ConfigError, match=f"--solvent tip3p is of engine openmm; {engine_name} knows no water"):
+        Params(system=System(engine=engine_name, solvent="tip3p"))
+
+
 @pytest.fixture(scope="module")
 def water_pdb(boxed) -> str:
     return boxed["topology.pdb"].decode()
