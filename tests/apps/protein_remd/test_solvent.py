@@ -273,32 +273,6 @@ def test_a_ladder_in_water_is_as_close_as_twice_the_degrees_of_freedom_need():
     assert len(wet) > len(Params(system=System(), ladder=aimed).temperatures(2000))
 
 
-def test_threads_make_a_run_that_says_that_its_bits_do_not_repeat(remd, capsys, tmp_path):
-    few = ("--temperatures", "300,350", "--steps", "10", "--rounds", "2", "--output", "a")
-
-    assert remd("run", "--threads", "2", "--no-bitwise", *few) == 0
-
-    assert "gave up repeating to the bit" in capsys.readouterr().err
-    found = json.loads((tmp_path / "a" / "manifest.json").read_text())["found"]
-    assert (found["threads"], found["bitwise"]) == (2, False)
-    assert found["version"].endswith("CPU platform, 2 threads")
-    assert "gave up repeating to the bit" in (tmp_path / "a" / "report.html").read_text()
-    assert remd("verify", "a") == 0
-    said = capsys.readouterr()
-    assert "0 segments computed again" in said.out
-    assert "segments are not computed again" in said.err
-
-
-@pytest.mark.parametrize("changed", [("--platform", "CPU"), ("--threads", "2", "--no-bitwise"), ("--no-bitwise",)])
-def test_a_run_is_not_gone_on_with_on_another_platform_or_with_more_threads(remd, capsys, changed):
-    few = ("--temperatures", "300,350", "--steps", "10", "--output", "a")
-    remd("run", *few, "--rounds", "1", "--platform", "Reference")
-
-    assert remd("run", *few, "--rounds", "2", *changed) == 2
-
-    assert "was begun with" in capsys.readouterr().err
-
-
 def test_a_platform_that_is_not_there_is_named(boxed):
     files = {**boxed, "engine.json": boxed["engine.json"].replace(b"CPU", b"Quantum")}
 
