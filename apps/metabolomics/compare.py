@@ -20,8 +20,8 @@ from apps.metabolomics.annotated import read_run
 from apps.metabolomics.export_params import CompareParams
 from apps.metabolomics.exports import put, refuse_existing
 from apps.metabolomics.report import LEVELS
+from apps.metabolomics.science.adducts import parse_adduct
 from apps.metabolomics.science.formulas import FormulaError, parse_formula
-from apps.metabolomics.science.ions import parse_adduct
 from core import InputError, open_storage
 from core.storage import NotFound, split_address
 
