@@ -12,12 +12,17 @@ from apps.metabolomics.export_params import (
     ABOUT_COMPARE,
     ABOUT_EXPORT,
     ABOUT_REPORT,
+    ABOUT_TABLE,
     CompareParams,
     ExportParams,
     ReportParams,
+    TableParams,
 )
 from apps.metabolomics.packages import check_installed
 from apps.metabolomics.params import MoleculeParams, Params, ReadingParams
+from apps.metabolomics.synth_params import ABOUT as ABOUT_SYNTH
+from apps.metabolomics.synth_params import EXAMPLES as EXAMPLES_SYNTH
+from apps.metabolomics.synth_params import SynthParams
 from apps.metabolomics.validate_params import ABOUT as ABOUT_VALIDATE
 from apps.metabolomics.validate_params import EXAMPLES as EXAMPLES_VALIDATE
 from apps.metabolomics.validate_params import ValidateParams
@@ -74,8 +79,10 @@ APP = App(
             "validate", ValidateParams, "apps.metabolomics.validate:validate", about=ABOUT_VALIDATE,
             examples=EXAMPLES_VALIDATE,
         ),
+        Command("synth", SynthParams, later("synth", "synth"), about=ABOUT_SYNTH, examples=EXAMPLES_SYNTH),
         Command("report", ReportParams, later("republish", "report"), about=ABOUT_REPORT),
         Command("export", ExportParams, later("exports", "export"), about=ABOUT_EXPORT),
+        Command("table", TableParams, later("datasets", "table"), about=ABOUT_TABLE),
         Command("compare", CompareParams, later("compare", "compare"), about=ABOUT_COMPARE),
     ],
 )  # fmt: skip

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from apps.metabolomics.databases import Molecule, find_molecules
 from apps.metabolomics.pictures import Field, normalised
-from apps.metabolomics.result import FIGURES, IonImage, IonImages, read_accepted
+from apps.metabolomics.result import FIGURES, IonImage, IonImages, open_all_ions, read_accepted
+from apps.metabolomics.science.images import ImageSet
 from core import InputError
 from core.storage import NotFound, Storage, open_storage
 
@@ -83,6 +85,40 @@ class Annotated:
     def image(self, ion: str, peak: int = 0) -> IonImage:
         """Return one isotope image of an accepted ion."""
         return self.isotopes(ion)[peak]
+
+    def targets(self, columns: Sequence[str], which: pc.Expression) -> pa.Table:
+        """Return some columns of those targets, accepted or not, for which an expression holds."""
+        file = open_all_ions(self.storage)
+        wanted = (pc.field("decoy") == pc.scalar(False)) & which
+        chosen = [
+            file.read_row_group(group, [*columns, "decoy"]).filter(wanted).select(list(columns))
+            for group in range(file.num_row_groups)
+        ]
+        return pa.concat_tables([file.schema_arrow.empty_table().select(list(columns)), *chosen])
+
+    def image_set(self, ions: Sequence[str], side: int = 0) -> ImageSet:
+        """Return the first isotope images of some accepted ions, normalised as the run was asked to.
+
+        Parameters
+        ----------
+        side : int, optional
+            Pixels a side at most: larger images are made smaller by adding pixels up.
+        """
+        factor = self.field.factor(side) if side else 1
+        sampled = np.flatnonzero(self.field.mask(factor)).astype(np.int32)
+        pixels, values = list[NDArray[np.int32]](), list[NDArray[np.float64]]()
+        for ion in ions:
+            image = self.image(ion)
+            if factor > 1:
+                small = self.field.summed(image.pixels, image.values, factor).ravel()
+                image = IonImage(np.flatnonzero(small).astype(np.int32), small[small != 0.0])
+            pixels.append(image.pixels)
+            values.append(image.values)
+        offsets = np.cumsum([0, *(each.size for each in pixels)])
+        none = np.empty(0)
+        return ImageSet(
+            np.concatenate([none.astype(np.int32), *pixels]), np.concatenate([none, *values]), offsets, sampled
+        )
 
 
 def encode_pixels(pixels: NDArray[np.int32], tic: NDArray[np.float64]) -> bytes:

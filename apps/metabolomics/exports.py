@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from apps._frame import Session
 from apps._frame.tables import csv_bytes, visible
+from apps.metabolomics import spatial_exports
 from apps.metabolomics.annotated import Annotated, read_run
 from apps.metabolomics.annotations import COLUMNS, TEXTS, Annotations
 from apps.metabolomics.export_params import FORMATS, ExportParams
@@ -30,11 +31,12 @@ Regions = NDArray[np.int64] | None
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Export:
-    """What is exported: a run, its annotations, and the region of each of its pixels, if regions were given."""
+    """What is exported: a run, its annotations, the region of each of its pixels, if regions were given, and how."""
 
     run: Annotated
     annotations: Annotations
     regions: Regions
+    params: ExportParams
 
 
 def export(session: Session, params: ExportParams) -> None:
@@ -53,7 +55,7 @@ def export(session: Session, params: ExportParams) -> None:
     if not len(run.ions):
         raise InputError(f"{params.run} has no annotation at this level; there is nothing to export")
     regions = read_regions(params.regions, run.field) if params.regions else None
-    what = Export(run, Annotations(run), regions)
+    what = Export(run, Annotations(run), regions, params)
     with tempfile.TemporaryDirectory(prefix="fanfold-export-") as folder:
         path = Path(folder) / f"export{FORMATS[params.format]}"
         WRITERS[params.format](what, path)
@@ -202,10 +204,33 @@ def write_metaboanalyst(what: Export, path: Path) -> None:
             file.write(csv_bytes(row, ()))
 
 
+def write_colocalisation(what: Export, path: Path) -> None:
+    """Write ions by ions, how much they lie in the same places."""
+    path.write_bytes(spatial_exports.colocalisation_csv(what.run))
+
+
+def write_regions(what: Export, path: Path) -> None:
+    """Write what each ion does in each region."""
+    if what.regions is None:
+        raise ConfigError("--format regions needs regions: give --regions an image of whole numbers")
+    path.write_bytes(spatial_exports.regions_csv(what.run, what.regions))
+
+
+def write_segments(what: Export, path: Path) -> None:
+    """Write the segment of each pixel as a picture."""
+    pixels = what.run.field.pixels.size
+    if what.params.segments > pixels:
+        raise ConfigError(f"--segments is {what.params.segments}, and {what.params.run} has {pixels} pixels")
+    path.write_bytes(spatial_exports.segments_png(what.run, what.params.segments, what.params.seed))
+
+
 WRITERS: Mapping[str, Callable[[Export, Path], None]] = {
     "csv": write_csv,
     "parquet": write_parquet,
     "anndata": write_anndata,
     "ome-tiff": write_ome_tiff,
     "metaboanalyst": write_metaboanalyst,
+    "colocalisation": write_colocalisation,
+    "regions": write_regions,
+    "segments": write_segments,
 }

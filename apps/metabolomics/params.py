@@ -111,6 +111,11 @@ class MoleculeParams:
         "how decoys are drawn: by each formula's own hash, or as METASPACE does, which depends on the database's order",
         "NAME",
     )  # fmt: skip
+    engine_compat: bool = setting(
+        False, switch,
+        doc="copy METASPACE's engine where it differs: the nearest of its eight resolving powers, no score for smooth "
+        "images of one object, rates above 1",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -130,7 +135,6 @@ class Params(MoleculeParams, ReadingParams):
     levels: int = setting(
         30, whole(2, 1000), "a whole number from 2 to 1000", "intensity levels of the measure of chaos", "N"
     )
-    engine_compat: bool = setting(False, switch, doc="copy what METASPACE's engine does in its odd cases")
     fdr: float = setting(
         0.1, number(0, 1), "a share from 0 to 1", "false discovery rate up to which ions are accepted", "SHARE"
     )

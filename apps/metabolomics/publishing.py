@@ -17,7 +17,7 @@ from apps.metabolomics.annotations import Annotations, intensities
 from apps.metabolomics.figures import SCORE_EDGES, read_scores
 from apps.metabolomics.params import Params
 from apps.metabolomics.pictures import grey_png
-from apps.metabolomics.report import fdr_counts, report_of, rgb_of
+from apps.metabolomics.report import MOST_IMAGES, fdr_counts, report_of, rgb_of
 from apps.metabolomics.result import FIGURES, IonImage
 
 IMAGES = "images/"
@@ -28,8 +28,6 @@ RESULTS = (
 """What `files` gives, beside what the stages write themselves; those with a ``/`` are folders."""
 EMBEDDED = 13 << 20
 """Bytes of pictures that the page holds at most, so that it stays below 20 MB: 500 annotations of 100 x 100 pixels."""
-MOST_IMAGES = 2000
-"""Annotations of which images are written as files, the best ones; all are among the run's ion images."""
 
 
 def files(run: Annotated) -> dict[str, Content]:

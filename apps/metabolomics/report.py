@@ -17,9 +17,7 @@ from apps._frame.report import (
     Figures,
     Grid,
     Link,
-    Panel,
     Picture,
-    Plain,
     Report,
     Table,
     Text,
@@ -28,6 +26,7 @@ from apps._frame.tables import counted
 from apps.metabolomics import figures as charts
 from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.annotations import Annotation, Annotations
+from apps.metabolomics.panels import key_of, name_of, panels_of, three_digits
 from apps.metabolomics.pictures import coloured_png, levels, rgb_png, side_by_side, significant
 from apps.metabolomics.result import IonImage
 
@@ -35,19 +34,18 @@ LEVELS = (0.05, 0.1, 0.2, 0.5)
 """False discovery rates at which annotations are counted, as METASPACE does."""
 SHOWN = 500
 """Annotations whose images are in the report, the best ones."""
+MOST_IMAGES = 500
+"""Annotations of which images are written as files, the best ones; all are among the run's ion images."""
 ROWS = 5000
 """Rows of the table at most; a browser sorts more of them slowly."""
 BEST = 24
 """Ions on the contact sheet."""
-PANEL_SIDE, PANEL_LEAST, GRID_SIDE, TIC_SIDE = 200, 160, 120, 480
-"""Pixels a side: of an isotope image in a panel at most and at least, on the contact sheet, of the whole current."""
+GRID_SIDE, TIC_SIDE = 120, 480
+"""Pixels a side of an image: on the contact sheet, of the whole current."""
 MOST_CARDS = 3
 """Levels of the false discovery rate that have a card, the lowest ones."""
-NAMES = 3
-"""Molecules that a row names; its panel names more."""
 CAPTION = 40
 """Letters of a name on the contact sheet at most."""
-PANEL_NAMES = 50
 
 HEADER = (
     "ion", "molecules", "m/z", "MSM", "FDR", "ρ spatial", "ρ spectral", "ρ chaos", "error, ppm", "max. intensity",
@@ -73,10 +71,10 @@ def report_of(run: Annotated, annotations: Annotations, again: str = "") -> Repo
     blocks: list[Block] = [_cards(run, shown), *_care(run)]
     if shown:
         blocks += [_best(run, shown), _table(run, shown, count)]
-    blocks += [_charts(run), *_counts(run), Facts("What it stands on", _facts(figures))]
+    blocks += [*_truth(figures), _charts(run), *_counts(run), Facts("What it stands on", _facts(figures))]
     if again:
         blocks.append(Text("The same again", [again], code=True))
-    blocks += [_panel(run, each) for each in shown[:SHOWN]]
+    blocks += panels_of(run, shown[:SHOWN])
     versions = ", ".join(f"{name} {release}" for name, release in figures.get("versions", {}).items())
     return Report(f"Annotations: {annotations.dataset}", lead, blocks, versions)
 
@@ -99,7 +97,7 @@ def _cards(run: Annotated, shown: Sequence[Annotation]) -> Cards:
         spread = float(np.nanmedian(np.abs(error - middle)))
         cards.append(Card("Median mass error", f"{middle:+.2f} ppm", f"half of them within {spread:.2f} of it"))
     if shown:
-        cards.append(Card("Best score", f"{shown[0].msm:.3f}", f"{_name(shown[0])}"))
+        cards.append(Card("Best score", f"{shown[0].msm:.3f}", f"{name_of(shown[0])}"))
     return Cards(cards)
 
 
@@ -123,19 +121,9 @@ def _care(run: Annotated) -> Iterator[Text]:
         yield Text("Read with care", notes)
 
 
-def _name(each: Annotation) -> str:
-    names = each.names
-    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
-    return ", ".join(names[:NAMES]) + more if names else each.formula
-
-
 def _caption(each: Annotation) -> str:
-    name = _name(each)
+    name = name_of(each)
     return name if len(name) <= CAPTION else f"{name[: CAPTION - 1]}…"
-
-
-def _key(number: int) -> str:
-    return f"ion-{number + 1}"
 
 
 def _best(run: Annotated, shown: Sequence[Annotation]) -> Grid:
@@ -143,7 +131,7 @@ def _best(run: Annotated, shown: Sequence[Annotation]) -> Grid:
     for each in shown[:BEST]:
         small = side_by_side([levels(run.image(each.ion), run.field, GRID_SIDE)], GRID_SIDE)
         pictures.append(
-            Picture(coloured_png(small), each.ion, f"{each.ion}: {_caption(each)}", f"#{_key(each.number)}")
+            Picture(coloured_png(small), each.ion, f"{each.ion}: {_caption(each)}", f"#{key_of(each.number)}")
         )
     note = "Best scores first; each leads to its isotope images. Brightest 1% of the pixels shown alike."
     return Grid("Ion images", pictures, note)
@@ -152,10 +140,10 @@ def _best(run: Annotated, shown: Sequence[Annotation]) -> Grid:
 def _table(run: Annotated, shown: Sequence[Annotation], count: int) -> Table:
     rows = (
         [
-            Link(each.ion, f"#{_key(each.number)}") if each.number < SHOWN else each.ion, _name(each), f"{each.mz:.4f}",
-            f"{each.msm:.3f}", f"{each.fdr:.1%}", f"{each.spatial:.3f}", f"{each.spectral:.3f}", _three(each.chaos),
-            "–" if each.mass_error is None else f"{each.mass_error:+.2f}", significant(each.max_intensity),
-            str(len(each.isomers)), str(len(each.isobars)),
+            Link(each.ion, f"#{key_of(each.number)}") if each.number < SHOWN else each.ion, name_of(each),
+            f"{each.mz:.4f}", f"{each.msm:.3f}", f"{each.fdr:.1%}", f"{each.spatial:.3f}", f"{each.spectral:.3f}",
+            three_digits(each.chaos), "–" if each.mass_error is None else f"{each.mass_error:+.2f}",
+            significant(each.max_intensity), str(len(each.isomers)), str(len(each.isobars)),
         ]
         for each in shown
     )  # fmt: skip
@@ -164,58 +152,10 @@ def _table(run: Annotated, shown: Sequence[Annotation], count: int) -> Table:
         "are named beside the images."
     )
     if count > SHOWN:
-        note += f" The first {SHOWN:,} lead to their images."
+        note += f" The first {SHOWN:,} lead to their images, and those of the first {MOST_IMAGES:,} are files."
     if count > ROWS:
         note += f" These are the best {ROWS:,} of {count:,}; annotations.csv has them all."
     return Table("Annotations", HEADER, rows, note, browse=True)
-
-
-def _three(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _panel(run: Annotated, each: Annotation) -> Panel:
-    mz, theory, total, pixels = (run.matrix(name)[each.number] for name in ("mz", "theory", "total", "n_pixels"))
-    held = np.flatnonzero(~np.isnan(mz))
-    found = run.isotopes(each.ion)
-    images = [found[peak] for peak in held]
-    row = side_by_side([levels(image, run.field, PANEL_SIDE) for image in images], PANEL_LEAST)
-    spectrum = charts.spectrum_svg(mz, theory, total)
-    relative = total / (np.nanmax(total) or 1.0) * 100.0
-    peaks = [
-        [f"{mz[peak]:.5f}", f"{theory[peak]:.2f}", f"{relative[peak]:.2f}", f"{int(pixels[peak]):,}", _top(image)]
-        for peak, image in zip(held, images, strict=True)
-    ]
-    isotopes = Picture(coloured_png(row), f"Isotope images of {each.ion}", "Isotope images in the order of their m/z, "
-                       "each in its own scale; the brightest 1% of the pixels alike.")  # fmt: skip
-    blocks: list[Plain] = [
-        Figures([isotopes, Picture(spectrum, f"Spectrum of {each.ion}", "Measured (up) against theory (down).")]),
-        Table("", ["m/z", "theory", "measured", "pixels", "max. intensity"], peaks),
-        Facts("", _facts_of(each)),
-    ]
-    return Panel(_key(each.number), each.ion, blocks)
-
-
-def _top(image: IonImage) -> str:
-    return significant(float(image.values.max(initial=0.0)))
-
-
-def _facts_of(each: Annotation) -> list[tuple[str, str]]:
-    names = [f"{molecule.name} ({molecule.id}, {database})" for database, molecule in each.molecules[:PANEL_NAMES]]
-    if len(each.molecules) > PANEL_NAMES:
-        names.append(f"and {len(each.molecules) - PANEL_NAMES:,} more")
-    product = f"{_three(each.chaos)} chaos x {each.spatial:.3f} spatial x {each.spectral:.3f} spectral"
-    error = "" if each.mass_error is None else f"{each.mass_error:+.2f} ppm"
-    rows = [
-        ("MSM", f"{each.msm:.4f} = {product}"),
-        ("False discovery rate", f"{each.fdr:.2%}"),
-        ("Formula, adduct", ", ".join(filter(None, [each.formula, each.chem_mod, each.neutral_loss, each.adduct]))),
-        ("Mass error", error),
-        ("Molecules", "; ".join(names)),
-        ("Isomers", ", ".join(each.isomers)),
-        ("Isobars", ", ".join(each.isobars)),
-    ]
-    return [row for row in rows if row[1]]
 
 
 def _charts(run: Annotated) -> Figures:
@@ -253,6 +193,26 @@ def rgb_of(run: Annotated) -> tuple[bytes, str] | None:
         return None
     picture = rgb_png([run.image(ion) for ion in ions], run.field, TIC_SIDE)
     return picture, "Red {}, green {}, blue {}, each in its own scale.".format(*ions)
+
+
+def _truth(figures: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield, of a synthetic dataset, what is right of its annotations."""
+    found: Sequence[Mapping[str, Any]] = figures.get("truth") or ()
+    if found:
+        rows = [
+            [
+                f"{each['level']:.0%}", f"{each['annotated']:,}", f"{each['right']:,}", _share(each["sensitivity"]),
+                _share(each["false_discovery_rate"]),
+            ]
+            for each in found
+        ]  # fmt: skip
+        header = ["estimated rate, at most", "annotated", "in the specimen", "sensitivity", "actual rate"]
+        note = "The dataset is synthetic, so what is in it is known. Sensitivity is of all ions that are in it."
+        yield Table("Against the truth", header, rows, note)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
 
 
 def _counts(run: Annotated) -> Iterator[Table]:
@@ -298,4 +258,7 @@ def _facts(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+    """Write a parameter; empty for one that was not given."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None or value is False else "yes" if value is True else str(value)

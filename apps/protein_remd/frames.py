@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from apps.protein_remd.segments import unpacked
 from core import InputError
 from core.storage import Storage
 
+FloatArray = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
@@ -51,16 +53,15 @@ class Watched:
         residues, x = backbone(topology), _places(topology)
         bonds = (
             [_alpha(one, ACETYL), one["C"], after["N"], _alpha(after, METHYL)]
-            for one, after in zip(residues, residues[1:], strict=False)
-            if "C" in one and "N" in after and set(one) & set(ACETYL) and set(after) & set(METHYL)
+            for one, after in pairwise(residues)
+            if _bonded(one, after, x) and set(one) & set(ACETYL) and set(after) & set(METHYL)
         )
-        # Neighbours in the file are no neighbours in the chain where a chain ends.
-        self._omega = _indices(row for row in bonds if np.linalg.norm(x[row[1]] - x[row[2]]) < BONDED)
+        self._omega = _indices(bonds)
         chiral = (one for one in residues if {"N", "CA", "C", "CB"} <= set(one))
         self._alpha = _indices([one[name] for name in ("N", "CA", "C", "CB")] for one in chiral)
         self._began_cis, self._began_right = (found[0] for found in self._seen(x[None]))
 
-    def _seen(self, x: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    def _seen(self, x: FloatArray) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return which bonds are cis and which carbons right-handed, shape (frames, bonds) and (frames, carbons)."""
         omega = dihedral(*(x[:, self._omega[:, at]] for at in range(4)))
         volume = chirality(*(x[:, self._alpha[:, at]] for at in range(4)))
@@ -95,7 +96,12 @@ def _alpha(residue: Mapping[str, int], names: Sequence[str]) -> int:
     return next(residue[name] for name in names if name in residue)
 
 
-def _places(topology: bytes) -> npt.NDArray[np.float64]:
+def _bonded(one: Mapping[str, int], after: Mapping[str, int], x: FloatArray) -> bool:
+    """Whether there is a peptide bond: neighbours in the file are none in the chain where one ends, or has a gap."""
+    return "C" in one and "N" in after and bool(np.linalg.norm(x[one["C"]] - x[after["N"]]) < BONDED)
+
+
+def _places(topology: bytes) -> FloatArray:
     """Return the positions in Angstrom of the atoms of a PDB file, shape (atoms, 3)."""
     atoms = [line for line in topology.decode().splitlines() if line.startswith(("ATOM", "HETATM"))]
     return np.array([[float(line[at : at + 8]) for at in (30, 38, 46)] for line in atoms]).reshape(-1, 3)
@@ -103,11 +109,16 @@ def _places(topology: bytes) -> npt.NDArray[np.float64]:
 
 def backbone(topology: bytes) -> list[dict[str, int]]:
     """Return the index of each atom by its name, residue by residue, of a PDB file."""
-    residues: dict[str, dict[str, int]] = {}
+    residues: list[dict[str, int]] = []
     atoms = [line for line in topology.decode().splitlines() if line.startswith(("ATOM", "HETATM"))]
+    before = ""
     for index, line in enumerate(atoms):
-        residues.setdefault(line[21:27], {})[line[12:16].strip()] = index
-    return list(residues.values())
+        # By their sequence: files may number two residues alike.
+        if line[17:27] != before:
+            residues.append({})
+            before = line[17:27]
+        residues[-1][line[12:16].strip()] = index
+    return residues
 
 
 def _indices(rows: Iterable[Sequence[int]]) -> IntArray:
@@ -121,11 +132,11 @@ def seen_by_state(
 
     The helix is that of the rounds without their first fifth; None where the molecule is too short for one.
     """
-    residues = backbone(topology)
+    residues, places = backbone(topology), _places(topology)
     middle = [
         (before["C"], one["N"], one["CA"], one["C"], after["N"])
         for before, one, after in zip(residues, residues[1:], residues[2:], strict=False)
-        if "C" in before and {"N", "CA", "C"} <= set(one) and "N" in after
+        if _bonded(before, one, places) and _bonded(one, after, places) and "CA" in one
     ]
     atoms = np.array(middle, dtype=np.int64).reshape(-1, 5)
     sums, counts = np.zeros(states), np.zeros(states)

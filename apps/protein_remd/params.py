@@ -22,6 +22,7 @@ from apps._frame.params import (
 from apps.protein_remd import until
 from apps.protein_remd.science.exchange import SCHEMES
 from apps.protein_remd.science.ladder import LONGEST, by_acceptance, geometric
+from apps.protein_remd.science.prediction import effective_degrees
 from apps.protein_remd.system import BAROSTAT_INTERVAL, OPENMM_ALONE, PERIODIC, System
 from core import ConfigError
 
@@ -198,6 +199,8 @@ class Params:
             given.append("nonbonded")
         if engine != "openmm" and given:
             raise ConfigError(f"--{given[0].replace('_', '-')} is of engine openmm; {engine} has it not: drop it")
+        if engine != "openmm" and self.system.solvent not in ("vacuum", System().solvent):
+            raise ConfigError(f"--solvent {self.system.solvent} is of engine openmm; {engine} knows no water: drop it")
 
     def _check_pressure(self) -> None:
         system = self.system
@@ -223,6 +226,7 @@ class Params:
         """Return the ladder in K; `degrees` of freedom predict the acceptance where that is aimed at."""
         from apps.protein_remd.science.units import BOLTZMANN
 
+        degrees = effective_degrees(degrees, self.system.solvent in PERIODIC)
         ladder = self.ladder
         if ladder.temperatures:
             return ladder.temperatures

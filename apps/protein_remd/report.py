@@ -50,6 +50,7 @@ def report_files_of(
         *_verdict(found),
         Figures(pictures, "How it went"),
         Table("Temperatures", *_state_table(found)),
+        *_halves(found),
         Facts("How it was made", [*_facts(found, params)]),
         *([Facts("Time and cost", taken)] if (taken := spent_rows(spent, found["rounds"])) else []),
     ]
@@ -58,13 +59,20 @@ def report_files_of(
 
 
 def _verdict(found: Mapping[str, Any]) -> list[Block]:
-    """Return whether the averages can be believed, by which checks, and the averages themselves."""
+    """Return whether the averages can be believed, and by which checks."""
     measured = found.get("convergence")
     if measured is None:
         return []
     checks = [[check["name"], "yes" if check["ok"] else "not yet", check["found"]] for check in measured["checks"]]
     said = Text("Can it be believed?", verdict(found))
     table = Table("What must hold", ["", "holds", "found"], checks)
+    return [said, table]
+
+
+def _halves(found: Mapping[str, Any]) -> list[Block]:
+    measured = found.get("convergence")
+    if measured is None:
+        return []
     header = ["T (K)", "first half U", "second half U", "first half C", "second half C", "errors apart"]
     rows = [
         [
@@ -73,7 +81,8 @@ def _verdict(found: Mapping[str, Any]) -> list[Block]:
         ]
         for row in measured["states"]
     ]  # fmt: skip
-    return [said, table, Table("Halves of the run (kJ/mol and kJ/mol/K)", header, rows)]
+    note = "U is the mean potential energy in kJ/mol, C the heat capacity by its fluctuations in kJ/mol/K."
+    return [Table("Halves of the run", header, rows, note)]
 
 
 def _state_table(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

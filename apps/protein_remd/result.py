@@ -15,7 +15,7 @@ from apps.protein_remd.params import Params
 from apps.protein_remd.records import RoundRecord
 from apps.protein_remd.resumes import Comparison
 from apps.protein_remd.science import statistics
-from apps.protein_remd.science.prediction import harmonic_acceptance
+from apps.protein_remd.science.prediction import effective_degrees, harmonic_acceptance
 from apps.protein_remd.science.units import BOLTZMANN
 
 COLUMNS = (
@@ -83,7 +83,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
                 "attempted": pair.attempted,
                 "acceptance": pair.acceptance,
                 "predicted": pair.predicted,
-                "harmonic": harmonic_acceptance(setup.degrees, *history.temperatures[k : k + 2]),
+                "harmonic": harmonic_acceptance(_oscillators(setup), *history.temperatures[k : k + 2]),
                 "overlap": pair.overlap,
                 "ensemble_slope": pair.slope,
                 "ensemble_slope_error": pair.slope_error,
@@ -160,7 +160,7 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
         ladder = ",".join(f"{t:.2f}" for t in found["proposed"])
         said.append(f"By the energies so far, {TARGET:.0%} would be accepted everywhere with --temperatures {ladder}")
     trips = sum(found["round_trips"])
-    if len(found["states"]) > 1 and trips == 0:
+    if len(found["states"]) > 1 and trips == 0 and not found.get("convergence"):
         said.append("No replica has gone from the lowest temperature to the highest and back: run more rounds.")
     said += found.get("resumes_flagged", [])
     if found["salted_segments"]:
@@ -224,12 +224,18 @@ def system_text(setup: Setup) -> str:
     return facts_text(system_facts(setup.facts) or [("System", f"{setup.degrees:,} harmonic oscillators")])
 
 
+def _oscillators(setup: Setup) -> float:
+    return effective_degrees(setup.degrees, "box" in setup.facts)
+
+
 def ladder_text(setup: Setup) -> str:
     """Lay the ladder out, with the acceptance of as many harmonic oscillators as there are degrees of freedom."""
     ladder = setup.temperatures
     rows = [
-        (repr(t), f"{harmonic_acceptance(setup.degrees, t, ladder[k + 1]):.0%}" if k + 1 < len(ladder) else "")
+        (repr(t), f"{harmonic_acceptance(_oscillators(setup), t, ladder[k + 1]):.0%}" if k + 1 < len(ladder) else "")
         for k, t in enumerate(ladder)
     ]
-    title = f"Ladder; acceptance as of {setup.degrees:,} harmonic degrees of freedom"
+    title = f"Ladder; acceptance as of {_oscillators(setup):,.0f} harmonic degrees of freedom"
+    if "box" in setup.facts:
+        title += ", since water holds twice the heat of its own"
     return TextTable(title, ("T (K)", "swaps up"), rows).text()

@@ -59,7 +59,7 @@ class System:
     )  # fmt: skip
     padding: float | None = setting(
         None, optional(number(0, 100, open_ends=True)), "a number of nm above 0 and below 100",
-        "water around the molecule with --solvent tip3p [1.2]", "NM",
+        "least distance between a molecule and its copies, as in OpenMM, with --solvent tip3p [1.2]", "NM",
     )  # fmt: skip
     ionic_strength: float | None = setting(
         None, optional(number(0, 5)), "a number of mol/l from 0 to 5",

@@ -35,6 +35,8 @@ _SPLIT_TOKEN = re.compile(r"[0-9]\s+[0-9]|[A-Za-z]\s+[a-z]|\[\s*[0-9]+\s+")
 _CHARGE = re.compile(r"[+\-−–⁺⁻]")
 _COMPANION = re.compile(r"[1-9][0-9]*(?:H2O|HF|HCl|HBr|HI|HNO3|H2SO4|H3PO4|NH3|CH4O|CH3OH|C2H6O|C2H5OH)")
 """What crystallises with a molecule and is written behind a full stop with its number."""
+_WORDS = frozenset({"ND", "TBC", "TBD", "UNKNOWN"})
+"""Words of tables that are made of symbols of elements."""
 _HYDROGEN = {"D": "[2H]", "T": "[3H]"}
 
 
@@ -130,6 +132,8 @@ def parse_formula(text: str) -> Composition:
     """
     if not isinstance(text, str):
         raise FormulaError(f"a formula is text, not {text!r}")
+    if text.strip() in _WORDS:
+        raise FormulaError(f"formula {text!r} is a word")
     # Most formulas of a database are this plain, and a million of them should take seconds.
     if _PLAIN.fullmatch(text):
         counts: dict[str, int] = {}
@@ -141,8 +145,8 @@ def parse_formula(text: str) -> Composition:
         raise FormulaError(f"formula {text!r} has a fraction, or · beside full stops; write whole numbers and · alone")
     parts = plain.split("·") if "·" in plain else _split_at_stops(plain, text)
     total = Composition()
-    for part in parts:
-        times, rest = _coefficient(part, text, alone=len(parts) == 1)
+    for number, part in enumerate(parts):
+        times, rest = _coefficient(part, text, first=number == 0, alone=len(parts) == 1)
         total = total.plus(_parse_part(rest, text), times)
     _check_size(total, text)
     return total
@@ -178,15 +182,17 @@ def _split_at_stops(plain: str, text: str) -> list[str]:
     return parts
 
 
-def _coefficient(part: str, text: str, *, alone: bool) -> tuple[int, str]:
-    match = re.match("[0-9]+", part)
+def _coefficient(part: str, text: str, *, first: bool, alone: bool) -> tuple[int, str]:
+    match = re.match("([0-9]+)([A-Z][a-z]?)?", part)
     if match is None:
         return 1, part
-    if alone:
+    # 13C6 may be meant for six labels; two waters or HCl behind a dot are never taken for deuterium.
+    label = f"[{match[1]}{match[2]}]" in isotope_table() and (first or match[2] != "H")
+    if alone or label:
         raise FormulaError(
             f"formula {text!r} begins with a number; write isotope labels as [13C]6 and one molecule, not several"
         )
-    return _count(match[0], text), part[match.end() :]
+    return _count(match[1], text), part[match.end(1) :]
 
 
 def _parse_part(part: str, text: str) -> Composition:

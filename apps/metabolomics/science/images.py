@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1 << 16
-"""Pixels that are dense at a time: 50 MB for a hundred images."""
+BLOCK = 1 << 23
+"""Values that are dense at a time, 64 MB, however many images there are."""
 
 FloatArray = NDArray[np.float64]
 
@@ -68,8 +68,9 @@ class ImageSet:
         shape = (len(self), self.sampled.size)
         return csr_array((self.values, self.places, self.offsets), shape=shape).tocsc()
 
-    def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, FloatArray]]:
-        """Yield dense blocks of sampled pixels: which, and their values, shape (n, at most `size`)."""
+    def blocks(self) -> Iterator[tuple[slice, FloatArray]]:
+        """Yield dense blocks of sampled pixels: which, and their values, shape (n, pixels)."""
+        size = max(1, BLOCK // max(1, len(self)))
         for start in range(0, self.sampled.size, size):
             part = slice(start, min(start + size, self.sampled.size))
             yield part, self._by_pixel[:, part].toarray()

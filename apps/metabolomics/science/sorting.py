@@ -34,8 +34,8 @@ def sort_peaks(mz: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np.int6
 
     if mz.size == 0:
         return np.empty(0, dtype=np.int64)
-    low, high = mz.min(), mz.max()
-    if not (low >= 0.0 and np.isfinite(high)):
+    # The sign of minus zero too would make the largest number of its bits.
+    if np.signbit(mz).any() or not np.isfinite(mz.max()):
         raise ValueError("an m/z is negative or not a number; drop such peaks before sorting")
     if mz.size > 1 << INDEX_BITS:
         return np.argsort(mz, kind="stable")

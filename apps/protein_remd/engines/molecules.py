@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from apps.protein_remd.engines import FloatArray, solvents, structures, toppar
+from apps.protein_remd.engines import FloatArray, boxes, solvents, structures, toppar
 from apps.protein_remd.engines.files import (
     check_count,
     coordinates,
@@ -86,7 +86,7 @@ def molecule(given: System, seed: int, pressure: float | None = None) -> Molecul
     made = read(given, seed)
     where = given.psf or given.prmtop or given.pdb or given.sequence
     solvents.check_water(made.topology, given, where)
-    solvents.check_box(made.system, solvents.nonbonded(given), where, pressure)
+    boxes.check_box(made.system, boxes.nonbonded(given), where, pressure)
     solvents.finish(made.system, made.topology, given, pressure)
     return made
 
@@ -118,7 +118,7 @@ def _by_force_field(given: System, seed: int) -> Molecule:
         read = app.PDBFile(io.StringIO(text))
     structures.check(text, read.topology, read.positions, given.pdb)
     solvents.check_water(read.topology, given, title)
-    box = solvents.box_vectors(given, read.topology.getPeriodicBoxVectors(), title)
+    box = boxes.box_vectors(given, read.topology.getPeriodicBoxVectors(), title)
     read.topology.setPeriodicBoxVectors(box)
     with structures.residues_named(text, read.topology, title):
         modeller = app.Modeller(read.topology, read.positions)
@@ -126,7 +126,7 @@ def _by_force_field(given: System, seed: int) -> Molecule:
             modeller.addHydrogens(fields, platform=openmm.Platform.getPlatformByName("Reference"))
             if given.solvent == "tip3p":
                 solvents.add_water(modeller, fields, given)
-        system = fields.createSystem(modeller.topology, **solvents.nonbonded(given).keywords(app))
+        system = fields.createSystem(modeller.topology, **boxes.nonbonded(given).keywords(app))
     positions = np.array(modeller.positions.value_in_unit(openmm.unit.nanometer))
     about = {"system": _title(given.pdb) or title, "force field": given.force_field, **hashes(files)}
     return Molecule(modeller.topology, positions, system, about, structures.cautions(text) if given.pdb else [])
@@ -149,7 +149,7 @@ def _charmm(given: System, seed: int) -> Molecule:
     pdb = files[os.path.basename(given.pdb)]
     with named(given.pdb):
         cell = PdbStructure(io.StringIO(unit_cell(pdb))).get_periodic_box_vectors()
-    box = solvents.box_vectors(given, cell, given.pdb)
+    box = boxes.box_vectors(given, cell, given.pdb)
     with folder_of(files) as paths, named(", ".join(map(str, [given.psf, *given.parameters]))):
         psf = app.CharmmPsfFile(str(paths[0]), periodicBoxVectors=box)
         # Parameters without a topology file know no elements: they come from the masses of the PSF.
@@ -164,7 +164,7 @@ def _charmm(given: System, seed: int) -> Molecule:
             kind = parameters.atom_types_str[atom.attype]
             kind.atomic_number = app.element.Element.getByMass(atom.mass).atomic_number
             kind.mass = atom.mass
-        system = psf.createSystem(parameters, **solvents.nonbonded(given).keywords(app))
+        system = psf.createSystem(parameters, **boxes.nonbonded(given).keywords(app))
     positions = coordinates(pdb, given.pdb)
     check_count(len(positions), given.pdb, system.getNumParticles(), given.psf)
     about = {"system": _title(given.psf), "force field": f"CHARMM: {', '.join(map(_title, parameter_files))}"}
@@ -177,14 +177,14 @@ def _amber(given: System, seed: int) -> Molecule:
     files = read_files([given.prmtop, given.inpcrd])
     with folder_of(files) as (topology, places), named(f"{given.prmtop}, {given.inpcrd}"):
         found = app.AmberInpcrdFile(str(places))
-        box = solvents.box_vectors(given, found.boxVectors, given.inpcrd)
+        box = boxes.box_vectors(given, found.boxVectors, given.inpcrd)
         read = app.AmberPrmtopFile(str(topology), periodicBoxVectors=box)
         # By the radii of the file, which other programs take too.
         water = {"obc2": app.OBC2, "gbn2": app.GBn2}.get(given.solvent)
         implicit = {} if water is None else {"implicitSolvent": water, "sasaMethod": "ACE"}
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
-            system = read.createSystem(**solvents.nonbonded(given).keywords(app), **implicit)
+            system = read.createSystem(**boxes.nonbonded(given).keywords(app), **implicit)
     positions = np.array(found.positions.value_in_unit(openmm.unit.nanometer))
     check_count(len(positions), given.inpcrd, system.getNumParticles(), given.prmtop)
     about = {"system": _title(given.prmtop), "force field": "of the prmtop file", **hashes(files)}

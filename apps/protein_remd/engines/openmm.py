@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace, solvents
+from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace, boxes, solvents
 from apps.protein_remd.engines.molecules import load, molecule
 from apps.protein_remd.params import MD
 from apps.protein_remd.system import System
@@ -52,7 +52,7 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
     facts = {
         **found.about,
         "solvent": solvents.solvent_sentence(system, found.topology),
-        **solvents.box_facts(made, solvents.nonbonded(system)),
+        **boxes.box_facts(made, boxes.nonbonded(system)),
         **({} if md.pressure is None else {"pressure": f"{md.pressure:g} bar"}),
         "platform": platform,
         "threads": system.threads,
@@ -149,7 +149,7 @@ class Simulation:
         self._integrator = openmm.LangevinMiddleIntegrator(300.0, friction, timestep * _PS_PER_FS)
         properties = {"Threads": str(threads)} if platform == "CPU" else {}
         self._context = openmm.Context(loaded, self._integrator, _platform(openmm, platform), properties)
-        self._box = solvents.default_box(loaded) if loaded.usesPeriodicBoundaryConditions() else None
+        self._box = boxes.default_box(loaded) if loaded.usesPeriodicBoundaryConditions() else None
         self._seeded = [force for force in loaded.getForces() if hasattr(force, "setRandomNumberSeed")]
         self._barostat = any(isinstance(force, openmm.MonteCarloBarostat) for force in self._seeded)
         release = ".".join(openmm.Platform.getOpenMMVersion().split(".")[:2])

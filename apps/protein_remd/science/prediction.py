@@ -28,6 +28,15 @@ def harmonic_acceptance(degrees: float, t_lower: float, t_upper: float) -> float
     return float(2.0 * betainc(degrees / 2.0, degrees / 2.0, low / (low + high)))
 
 
+def effective_degrees(degrees: float, water: bool) -> float:
+    """Return how many harmonic oscillators hold as much potential energy as a molecule does.
+
+    A box of water holds about twice as much as its degrees of freedom would. Source: GROMACS reference manual, "Replica
+    exchange": c is 1 for harmonic potentials and around 2 for protein and water.
+    """
+    return 2.0 * degrees if water else degrees
+
+
 def gaussian_acceptance(
     t_lower: float, t_upper: float, mean_lower: float, mean_upper: float, var_lower: float, var_upper: float
 ) -> float:

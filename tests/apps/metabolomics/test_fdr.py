@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.metabolomics.science.fdr import fdr
@@ -11,6 +12,7 @@ score = st.one_of(st.floats(0.0, 1.0), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]
 scores = st.lists(score, max_size=30)
 
 
+@settings(deadline=None)
 @given(scores, scores, st.sampled_from([1, 3, 20]))
 def test_the_rate_is_the_least_of_all_below(targets: list[float], decoys: list[float], per_target: int) -> None:
     found = fdr(np.array(targets), np.array(decoys), per_target)
@@ -40,3 +42,9 @@ def test_a_lower_score_never_has_a_lower_rate() -> None:
 
 def test_no_targets_have_no_rates() -> None:
     assert fdr(np.array([]), np.array([0.5]), 20).tolist() == []
+
+
+@pytest.mark.parametrize(("targets", "decoys"), [([0.5, np.nan], [0.1]), ([0.5], [np.nan])])
+def test_a_score_that_is_no_number_is_refused(targets: list[float], decoys: list[float]) -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        fdr(np.array(targets), np.array(decoys), 20)

@@ -18,6 +18,7 @@ from apps.metabolomics import publishing, report
 from apps.metabolomics.annotated import Annotated, read_run
 from apps.metabolomics.annotations import COLUMNS, Annotations
 from apps.metabolomics.publishing import RESULTS, files
+from apps.metabolomics.result import encode_images
 from core import InputError
 
 MakeRun = Callable[..., Annotated]
@@ -110,6 +111,21 @@ def test_the_page_links_each_row_to_its_images_scores_and_molecules(make_run: Ma
     assert "molecule 6 (M6, made)" in panel
 
 
+def test_a_panel_leads_to_the_ions_that_are_found_in_the_same_places(make_run: MakeRun) -> None:
+    run = make_run(count=8)
+    twin = run.storage.get("ion_images/000.parquet")
+    images = [(ion, run.images["C6H12O6+H"] if ion == "C8H12O6+K" else run.images[ion]) for ion in run.images]
+    run.storage.put("ion_images/000.parquet", encode_images(images))
+
+    said = content(files(read_run(run.storage.address)), "report.html").decode()
+
+    assert twin != run.storage.get("ion_images/000.parquet")
+    panel = said[said.index('id="ion-1"') : said.index('id="ion-2"')]
+    assert re.search(
+        r'<a href="#ion-3">C8H12O6\+K</a></td><td>molecule 2, molecule 10</td><td class=n>1.00</td>', panel
+    )
+
+
 def test_names_of_molecules_are_untrusted_everywhere(make_run: MakeRun) -> None:
     run = renamed(HOSTILE)(make_run(count=4))
 
@@ -136,6 +152,19 @@ def test_datasets_of_a_pixel_a_row_or_a_column_have_a_report(make_run: MakeRun, 
 
     assert len(table(written)) == 1
     assert b"Ion images" in content(written, "report.html")
+
+
+def test_annotations_of_a_synthetic_dataset_stand_beside_its_truth(make_run: MakeRun) -> None:
+    truth = [
+        {"level": 0.1, "annotated": 4, "right": 3, "sensitivity": 0.75, "false_discovery_rate": 0.25},
+        {"level": 0.2, "annotated": 0, "right": 0, "sensitivity": None, "false_discovery_rate": None},
+    ]
+
+    said = content(files(make_run(count=2, truth=truth)), "report.html").decode()
+
+    table = said[said.index("Against the truth") :]
+    assert re.findall("<td class=n>([^<]*)</td>", table)[:5] == ["10%", "4", "3", "75.0%", "25.0%"]
+    assert "Against the truth" not in content(files(make_run(count=2)), "report.html").decode()
 
 
 def test_no_annotation_is_a_report_that_says_what_to_try(make_run: MakeRun) -> None:
@@ -179,7 +208,7 @@ def test_a_long_table_is_cut_and_says_so(make_run: MakeRun, monkeypatch: pytest.
     page = content(files(make_run(count=40)), "report.html").decode()
 
     assert "the best 5 of 20; annotations.csv has them all" in page
-    assert "The first 3 lead to their images" in page
+    assert "The first 3 lead to their images, and those of the first 500 are files" in page
     assert page.count('class="panel"') == 3
     assert len(re.findall("<tr><td>(?:<a [^>]*>)?C", page)) == 5
 

@@ -160,6 +160,7 @@ def test_a_peak_beyond_the_grid_is_refused() -> None:
         score(np.array([100.0]), np.array([GRID], dtype=np.int32), np.ones(1, dtype=np.float32), [1.0, 1.0])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 60))
 def test_an_image_is_its_pixels_each_once_in_order(seed: int, count: int) -> None:
     mz, pixel, intensity = peaks(seed, count)
@@ -170,3 +171,17 @@ def test_an_image_is_its_pixels_each_once_in_order(seed: int, count: int) -> Non
     assert pixels.tolist() == np.flatnonzero(dense).tolist()
     assert values == pytest.approx(dense[dense > 0])
     assert (pixels.dtype, values.dtype) == (np.int32, np.float64)
+
+
+def test_peaks_that_are_not_sorted_are_refused() -> None:
+    mz, pixel, intensity = peaks(1, 20)
+
+    with pytest.raises(ValueError, match="not sorted"):
+        score(mz[::-1], pixel, intensity, [100.0, 40.0])
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    mz, pixel, intensity = peaks(1, 20)
+
+    with pytest.raises(ValueError, match="one length"):
+        score(mz, pixel[:-1], intensity, [100.0, 40.0])

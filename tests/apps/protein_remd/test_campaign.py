@@ -324,3 +324,24 @@ def test_equal_arrays_are_equal_bytes_in_every_release_of_python():
     assert hashlib.sha256(data).hexdigest() == "8d678c5844a1633bd0e11df5a04784136246018b005296691793e458ea7595fd"
     found = unpacked(data, "a")
     assert (found["x"].tolist(), float(found["U"])) == (arrays["x"].tolist(), -1.5)
+
+
+def test_segments_in_which_velocities_forget_nothing_are_told_and_longer_ones_are_not(remd, capsys):
+    arguments = (*HARMONIC, "--dynamics", "langevin", "--friction", "1", "--timestep", "2", "--rounds", "1")
+
+    remd("run", *arguments, "--steps", "100", "--output", "short")
+    said = capsys.readouterr().err
+    remd("run", *arguments, "--steps", "1000", "--output", "long")
+
+    assert "0.2 ps between exchanges are short against 1/friction = 1 ps" in said
+    assert "short against" not in capsys.readouterr().err
+
+
+def test_the_example_of_a_helix_has_its_ladder_and_as_many_rounds_as_it_takes(figures):
+    pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
+
+    found = figures("run", "--example", "helix", "--dry-run")
+
+    assert len(found["temperatures"]) == 6
+    assert (found["temperatures"][0], found["temperatures"][-1]) == (280.0, 520.0)
+    assert found["steps"] == 40 * 6 * 2500

@@ -15,7 +15,7 @@ from apps.protein_remd.history import History
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.units import BOLTZMANN
 from apps.protein_remd.until import Condition
-from core import ConfigError
+from core import ConfigError, open_storage
 from tests.apps.protein_remd.conftest import HARMONIC
 
 pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
@@ -109,7 +109,7 @@ def test_energies_that_drift_are_seen_in_the_halves_and_more_rounds_are_advised(
 
     assert not found["converged"]
     assert "'the halves of the run agree' does not hold" in found["verdict"]
-    assert "resume with --rounds 800" in found["verdict"]
+    assert "more rounds would help, about 800 in all" in found["verdict"]
 
 
 def test_a_heat_capacity_that_changes_is_seen_where_the_mean_does_not():
@@ -133,12 +133,34 @@ def test_replicas_that_never_move_are_no_converged_campaign_and_a_ladder_is_advi
     assert "'ladder' proposes a ladder" in found["verdict"]
 
 
+@pytest.mark.parametrize(
+    "energies",
+    [
+        np.full((12, 3), 5.0),
+        np.zeros((12, 3)),
+        np.random.default_rng(1).normal(0, 1, (12, 3)) * 1e12,
+        np.full((12, 3), -1e9) + np.random.default_rng(1).normal(0, 1e-9, (12, 3)),
+        np.array([0, 1e5, 2e5]) + np.random.default_rng(1).normal(0, 1, (20, 3)),
+        np.array([2e5, 1e5, 0]) + np.random.default_rng(1).normal(0, 1, (20, 3)),
+    ],
+    ids=["constant", "zero", "huge", "hardly differing", "far apart", "upside down"],
+)
+def test_energies_that_tell_nothing_end_no_campaign_and_fulfil_no_condition(energies):
+    reduced = energies[None] / (BOLTZMANN * np.array(LADDER))[:, None, None]
+    history = replace(oscillators(len(energies)), potential=energies, exchanged=energies, reduced=reduced)
+
+    found = convergence.final(history)
+
+    assert not found["converged"]
+    assert not Condition("error", "<", 0.2).holds(found)
+
+
 def test_few_rounds_are_too_few_samples_and_as_many_as_it_takes_are_advised():
     found = convergence.measured(oscillators(10))
 
     failed = {check["name"] for check in found["checks"] if not check["ok"]}
     assert "there are enough samples" in failed
-    assert "more rounds would help: resume with --rounds" in found["verdict"]
+    assert "more rounds would help, about " in found["verdict"]
 
 
 def test_one_temperature_is_judged_by_its_samples_alone():
@@ -207,6 +229,18 @@ def test_status_of_a_run_that_was_killed_tells_the_last_evaluation(remd, figures
         (tmp_path / "a" / name).unlink()
 
     assert figures("status", "a")["convergence"]["rounds"] == 51
+
+
+def test_an_evaluation_knows_nothing_of_later_rounds(remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "20", "--output", "a")
+    storage = open_storage(str(tmp_path / "a"))
+    before = evaluations.evaluation(storage, 12)
+    storage.delete(["verdicts/00000012.json"])
+
+    again = evaluations.evaluation(storage, 12)
+
+    assert again["rounds"] == 12
+    assert again == before
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"rounds": 12}', b"\xff"])

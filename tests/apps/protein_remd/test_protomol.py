@@ -157,6 +157,23 @@ def test_every_way_in_which_it_fails_is_told(molecule, mode, said):
         opened(molecule(mode))
 
 
+HEADER = (
+    "Time(fs) E_potential E_kinetic E_total Temperature E_bond E_angle E_dihedral E_improper E_VdW E_coulomb E_other "
+    "Volume E_shadow"
+)
+
+
+def test_energies_are_found_by_the_names_of_their_columns():
+    turned = " ".join(reversed(HEADER.split()))
+    row = [str(float(at)) for at in range(14)]
+    text = f"{' '.join(row)}\n{' '.join(row)}\n"
+
+    assert files.energies(HEADER, text, 10, 10).tolist() == [[1.0 * files.KCAL, 2.0 * files.KCAL]]
+    assert files.energies(turned, text, 10, 10).tolist() == [[12.0 * files.KCAL, 11.0 * files.KCAL]]
+    with pytest.raises(files.BadOutput, match="names no E_potential and E_kinetic"):
+        files.energies("Time(fs) E_total", text, 10, 10)
+
+
 @pytest.mark.parametrize("mode", ["decimal", "big endian"])
 def test_frames_are_those_of_the_trajectory_that_it_writes(molecule, mode):
     made = opened(molecule(mode))

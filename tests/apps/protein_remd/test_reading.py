@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import math
+import re
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from apps.protein_remd.frames import Watched
+from apps.protein_remd.history import read_history
 from apps.protein_remd.segments import unpacked
+from core import open_storage
 from tests.apps.protein_remd.conftest import HARMONIC
 
 KELVIN = 8.31446261815324e-3
@@ -42,7 +49,7 @@ def test_replicas_that_do_not_travel_are_no_converged_campaign(remd, figures):
 
 def test_temperatures_without_any_overlap_are_said_to_have_none(remd, figures):
     pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
-    remd("run", "--engine", "harmonic", "--dof", "9000", "--temperatures", "300,600", "--rounds", "12", "--output", "a")
+    remd("run", "--engine", "harmonic", "--dof", "900", "--temperatures", "300,600", "--rounds", "10", "--output", "a")
 
     found = figures("analyze", "a", "--discard", "0")
 
@@ -50,6 +57,29 @@ def test_temperatures_without_any_overlap_are_said_to_have_none(remd, figures):
     assert found["overlap"][0] < 1e-6
     failed = {check["name"] for check in found["checks"] if not check["ok"]}
     assert {"every pair swaps", "neighbours overlap", "replicas travel"} <= failed
+
+
+def test_every_picture_of_a_report_shows_something(drawn, remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "12", "--output", "a")
+
+    page = (tmp_path / "a" / "report.html").read_text()
+    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
+    pixels = [imread(io.BytesIO(base64.b64decode(each))) for each in found]
+    assert len(pixels) == 7
+    assert all(each.shape[:2] == (440, 704) and each[..., :3].std() > 0.05 for each in pixels)
+
+
+def test_a_history_has_the_map_that_held_during_each_round(remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "12", "--output", "a")
+
+    history = read_history(open_storage(str(tmp_path / "a")))
+
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "a" / "rounds").iterdir())]
+    assert history.replica_at.tolist() == [record["replica_at"] for record in records]
+    for record, states, energies in zip(records, history.state_of, history.potential, strict=True):
+        for replica, state in enumerate(states):
+            assert record["replica_at"][state] == replica
+            assert energies[state] == record["segments"][replica]["potential"]
 
 
 def test_too_few_rounds_are_not_analysed(remd, capsys):

@@ -225,7 +225,7 @@ def test_a_cutoff_without_a_box_has_the_energy_of_the_force_field_file(solvent):
     ],
 )  # fmt: skip
 def test_what_ends_at_a_cutoff_is_said(given, said):
-    from apps.protein_remd.engines.solvents import nonbonded
+    from apps.protein_remd.engines.boxes import nonbonded
 
     assert nonbonded(given).sentence() == said
 
@@ -261,30 +261,16 @@ def test_a_dry_run_says_what_the_system_is_and_what_to_know_of_it(remd, capsys, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_threads_make_a_run_that_says_that_its_bits_do_not_repeat(remd, capsys, tmp_path):
-    few = ("--temperatures", "300,350", "--steps", "10", "--rounds", "2", "--output", "a")
+def test_a_ladder_in_water_is_as_close_as_twice_the_degrees_of_freedom_need():
+    from apps.protein_remd.params import Ladder, Params
 
-    assert remd("run", "--threads", "2", "--no-bitwise", *few) == 0
+    aimed = Ladder(lowest=300.0, highest=400.0, acceptance=0.3)
 
-    assert "gave up repeating to the bit" in capsys.readouterr().err
-    found = json.loads((tmp_path / "a" / "manifest.json").read_text())["found"]
-    assert (found["threads"], found["bitwise"]) == (2, False)
-    assert found["version"].endswith("CPU platform, 2 threads")
-    assert "gave up repeating to the bit" in (tmp_path / "a" / "report.html").read_text()
-    assert remd("verify", "a") == 0
-    said = capsys.readouterr()
-    assert "0 segments computed again" in said.out
-    assert "segments are not computed again" in said.err
+    wet = Params(system=SMALL, ladder=aimed).temperatures(2000)
+    dry = Params(system=System(), ladder=aimed).temperatures(4000)
 
-
-@pytest.mark.parametrize("changed", [("--platform", "CPU"), ("--threads", "2", "--no-bitwise"), ("--no-bitwise",)])
-def test_a_run_is_not_gone_on_with_on_another_platform_or_with_more_threads(remd, capsys, changed):
-    few = ("--temperatures", "300,350", "--steps", "10", "--output", "a")
-    remd("run", *few, "--rounds", "1", "--platform", "Reference")
-
-    assert remd("run", *few, "--rounds", "2", *changed) == 2
-
-    assert "was begun with" in capsys.readouterr().err
+    assert wet == dry
+    assert len(wet) > len(Params(system=System(), ladder=aimed).temperatures(2000))
 
 
 def test_a_platform_that_is_not_there_is_named(boxed):
@@ -323,6 +309,14 @@ def test_settings_of_openmm_are_refused_by_other_engines(engine_name):
 
     with pytest.raises(ConfigError, match=f"--no-bitwise is of engine openmm; {engine_name} has it not"):
         Params(system=System(engine=engine_name, no_bitwise=True))
+
+
+@pytest.mark.parametrize("engine_name", ["harmonic", "protomol"])
+def test_water_is_refused_by_engines_that_know_none(engine_name):
+    from apps.protein_remd.params import Params
+
+    with pytest.raises(ConfigError, match=f"--solvent tip3p is of engine openmm; {engine_name} knows no water"):
+        Params(system=System(engine=engine_name, solvent="tip3p"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import gamma, norm
+from scipy.special import gammaincc, gammainccinv
+from scipy.stats import norm
 
 from apps.protein_remd.science import harmonic, ladder, statistics, structure
 from apps.protein_remd.science.prediction import gaussian_acceptance, harmonic_acceptance
@@ -48,16 +49,18 @@ def test_a_ladder_that_would_never_end_is_refused():
 
 @pytest.mark.parametrize(("degrees", "t_lower", "t_upper"), [(3, 300.0, 400.0), (24, 280.0, 310.0)])
 def test_the_harmonic_prediction_is_the_integral_over_both_energies(degrees, t_lower, t_upper):
-    low = gamma(degrees / 2, scale=BOLTZMANN * t_lower)
-    high = gamma(degrees / 2, scale=BOLTZMANN * t_upper)
-    difference = beta(t_lower) - beta(t_upper)
+    shape, difference = degrees / 2, beta(t_lower) - beta(t_upper)
+
+    def density(energy, temperature):
+        reduced = beta(temperature) * energy
+        return beta(temperature) * reduced ** (shape - 1) * math.exp(-reduced) / math.gamma(shape)
 
     def accepted(upper_energy):
-        above = low.sf(upper_energy)
-        below, _ = quad(lambda u: low.pdf(u) * math.exp(difference * (u - upper_energy)), 0, upper_energy)
-        return high.pdf(upper_energy) * (above + below)
+        above = gammaincc(shape, beta(t_lower) * upper_energy)
+        below, _ = quad(lambda u: density(u, t_lower) * math.exp(difference * (u - upper_energy)), 0, upper_energy)
+        return density(upper_energy, t_upper) * (above + below)
 
-    expected, _ = quad(accepted, 0, high.isf(1e-12), limit=200)
+    expected, _ = quad(accepted, 0, gammainccinv(shape, 1e-12) / beta(t_upper), limit=200)
     assert harmonic_acceptance(degrees, t_lower, t_upper) == pytest.approx(expected, rel=1e-5)
 
 
@@ -98,6 +101,7 @@ def test_round_trips_are_from_the_bottom_to_the_top_and_back():
     paths = np.array([[0, 1, 2, 1, 0, 0, 1, 2, 2, 1, 0], [2, 1, 0, 1, 2, 1, 0, 1, 1, 1, 1], [1] * 11]).T
 
     assert statistics.round_trips(paths, 3).tolist() == [2, 1, 0]
+    assert statistics.round_trips(np.array([[0, 2, 0, 2], [0, 0, 2, 2]]).T, 3).tolist() == [1, 0]
 
 
 def test_the_transition_matrix_counts_both_directions_and_its_rows_sum_to_one():
@@ -105,6 +109,28 @@ def test_the_transition_matrix_counts_both_directions_and_its_rows_sum_to_one():
 
     assert matrix == pytest.approx(np.array([[1 / 3, 2 / 3], [2 / 3, 1 / 3]]))
     assert statistics.second_eigenvalue(matrix) == pytest.approx(-1 / 3)
+
+
+def test_the_transition_matrix_is_symmetrised_in_counts_where_a_path_is_not():
+    matrix = statistics.transition_matrix(np.array([[0], [1], [1], [1]]), 2)
+
+    # Of three steps one led from 0 to 1: half of it counts in either direction.
+    assert matrix == pytest.approx(np.array([[0.0, 1.0], [0.2, 0.8]]))
+
+
+def test_the_error_of_the_mean_of_a_correlated_series_is_that_of_its_process():
+    rng, keep = np.random.default_rng(6), 0.9
+    means, errors = [], []
+    for _ in range(100):
+        series = np.empty(2000)
+        series[0] = rng.standard_normal() / math.sqrt(1 - keep**2)
+        for at in range(1, len(series)):
+            series[at] = keep * series[at - 1] + rng.standard_normal()
+        mean, error = statistics.mean_and_error(series)
+        means.append(mean)
+        errors.append(error)
+
+    assert np.mean(errors) == pytest.approx(np.std(means), rel=0.25)
 
 
 def test_temperatures_that_never_mix_have_a_second_eigenvalue_of_one():

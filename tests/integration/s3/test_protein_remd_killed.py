@@ -101,3 +101,35 @@ def test_status_and_report_read_a_run_in_a_bucket(undisturbed, s3_server):
         said = reader.communicate(timeout=120)
         assert reader.returncode == 0, said
     assert open_storage(place).get("report.html").startswith(b"<!DOCTYPE html>")
+
+
+def test_a_run_that_is_live_is_read_by_every_command_and_goes_on(s3_server):
+    place = "s3://fanfold/remd-live"
+    driver = started("run", *CAMPAIGN[:-1], "100000", "--output", place, "--compute", "process", "--workers", "1")
+    try:
+        wait_for(place, 12, driver)
+        for command in ("status", "report", "analyze"):
+            reader = started(command, place, "--json")
+            said = reader.communicate(timeout=120)
+            assert reader.returncode == 0, said
+            if command == "status":
+                assert '"state": "running"' in said[0]
+                assert '"verdict": "' in said[0]
+        before = committed(place)
+        wait_for(place, before + 2, driver)
+        assert driver.poll() is None
+        assert open_storage(place).get("report.html").startswith(b"<!DOCTYPE html>")
+        assert not [info for info in open_storage(place).list("result.json")]
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.communicate()
+
+
+def test_two_drivers_of_one_run_in_a_bucket_make_one_history(undisturbed, s3_server):
+    place = "s3://fanfold/remd-both"
+
+    both = [started("run", *CAMPAIGN, "--output", place, "--compute", "serial") for _ in range(2)]
+    said = [driver.communicate(timeout=200) for driver in both]
+
+    assert [driver.returncode for driver in both] == [0, 0], said
+    assert history(place) == undisturbed
