@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apps.metabolomics.science import images as images_module
 from apps.metabolomics.science.colocalisation import colocalisation
 from tests.apps.metabolomics.image_sets import image_set
 
@@ -51,7 +52,7 @@ def test_an_image_with_a_pixel_that_has_no_spectrum_is_refused() -> None:
         colocalisation(image_set(np.ones((1, 60)), EVERYWHERE[:59]))
 
 
-def test_many_pixels_are_taken_in_blocks_with_the_same_result() -> None:
+def test_many_pixels_are_taken_in_blocks_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = np.random.default_rng(0).random((5, 60))
     whole = image_set(dense, EVERYWHERE)
     expected = whole.products()
