@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 _BARE_FLAG = re.compile(r"--[a-z][\w-]*")
-_NEGATIVE = re.compile(r"-[.,]?\d")
+_NEGATIVE = re.compile(r"-(?:[.,]?\d|[A-Z])")
 
 CLOSE = 0.75
 """How alike an unknown flag and a known one are, of 1, for the known one to be suggested; judged by trial."""
@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
-        """Parse arguments; after a flag what begins with a minus and a digit, such as ``-10%``, is its value."""
+        """Parse arguments; behind a flag a minus with a digit or a capital (``-10%``, ``-H2O``) is its value."""
         joined: list[str] = []
         for each in args:
             if joined and _BARE_FLAG.fullmatch(joined[-1]) and _NEGATIVE.match(each):

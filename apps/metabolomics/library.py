@@ -28,9 +28,10 @@ from apps.metabolomics.indexing import refuse_unreachable
 from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import MoleculeParams
 from apps.metabolomics.science.centroids import Instrument, patterns_of_counts
+from apps.metabolomics.science.decoys import decoys
 from apps.metabolomics.science.elements import isotope_table
 from apps.metabolomics.science.formulas import parse_formula
-from apps.metabolomics.science.ions import decoys, ion_counts
+from apps.metabolomics.science.ions import ion_counts
 from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import process_storage
@@ -260,6 +261,7 @@ class Patterns:
         self._made = _chemistry(params)
         refuse_unreachable(session, opened.storage, "the cache")
         self._stages = session.stages(self._run, list(names))
+        self._found: dict[str, Any] | None = None
 
     def __enter__(self) -> Patterns:
         self._run.__enter__()
@@ -267,6 +269,20 @@ class Patterns:
 
     def __exit__(self, *about: Any) -> None:
         self._run.__exit__(*about)
+
+    def read(self) -> None:
+        """Read the databases, unless they are known already; whatever is wrong with them is told here."""
+        if not self._run.finished:
+            self._formulas()
+
+    def _formulas(self) -> dict[str, Any]:
+        if self._found is None:
+            a_formula = self._made.n_targets + len(self._made.decoy_place) * min(
+                self._params.decoys, self._made.candidates
+            )
+            task = [*(self._seen(each) for each in self._params.db), self._params.decoy_seed]
+            self._found = dict(self._stages.run(Stage("formulas", [task], read_formulas, a_formula)).value(0))
+        return self._found
 
     def build(self) -> Library:
         """Return the library, made if there is none yet."""
@@ -278,10 +294,7 @@ class Patterns:
 
     def _build(self) -> None:
         params, address = self._params, self._run.address
-        a_formula = self._made.n_targets + len(self._made.decoy_place) * min(params.decoys, self._made.candidates)
-        task = [*(self._seen(each) for each in params.db), params.decoy_seed]
-        read = Stage("formulas", [task], read_formulas, a_formula, options={"timeout": None})
-        found = self._stages.run(read).value(0)
+        found = self._formulas()
         chunks = [
             Chunk(each["first"], Stored(address, each["key"], each["size"], each["tag"])) for each in found["parts"]
         ]
@@ -293,7 +306,7 @@ class Patterns:
             counts += runs.counts_of(each)
             totals = {name: total + each[name] for name, total in totals.items()}
             written.append(Stored(address, each["key"], each["size"], each["tag"]))
-        if not totals["ions"]:
+        if totals["ions"] == totals["decoys"]:
             raise InputError(
                 f"none of the {found['formulas']:,} formulas makes an ion with these adducts, losses and "
                 "modifications; check --adducts, --neutral-losses and --chem-mods"

@@ -17,6 +17,7 @@ from apps._frame.tables import json_text
 from apps.metabolomics import finishing, indexing, library, publishing
 from apps.metabolomics.annotated import of_storage
 from apps.metabolomics.cache import cache_address, entry
+from apps.metabolomics.demonstration import compared, demonstrated
 from apps.metabolomics.imzml.pair import find_pair
 from apps.metabolomics.indexing import DatasetIndex, Indexing
 from apps.metabolomics.library import Library, Patterns, database_inputs
@@ -38,6 +39,8 @@ def run(session: Session, params: Params) -> None:
         raise ConfigError(
             "--plan-size states what a dataset would have, for --dry-run alone; add that, or leave it out"
         )
+    if not params.source:
+        params = session.params = demonstrated(params, session.output)
     files = find_pair(params.source)
     databases = database_inputs(params)
     if params.polarity:
@@ -49,6 +52,7 @@ def run(session: Session, params: Params) -> None:
         if not opened.finished:
             opened.claim(finishing.KEPT)
             found = annotate(session, opened, params, databases)
+            found["truth"] = compared(opened.storage, params)
             written = publishing.files(of_storage(opened.storage, found, params.fdr))
             opened.publish({**written, FIGURES: json_text(found, indent=2).encode()})
         figures = opened.figures()
@@ -64,7 +68,7 @@ def annotate(session: Session, opened: Run, params: Params, databases: dict[str,
     indexing.refuse_unreachable(session, opened.storage, "the output")
     # Whoever resumes the run elsewhere finds the index that it was begun with.
     cache = opened.remembered("cache", cache_address(params.cache, session.common.output))
-    dataset, patterns, params = prepare(session, cache, params, databases, names)
+    dataset, patterns, params = prepare(session, opened, cache, params, databases, names)
     work = Work(session.stages(opened, names), opened.address, params, dataset, patterns, chemistry(params))
     mask, bits = read_mask(params, dataset)
     sampled = dataset.facts["n_sampled"] if mask is None else int(np.count_nonzero(mask))
@@ -96,7 +100,7 @@ def read_mask(params: Params, dataset: DatasetIndex) -> tuple[NDArray[np.bool_] 
 
 
 def prepare(
-    session: Session, cache: str, params: Params, databases: dict[str, Stored], names: Sequence[str]
+    session: Session, opened: Run, cache: str, params: Params, databases: dict[str, Stored], names: Sequence[str]
 ) -> tuple[DatasetIndex, Library, Params]:
     """Return the index and the library of a run, made where they are not there, and its parameters with a polarity.
 
@@ -110,13 +114,16 @@ def prepare(
     files, reading = find_pair(params.source), params.reading
     with ExitStack() as held:
         place = entry(cache, indexing.stem_of(files), indexing.content(reading), indexing.tags_of(files))
-        opened = indexing.index_run(session, place, files, reading)
-        index = held.enter_context(Indexing(session, opened, files, reading, names))
+        kept = indexing.index_run(session, place, files, reading)
+        index = held.enter_context(Indexing(session, kept, files, reading, names))
         params = replace(params, polarity=polarity_of(params, index.facts()["polarity"]))
         molecules = params.molecules
         place = entry(cache, "ions", library.content(molecules), library.tags_of(databases))
-        opened = library.library_run(session, place, molecules, databases)
-        with Patterns(session, opened, molecules, databases, names) as making:
+        kept = library.library_run(session, place, molecules, databases)
+        with Patterns(session, kept, molecules, databases, names) as making:
+            making.read()
+            # From here on it is work that may fail, and no longer what is asked for: what is done is to be found again.
+            opened.keep_alive()
             patterns = making.build()
         return index.build(), patterns, params
 

@@ -263,9 +263,12 @@ class Campaign:
         for outcome in self._run(segments):
             state = lost[outcome.replica]
             if outcome.state is None or outcome.state.tag != state["tag"]:
+                remedy = "restore it, or resume on a processor of the kind that the run was begun on"
+                if self._params.system.no_bitwise:
+                    remedy = "restore it: a run with --no-bitwise computes nothing twice in the same way"
                 raise InputError(
                     f"{state['key']} of the run is lost, and computed again on this processor it is not what it was; "
-                    "restore it, or resume on a processor of the kind that the run was begun on"
+                    f"{remedy}"
                 )
 
     def _settled(self, outcome: Outcome, segment: Segment) -> Outcome:

@@ -157,8 +157,8 @@ def test_wrong_usage_is_one_sentence(capsys: pytest.CaptureFixture[str], argv: l
     assert capsys.readouterr() == ("", f"apps.x: {sentence}\n")
 
 
-@pytest.mark.parametrize("value", ["-10%", "-.5,+3%", "-1e3"])
-def test_what_begins_with_a_minus_and_a_digit_is_the_value_of_a_flag(value: str) -> None:
+@pytest.mark.parametrize("value", ["-10%", "-.5,+3%", "-1e3", "-H2O", "-H,+Cl"])
+def test_what_begins_with_a_minus_and_a_digit_or_a_capital_is_the_value_of_a_flag(value: str) -> None:
     seen = []
 
     assert app(lambda session, params: seen.append(params.title)).main(["--title", value, "--days", "3"]) == 0

@@ -21,6 +21,18 @@ HARMONIC = ("--engine", "harmonic", "--dof", "12", "--temperatures", "300,350,41
 Remd = Callable[..., int]
 
 
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave pictures undrawn, which take most of the time of a short campaign, where they are not what is tested."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("apps.protein_remd.plots._png", lambda figure: b"")
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Ask for pictures to be drawn."""
+
+
 @pytest.fixture
 def remd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remd:
     """Return a function that runs a command in this process, on its serial backend unless it names another."""

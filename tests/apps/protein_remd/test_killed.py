@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from apps.protein_remd.__main__ import APP
 from tests.apps.protein_remd.conftest import HARMONIC, history
 
 ROUNDS = 30
 
 
-@pytest.fixture
-def whole(remd, tmp_path) -> dict[str, bytes]:
-    assert remd("run", *HARMONIC, "--rounds", str(ROUNDS), "--output", "whole") == 0
-    return history(tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, bytes]:
+    place = tmp_path_factory.mktemp("undisturbed") / "whole"
+    command = ["run", *HARMONIC, "--rounds", str(ROUNDS), "--output", str(place), "--compute", "serial"]
+    assert APP.main(command) == 0
+    return history(place)
 
 
 def committed(run: Path) -> int:
@@ -27,8 +31,17 @@ def committed(run: Path) -> int:
 
 def wait_for(run: Path, goal: int, process) -> None:
     deadline = time.monotonic() + 120
-    while committed(run) < goal and process.poll() is None:
+    while committed(run) < goal and not ended(process):
         assert time.monotonic() < deadline
+
+
+def ended(process) -> bool:
+    """Whether a process ends within a moment."""
+    try:
+        process.wait(0.01)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def workers_of(pid: int) -> list[int]:

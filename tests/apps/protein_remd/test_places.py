@@ -7,12 +7,15 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from apps._frame.stored import Stored
+from apps.protein_remd.engines import Schedule
 from apps.protein_remd.engines.harmonic import Oscillators
-from apps.protein_remd.segments import warm_system
+from apps.protein_remd.segments import Bundle, Segment, Shared, identity, warm_system
 from core import open_storage
 from tests.apps.protein_remd.conftest import HARMONIC, ROOT, history
 
@@ -70,6 +73,18 @@ def test_a_run_that_may_only_be_read_is_not_written(readable, tmp_path, command)
     assert done.returncode == (1 if command == "report" else 2)
     assert f"in {readable} is denied" in one_sentence(done)
     assert {info.key: info.etag for info in storage.list()} == before
+
+
+@pytest.mark.parametrize("bucket", ["readable", "nowhere-at-all"])
+def test_a_run_that_cannot_begin_says_so_and_leaves_nothing(s3_server, tmp_path, bucket):
+    place = f"s3://{bucket}/{tmp_path.name}-new"
+
+    done = ran(tmp_path, "run", *LANGEVIN, "--output", place, "--compute", "serial", **KEYLESS)
+
+    assert done.returncode == 2
+    assert place in one_sentence(done)
+    assert "nothing was written" in done.stderr or done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
@@ -228,6 +243,29 @@ def test_a_late_state_of_a_run_that_was_overwritten_is_not_taken_for_one_of_the_
 
     found = history(tmp_path / "a")
     assert {name: found[name] for name in history(tmp_path / "whole")} == history(tmp_path / "whole")
+
+
+def test_segments_are_the_same_only_if_all_that_they_do_is():
+    begun = Stored("", "state/00000001/0001-0.npz", 9, "sha256:1")
+    task = Segment(2, 1, 350.0, 1.0, begun)
+    shared = Shared(Bundle("harmonic", "b", None), None, 1, 1, Schedule(500))
+    others = [
+        identity(replace(task, previous=replace(begun, tag="sha256:2")), shared),
+        identity(replace(task, previous=None), shared),
+        identity(replace(task, scale=1.1), shared),
+        identity(replace(task, temperature=351.0), shared),
+        identity(replace(task, round_number=3), shared),
+        identity(replace(task, replica=2), shared),
+        identity(task, replace(shared, seed=2)),
+        identity(task, replace(shared, segments=2)),
+        identity(task, replace(shared, schedule=Schedule(501))),
+        identity(task, replace(shared, bundle=Bundle("harmonic", "c", None))),
+    ]
+
+    assert len({identity(task, shared), *others}) == 11
+    assert identity(replace(task, previous=replace(begun, address="elsewhere", data=b"1")), shared) == identity(
+        task, replace(shared, address="elsewhere")
+    )
 
 
 def test_states_that_workers_of_another_version_left_are_not_taken(remd, tmp_path, monkeypatch, capsys):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from apps.protein_remd.frames import Watched
 from apps.protein_remd.history import read_history
@@ -45,7 +49,7 @@ def test_replicas_that_do_not_travel_are_no_converged_campaign(remd, figures):
 
 def test_temperatures_without_any_overlap_are_said_to_have_none(remd, figures):
     pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
-    remd("run", "--engine", "harmonic", "--dof", "9000", "--temperatures", "300,600", "--rounds", "12", "--output", "a")
+    remd("run", "--engine", "harmonic", "--dof", "900", "--temperatures", "300,600", "--rounds", "10", "--output", "a")
 
     found = figures("analyze", "a", "--discard", "0")
 
@@ -53,6 +57,16 @@ def test_temperatures_without_any_overlap_are_said_to_have_none(remd, figures):
     assert found["overlap"][0] < 1e-6
     failed = {check["name"] for check in found["checks"] if not check["ok"]}
     assert {"every pair swaps", "neighbours overlap", "replicas travel"} <= failed
+
+
+def test_every_picture_of_a_report_shows_something(drawn, remd, tmp_path):
+    remd("run", *HARMONIC, "--rounds", "12", "--output", "a")
+
+    page = (tmp_path / "a" / "report.html").read_text()
+    found = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=]+)", page)
+    pixels = [imread(io.BytesIO(base64.b64decode(each))) for each in found]
+    assert len(pixels) == 7
+    assert all(each.shape[:2] == (440, 704) and each[..., :3].std() > 0.05 for each in pixels)
 
 
 def test_a_history_has_the_map_that_held_during_each_round(remd, tmp_path):

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 from scipy.integrate import quad
-from scipy.stats import gamma, norm
+from scipy.special import gammaincc, gammainccinv
+from scipy.stats import norm
 
 from apps.protein_remd.science import harmonic, ladder, statistics, structure
 from apps.protein_remd.science.prediction import gaussian_acceptance, harmonic_acceptance
@@ -48,16 +49,18 @@ def test_a_ladder_that_would_never_end_is_refused():
 
 @pytest.mark.parametrize(("degrees", "t_lower", "t_upper"), [(3, 300.0, 400.0), (24, 280.0, 310.0)])
 def test_the_harmonic_prediction_is_the_integral_over_both_energies(degrees, t_lower, t_upper):
-    low = gamma(degrees / 2, scale=BOLTZMANN * t_lower)
-    high = gamma(degrees / 2, scale=BOLTZMANN * t_upper)
-    difference = beta(t_lower) - beta(t_upper)
+    shape, difference = degrees / 2, beta(t_lower) - beta(t_upper)
+
+    def density(energy, temperature):
+        reduced = beta(temperature) * energy
+        return beta(temperature) * reduced ** (shape - 1) * math.exp(-reduced) / math.gamma(shape)
 
     def accepted(upper_energy):
-        above = low.sf(upper_energy)
-        below, _ = quad(lambda u: low.pdf(u) * math.exp(difference * (u - upper_energy)), 0, upper_energy)
-        return high.pdf(upper_energy) * (above + below)
+        above = gammaincc(shape, beta(t_lower) * upper_energy)
+        below, _ = quad(lambda u: density(u, t_lower) * math.exp(difference * (u - upper_energy)), 0, upper_energy)
+        return density(upper_energy, t_upper) * (above + below)
 
-    expected, _ = quad(accepted, 0, high.isf(1e-12), limit=200)
+    expected, _ = quad(accepted, 0, gammainccinv(shape, 1e-12) / beta(t_upper), limit=200)
     assert harmonic_acceptance(degrees, t_lower, t_upper) == pytest.approx(expected, rel=1e-5)
 
 
