@@ -19,7 +19,8 @@ import numpy as np
 from apps.protein_remd.__main__ import APP
 from apps.protein_remd.campaign import Campaign, Setup, prepare
 from apps.protein_remd.engines import Schedule, Warm, engine_named
-from apps.protein_remd.params import MD, Exchange, Ladder, Params, System
+from apps.protein_remd.params import MD, Exchange, Ladder, Params
+from apps.protein_remd.system import System
 from benchmarks._measure import adopt_orphans, tree_cpu
 from core import FunctionExecutor, open_storage
 from core.storage import process_storage
