@@ -29,8 +29,8 @@ from scipy.sparse import coo_matrix
 
 from apps.metabolomics.science.centroids import Instrument, Patterns, count_atoms, patterns, patterns_of_counts, windows
 from apps.metabolomics.science.chaos import LEVELS, measure_of_chaos, measures_of_chaos
+from apps.metabolomics.science.decoys import DECOY_ELEMENTS
 from apps.metabolomics.science.formulas import Composition
-from apps.metabolomics.science.ions import DECOY_ELEMENTS
 from apps.metabolomics.science.scores import image, score_ions
 from apps.metabolomics.science.sorting import sort_peaks
 from benchmarks._measure import machine, table

@@ -84,7 +84,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
     def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
-        """Parse arguments; after a flag a minus with a digit or a capital, such as ``-10%`` or ``-H2O``, is its value."""
+        """Parse arguments; behind a flag a minus with a digit or a capital (``-10%``, ``-H2O``) is its value."""
         joined: list[str] = []
         for each in args:
             if joined and _BARE_FLAG.fullmatch(joined[-1]) and _NEGATIVE.match(each):

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from apps._frame.tables import csv_bytes, visible
 from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.databases import Molecule
+from apps.metabolomics.parquet_pieces import parquet_pieces
 from apps.metabolomics.science.overlaps import isobars, isomers
 
 COLUMNS = (
@@ -143,49 +144,21 @@ class Annotations:
         return sink.getvalue()
 
 
-class _Drain(io.RawIOBase):
-    """A file to write that hands on what was written, so that a large one is never in memory whole."""
-
-    def __init__(self) -> None:
-        self._written, self._pieces = 0, list[bytes]()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._pieces.append(bytes(data))
-        self._written += len(self._pieces[-1])
-        return len(self._pieces[-1])
-
-    def tell(self) -> int:
-        return self._written
-
-    def drain(self) -> bytes:
-        """Return what was written since it was last asked for."""
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
-
-
 def intensities(run: Annotated) -> Iterator[bytes]:
-    """Yield, piece by piece, the first isotope image of every annotation as Parquet.
+    """Return, piece by piece, the first isotope image of every annotation as Parquet.
 
     A row a pixel that is not 0: ion, pixel, x, y, intensity; x and y count from 0 at the corner of the images.
     """
     schema = pa.schema(
         [("ion", pa.string()), *((name, pa.int32()) for name in ("pixel", "x", "y")), ("intensity", pa.float64())]
     )
-    sink, waiting, count = _Drain(), list[pa.RecordBatch](), 0
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+
+    def tables() -> Iterator[pa.Table]:
         for ion in run.ions.column("ion").to_pylist():
             image = run.image(ion)
             rows, columns = np.divmod(image.pixels, np.int32(run.field.width))
             texts = pa.array([ion], pa.string()).take(pa.array(np.zeros(image.pixels.size, np.int32)))
             arrays = [texts, *map(pa.array, (image.pixels, columns, rows, image.values))]
-            waiting.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-            count += image.pixels.size
-            if count >= GROUP_ROWS:
-                writer.write_table(pa.Table.from_batches(waiting))
-                waiting, count = [], 0
-                yield sink.drain()
-        writer.write_table(pa.Table.from_batches(waiting, schema))
-    yield sink.drain()
+            yield pa.Table.from_arrays(arrays, schema=schema)
+
+    return parquet_pieces(tables(), schema, GROUP_ROWS)

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.compute as pc
@@ -20,6 +20,7 @@ from apps.metabolomics.annotated import read_run
 from apps.metabolomics.export_params import CompareParams
 from apps.metabolomics.exports import put, refuse_existing
 from apps.metabolomics.report import LEVELS
+from apps.metabolomics.science.adducts import parse_adduct
 from apps.metabolomics.science.formulas import FormulaError, parse_formula
 from core import InputError, open_storage
 from core.storage import NotFound, split_address
@@ -46,6 +47,7 @@ TEXTS = {
 }
 ROUNDING = 1e-6
 """Relative difference of two rates below which they are one: tables are rounded."""
+POLARITIES: tuple[Literal["+", "-"], ...] = ("+", "-")
 SHOWN = 10
 """Ions that one of the two alone has, of those that people are shown."""
 
@@ -152,7 +154,7 @@ def of_table(address: str, data: bytes) -> Side:
             continue
         # A spreadsheet's quote stands before signs, and METASPACE writes M before adducts.
         mod, loss, adduct = (cells[name].lstrip("'") for name in ("chemMod", "neutralLoss", "adduct"))
-        key = (formula, mod, loss, adduct.removeprefix("M"))
+        key = (formula, mod, loss, _canonical(adduct))
         figures = {name: _number(cells[name]) for name in NUMBERS}
         if str(ions.setdefault(key, figures)) != str(figures):  # as text, in which NaN equals NaN
             raise InputError(
@@ -161,6 +163,17 @@ def of_table(address: str, data: bytes) -> Side:
             )
     rates = [figures["fdr"] for figures in ions.values() if not math.isnan(figures["fdr"])]
     return Side(address, ions, max(rates, default=0.0), unread)
+
+
+def _canonical(adduct: str) -> str:
+    """Return an adduct as a run names it; as it stands, if it is not understood."""
+    text = adduct.removeprefix("M")
+    for polarity in POLARITIES:
+        try:
+            return parse_adduct(text, polarity).name
+        except FormulaError:
+            continue
+    return text
 
 
 def _number(value: Any) -> float:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from apps._frame.params import as_settings
 from apps._frame.run import Run
@@ -18,7 +14,9 @@ from apps._frame.tables import counted, facts_text
 from apps.metabolomics import indexing, rendering
 from apps.metabolomics.annotated import MOLECULES, PIXELS, encode_molecules, encode_pixels
 from apps.metabolomics.databases.tables import SHIPPED
+from apps.metabolomics.demonstration import truth_text
 from apps.metabolomics.join import read_table, stored
+from apps.metabolomics.parquet_pieces import parquet_pieces
 from apps.metabolomics.result import ALL_IONS, ION_IMAGES, ions_schema, read_accepted
 from apps.metabolomics.science.fdr import LEVELS
 from apps.metabolomics.scoring import Annotated, Work
@@ -35,7 +33,9 @@ def render_all(work: Work, opened: Run, found: Annotated) -> dict[str, Any]:
     params = work.params
     common = found.rendering(work, params.fdr)
     outputs = work.stages.run(Stage("render", [*enumerate(found.scored)], rendering.render, common))
-    opened.storage.put(ALL_IONS, _all_ions(work.address, outputs.values(), params.n_peaks))
+    schema = ions_schema(params.n_peaks)
+    tables = (read_table(stored(work.address, each["table"])).cast(schema) for each in outputs.values())
+    opened.storage.put(ALL_IONS, parquet_pieces(tables, schema, ROW_GROUP))
     images = {each["images"] for each in outputs.values()}
     opened.storage.delete([info.key for info in opened.storage.list(ION_IMAGES) if info.key not in images])
     levels = {str(level): 0 for level in LEVELS if level <= params.fdr}
@@ -117,43 +117,5 @@ def terminal(figures: dict[str, Any]) -> str:
         *levels,
         *[("Note", note) for note in figures["notes"]],
     ]  # fmt: skip
-    return facts_text(rows)
-
-
-class _Drain(io.RawIOBase):
-    """A file of which what was written can be taken away."""
-
-    def __init__(self) -> None:
-        self._written = 0
-        self._waiting: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._written
-
-    def write(self, data: Any) -> int:
-        self._waiting.append(bytes(data))
-        self._written += len(self._waiting[-1])
-        return len(self._waiting[-1])
-
-    def take(self) -> bytes:
-        taken, self._waiting = b"".join(self._waiting), []
-        return taken
-
-
-def _all_ions(address: str, rendered: Iterator[dict[str, Any]], n_peaks: int) -> Iterator[bytes]:
-    """Yield the table of all ions, a few blocks in memory at a time."""
-    schema, sink, waiting, rows = ions_schema(n_peaks), _Drain(), [], 0
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-        for each in rendered:
-            waiting.append(read_table(stored(address, each["table"])).cast(schema))
-            rows += waiting[-1].num_rows
-            if rows >= ROW_GROUP:
-                writer.write_table(pa.concat_tables(waiting))
-                waiting, rows = [], 0
-                yield sink.take()
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting))
-    yield sink.take()
+    truth = f"\n\n{truth_text(figures['truth'])}" if figures["truth"] else ""
+    return facts_text(rows) + truth

@@ -28,9 +28,10 @@ from apps.metabolomics.indexing import refuse_unreachable
 from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import MoleculeParams
 from apps.metabolomics.science.centroids import Instrument, patterns_of_counts
+from apps.metabolomics.science.decoys import decoys
 from apps.metabolomics.science.elements import isotope_table
 from apps.metabolomics.science.formulas import parse_formula
-from apps.metabolomics.science.ions import decoys, ion_counts
+from apps.metabolomics.science.ions import ion_counts
 from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import process_storage

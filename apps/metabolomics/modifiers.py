@@ -8,16 +8,9 @@ from functools import partial
 from typing import Literal, TypeVar, cast
 
 from apps.metabolomics.params import DEFAULT_ADDUCTS, MoleculeParams
+from apps.metabolomics.science.adducts import NOTHING, Adduct, Change, parse_adduct, parse_modification
+from apps.metabolomics.science.decoys import decoy_adduct, decoy_candidates
 from apps.metabolomics.science.formulas import FormulaError
-from apps.metabolomics.science.ions import (
-    NOTHING,
-    Adduct,
-    Change,
-    decoy_adduct,
-    decoy_candidates,
-    parse_adduct,
-    parse_modification,
-)
 from core import ConfigError
 
 T = TypeVar("T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
 
 from apps._frame import Session
 from apps._frame.manifest import exists
@@ -13,6 +14,7 @@ from apps._frame.tables import counted, size_text
 from apps.metabolomics import blocks, indexing, library
 from apps.metabolomics.cache import cache_address, entry
 from apps.metabolomics.databases import read_databases, shipped, unique_formulas
+from apps.metabolomics.demonstration import demonstrated
 from apps.metabolomics.imzml import open_dataset
 from apps.metabolomics.imzml.pair import find_pair
 from apps.metabolomics.library import database_inputs
@@ -81,6 +83,9 @@ class Sizes:
 
 def plan(session: Session, params: Params) -> Plan:
     """Command: say what a run would take."""
+    if not params.source and not params.plan_size:
+        with TemporaryDirectory() as folder:
+            return plan(session, demonstrated(params, f"{folder}/run"))
     sizes = stated_sizes(params) if params.plan_size else found_sizes(session, params)
     a_formula = ions_a_formula(params)
     ions = sizes.formulas * a_formula

@@ -71,7 +71,7 @@ def report_of(run: Annotated, annotations: Annotations, again: str = "") -> Repo
     blocks: list[Block] = [_cards(run, shown), *_care(run)]
     if shown:
         blocks += [_best(run, shown), _table(run, shown, count)]
-    blocks += [_charts(run), *_counts(run), Facts("What it stands on", _facts(figures))]
+    blocks += [*_truth(figures), _charts(run), *_counts(run), Facts("What it stands on", _facts(figures))]
     if again:
         blocks.append(Text("The same again", [again], code=True))
     blocks += panels_of(run, shown[:SHOWN])
@@ -193,6 +193,26 @@ def rgb_of(run: Annotated) -> tuple[bytes, str] | None:
         return None
     picture = rgb_png([run.image(ion) for ion in ions], run.field, TIC_SIDE)
     return picture, "Red {}, green {}, blue {}, each in its own scale.".format(*ions)
+
+
+def _truth(figures: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield, of a synthetic dataset, what is right of its annotations."""
+    found: Sequence[Mapping[str, Any]] = figures.get("truth") or ()
+    if found:
+        rows = [
+            [
+                f"{each['level']:.0%}", f"{each['annotated']:,}", f"{each['right']:,}", _share(each["sensitivity"]),
+                _share(each["false_discovery_rate"]),
+            ]
+            for each in found
+        ]  # fmt: skip
+        header = ["estimated rate, at most", "annotated", "in the specimen", "sensitivity", "actual rate"]
+        note = "The dataset is synthetic, so what is in it is known. Sensitivity is of all ions that are in it."
+        yield Table("Against the truth", header, rows, note)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
 
 
 def _counts(run: Annotated) -> Iterator[Table]:

@@ -17,6 +17,7 @@ from apps._frame.tables import json_text
 from apps.metabolomics import finishing, indexing, library, publishing
 from apps.metabolomics.annotated import of_storage
 from apps.metabolomics.cache import cache_address, entry
+from apps.metabolomics.demonstration import compared, demonstrated
 from apps.metabolomics.imzml.pair import find_pair
 from apps.metabolomics.indexing import DatasetIndex, Indexing
 from apps.metabolomics.library import Library, Patterns, database_inputs
@@ -38,6 +39,8 @@ def run(session: Session, params: Params) -> None:
         raise ConfigError(
             "--plan-size states what a dataset would have, for --dry-run alone; add that, or leave it out"
         )
+    if not params.source:
+        params = session.params = demonstrated(params, session.output)
     files = find_pair(params.source)
     databases = database_inputs(params)
     if params.polarity:
@@ -49,6 +52,7 @@ def run(session: Session, params: Params) -> None:
         if not opened.finished:
             opened.claim(finishing.KEPT)
             found = annotate(session, opened, params, databases)
+            found["truth"] = compared(opened.storage, params)
             written = publishing.files(of_storage(opened.storage, found, params.fdr))
             opened.publish({**written, FIGURES: json_text(found, indent=2).encode()})
         figures = opened.figures()

@@ -18,16 +18,11 @@ from apps._frame.params import as_settings
 from apps.metabolomics.databases import SHIPPED, find_molecules, shipped, unique_formulas
 from apps.metabolomics.imzml.writing import Format, Pixel, write_imzml
 from apps.metabolomics.params import DEFAULT_ADDUCTS
+from apps.metabolomics.science.adducts import NOTHING, Adduct, parse_adduct
 from apps.metabolomics.science.centroids import Instrument, patterns
+from apps.metabolomics.science.decoys import decoy_adduct, decoy_candidates
 from apps.metabolomics.science.formulas import Composition, parse_formula
-from apps.metabolomics.science.ions import (
-    NOTHING,
-    Adduct,
-    decoy_adduct,
-    decoy_candidates,
-    ion_composition,
-    parse_adduct,
-)
+from apps.metabolomics.science.ions import ion_composition
 from apps.metabolomics.science.specimen import DISTRIBUTIONS, SETTING, Specimen, measure_row, stream
 from apps.metabolomics.synth_params import Specification, SynthParams
 from apps.metabolomics.truth import Planted, truth_csv

@@ -20,11 +20,6 @@ from core import ConfigError, FanfoldError
 
 RARE = 0.05
 """Acceptance below which a pair is a bottleneck."""
-LEAST_OVERLAP = 0.03
-"""Of neighbours in the overlap matrix.
-
-Source: Klimovich, Shirts and Mobley, J. Comput.-Aided Mol. Des. 29, 397 (2015).
-"""
 FALSE_ALARMS = 0.01
 """Of campaigns whose halves differ by chance alone, how many are to be told so."""
 LEAST_SAMPLES = 50
@@ -75,7 +70,7 @@ def measured(history: History, discard: int | None = None, *, by_mbar: bool = Tr
         "states": [{"temperature": t, **halves[k]} for k, t in enumerate(history.temperatures)],
         "round_trips": int(statistics.round_trips(history.state_of, states).sum()),
         "second_eigenvalue": statistics.second_eigenvalue(matrix),
-        "halves": max(row["halves_differ_by_errors"] for row in halves),
+        "halves": float(np.max([row["halves_differ_by_errors"] for row in halves])),
     }
     if by_mbar:
         estimates = mbar.estimated(history, begin, every)
@@ -128,7 +123,7 @@ def assessed(history: History, found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "checks": [{"name": check.name, "ok": check.ok, "found": check.found} for check in checks],
         "converged": not failed,
-        "verdict": _sentence(history.rounds, failed, "overlap" in found),
+        "verdict": _sentence(history.rounds, failed, "overlap" in found or "unsolved" in found),
     }
 
 
@@ -143,6 +138,8 @@ def _checks(history: History, found: Mapping[str, Any]) -> list[Check]:
         enough = f"{worth:,.0f} independent samples at least, of {LEAST_SAMPLES} needed"
         needed = rounds * LEAST_SAMPLES / max(worth, 1.0)
         checks.append(Check("there are enough samples", worth >= LEAST_SAMPLES, enough, needed))
+    if found.get("unsolved"):
+        checks.append(Check("MBAR has a solution", False, "none for these energies", None))
     if states == 1:
         return checks
     tried = [int(history.attempted[k, k + 1]) for k in range(states - 1)]
@@ -150,8 +147,8 @@ def _checks(history: History, found: Mapping[str, Any]) -> list[Check]:
     checks.append(Check("every pair swaps", least >= RARE, f"{least:.1%} at least", None))
     if "overlap" in found:
         overlap = min(found["overlap"])
-        shown = f"{overlap:.3f} at least, of {LEAST_OVERLAP} needed"
-        checks.append(Check("neighbours overlap", overlap >= LEAST_OVERLAP, shown, None))
+        shown = f"{overlap:.3f} at least, of {mbar.LEAST_OVERLAP} needed"
+        checks.append(Check("neighbours overlap", overlap >= mbar.LEAST_OVERLAP, shown, None))
     trips = found["round_trips"]
     needed = rounds * states / trips if trips else 2 * TO_RUN * rounds
     checks.append(Check("replicas travel", trips >= states, f"{trips} round trips by {states} replicas", needed))
@@ -194,4 +191,5 @@ def final(history: History) -> dict[str, Any] | None:
     try:
         return measured(history, by_mbar=mbar.installed())
     except FanfoldError:
-        return measured(history, by_mbar=False)
+        found = measured(history, by_mbar=False) | {"unsolved": True}
+        return found | assessed(history, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,12 @@ from apps.protein_remd.history import History
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.units import BOLTZMANN
 from core import ConfigError, FanfoldError
+
+LEAST_OVERLAP = 0.03
+"""Of neighbours in the overlap matrix.
+
+Source: Klimovich, Shirts and Mobley, J. Comput.-Aided Mol. Des. 29, 397 (2015).
+"""
 
 
 def installed() -> bool:
@@ -34,18 +41,36 @@ def estimated(history: History, begin: int, every: int) -> dict[str, Any]:
     ConfigError
         pymbar is missing.
     FanfoldError
-        The temperatures overlap too little for a solution.
+        There is no solution: the temperatures overlap too little, or the energies hardly differ.
 
     Notes
     -----
     Source: Shirts and Chodera, J. Chem. Phys. 129, 124105 (2008).
     """
+    # It recommends other packages whenever it is imported.
+    logging.getLogger("pymbar").setLevel(logging.ERROR)
+    try:
+        from pymbar.utils import BoundsError, ConvergenceError, ParameterError
+    except ImportError:
+        raise ConfigError("analyze needs pymbar: pip install 'fanfold[remd]'") from None
+    try:
+        return _estimated(history, begin, every)
+    except (ParameterError, ConvergenceError, BoundsError, np.linalg.LinAlgError):
+        raise FanfoldError(
+            "MBAR finds no free energies: neighbouring temperatures overlap too little, or there are too few rounds; "
+            "'ladder' proposes a closer ladder"
+        ) from None
+
+
+def _estimated(history: History, begin: int, every: int) -> dict[str, Any]:
+    from pymbar import MBAR
+
     states = len(history.temperatures)
     reduced = history.reduced[:, begin::every]
     samples = reduced.shape[1]
     columns = reduced.transpose(0, 2, 1).reshape(states, -1)
     energies = history.potential[begin::every].T.reshape(-1)
-    mbar = _solved(columns, np.full(states, samples))
+    mbar = MBAR(columns, np.full(states, samples), solver_protocol="robust")
     free = mbar.compute_free_energy_differences()
     mean = mbar.compute_expectations(energies)
     enthalpies = history.exchanged[begin::every].T.reshape(-1)
@@ -61,34 +86,21 @@ def estimated(history: History, begin: int, every: int) -> dict[str, Any]:
             "heat_capacity": float(spread["mu"][k]) / (BOLTZMANN * t * t),
             "heat_capacity_error": float(spread["sigma"][k]) / (BOLTZMANN * t * t),
             "free_energy": float(free["Delta_f"][0, k]),
-            "free_energy_error": float(free["dDelta_f"][0, k]),
+            # The estimate of a chain's error with a gap in it is no more than rounding.
+            "free_energy_error": float(free["dDelta_f"][0, k])
+            if min(overlap[:k], default=1.0) >= LEAST_OVERLAP
+            else math.inf,
             "effective_samples": statistics.kish(log_weights[k]),
         }
         for k, t in enumerate(history.temperatures)
     ]
     return {
         "states": rows,
-        "error": max(row["free_energy_error"] for row in rows),
-        "effective_samples": min(row["effective_samples"] for row in rows),
+        # Not by max and min, which may pass over what is no number.
+        "error": float(np.max([row["free_energy_error"] for row in rows])),
+        "effective_samples": float(np.min([row["effective_samples"] for row in rows])),
         "overlap": overlap,
     }
-
-
-def _solved(columns: Any, counts: Any) -> Any:
-    # It recommends other packages whenever it is imported.
-    logging.getLogger("pymbar").setLevel(logging.ERROR)
-    try:
-        from pymbar import MBAR
-        from pymbar.utils import ParameterError
-    except ImportError:
-        raise ConfigError("analyze needs pymbar: pip install 'fanfold[remd]'") from None
-    try:
-        return MBAR(columns, counts, solver_protocol="robust")
-    except ParameterError:
-        raise FanfoldError(
-            "MBAR finds no free energies: neighbouring temperatures overlap too little, or there are too few rounds; "
-            "'ladder' proposes a closer ladder"
-        ) from None
 
 
 def _log_mixture(mbar: Any, columns: Any, samples: int) -> Any:

@@ -160,6 +160,7 @@ def isotope_table() -> dict[str, Isotopes]:
 
 
 def _isotopes(pairs: list[tuple[float, float]]) -> Isotopes:
-    masses, abundances = np.array(pairs, dtype=np.float64).T
+    # Contiguous, since compiled loops are compiled anew for arrays of another layout.
+    masses, abundances = np.ascontiguousarray(np.array(pairs, dtype=np.float64).T)
     masses.flags.writeable = abundances.flags.writeable = False
     return Isotopes(masses, abundances)

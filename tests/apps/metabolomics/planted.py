@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from apps.metabolomics.imzml.writing import Format, Pixel, write_imzml
+from apps.metabolomics.science.adducts import NOTHING, parse_adduct
 from apps.metabolomics.science.centroids import Instrument, patterns
 from apps.metabolomics.science.formulas import parse_formula
-from apps.metabolomics.science.ions import NOTHING, ion_composition, parse_adduct
+from apps.metabolomics.science.ions import ion_composition
 
 WIDTH, HEIGHT = 14, 11
 FORMULAS = [

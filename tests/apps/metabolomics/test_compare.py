@@ -93,6 +93,15 @@ def test_a_table_as_metaspace_exports_it_is_read() -> None:
     assert (side.level, side.unread) == (0.1, 1)
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"), [("M+H", "+H"), ("'+H", "+H"), ("[M+H]+", "+H"), ("M[M]+", "[M]+"), ("M-H", "-H"), ("x", "x")]
+)
+def test_adducts_are_compared_by_what_they_mean(written: str, meant: str) -> None:
+    side = of_table("m.csv", f"formula,adduct,fdr\nH2O,{written},0.1\n".encode())
+
+    assert list(side.ions) == [("H2O", "", "", meant)]
+
+
 def test_rates_are_not_compared_with_a_table_that_has_levels(make_run: MakeRun) -> None:
     run = make_run(count=4)
 

@@ -10,18 +10,13 @@ import numpy as np
 import pytest
 
 from apps.metabolomics.imzml import open_dataset, read_spectra
+from apps.metabolomics.science.adducts import NOTHING, parse_adduct
 from apps.metabolomics.science.centroids import Instrument, patterns, windows
 from apps.metabolomics.science.chaos import measures_of_chaos
+from apps.metabolomics.science.decoys import decoy_adduct, decoy_candidates, decoys
 from apps.metabolomics.science.fdr import fdr
 from apps.metabolomics.science.formulas import Composition, parse_formula
-from apps.metabolomics.science.ions import (
-    NOTHING,
-    decoy_adduct,
-    decoy_candidates,
-    decoys,
-    ion_composition,
-    parse_adduct,
-)
+from apps.metabolomics.science.ions import ion_composition
 from apps.metabolomics.science.scores import image, score_ions
 from apps.metabolomics.science.sorting import sort_peaks
 

@@ -154,6 +154,19 @@ def test_datasets_of_a_pixel_a_row_or_a_column_have_a_report(make_run: MakeRun, 
     assert b"Ion images" in content(written, "report.html")
 
 
+def test_annotations_of_a_synthetic_dataset_stand_beside_its_truth(make_run: MakeRun) -> None:
+    truth = [
+        {"level": 0.1, "annotated": 4, "right": 3, "sensitivity": 0.75, "false_discovery_rate": 0.25},
+        {"level": 0.2, "annotated": 0, "right": 0, "sensitivity": None, "false_discovery_rate": None},
+    ]
+
+    said = content(files(make_run(count=2, truth=truth)), "report.html").decode()
+
+    table = said[said.index("Against the truth") :]
+    assert re.findall("<td class=n>([^<]*)</td>", table)[:5] == ["10%", "4", "3", "75.0%", "25.0%"]
+    assert "Against the truth" not in content(files(make_run(count=2)), "report.html").decode()
+
+
 def test_no_annotation_is_a_report_that_says_what_to_try(make_run: MakeRun) -> None:
     def none(rows: list[dict[str, Any]]) -> None:
         for row in rows:

@@ -147,9 +147,10 @@ def test_a_compound_is_where_its_distribution_has_it() -> None:
 
 
 def test_no_ion_of_the_database_is_isobaric_with_a_planted_one() -> None:
+    from apps.metabolomics.science.adducts import NOTHING, parse_adduct
     from apps.metabolomics.science.centroids import Instrument, patterns
     from apps.metabolomics.science.formulas import parse_formula
-    from apps.metabolomics.science.ions import NOTHING, ion_composition, parse_adduct
+    from apps.metabolomics.science.ions import ion_composition
 
     made = design(Specification(molecules=300, planted=100, unknown=10))
     adducts = [parse_adduct(name, "+") for name in ("+H", "+Na", "+K")]

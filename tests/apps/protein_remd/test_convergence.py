@@ -133,6 +133,28 @@ def test_replicas_that_never_move_are_no_converged_campaign_and_a_ladder_is_advi
     assert "'ladder' proposes a ladder" in found["verdict"]
 
 
+@pytest.mark.parametrize(
+    "energies",
+    [
+        np.full((12, 3), 5.0),
+        np.zeros((12, 3)),
+        np.random.default_rng(1).normal(0, 1, (12, 3)) * 1e12,
+        np.full((12, 3), -1e9) + np.random.default_rng(1).normal(0, 1e-9, (12, 3)),
+        np.array([0, 1e5, 2e5]) + np.random.default_rng(1).normal(0, 1, (20, 3)),
+        np.array([2e5, 1e5, 0]) + np.random.default_rng(1).normal(0, 1, (20, 3)),
+    ],
+    ids=["constant", "zero", "huge", "hardly differing", "far apart", "upside down"],
+)
+def test_energies_that_tell_nothing_end_no_campaign_and_fulfil_no_condition(energies):
+    reduced = energies[None] / (BOLTZMANN * np.array(LADDER))[:, None, None]
+    history = replace(oscillators(len(energies)), potential=energies, exchanged=energies, reduced=reduced)
+
+    found = convergence.final(history)
+
+    assert not found["converged"]
+    assert not Condition("error", "<", 0.2).holds(found)
+
+
 def test_few_rounds_are_too_few_samples_and_as_many_as_it_takes_are_advised():
     found = convergence.measured(oscillators(10))
 

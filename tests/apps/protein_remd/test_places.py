@@ -72,6 +72,18 @@ def test_a_run_that_may_only_be_read_is_not_written(readable, tmp_path, command)
     assert {info.key: info.etag for info in storage.list()} == before
 
 
+@pytest.mark.parametrize("bucket", ["readable", "nowhere-at-all"])
+def test_a_run_that_cannot_begin_says_so_and_leaves_nothing(s3_server, tmp_path, bucket):
+    place = f"s3://{bucket}/{tmp_path.name}-new"
+
+    done = ran(tmp_path, "run", *LANGEVIN, "--output", place, "--compute", "serial", **KEYLESS)
+
+    assert done.returncode == 2
+    assert place in one_sentence(done)
+    assert "nothing was written" in done.stderr or done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 120 KiB that can grow."""

@@ -1,0 +1,58 @@
+"""Parquet that is handed on while it is written, so that a large table is never in memory whole."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class _Pieces(io.RawIOBase):
+    """A file of which what was written can be taken away."""
+
+    def __init__(self) -> None:
+        self._written, self._waiting = 0, list[bytes]()
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Any) -> int:
+        self._waiting.append(bytes(data))
+        self._written += len(self._waiting[-1])
+        return len(self._waiting[-1])
+
+    def take(self) -> bytes:
+        taken, self._waiting = b"".join(self._waiting), []
+        return taken
+
+
+def parquet_pieces(tables: Iterable[pa.Table], schema: pa.Schema, group_rows: int) -> Iterator[bytes]:
+    """Yield tables, one after the other, as one Parquet file.
+
+    Parameters
+    ----------
+    tables : iterable of pyarrow.Table
+        Taken as the file is written.
+    schema : pyarrow.Schema
+        Of them all.
+    group_rows : int
+        Tables are gathered into row groups of at least so many rows.
+    """
+    sink, waiting, rows = _Pieces(), list[pa.Table](), 0
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for table in tables:
+            waiting.append(table)
+            rows += table.num_rows
+            if rows >= group_rows:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting, rows = [], 0
+                yield sink.take()
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+    yield sink.take()
