@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from apps.protein_remd.__main__ import APP
 from apps.protein_remd.campaign import Campaign, Setup, prepare
+from apps.protein_remd.costs import read_spent
 from apps.protein_remd.engines import Schedule, Warm, engine_named
 from apps.protein_remd.params import MD, Exchange, Ladder, Params
 from apps.protein_remd.system import System
@@ -66,15 +66,12 @@ def app(name: str, steps: int, rounds: int, workers: int, place: str) -> dict[st
     """The command, from its start to its report, with CPU from the start of this interpreter; and its rounds alone."""
     copy = f"{place}-{os.getpid()}"
     shutil.copytree(place, copy, ignore=shutil.ignore_patterns("costs"))
-    said = io.StringIO()
     started = time.perf_counter()
-    with redirect_stdout(said), redirect_stderr(io.StringIO()):
-        command = ["resume", copy, "--rounds", str(rounds + 1), "--workers", str(workers), "--json"]
-        status = APP.main(command)
+    status = APP.main(["resume", copy, "--rounds", str(rounds + 1), "--workers", str(workers), "--quiet"])
     wall = time.perf_counter() - started
+    spent = read_spent(open_storage(copy))
     shutil.rmtree(copy)
-    spent = json.loads(said.getvalue())["spent"]
-    alone = spent["segment_seconds"] + spent["driver_seconds"]
+    alone = spent.segment_seconds + spent.driver_seconds
     return {"status": status, "wall": wall, "cpu": tree_cpu(), "rounds": alone}
 
 
