@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,11 +16,11 @@ from apps._frame.stored import Codec, sha256
 from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.function import CellStack, UserFunction, call
 from apps.satellite.geoparquet import layer_bytes
-from apps.satellite.rasters import read_window
+from apps.satellite.rasters import read_window, strips
 from apps.satellite.records import SCL, Asset, Cell, CellDone, Scene, done_bytes
 from apps.satellite.science.composite import composite
 from apps.satellite.science.geodesy import areas, to_degrees
-from apps.satellite.science.grid import Raster, is_aligned
+from apps.satellite.science.grid import Raster, centres, is_aligned
 from apps.satellite.science.reflectance import (
     NODATA,
     SCALE,
@@ -30,7 +30,7 @@ from apps.satellite.science.reflectance import (
     scl_valid,
     to_reflectance,
 )
-from apps.satellite.science.resampling import bilinear, nearest, taken
+from apps.satellite.science.resampling import Places, bilinear, nearest, taken
 from apps.satellite.science.shapes import at_border, outlines
 from apps.satellite.science.zonal import zonal_sums
 from core.storage import process_storage
@@ -39,6 +39,8 @@ CELLS = "cells/"
 COMPOSITE, DONE = "composite.tif", "done.json"
 WATER, FEATURES = "water", "features"
 """Layers: of the built-in computation, and of the user's own function."""
+AROUND = 2
+"""Pixels around a window that interpolation at its edge needs."""
 COUNT = "count"
 """Band of a composite: how many dates were valid."""
 
@@ -74,14 +76,14 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
             given = CellStack(stack, valid, params.bands, dates, cell.raster.transform, cell.zone)
             arrays, features = call(params.function, given)
             images, layer = _described(arrays), _features_layer(cell, features)
+            del given
+        del stack  # before what is written takes its place
         names, dtype = tuple(band.name for band in images), str(images[0].image.dtype)
         nodata = float("nan") if dtype == "float32" else NODATA
+        if cell.zones and dtype == "int16":
+            sums = _sums(cell, images)
         files[COMPOSITE] = cog_bytes(images, cell.raster, cell.zone, nodata)
         files.update(layer)
-        if cell.zones and dtype == "int16":
-            zones = [shapely.from_wkb(outline) for _, outline in cell.zones]
-            here = zonal_sums({band.name: band.image for band in images}, NODATA, zones, cell.raster)  # type: ignore[misc]
-            sums = {cell.zones[at][0]: each for at, each in here.items()}
     seen = tuple(date for date, each in zip(dates, valid, strict=True) if each.any())
     told = {name: {"size": len(data), "sha256": sha256(data).partition(":")[2]} for name, data in files.items()}
     count = int(valid.any(0).sum())
@@ -95,6 +97,13 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
     return {"done": asdict(done), "files": {}}
 
 
+def _sums(cell: Cell, images: Sequence[Band]) -> dict[int, Any]:
+    """Return the sums of each zone of statistics, by its number."""
+    zones = [shapely.from_wkb(outline) for _, outline in cell.zones]
+    here = zonal_sums({band.name: np.asarray(band.image, np.int16) for band in images}, NODATA, zones, cell.raster)
+    return {cell.zones[at][0]: each for at, each in here.items()}
+
+
 def write_files(address: str, name: str, files: Mapping[str, bytes]) -> None:
     """Write the files of a cell to a run, its record last."""
     storage = process_storage(address)
@@ -104,7 +113,7 @@ def write_files(address: str, name: str, files: Mapping[str, bytes]) -> None:
 
 def _packed(value: Mapping[str, Any]) -> bytes:
     """Encode a record, and after it the files that could not be written yet."""
-    files = value["files"]
+    files = dict(sorted(value["files"].items()))
     head = json.dumps(
         {"done": value["done"], "files": {name: len(data) for name, data in files.items()}}, sort_keys=True
     )
@@ -130,6 +139,7 @@ def read_stack(cell: Cell, params: CellParams) -> tuple[Values, Valid, tuple[str
     Returns
     -------
     ndarray of int16, shape (datatakes, bands, height, width)
+        Anything where it is not valid.
     ndarray of bool, shape (datatakes, height, width)
     tuple of str
         Times of the datatakes.
@@ -142,32 +152,32 @@ def read_stack(cell: Cell, params: CellParams) -> tuple[Values, Valid, tuple[str
     lost: dict[str, str] = {}
     for at, take in enumerate(cell.datatakes):
         for scene in take:
+            first = not valid[at].any()
+            values = stack[at] if first else np.empty_like(stack[at])
             try:
-                values, good = _read_scene(scene, cell.raster, params)
+                good = _read_scene(scene, cell.raster, params, values)
             except ConnectionError:
                 raise
             except Exception as error:  # its pixels are damaged, or are no longer what they were
                 lost[scene.name] = (str(error).splitlines() or [type(error).__name__])[0]
                 continue
-            new = good & ~valid[at]  # of two parts of one datatake that overlap the first is taken
-            stack[at][:, new] = values[:, new]
-            valid[at] |= new
+            if not first:
+                good &= ~valid[at]  # of two parts of one datatake that overlap the first is taken
+                np.copyto(stack[at], values, where=good)
+            valid[at] |= good
     return stack, valid, tuple(take[0].when for take in cell.datatakes), lost
 
 
-def _read_scene(scene: Scene, target: Raster, params: CellParams) -> tuple[Values, Valid]:
-    """Return the bands of a scene on the pixels of a cell, and where all of them are valid."""
-    values = np.zeros((len(params.bands), target.height, target.width), np.int16)
+def _read_scene(scene: Scene, target: Raster, params: CellParams, values: Values) -> Valid:
+    """Fill in the bands of a scene on the pixels of a cell; returns where all of them are valid."""
     valid = np.ones((target.height, target.width), bool)
     if scene.mask is not None:
         valid = _mask(scene.mask, scene.mask_kind, target, params)
     for at, name in enumerate(params.bands):
         if not valid.any():
             break
-        values[at], good = _band(scene.bands[name], target, params.resample)
-        valid &= good
-    values[:, ~valid] = 0
-    return values, valid
+        valid &= _band(scene.bands[name], target, params.resample, values[at])
+    return valid
 
 
 def _mask(asset: Asset, kind: str, target: Raster, params: CellParams) -> Valid:
@@ -180,26 +190,33 @@ def _mask(asset: Asset, kind: str, target: Raster, params: CellParams) -> Valid:
     return valid
 
 
-def _band(asset: Asset, target: Raster, rule: str) -> tuple[Values, Valid]:
-    """Return a band on the pixels of a cell: as it is where it is aligned, else by the rule."""
-    values = np.zeros((target.height, target.width), np.int16)
+def _band(asset: Asset, target: Raster, rule: str, values: Values) -> Valid:
+    """Fill in a band on the pixels of a cell: as it is where aligned, else by the rule; returns where it is valid."""
     valid = np.zeros((target.height, target.width), bool)
     rows, columns = nearest(target, asset.raster)
     if rows.start >= rows.stop or columns.start >= columns.stop:
-        return values, valid
-    plain = rule != "bilinear" or is_aligned(asset.raster, target)
-    more = 0 if plain else 2
-    top, left = max(0, rows.start - more), max(0, columns.start - more)
-    bottom = min(rows.stop + more, asset.raster.height)
-    right = min(columns.stop + more, asset.raster.width)
-    window = read_window(asset, (top, bottom), (left, right))
-    read, good = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
-    if plain:
+        return valid
+    if rule == "bilinear" and not is_aligned(asset.raster, target):
+        values[:], valid[:] = _interpolated(asset, target, rows, columns)
+        return valid
+    if not (rows.is_plain and columns.is_plain):
+        window = read_window(asset, (rows.start, rows.stop), (columns.start, columns.stop))
+        read, good = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
         place = np.s_[rows.first : rows.last, columns.first : columns.last]
         values[place], valid[place] = taken(read, rows, columns), taken(good, rows, columns)
-        return values, valid
-    from apps.satellite.science.grid import centres
+        return valid
+    for top, bottom in strips(asset, rows.start, rows.stop):  # so that what is decoded is small beside the cell
+        window = read_window(asset, (top, bottom), (columns.start, columns.stop))
+        place = np.s_[rows.first + top - rows.start : rows.first + bottom - rows.start, columns.first : columns.last]
+        values[place], valid[place] = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
+    return valid
 
+
+def _interpolated(asset: Asset, target: Raster, rows: Places, columns: Places) -> tuple[Values, Valid]:
+    top, left = max(0, rows.start - AROUND), max(0, columns.start - AROUND)
+    bottom, right = min(rows.stop + AROUND, asset.raster.height), min(columns.stop + AROUND, asset.raster.width)
+    window = read_window(asset, (top, bottom), (left, right))
+    read, good = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
     where_rows, where_columns = centres(target, asset.raster)
     return bilinear(read, good, where_rows - top, where_columns - left)
 
@@ -228,7 +245,7 @@ def _change(later: int, params: CellParams, stack: Values, valid: Valid) -> Valu
     pair = [params.bands.index("nir"), params.bands.index("red")]
 
     def ndvi(dates: slice) -> Values:
-        image, count = composite(np.ascontiguousarray(stack[dates][:, pair]), valid[dates], params.stat)
+        image, count = composite(stack[dates], valid[dates], params.stat, pair)
         return normalized_difference(image[0], image[1], count > 0)
 
     return difference(ndvi(slice(later, None)), ndvi(slice(0, later)))

@@ -26,7 +26,7 @@ class CellStack:
     Attributes
     ----------
     values : ndarray of int16, shape (dates, bands, height, width)
-        Reflectance in steps of `scale`; 0 where it is not valid.
+        Reflectance in steps of `scale`; anything where it is not valid.
     valid : ndarray of bool, shape (dates, height, width)
     bands : tuple of str
     dates : tuple of str

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from core import ConfigError
 
-PACKAGES = ("rasterio", "numba", "shapely", "pyproj", "pyarrow", "tifffile", "imagecodecs")
+PACKAGES = ("rasterio", "shapely", "pyproj", "pyarrow", "tifffile", "imagecodecs")
 
 
 def check_installed() -> None:

@@ -116,6 +116,16 @@ def read_window(asset: Asset, rows: tuple[int, int], columns: tuple[int, int]) -
         return found
 
 
+def strips(asset: Asset, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Yield parts of some rows that can be read one after the other without decoding a tile twice."""
+    height = tiles(asset.source).rows if asset.fast else 0
+    while height and stop - start > height:
+        end = min((start // height + 1) * height, stop)
+        yield start, end
+        start = end
+    yield start, stop
+
+
 @lru_cache(maxsize=HEADERS_KEPT)
 def tiles(source: Stored) -> Tiles:
     """Return the tiles of a TIFF, from its header."""
@@ -136,6 +146,8 @@ class Tiles:
     end : int
         Bytes that the file must have at least.
     is_tiled : bool
+    rows : int
+        Of pixels in a tile.
     """
 
     def __init__(self, source: Stored) -> None:
@@ -150,7 +162,7 @@ class Tiles:
             self._compression, self._predictor = int(page.compression), int(page.predictor)
             self._planar, self._samples = int(page.planarconfig) == 2, page.samplesperpixel
             self._dtype = np.dtype(page.dtype or "V1").newbyteorder(found.byteorder)
-            self._rows: int = page.tilelength if self.is_tiled else 0
+            self.rows: int = page.tilelength if self.is_tiled else 0
             self._columns: int = page.tilewidth if self.is_tiled else 0
         pairs = zip(self._offsets, self._counts, strict=True)
         self.end = max((start + length for start, length in pairs), default=0)
@@ -167,18 +179,18 @@ class Tiles:
         """Return a part of a band; tiles that the file leaves out, as sparse ones do, are zeros."""
         out = np.zeros((rows[1] - rows[0], columns[1] - columns[0]), self._dtype.newbyteorder("="))
         across = -(-self._width // self._columns)
-        plane = across * -(-self._height // self._rows) * (index - 1) if self._planar else 0
+        plane = across * -(-self._height // self.rows) * (index - 1) if self._planar else 0
         band = 0 if self._planar else index - 1
         wanted = [
-            (plane + down * across + right, down * self._rows, right * self._columns)
-            for down in range(rows[0] // self._rows, -(-rows[1] // self._rows))
+            (plane + down * across + right, down * self.rows, right * self._columns)
+            for down in range(rows[0] // self.rows, -(-rows[1] // self.rows))
             for right in range(columns[0] // self._columns, -(-columns[1] // self._columns))
         ]
         for (_, top, left), data in zip(wanted, self._packed([number for number, _, _ in wanted]), strict=True):
             if not data:
                 continue
             tile = self._decoded(data)[:, :, band]
-            first, last = max(top, rows[0]), min(top + self._rows, rows[1])
+            first, last = max(top, rows[0]), min(top + self.rows, rows[1])
             begin, end = max(left, columns[0]), min(left + self._columns, columns[1])
             out[first - rows[0] : last - rows[0], begin - columns[0] : end - columns[0]] = tile[
                 first - top : last - top, begin - left : end - left
@@ -206,7 +218,7 @@ class Tiles:
         import imagecodecs
 
         samples = 1 if self._planar else self._samples
-        size = self._rows * self._columns * samples * self._dtype.itemsize
+        size = self.rows * self._columns * samples * self._dtype.itemsize
         unpacked: Any = data
         if self._compression == ZSTD:
             unpacked = imagecodecs.zstd_decode(data, out=size)
@@ -214,7 +226,7 @@ class Tiles:
             unpacked = imagecodecs.zlib_decode(data, out=size)
         if len(unpacked) != size:
             raise ValueError(f"a tile has {len(unpacked):,} bytes where {size:,} belong")
-        tile: NDArray[np.generic] = np.frombuffer(unpacked, self._dtype).reshape(self._rows, self._columns, samples)
+        tile: NDArray[np.generic] = np.frombuffer(unpacked, self._dtype).reshape(self.rows, self._columns, samples)
         if self._predictor == 2:
             tile = imagecodecs.delta_decode(tile, axis=1)
         return tile

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -236,7 +237,7 @@ def plan(session: Session, params: Params) -> Plan:
         if not params.input:
             params = _on_example(params, Path(folder))
         job = _look(session, params)
-        found = [ingest(each, params, _Nowhere()) for each in job.candidates]  # type: ignore[arg-type]
+        found = [ingest(each, replace(params, checksums=False), _Nowhere()) for each in job.candidates]  # type: ignore[arg-type]
         scenes = [scene_from(each["scene"]) for each in found if "scene" in each]
         layout = lay_out(scenes, params, job.zones)
     refused = sum("row" in each for each in found)
@@ -302,10 +303,8 @@ def _on_example(params: Params, folder: Path) -> Params:
 
 
 def _versions() -> dict[str, str]:
-    import rasterio
-    import shapely
-
-    return {"gdal": rasterio.__gdal_version__, "rasterio": rasterio.__version__, "geos": shapely.geos_version_string}
+    """Return the releases that decide what comes out; nothing is imported, as no worker has been forked yet."""
+    return {name: version(name) for name in ("rasterio", "shapely", "pyproj", "imagecodecs")}
 
 
 def check_run(address: str) -> None:

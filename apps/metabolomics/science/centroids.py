@@ -152,11 +152,13 @@ def patterns_of_counts(
     Raises
     ------
     ValueError
-        A count is negative, an ion has no atom, or the charge is 0.
+        A count is negative, an ion has no atom, the charge is 0, or elements and columns differ in number.
     """
     from apps.metabolomics.science.kernels.envelope import FULL, pattern_rows
 
     ions = len(counts)
+    if counts.shape[1] != len(elements):
+        raise ValueError(f"{len(elements)} elements and {counts.shape[1]} columns of counts")
     if charge == 0:
         raise ValueError("an ion has a charge; 0 was given")
     if ions and (counts.min(initial=0) < 0 or not counts.any(axis=1).all()):

@@ -75,10 +75,19 @@ def measures_of_chaos(
     Returns
     -------
     ndarray of float64, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        A pixel lies beyond the grid, a value is not finite, or offsets do not fit.
     """
     from apps.metabolomics.science.kernels.chaos import component_sums
 
     images = len(offsets) - 1
+    if pixels.shape != values.shape or offsets[0] < 0 or offsets[-1] > pixels.size or np.any(np.diff(offsets) < 0):
+        raise ValueError("pixels and values have one length, and offsets rise within it")
+    if pixels.size and not (0 <= pixels.min() <= pixels.max() < width * height and np.isfinite(values).all()):
+        raise ValueError(f"a pixel lies beyond the {width} x {height} of the image, or its value is not finite")
     totals, occupied = np.zeros(images, dtype=np.int64), np.zeros(images, dtype=np.int64)
     component_sums(
         np.ascontiguousarray(pixels), np.ascontiguousarray(values), np.ascontiguousarray(offsets), width, height,

@@ -34,7 +34,14 @@ def fdr(
     -------
     ndarray of float64, shape (t,)
         ``(decoys >= s + 1) / decoys_per_target / (targets >= s + 1)``, made monotonic from the bottom.
+
+    Raises
+    ------
+    ValueError
+        A score is not a number.
     """
+    if np.isnan(targets).any() or np.isnan(decoys).any():
+        raise ValueError("a score is not a number; leave ions without a score out")
     scores, rates = _rates(targets, decoys, decoys_per_target)
     estimate = rates[np.searchsorted(scores, targets)]
     return np.minimum(estimate, 1.0) if clip else estimate

@@ -79,9 +79,18 @@ def score_ions(
     Returns
     -------
     Scores
+
+    Raises
+    ------
+    ValueError
+        Peaks are not sorted by m/z or lie beyond the grid, or arrays do not fit one another.
     """
     from apps.metabolomics.science.kernels.scores import score_rows
 
+    if not (mz.shape == pixel.shape == intensity.shape and windows_low.shape == windows_high.shape == theory.shape):
+        raise ValueError("m/z, pixels and intensities have one length each, windows and theory one shape")
+    if np.any(mz[1:] < mz[:-1]):
+        raise ValueError("peaks are not sorted by m/z")
     if pixel.size and not 0 <= pixel.min() <= pixel.max() < n_grid:
         raise ValueError(f"a peak lies on pixel {pixel.max()} (lowest {pixel.min()}) of a grid of {n_grid}")
     ions, peaks = windows_low.shape

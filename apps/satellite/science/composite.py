@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from apps.satellite.science.reflectance import NODATA
+from apps.satellite.science.reflectance import LARGEST, NODATA
 
 STATS = ("median", "mean")
+ROWS = 32
+"""Rows that are worked on at a time, so that all their dates stay in a processor's cache."""
+LONGEST_NETWORK = 16
+"""Dates up to which comparing whole rows with each other is faster than sorting the dates of each pixel."""
 
 
 def composite(
-    stack: NDArray[np.int16], valid: NDArray[np.bool_], stat: str = "median"
+    stack: NDArray[np.int16], valid: NDArray[np.bool_], stat: str = "median", bands: Sequence[int] | None = None
 ) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
     """Return one image of a stack of dates, and how many were valid at each pixel.
 
@@ -26,6 +29,8 @@ def composite(
         Of all bands together, so that they come from the same dates.
     stat : str
         "median" (of an even number the mean of the middle two) or "mean".
+    bands : sequence of int, optional
+        Which ones are wanted; all unless given.
 
     Returns
     -------
@@ -33,79 +38,63 @@ def composite(
         Rounded half to even; `NODATA` where no date is valid.
     ndarray of int16, shape (height, width)
     """
-    out = np.empty(stack.shape[1:], np.int16)
-    count = np.empty(stack.shape[2:], np.int16)
-    _kernel(stat)(stack, valid, out, count)
+    height, width = stack.shape[2:]
+    wanted = range(stack.shape[1]) if bands is None else bands
+    out = np.empty((len(wanted), height, width), np.int16)
+    count = np.empty((height, width), np.int16)
+    combined = _median if stat == "median" else _mean
+    for top in range(0, height, ROWS):
+        rows = slice(top, top + ROWS)
+        good = valid[:, rows]
+        number = good.sum(0, dtype=np.int16)
+        count[rows] = number
+        for at, band in enumerate(wanted):
+            out[at, rows] = np.where(number > 0, combined(stack[:, band, rows], good, number), NODATA)
     return out, count
 
 
+def _median(values: NDArray[np.int16], good: NDArray[np.bool_], number: NDArray[np.int16]) -> NDArray[np.int32]:
+    if not len(values):
+        return np.zeros(number.shape, np.int32)
+    ordered = np.where(good, values, np.int16(LARGEST))  # what is not valid comes last
+    if len(values) <= LONGEST_NETWORK:
+        for low, high in network(len(values)):
+            least = np.minimum(ordered[low], ordered[high])
+            np.maximum(ordered[low], ordered[high], out=ordered[high])
+            ordered[low] = least
+    else:
+        ordered.sort(axis=0)
+    lower = np.take_along_axis(ordered, np.maximum(number - 1, 0)[None] // 2, 0)[0]
+    upper = np.take_along_axis(ordered, np.minimum(number // 2, len(values) - 1)[None], 0)[0]
+    total = lower.astype(np.int32) + upper
+    half: NDArray[np.int32] = total >> 1
+    half += total & half & 1
+    return half
+
+
+def _mean(values: NDArray[np.int16], good: NDArray[np.bool_], number: NDArray[np.int16]) -> NDArray[np.float64]:
+    total = np.where(good, values, 0).sum(0, dtype=np.int64)
+    mean: NDArray[np.float64] = total / np.maximum(number, 1)
+    return np.rint(mean, out=mean)
+
+
 @cache
-def _kernel(stat: str) -> Any:
-    return _compiled(_median if stat == "median" else _mean)
+def network(length: int) -> tuple[tuple[int, int], ...]:
+    """Return the comparisons that sort any `length` values.
+
+    Source: D. E. Knuth, The Art of Computer Programming 3, algorithm 5.2.2M (K. E. Batcher's merge exchange).
+    """
+    return tuple(_merge_exchange(length))
 
 
-def _compiled(function: Callable[..., None]) -> Any:
-    """Compile on first use, kept on disk for later processes where that is possible."""
-    import numba
-
-    try:
-        return numba.njit(function, cache=True)
-    except RuntimeError:  # no folder for the cache can be written
-        return numba.njit(function)
-
-
-def _median(
-    stack: NDArray[np.int16], valid: NDArray[np.bool_], out: NDArray[np.int16], count: NDArray[np.int16]
-) -> None:
-    dates, bands, height, width = stack.shape
-    order = np.empty(dates, np.int64)
-    values = np.empty(dates, np.int32)
-    for row in range(height):
-        for column in range(width):
-            number = 0
-            for date in range(dates):
-                if valid[date, row, column]:
-                    order[number] = date
-                    number += 1
-            count[row, column] = number
-            for band in range(bands):
-                if number == 0:
-                    out[band, row, column] = NODATA
-                    continue
-                for place in range(number):
-                    value = stack[order[place], band, row, column]
-                    at = place
-                    while at > 0 and values[at - 1] > value:
-                        values[at] = values[at - 1]
-                        at -= 1
-                    values[at] = value
-                half = number // 2
-                if number % 2:
-                    out[band, row, column] = values[half]
-                else:
-                    total = values[half - 1] + values[half]
-                    lower = total >> 1
-                    out[band, row, column] = lower + (total & 1) * (lower & 1)
-
-
-def _mean(stack: NDArray[np.int16], valid: NDArray[np.bool_], out: NDArray[np.int16], count: NDArray[np.int16]) -> None:
-    dates, bands, height, width = stack.shape
-    for row in range(height):
-        for column in range(width):
-            number = 0
-            for date in range(dates):
-                number += valid[date, row, column]
-            count[row, column] = number
-            for band in range(bands):
-                if number == 0:
-                    out[band, row, column] = NODATA
-                    continue
-                total = 0
-                for date in range(dates):
-                    if valid[date, row, column]:
-                        total += stack[date, band, row, column]
-                lower = total // number
-                twice = 2 * (total - lower * number)
-                if twice > number or (twice == number and lower % 2):
-                    lower += 1
-                out[band, row, column] = lower
+def _merge_exchange(length: int) -> Iterator[tuple[int, int]]:
+    first = 1 << max(0, (length - 1).bit_length() - 1)
+    step = first
+    while step and length > 1:
+        later, remainder, distance = first, 0, step
+        while True:
+            yield from ((at, at + distance) for at in range(length - distance) if at & step == remainder)
+            if later == step:
+                break
+            distance, later, remainder = later - step, later >> 1, step
+        step >>= 1

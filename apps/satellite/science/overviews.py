@@ -27,11 +27,13 @@ def overviews(image: Image, nodata: float, smallest: int, mean: bool) -> list[Im
 
 
 def _mean(image: Image, nodata: float) -> Image:
-    height, width = image.shape
-    fours = image.reshape(height // 2, 2, width // 2, 2)
-    valid = np.isfinite(fours) if np.isnan(nodata) else fours != nodata
-    number = valid.sum((1, 3))
-    total = np.where(valid, fours, 0).astype(np.float64).sum((1, 3))
+    fours = [image[row::2, column::2] for row in (0, 1) for column in (0, 1)]
+    number = np.zeros(fours[0].shape, np.int8)
+    total = np.zeros(fours[0].shape, np.int32 if image.dtype.kind in "iu" else np.float64)
+    for part in fours:
+        valid = part == part if np.isnan(nodata) else part != nodata  # NaN is not itself
+        number += valid
+        np.add(total, part, out=total, where=valid, casting="unsafe")
     mean = total / np.maximum(number, 1)
-    rounded = np.rint(mean) if image.dtype.kind in "iu" else mean
+    rounded = np.rint(mean, out=mean) if image.dtype.kind in "iu" else mean
     return np.where(number > 0, rounded, nodata).astype(image.dtype)

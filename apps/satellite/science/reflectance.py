@@ -12,6 +12,8 @@ SCALE = 1e-4
 NODATA = -32768
 LARGEST = 32767
 """Valid values lie within plus and minus this, so that none can be taken for `NODATA`."""
+ROWS = 64
+"""Rows that are worked on at a time where numbers are wide, so that they take little memory beside the image."""
 SATURATED = 65535
 """Digital number of a saturated pixel (Sentinel-2: SPECIAL_VALUE; Landsat: QUANTIZE_CAL_MAX)."""
 SCL_INVALID = (0, 1, 3, 8, 9, 10)
@@ -86,10 +88,15 @@ def normalized_difference(
 
     Negative reflectance, which atmospheric correction leaves of dark pixels, gives values beyond 1; they are kept.
     """
-    total = first.astype(np.int32) + second
-    defined = valid & (total > 0)
-    ratio = (first.astype(np.int32) - second) / np.where(defined, total, 1)
-    return np.where(defined, np.clip(np.rint(ratio / SCALE), -LARGEST, LARGEST), NODATA).astype(np.int16)
+    out = np.full(first.shape, NODATA, np.int16)
+    for top in range(0, len(first), ROWS):
+        rows = slice(top, top + ROWS)
+        total = first[rows].astype(np.int32) + second[rows]
+        defined = valid[rows] & (total > 0)
+        ratio = (first[rows].astype(np.int32) - second[rows]) / np.where(defined, total, 1)
+        steps = np.clip(np.rint(ratio / SCALE), -LARGEST, LARGEST).astype(np.int16)
+        np.copyto(out[rows], steps, where=defined)
+    return out
 
 
 def difference(later: NDArray[np.int16], earlier: NDArray[np.int16]) -> NDArray[np.int16]:

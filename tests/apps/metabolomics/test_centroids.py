@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.metabolomics.science.centroids import Instrument, patterns, windows
+from apps.metabolomics.science.centroids import Instrument, patterns, patterns_of_counts, windows
 from apps.metabolomics.science.formulas import parse_formula
 from tests.apps.metabolomics.reference import isotopologues_reference, pattern_reference
 
@@ -166,3 +166,8 @@ def test_windows_are_relative_and_absent_where_there_is_no_peak() -> None:
 
     assert (high[0, 0] - low[0, 0]) / found.mz[0, 0] == pytest.approx(6e-6)
     assert np.isnan([low[0, 1], high[0, 1]]).all()
+
+
+def test_counts_with_another_number_of_columns_than_elements_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 elements and 3 columns"):
+        patterns_of_counts(("C", "H"), np.ones((1, 3), dtype=np.int32), 1, ORBITRAP)

@@ -110,3 +110,18 @@ def test_levels_can_be_fewer_or_more(levels: int) -> None:
     image = np.random.default_rng(5).random((25, 25))
 
     assert measure(image, levels=levels) == chaos_reference(image, levels)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "values", "offsets"),
+    [
+        ([25], [1.0], [0, 1]),
+        ([-1], [1.0], [0, 1]),
+        ([3], [np.inf], [0, 1]),
+        ([3], [np.nan], [0, 1]),
+        ([3], [1.0], [0, 2]),
+    ],
+)
+def test_what_is_no_image_of_the_grid_is_refused(pixels: list[int], values: list[float], offsets: list[int]) -> None:
+    with pytest.raises(ValueError, match="beyond the 5 x 5|offsets rise"):
+        measures_of_chaos(np.array(pixels, np.int32), np.array(values), np.array(offsets), 5, 5)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,3 +42,9 @@ def test_a_lower_score_never_has_a_lower_rate() -> None:
 
 def test_no_targets_have_no_rates() -> None:
     assert fdr(np.array([]), np.array([0.5]), 20).tolist() == []
+
+
+@pytest.mark.parametrize(("targets", "decoys"), [([0.5, np.nan], [0.1]), ([0.5], [np.nan])])
+def test_a_score_that_is_no_number_is_refused(targets: list[float], decoys: list[float]) -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        fdr(np.array(targets), np.array(decoys), 20)

@@ -12,6 +12,7 @@ import pytest
 
 from apps.metabolomics.__main__ import main
 from apps.metabolomics.annotated import read_run
+from core import open_storage
 from tests.apps.metabolomics.planted import PLANTED, write_database, write_dataset
 
 
@@ -66,3 +67,18 @@ def test_a_run_agrees_with_its_own_table(finished: Path, capsys: pytest.CaptureF
     found = json.loads(capsys.readouterr().out)
     assert {level["agreement"] for level in found["levels"]} == {1.0}
     assert all(each["equal"] == each["ions"] for each in found["differences"])
+
+
+def test_a_run_in_an_object_store_is_reported_exported_and_compared_alike(finished: Path, tmp_path: Path) -> None:
+    store = open_storage("memory://finished-run")
+    for name, content in contents(finished).items():
+        store.put(name, content)
+    store.delete(["report.html"])
+    target = tmp_path / "out.csv"
+
+    assert main(["report", "memory://finished-run", "--quiet"]) == 0
+    assert main(["export", "memory://finished-run", "--to", str(target), "--quiet"]) == 0
+    assert main(["compare", "memory://finished-run", str(finished), "--quiet"]) == 0
+
+    assert store.get("report.html") == (finished / "report.html").read_bytes()
+    assert target.read_bytes() == (finished / "annotations.csv").read_bytes()

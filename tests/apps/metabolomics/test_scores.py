@@ -171,3 +171,17 @@ def test_an_image_is_its_pixels_each_once_in_order(seed: int, count: int) -> Non
     assert pixels.tolist() == np.flatnonzero(dense).tolist()
     assert values == pytest.approx(dense[dense > 0])
     assert (pixels.dtype, values.dtype) == (np.int32, np.float64)
+
+
+def test_peaks_that_are_not_sorted_are_refused() -> None:
+    mz, pixel, intensity = peaks(1, 20)
+
+    with pytest.raises(ValueError, match="not sorted"):
+        score(mz[::-1], pixel, intensity, [100.0, 40.0])
+
+
+def test_arrays_that_do_not_fit_are_refused() -> None:
+    mz, pixel, intensity = peaks(1, 20)
+
+    with pytest.raises(ValueError, match="one length"):
+        score(mz, pixel[:-1], intensity, [100.0, 40.0])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-for package in ("rasterio", "imagecodecs", "tifffile", "shapely", "pyproj", "numba"):
+for package in ("rasterio", "imagecodecs", "tifffile", "shapely", "pyproj"):
     pytest.importorskip(package, reason=f"needs {package}: pip install '.[satellite]'")
 
 from apps.satellite.cog import Band, cog_bytes  # noqa: E402

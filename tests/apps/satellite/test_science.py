@@ -8,7 +8,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.satellite.science.composite import composite
+from apps.satellite.science.composite import composite, network
 from apps.satellite.science.geodesy import areas, hilbert_order, to_degrees
 from apps.satellite.science.grid import Raster, anchored, cell_memory, fitting_cell, is_aligned
 from apps.satellite.science.overviews import overviews
@@ -91,7 +91,7 @@ def test_any_of_the_five_lowest_bits_leaves_a_pixel_of_landsat_out() -> None:
 
 
 @pytest.mark.parametrize("stat", ["median", "mean"])
-@pytest.mark.parametrize("dates", [1, 2, 3, 6, 7])
+@pytest.mark.parametrize("dates", [1, 2, 3, 6, 7, 16, 17, 40])
 def test_a_composite_is_what_numpy_says(stat: str, dates: int) -> None:
     random = np.random.default_rng(dates)
     stack = random.integers(-32767, 32768, (dates, 2, 40, 30)).astype(np.int16)
@@ -105,6 +105,17 @@ def test_a_composite_is_what_numpy_says(stat: str, dates: int) -> None:
     assert (made[:, some] == np.rint(oracle)).all()
     assert (made[:, ~some] == NODATA).all()
     assert (count == valid.sum(0)).all()
+
+
+@pytest.mark.parametrize("length", range(1, 17))
+def test_a_network_sorts_whatever_it_is_given(length: int) -> None:
+    values = np.random.default_rng(length).integers(0, 5, (length, 300))
+    ordered = values.copy()
+
+    for low, high in network(length):
+        ordered[[low, high]] = np.minimum(ordered[low], ordered[high]), np.maximum(ordered[low], ordered[high])
+
+    assert (ordered == np.sort(values, axis=0)).all()
 
 
 def test_change_is_later_minus_earlier_and_nothing_where_one_is_missing() -> None:

@@ -1,0 +1,89 @@
+"""Drivers killed for real, and files damaged between two of them: the same bytes as of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps._frame.manifest import STAGES
+from apps.satellite import demo
+from core import FunctionExecutor
+from tests.apps.satellite.conftest import Site, noisy
+
+ROOT = Path(__file__).parents[3]
+
+
+def published(run: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(run.rglob("*")) if path.is_file() and ".run" not in path.parts)
+    return {str(path.relative_to(run)): path.read_bytes() for path in files if path.name != "manifest.json"}
+
+
+def commits(run: Path) -> int:
+    return len(list((run / STAGES / "cell").glob("*.out"))) if run.exists() else 0
+
+
+def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(tmp_path: Path, main: Any) -> None:
+    scenes = demo.write_example(tmp_path)
+    arguments = ["run", "--input", scenes, "--zones", str(tmp_path / demo.ZONES), "--cell", "128"]
+    assert main(*arguments, "--output", tmp_path / "whole")[0] == 0
+    target, environment = tmp_path / "run", {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "apps.satellite", *arguments, "--output", str(target), "--workers", "2", "--quiet"]
+
+    for goal in (3, 20, 45):
+        driver = subprocess.Popen(command, env=environment, cwd=tmp_path)
+        deadline = time.monotonic() + 120
+        while commits(target) < goal and driver.poll() is None:
+            assert time.monotonic() < deadline
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    last = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+
+    assert last.returncode == 0, last.stderr
+    assert published(target) == published(tmp_path / "whole")
+
+
+def test_a_cell_that_was_damaged_meanwhile_is_computed_again(
+    site: Site, main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for date in range(2):
+        site.scene(f"s{date}", noisy(date), when=f"2024-06-0{date + 1}T10:00:00Z")
+    arguments = ("run", "--input", f"{site.folder}/", "--cell", 64)
+    main(*arguments, "--output", tmp_path / "whole")
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("apps.satellite.stages._publish", full_disk)
+        status, _, err = main(*arguments, "--output", tmp_path / "run")
+    assert (status, "Resume with" in err) == (1, True)
+    first, second, *_ = sorted((tmp_path / "run").glob("cells/*/*/composite.tif"))
+    first.write_bytes(first.read_bytes()[:-1] + b"?")
+    second.unlink()
+
+    status, _, err = main("resume", tmp_path / "run")
+
+    assert status == 0, err
+    assert published(tmp_path / "run") == published(tmp_path / "whole")
+
+
+def test_workers_that_do_not_reach_the_run_give_the_same_files(
+    site: Site, main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for date in range(2):
+        site.scene(f"s{date}", noisy(date), when=f"2024-06-0{date + 1}T10:00:00Z")
+    arguments = ("run", "--input", f"{site.folder}/", "--cell", 64)
+    main(*arguments, "--output", tmp_path / "whole")
+    monkeypatch.setattr(FunctionExecutor, "reaches", lambda self, storage: False)
+
+    status, _, err = main(*arguments, "--output", tmp_path / "run")
+
+    assert status == 0, err
+    assert published(tmp_path / "run") == published(tmp_path / "whole")
