@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.annotations import Annotations, intensities
 from apps.metabolomics.figures import SCORE_EDGES, read_scores
 from apps.metabolomics.params import Params
-from apps.metabolomics.pictures import grey_png
+from apps.metabolomics.pictures import Field, grey_png
 from apps.metabolomics.report import MOST_IMAGES, fdr_counts, report_of, rgb_of
 from apps.metabolomics.result import FIGURES, IonImage
 
@@ -56,13 +57,14 @@ def command_of(run: Annotated) -> str:
 def image_files(run: Annotated) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield name and content of the isotope images of the best annotations, by their rank, ion and isotope peak."""
     held = ~np.isnan(run.matrix("mz"))
+    isotopes = lru_cache(maxsize=1)(run.isotopes)  # written one after the other
     for number, ion in enumerate(run.ions.column("ion").to_pylist()[:MOST_IMAGES]):
         for peak in np.flatnonzero(held[number]):
-            yield f"{IMAGES}{number + 1:04d}_{ion}_{peak}.png", _image(run, ion, int(peak))
+            yield f"{IMAGES}{number + 1:04d}_{ion}_{peak}.png", _image(isotopes, run.field, ion, int(peak))
 
 
-def _image(run: Annotated, ion: str, peak: int) -> Iterator[bytes]:
-    yield grey_png(run.image(ion, peak), run.field)
+def _image(isotopes: Callable[[str], list[IonImage]], field: Field, ion: str, peak: int) -> Iterator[bytes]:
+    yield grey_png(isotopes(ion)[peak], field)
 
 
 def diagnostics(run: Annotated) -> dict[str, Any]:

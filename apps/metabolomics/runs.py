@@ -82,7 +82,7 @@ def total_counts(runs: Iterable[dict[str, Any]]) -> Counts:
 
 
 def cut(weights: NDArray[Any], target: float) -> list[tuple[int, int]]:
-    """Cut bins into ranges of about equal weight.
+    """Cut bins into ranges of nearly equal weight.
 
     Parameters
     ----------
@@ -93,16 +93,16 @@ def cut(weights: NDArray[Any], target: float) -> list[tuple[int, int]]:
     Returns
     -------
     list of (first bin, bin after the last)
-        All bins but for empty ranges.
+        All bins that have a weight, in order.
     """
-    ends = np.cumsum(weights, dtype=np.float64)
-    if not len(ends) or not ends[-1] > 0:
-        return []
-    parts = max(1, int(np.ceil(ends[-1] / target)))
-    inner = np.searchsorted(ends, ends[-1] * np.arange(1, parts) / parts, side="left") + 1
-    edges = np.unique(np.concatenate([[0], inner, [len(ends)]]))
-    starts = np.concatenate([[0.0], ends])[edges]
-    return [(int(edges[at]), int(edges[at + 1])) for at in range(len(edges) - 1) if starts[at + 1] > starts[at]]
+    ends = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])
+    found: list[tuple[int, int]] = []
+    start = int(np.searchsorted(ends, 0.0, side="right")) - 1
+    while start < len(weights) and ends[start] < ends[-1]:
+        stop = max(start + 1, int(np.searchsorted(ends, ends[start] + target, side="right")) - 1)
+        found.append((start, int(np.searchsorted(ends, ends[stop], side="left"))))
+        start = int(np.searchsorted(ends, ends[stop], side="right")) - 1  # past the empty bins
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,14 @@ class Part:
 
 def parts_of(runs: Iterable[dict[str, Any]], ranges: Sequence[tuple[int, int]]) -> list[Part]:
     """Return which records of each run the ranges of bins take, one run in memory at a time."""
-    edges = np.array([ranges[0][0], *(stop for _, stop in ranges)])
-    found = [np.concatenate([[0], np.cumsum(counts_of(run))])[edges] for run in runs]
-    places = np.array(found, np.int64).T.copy()
-    return [Part(places[at], places[at + 1]) for at in range(len(ranges))]
+    firsts, stops = (np.array(edges) for edges in zip(*ranges, strict=True))
+    begins, ends = [], []
+    for run in runs:
+        places = np.concatenate([[0], np.cumsum(counts_of(run))])
+        begins.append(places[firsts])
+        ends.append(places[stops])
+    pairs = zip(np.array(begins, np.int64).T.copy(), np.array(ends, np.int64).T.copy(), strict=True)
+    return [Part(*both) for both in pairs]
 
 
 def read_part(part: Part, runs: Sequence[Stored], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -125,6 +125,17 @@ def _indices(rows: Iterable[Sequence[int]]) -> IntArray:
     return np.array(list(rows), dtype=np.int64).reshape(-1, 4)
 
 
+def backbone_angles(topology: bytes) -> IntArray:
+    """Return the atoms C N CA C N of phi and psi of each residue that has both, shape (residues, 5)."""
+    residues, x = backbone(topology), _places(topology)
+    rows = [
+        (before["C"], one["N"], one["CA"], one["C"], after["N"])
+        for before, one, after in zip(residues, residues[1:], residues[2:], strict=False)
+        if _bonded(before, one, x) and _bonded(one, after, x) and "CA" in one
+    ]
+    return np.array(rows, dtype=np.int64).reshape(-1, 5)
+
+
 def seen_by_state(
     storage: Storage, topology: bytes, rounds: range, states: int, watched: Watched
 ) -> list[float] | None:
@@ -132,22 +143,16 @@ def seen_by_state(
 
     The helix is that of the rounds without their first fifth; None where the molecule is too short for one.
     """
-    residues, places = backbone(topology), _places(topology)
-    middle = [
-        (before["C"], one["N"], one["CA"], one["C"], after["N"])
-        for before, one, after in zip(residues, residues[1:], residues[2:], strict=False)
-        if _bonded(before, one, places) and _bonded(one, after, places) and "CA" in one
-    ]
-    atoms = np.array(middle, dtype=np.int64).reshape(-1, 5)
+    atoms = backbone_angles(topology)
     sums, counts = np.zeros(states), np.zeros(states)
     for record in read_records(storage, rounds):
         for replica, frames, _ in pieces(storage, record):
             watched.look(frames)
-            if len(middle) < IN_A_ROW or record.round_number <= len(rounds) // 5:
+            if len(atoms) < IN_A_ROW or record.round_number <= len(rounds) // 5:
                 continue
             x = frames.astype(np.float64)
             phi, psi = (dihedral(*(x[:, atoms[:, first + at]] for at in range(4))) for first in (0, 1))
             state = record.replica_at.index(replica)
             sums[state] += helix_fraction(phi, psi).sum()
             counts[state] += len(x)
-    return None if len(middle) < IN_A_ROW else [float(value) for value in sums / np.maximum(counts, 1)]
+    return None if len(atoms) < IN_A_ROW else [float(value) for value in sums / np.maximum(counts, 1)]

@@ -50,6 +50,11 @@ class Layout:
         """Where the last array ends."""
         return int((self.offsets + np.minimum(self.sizes, 1 << 62)).max(initial=0))
 
+    def unused(self) -> int:
+        """Return how many bytes of the .ibd belong to no array and are not its UUID; arrays do not overlap."""
+        _, mz_sizes, _ = _distinct(self.offsets[:, 0], self.sizes[:, 0])
+        return max(0, self.total - UUID_BYTES - int(mz_sizes.sum()) - int(self.sizes[:, 1].sum()))
+
     def conflict(self) -> str:
         """Return in words which two arrays have bytes in common that cannot be both's; empty if there are none."""
         mz, mz_sizes, mz_rows = _distinct(self.offsets[:, 0], self.sizes[:, 0])

@@ -155,7 +155,17 @@ def place(
     found = Rows(numbers, table.positions[rows], lengths[:, 0], offsets, sizes, codes)
     found = _without_beyond(source, ibd, found, allow_truncated, quirks)
     there = found.take(np.flatnonzero(found.lengths > 0))
-    check_layout(Layout(source, there.offsets, there.sizes, there.numbers, ibd.size), uuid_there)
+    laid = Layout(source, there.offsets, there.sizes, there.numbers, ibd.size)
+    check_layout(laid, uuid_there)
+    everything = len(found.numbers) == len(table.shape) and not any(shape.others for shape in table.shapes)
+    if everything and (unused := laid.unused()):
+        quirks.append(
+            Quirk(
+                "unused-bytes",
+                f"{unused:,} of {ibd.size:,} bytes of the .ibd belong to no spectrum",
+                "if many: lengths or offsets in the header may be wrong, or spectra missing from it",
+            )
+        )
     empty = int((found.lengths == 0).sum())
     if empty:
         quirks.append(Quirk("empty", f"{empty:,} spectra have no peaks", "they count as measured pixels", empty))

@@ -7,8 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apps.metabolomics.databases import (
+    Database,
     find_molecules,
     human_gem,
     read_database,
@@ -231,6 +234,53 @@ def test_distinct_texts_keep_their_order_over_many_merges(monkeypatch: pytest.Mo
         unique.add(texts[start : start + 13])
 
     assert unique.array().to_pylist() == list(dict.fromkeys(texts))
+
+
+def read_or_refusal(address: str) -> Database | str:
+    try:
+        return read_database(address)
+    except InputError as error:
+        return str(error)
+
+
+CELLS = st.text(st.sampled_from("CHON126()[]+-.\"\t,;|'\x00é \ud800"), max_size=8)
+ROWS = st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=8)
+
+
+@settings(deadline=None)
+@given(ROWS, st.sampled_from(["\t", ",", ";"]), st.sampled_from(["\n", "\r\n", "\r"]), st.booleans())
+def test_whatever_stands_in_a_table_is_a_molecule_or_a_row_left_out(
+    rows: list[list[str]], separator: str, end: str, compressed: bool
+) -> None:
+    lines = [separator.join(row) for row in [["id", "formula", "name", "more"], *rows]]
+    content = end.join(lines).encode("utf-8", "surrogatepass")
+    store = open_storage("memory://fuzzed-databases")
+    store.put("any.tsv", gzip.compress(content) if compressed else content)
+
+    database = read_or_refusal("memory://fuzzed-databases/any.tsv")
+
+    if isinstance(database, str):
+        assert database.startswith("memory://fuzzed-databases/any.tsv")
+        return
+    formulas = database.formulas.to_pylist()
+    assert formulas == [str(parse_formula(formula)) for formula in formulas]
+    assert len(set(formulas)) == len(formulas) <= database.rows
+    # Quoted cells may span lines, so there are at most as many records as lines.
+    assert database.rows + database.rejected_rows <= len(content.splitlines())
+    found = find_molecules(database.address, formulas)
+    assert set(found) == set(formulas)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300))
+def test_bytes_of_any_kind_are_a_database_or_refused(content: bytes) -> None:
+    store = open_storage("memory://fuzzed-databases")
+    store.put("any", b"formula\n" + content)
+    store.put("raw", content)
+
+    found = {name: read_or_refusal(f"memory://fuzzed-databases/{name}") for name in ("any", "raw")}
+
+    assert all(name in each if isinstance(each, str) else each.rows >= 1 for name, each in found.items())
 
 
 @pytest.mark.parametrize(

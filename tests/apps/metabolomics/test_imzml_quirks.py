@@ -342,6 +342,20 @@ def test_spectra_may_lie_in_any_order_with_gaps(tmp_path: Path) -> None:
     assert dataset.index.number.tolist() == [5, 9, 1, 3, 2, 8, 4, 7, 6]
 
 
+@pytest.mark.parametrize(("pair", "unused"), [(Pair(gap=5), 40), (Pair(tail=b"tail"), 4), (Pair(continuous=True), 0)])
+def test_bytes_that_belong_to_no_spectrum_are_said(tmp_path: Path, pair: Pair, unused: int) -> None:
+    dataset = open_dataset(pair.write(tmp_path))
+
+    said = [quirk.sentence for quirk in dataset.quirks if quirk.code == "unused-bytes"]
+    assert said == ([f"{unused:,} of {dataset.ibd.size:,} bytes of the .ibd belong to no spectrum"] if unused else [])
+
+
+def test_lengths_that_are_all_too_short_leave_bytes_that_are_said(tmp_path: Path) -> None:
+    spectra = [Peaks(i, 1, lengths=(2, 2), encoded=(16, 8)) for i in range(3)]
+
+    assert "unused-bytes" in codes(open_dataset(Pair(spectra).write(tmp_path)))
+
+
 @pytest.mark.parametrize("lengths", [(3, 2), (2, 3)])
 def test_lengths_that_differ_are_refused(tmp_path: Path, lengths: tuple[int, int]) -> None:
     spectra = [Peaks(1, 1), Peaks(2, 1, lengths=lengths, encoded=(8 * lengths[0], 4 * lengths[1]))]

@@ -1,91 +1,73 @@
-from __future__ import annotations
+"""Chaos that is left out changes nothing at the level asked for; and it is left out where it can be."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from apps.metabolomics.ranking import Known, histograms, next_lowest, score_bin
+from apps.metabolomics import ranking
 from apps.metabolomics.science.fdr import fdr
 
-FloatArray = NDArray[np.float64]
-
-score = st.one_of(st.floats(0.0, 1.0), st.sampled_from([0.0, 0.1, 0.10001, 0.5, 0.9, 1.0]))
-ions = st.lists(st.tuples(score, score, st.integers(0, 1)), min_size=1, max_size=40)
-
-
-@dataclass(frozen=True)
-class Ions:
-    """Bounds, chaos and groups of all ions; groups 0 and 1 are targets, 2 the decoys of both."""
-
-    bound: FloatArray
-    chaos: FloatArray
-    group: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, targets: list[tuple[float, float, int]], decoys: list[tuple[float, float, int]]) -> Ions:
-        bound, chaos, group = np.array([*targets, *((*held[:2], 2) for held in decoys)]).T
-        return cls(bound, chaos, group.astype(np.int64))
-
-    def accepted(self, known: NDArray[np.bool_], per_target: int, level: float) -> dict[int, float]:
-        msm = np.where(known, self.bound * self.chaos, 0.0)
-        passed: dict[int, float] = {}
-        for group in (0, 1):
-            mine = np.flatnonzero(self.group == group)
-            rates = fdr(msm[mine], msm[self.group == 2], per_target)
-            passed.update((int(i), rate) for i, rate in zip(mine, rates.tolist(), strict=True) if rate <= level)
-        return passed
+SHARE = st.floats(0, 1)
+IONS = st.lists(st.tuples(SHARE, SHARE, st.booleans()), min_size=1, max_size=60)
+GROUPS = 2
+"""Targets, and their decoys."""
 
 
-def run(held: Ions, per_target: int, level: float) -> tuple[NDArray[np.bool_], int]:
-    """Compute chaos as the driver asks for it; returns of which ions, and in how many rounds."""
-    some = held.bound > 0
-    bins = score_bin(held.bound)
-    state = Known.nothing(histograms(held.bound[some], held.group[some], 3))
-    rounds = 0
-    while True:
-        lowest = next_lowest(state, [2, 2], per_target, level)
-        if (lowest == state.lowest).all():
-            return some & (bins >= state.lowest[held.group]), rounds
-        assert (lowest <= state.lowest).all()
-        asked = some & (bins >= lowest[held.group]) & (bins < state.lowest[held.group])
-        msm = (held.bound * held.chaos)[asked]
-        state = state.with_scores(histograms(msm, held.group[asked], 3), lowest)
-        rounds += 1
+def decided(bound, score, decoy, decoys_per_target, level):
+    """Compute scores from the highest bounds down as the driver does; returns which were, and in how many rounds."""
+    group = decoy.astype(int)
+    known = ranking.Known.nothing(ranking.histograms(bound, group, GROUPS))
+    done = np.zeros(len(bound), bool)
+    for rounds in range(len(bound) + 2):
+        lowest = ranking.next_lowest(known, [1], decoys_per_target, level)
+        if np.array_equal(lowest, known.lowest):
+            return done, rounds
+        fresh = (ranking.score_bin(bound) >= lowest[group]) & ~done
+        done |= fresh
+        known = known.with_scores(ranking.histograms(score[fresh], group[fresh], GROUPS), lowest)
+    raise AssertionError("it never ends")
 
 
+@given(IONS, st.integers(1, 20), st.sampled_from([0.05, 0.1, 0.5, 1.0]))
 @settings(max_examples=300, deadline=None)
-@given(ions, ions, st.sampled_from([1, 2, 5, 20]), st.sampled_from([0.05, 0.1, 0.2, 0.5, 0.9, 1.0]))
-def test_chaos_that_is_skipped_changes_no_acceptance_and_no_accepted_rate(
-    targets: list[tuple[float, float, int]], decoys: list[tuple[float, float, int]], per_target: int, level: float
-) -> None:
-    held = Ions.of(targets, decoys)
+def test_accepted_ions_and_their_rates_are_those_of_all_scores(ions, decoys_per_target, level):
+    bound = np.array([max(each[0], 1e-9) for each in ions])
+    score = bound * np.array([each[1] for each in ions])
+    decoy = np.array([each[2] for each in ions])
 
-    known, _ = run(held, per_target, level)
+    done, _ = decided(bound, score, decoy, decoys_per_target, level)
 
-    everything = np.ones(held.bound.size, dtype=bool)
-    assert held.accepted(known, per_target, level) == held.accepted(everything, per_target, level)
+    known = np.where(done, score, 0.0)
+    all_rates = fdr(score[~decoy], score[decoy], decoys_per_target)
+    rates = fdr(known[~decoy], known[decoy], decoys_per_target)
+    counts = (all_rates <= level) & (score[~decoy] > 0)
+    assert np.array_equal(counts, (rates <= level) & (known[~decoy] > 0))
+    assert np.array_equal(all_rates[counts], rates[counts])
 
 
-def test_most_decoys_are_skipped_where_targets_stand_out() -> None:
-    random = np.random.default_rng(1)
-    bound = np.concatenate([random.uniform(0.6, 0.95, 300), random.beta(1, 8, 1700), random.beta(1, 8, 40_000)])
-    group = np.repeat([0, 2], [2000, 40_000])
-    held = Ions(bound, random.uniform(0.9, 1.0, bound.size), group)
+def test_of_many_false_ions_a_tenth_is_enough_for_a_tenth():
+    rng = np.random.default_rng(5)
+    bound = np.concatenate([rng.uniform(0.8, 1, 300), rng.beta(1, 4, 20_000), rng.beta(1, 4, 400_000)])
+    decoy = np.arange(len(bound)) >= 20_300
+    score = bound * rng.uniform(0.9, 1, len(bound))
 
-    known, rounds = run(held, 20, 0.1)
+    done, rounds = decided(bound, score, decoy, 20, 0.1)
 
-    assert known[group == 2].sum() < 5_000
+    assert done.mean() < 0.2
     assert rounds <= 4
-    assert len(held.accepted(known, 20, 0.1)) == pytest.approx(300, abs=60)
 
 
-def test_rankings_that_no_target_can_pass_need_no_chaos() -> None:
-    held = Ions(np.array([0.1, 0.2]), np.ones(2), np.array([0, 2]))
+def test_rates_up_to_one_need_every_score():
+    bound = np.array([0.9, 0.5, 0.1])
 
-    known, rounds = run(held, 1, 0.05)
+    done, _ = decided(bound, bound, np.array([False, True, True]), 1, 1.0)
 
-    assert (known.any(), rounds) == (False, 0)
+    assert done.all()
+
+
+@pytest.mark.parametrize("score", [0.0, 1e-12, 0.5, 1 - 1e-16, 1.0])
+def test_every_score_has_a_bin(score):
+    assert 0 <= ranking.score_bin(np.array([score]))[0] < ranking.SCORE_BINS

@@ -155,6 +155,14 @@ def test_energies_that_tell_nothing_end_no_campaign_and_fulfil_no_condition(ener
     assert not Condition("error", "<", 0.2).holds(found)
 
 
+def test_an_error_over_a_gap_in_the_ladder_is_not_known():
+    found = convergence.measured(oscillators(100, ladder=(300.0, 330.0, 3000.0)), 0)
+
+    assert found["overlap"][0] > mbar.LEAST_OVERLAP > found["overlap"][1]
+    assert [math.isfinite(row["free_energy_error"]) for row in found["states"]] == [True, True, False]
+    assert math.isinf(found["error"])
+
+
 def test_few_rounds_are_too_few_samples_and_as_many_as_it_takes_are_advised():
     found = convergence.measured(oscillators(10))
 
@@ -231,12 +239,14 @@ def test_status_of_a_run_that_was_killed_tells_the_last_evaluation(remd, figures
     assert figures("status", "a")["convergence"]["rounds"] == 51
 
 
-def test_an_evaluation_knows_nothing_of_later_rounds(remd, tmp_path):
+def test_an_evaluation_knows_nothing_of_later_rounds_and_who_only_reads_keeps_none(remd, tmp_path):
     remd("run", *HARMONIC, "--rounds", "20", "--output", "a")
     storage = open_storage(str(tmp_path / "a"))
     before = evaluations.evaluation(storage, 12)
     storage.delete(["verdicts/00000012.json"])
 
+    read = evaluations.reached(storage, 12, (Condition("halves", "<", 1e9),), keep=False)
+    assert (read, "verdicts/00000012.json" in {info.key for info in storage.list("verdicts/")}) == (True, False)
     again = evaluations.evaluation(storage, 12)
 
     assert again["rounds"] == 12

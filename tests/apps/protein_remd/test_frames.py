@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from apps.protein_remd.frames import Watched, backbone
+from apps.protein_remd.frames import Watched, backbone, backbone_angles
 from apps.protein_remd.science.peptide import build, dihedral, pdb_text
 
 
@@ -58,6 +58,24 @@ def test_chains_are_apart_also_where_residues_are_numbered_alike():
 
     assert len(backbone(text.encode())) == 10
     assert len(Watched(text.encode())._omega) == 2 * len(Watched(pdb_text(first).encode())._omega) == 8
+
+
+def test_phi_and_psi_are_of_the_atoms_that_mdtraj_takes(mdtraj, tmp_path):
+    residues = build("AGWPE")
+    trajectory = loaded(mdtraj, residues, tmp_path)
+
+    found = backbone_angles(pdb_text(residues).encode())
+
+    assert found[:, :4].tolist() == mdtraj.compute_phi(trajectory)[0].tolist()
+    assert found[:, 1:].tolist() == mdtraj.compute_psi(trajectory)[0].tolist()
+
+
+def test_no_residue_has_angles_across_chains():
+    first = build("AAA")
+    second = [(name, {key: at + 30.0 for key, at in each.items()}) for name, each in first]
+    text = pdb_text(first[1:-1]).replace("END", "") + pdb_text(second[1:-1])
+
+    assert backbone_angles(text.encode())[:, 2].tolist() == [6, 21]
 
 
 def test_there_is_no_bond_over_a_gap():

@@ -7,12 +7,15 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from apps._frame.stored import Stored
+from apps.protein_remd.engines import Schedule
 from apps.protein_remd.engines.harmonic import Oscillators
-from apps.protein_remd.segments import warm_system
+from apps.protein_remd.segments import Bundle, Segment, Shared, identity, warm_system
 from core import open_storage
 from tests.apps.protein_remd.conftest import HARMONIC, ROOT, history
 
@@ -240,6 +243,29 @@ def test_a_late_state_of_a_run_that_was_overwritten_is_not_taken_for_one_of_the_
 
     found = history(tmp_path / "a")
     assert {name: found[name] for name in history(tmp_path / "whole")} == history(tmp_path / "whole")
+
+
+def test_segments_are_the_same_only_if_all_that_they_do_is():
+    begun = Stored("", "state/00000001/0001-0.npz", 9, "sha256:1")
+    task = Segment(2, 1, 350.0, 1.0, begun)
+    shared = Shared(Bundle("harmonic", "b", None), None, 1, 1, Schedule(500))
+    others = [
+        identity(replace(task, previous=replace(begun, tag="sha256:2")), shared),
+        identity(replace(task, previous=None), shared),
+        identity(replace(task, scale=1.1), shared),
+        identity(replace(task, temperature=351.0), shared),
+        identity(replace(task, round_number=3), shared),
+        identity(replace(task, replica=2), shared),
+        identity(task, replace(shared, seed=2)),
+        identity(task, replace(shared, segments=2)),
+        identity(task, replace(shared, schedule=Schedule(501))),
+        identity(task, replace(shared, bundle=Bundle("harmonic", "c", None))),
+    ]
+
+    assert len({identity(task, shared), *others}) == 11
+    assert identity(replace(task, previous=replace(begun, address="elsewhere", data=b"1")), shared) == identity(
+        task, replace(shared, address="elsewhere")
+    )
 
 
 def test_states_that_workers_of_another_version_left_are_not_taken(remd, tmp_path, monkeypatch, capsys):

@@ -19,7 +19,8 @@ def played(shares: list[float], length: int, stay: float = 0.0) -> resumes.Accep
     for number in range(length * len(shares)):
         if rng.random() >= stay:
             now = bool(rng.random() < shares[number // length])
-        record = SimpleNamespace(round_number=number + 1, attempts=[Attempt(0, 1, 0, 1, 0.0, 0.5, now)])
+        attempts = [Attempt(0, 1, 0, 1, 0.0, 0.5, now), Attempt(0, 2, 0, 2, 0.0, 0.5, True)]
+        record = SimpleNamespace(round_number=number + 1, attempts=attempts)
         accepted.look(record)
     return accepted
 
