@@ -10,7 +10,7 @@ from apps.metabolomics.imzml.grid import make_grid
 from apps.metabolomics.imzml.offsets import Table, scan
 from apps.metabolomics.imzml.pair import find_pair
 from apps.metabolomics.imzml.quirks import Quirk
-from apps.metabolomics.imzml.rows import place, select
+from apps.metabolomics.imzml.rows import place, repair_offsets, select
 from core import InputError
 
 
@@ -113,6 +113,7 @@ def examine(address: str, remedies: Remedies) -> Dataset:
     header = table.header
     quirks = told.file_quirks(table)
     uuid_there = told.check_uuid(header, ibd, remedies.ignore_uuid, quirks)
+    repair_offsets(address, ibd, table, quirks)
     chosen, z = select(address, table, remedies.z, quirks)
     rows, elements = place(address, ibd, table, chosen, uuid_there, remedies.allow_truncated, quirks)
     rows = rows.in_order()

@@ -436,11 +436,11 @@ def test_a_damaged_packed_array_is_named(tmp_path: Path) -> None:
 # Offsets in 32 bits.
 
 
-def _sparse(folder: Path, starts: list[int], write: Any) -> str:
+def _sparse(folder: Path, starts: list[int], write: Any, slices: tuple[int, ...] = ()) -> str:
     """Make a pair with spectra at some places of a sparse .ibd; `write` says what is written for an offset."""
     spectra, places = [], []
     for i, start in enumerate(starts):
-        spectra.append(Peaks(i + 1, 1, (100.0 + i, 200.0, 300.0), (1.0 + i, 2.0, 3.0)))
+        spectra.append(Peaks(i + 1, 1, (100.0 + i, 200.0, 300.0), (1.0 + i, 2.0, 3.0), slices[i] if slices else None))
         spectra[-1].offsets = (write(start), write(start + 24))
         places.append(start)
     pair = Pair(spectra)
@@ -475,6 +475,16 @@ def test_offsets_beyond_4_gb_are_right_however_often_they_begin_anew(tmp_path: P
     assert dataset.index.mz_offset.tolist() == FAR
     assert [m for _, _, m, _ in read_peaks(dataset)][::3] == [100.0 + i for i in range(len(FAR))]
     assert ("wrapped-offsets" in codes(dataset)) == (write is not int)
+
+
+@pytest.mark.parametrize("write", [lambda offset: offset % 2**32, _signed], ids=["unsigned", "signed"])
+def test_what_is_left_out_counts_where_offsets_began_anew(tmp_path: Path, write: Any) -> None:
+    slices = (1, 1, 1, 1, 2, 2, 2)
+
+    dataset = open_dataset(_sparse(tmp_path, FAR, write, slices), z=2)
+
+    assert dataset.index.mz_offset.tolist() == FAR[4:]
+    assert [m for _, _, m, _ in read_peaks(dataset)][::3] == [104.0, 105.0, 106.0]
 
 
 def test_negative_offsets_of_a_file_over_2_gb_are_repaired(tmp_path: Path) -> None:
