@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,8 +17,10 @@ import numpy as np
 
 from apps.protein_remd.__main__ import APP
 from apps.protein_remd.campaign import Campaign, Setup, prepare
+from apps.protein_remd.costs import read_spent
 from apps.protein_remd.engines import Schedule, Warm, engine_named
-from apps.protein_remd.params import MD, Exchange, Ladder, Params, System
+from apps.protein_remd.params import MD, Exchange, Ladder, Params
+from apps.protein_remd.system import System
 from benchmarks._measure import adopt_orphans, tree_cpu
 from core import FunctionExecutor, open_storage
 from core.storage import process_storage
@@ -29,8 +32,10 @@ SYSTEMS = {
     "alanine": System(sequence="A", platform="Reference"),
     "harmonic": System(engine="harmonic", dof=30),
 }
-EARLY, LATE, WINDOW = 10, 1000, 50
-"""Rounds from which on a window of rounds is measured."""
+EARLY, LATE = 10, 1000
+"""Rounds at which a round is measured."""
+TURNS, TURN = 8, 20
+"""How often, and how many rounds at a time."""
 
 
 def params_of(name: str, rounds: int, steps: int) -> Params:
@@ -58,14 +63,16 @@ def begin(name: str, steps: int, place: str) -> dict[str, Any]:
 
 
 def app(name: str, steps: int, rounds: int, workers: int, place: str) -> dict[str, Any]:
-    """The command, from its start to its report, and CPU from the start of this interpreter."""
+    """The command, from its start to its report, with CPU from the start of this interpreter; and its rounds alone."""
     copy = f"{place}-{os.getpid()}"
-    shutil.copytree(place, copy)
+    shutil.copytree(place, copy, ignore=shutil.ignore_patterns("costs"))
     started = time.perf_counter()
     status = APP.main(["resume", copy, "--rounds", str(rounds + 1), "--workers", str(workers), "--quiet"])
     wall = time.perf_counter() - started
+    spent = read_spent(open_storage(copy))
     shutil.rmtree(copy)
-    return {"status": status, "wall": wall, "cpu": tree_cpu()}
+    alone = spent.segment_seconds + spent.driver_seconds
+    return {"status": status, "wall": wall, "cpu": tree_cpu(), "rounds": alone}
 
 
 def opened(place: str) -> tuple[Setup, dict[str, bytes], Warm]:
@@ -89,8 +96,6 @@ def pure(name: str, steps: int, rounds: int, place: str) -> dict[str, Any]:
 
 def sampler(name: str, steps: int, rounds: int, place: str) -> dict[str, Any]:
     """OpenMM's own replica exchange, one replica after the other in one context."""
-    import io
-
     import openmm
     from openmm import app as omm
     from openmm import unit
@@ -147,20 +152,24 @@ def one(place: str, file: str, temperature: float, steps: int) -> dict[str, Any]
 
 
 def long(name: str, steps: int, place: str) -> dict[str, Any]:
-    """A campaign of many rounds: what a round takes early and late, of CPU in all processes and of memory in each."""
-    windows = []
+    """Two campaigns, one early and one late, a few rounds of each in turn: CPU of a round, and memory."""
+    memory, taken = [], {"early": 0.0, "late": 0.0}
     with FunctionExecutor(workers=2) as executor:
-        campaign = Campaign(open_storage(place), executor, params_of(name, LATE + WINDOW, steps))
-        for begin in (EARLY, LATE):
-            while campaign.round_number < begin:
-                campaign.advance()
-            cpu = tree_cpu()
-            while campaign.round_number < begin + WINDOW:
-                campaign.advance()
-            windows.append(
-                {"cpu": (tree_cpu() - cpu) / WINDOW, "driver": resident(os.getpid()), "worker": largest_worker()}
-            )
-    return {"windows": windows}
+        campaigns = {
+            when: Campaign(open_storage(f"{place}-{when}"), executor, params_of(name, LATE + TURNS * TURN, steps))
+            for when in ("late", "early")
+        }
+        for when, goal in (("late", EARLY), ("late", LATE), ("early", EARLY)):
+            while campaigns[when].round_number < goal:
+                campaigns[when].advance()
+            memory.append({"driver": resident(os.getpid()), "worker": largest_worker()})
+        for _ in range(TURNS):
+            for when, campaign in campaigns.items():
+                cpu = tree_cpu()
+                for _ in range(TURN):
+                    campaign.advance()
+                taken[when] += (tree_cpu() - cpu) / (TURNS * TURN)
+    return {**taken, "memory": memory[:2]}
 
 
 def requests(place: str) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def requests(place: str) -> dict[str, Any]:
         storage = open_storage(place)
         campaign = Campaign(storage, executor, params_of("harmonic", 200, 100))
         stores = {id(each): each for each in (storage, process_storage(storage.address))}.values()
-        for begin in (EARLY, 2 * WINDOW):
+        for begin in (EARLY, 100):
             while campaign.round_number < begin:
                 campaign.advance()
             before = sum(each.requests for each in stores)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 BASE = HERE / "base" / "requirements.in"
-EXTRAS = ("faces", "fast", "lambda", "metabolomics", "redis", "remd", "s3")
+EXTRAS = ("faces", "fast", "lambda", "metabolomics", "redis", "remd", "s3", "satellite")
 
 
 def resolve(roots: Sequence[str], ranges: Sequence[str]) -> dict[str, str]:

@@ -94,7 +94,8 @@ def notes_of(work: Work, found: Annotated) -> list[str]:
         (facts["dropped"]["not_positive"], "peaks have an m/z or intensity of 0 or below, and were left out"),
         (work.patterns.facts["endless"], "ions have more isotopologues than can be listed, and were not looked for"),
     ]
-    quirks = [f"{quirk['sentence']}; {quirk['remedy']}." for quirk in facts["quirks"]]
+    # Its remedy was given, else it would have been refused.
+    quirks = [f"{each['sentence']}; {each['remedy']}." for each in facts["quirks"] if each["code"] != "no-polarity"]
     notes = [*quirks, *(f"{number:,} {what}." for number, what in numbers if number)]
     if work.params.recalibrate and not found.matching.shift:
         notes.append("The m/z scale was left as it is: too few ions are certain, or the scale has no error to be seen.")

@@ -178,7 +178,9 @@ def read_peaks(
     """Return the peaks of the dataset that lie in some windows."""
     there = ~np.isnan(lows)
     found = read_windows(params.dataset, lows[there], highs[there], PEAK_COLUMNS)
-    mz, pixel, intensity = found["mz"], found["pixel"].astype(np.int32), found["intensity"].astype(np.float32)
+    # Windows are doubles: single ones would be turned into doubles anew for each.
+    mz = found["mz"].astype(np.float64, copy=False)
+    pixel, intensity = found["pixel"].astype(np.int32, copy=False), found["intensity"].astype(np.float32, copy=False)
     if params.mask is None:
         return mz, pixel, intensity
     kept = np.unpackbits(np.frombuffer(params.mask.read(), np.uint8))[pixel] > 0

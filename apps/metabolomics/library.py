@@ -23,7 +23,7 @@ from apps._frame.stored import Stored, find_inputs, sha256
 from apps.metabolomics import runs
 from apps.metabolomics.cache import CACHE, entry
 from apps.metabolomics.databases import read_databases, shipped, unique_formulas
-from apps.metabolomics.databases.tables import SHIPPED
+from apps.metabolomics.databases.tables import SHIPPED, SHIPPED_NAME
 from apps.metabolomics.indexing import refuse_unreachable
 from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import MoleculeParams
@@ -34,7 +34,7 @@ from apps.metabolomics.science.formulas import parse_formula
 from apps.metabolomics.science.ions import ion_counts
 from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
-from core.storage import process_storage
+from core.storage import join_address, process_storage
 
 ALGORITHM = 1
 """To be raised when the same databases give other patterns."""
@@ -235,7 +235,11 @@ def database_inputs(params: MoleculeParams) -> dict[str, Stored]:
     InputError
         One is not there.
     """
-    return {address: find_inputs(address)[0] for address in params.db or (str(SHIPPED),)}
+    if params.db:
+        return {address: find_inputs(address)[0] for address in params.db}
+    # By its content, since it lies elsewhere on every machine.
+    data = SHIPPED.read_bytes()
+    return {SHIPPED_NAME: Stored("", SHIPPED.name, len(data), sha256(data), data)}
 
 
 class Patterns:
@@ -327,7 +331,7 @@ class Patterns:
         key = f"{DATABASES}{sha256(stored.tag.encode())[7:15]}/{name}"
         with process_storage(stored.address).get_stream(stored.key) as source:
             self._run.storage.put(key, iter(lambda: source.read(8 << 20), b""))
-        return f"{self._run.address}/{key}"
+        return join_address(self._run.address, key)
 
 
 def library_run(session: Session, address: str, params: MoleculeParams, inputs: dict[str, Stored]) -> Run:

@@ -129,7 +129,7 @@ def _changes(flag: str, texts: Sequence[str]) -> list[tuple[str, Change]]:
     for text in texts:
         change = _understood(flag, partial(parse_modification, text))
         if all(change != before for _, before in found):
-            found.append((text, change))
+            found.append(("".join(text.split()), change))
     return found
 
 

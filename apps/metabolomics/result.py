@@ -113,7 +113,10 @@ def read_accepted(storage: Storage, level: float) -> pa.Table:
         At most the one that the run was asked for; above it ions have no FDR.
     """
     file = open_all_ions(storage)
-    chosen = [table.filter(pc.field("fdr") <= level) for table in map(file.read_row_group, range(file.num_row_groups))]
+    chosen = []
+    for group in range(file.num_row_groups):
+        if file.read_row_group(group, columns=["fdr"]).column(0).null_count < file.metadata.row_group(group).num_rows:
+            chosen.append(file.read_row_group(group).filter(pc.field("fdr") <= level))
     table = pa.concat_tables([file.schema_arrow.empty_table(), *chosen])
     return table.sort_by([("msm", "descending"), ("ion", "ascending")])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -112,20 +111,25 @@ def prepare(
         The dataset is of the other polarity, or of none and none was given.
     """
     files, reading = find_pair(params.source), params.reading
-    with ExitStack() as held:
-        place = entry(cache, indexing.stem_of(files), indexing.content(reading), indexing.tags_of(files))
-        kept = indexing.index_run(session, place, files, reading)
-        index = held.enter_context(Indexing(session, kept, files, reading, names))
-        params = replace(params, polarity=polarity_of(params, index.facts()["polarity"]))
-        molecules = params.molecules
-        place = entry(cache, "ions", library.content(molecules), library.tags_of(databases))
-        kept = library.library_run(session, place, molecules, databases)
-        with Patterns(session, kept, molecules, databases, names) as making:
-            making.read()
-            # From here on it is work that may fail, and no longer what is asked for: what is done is to be found again.
-            opened.keep_alive()
-            patterns = making.build()
-        return index.build(), patterns, params
+    index = entry(cache, indexing.stem_of(files), indexing.content(reading), indexing.tags_of(files))
+
+    def indexed() -> Indexing:
+        return Indexing(session, indexing.index_run(session, index, files, reading), files, reading, names)
+
+    opened.note = f"filling the cache at {cache}"
+    # Other runs may use the index while this one is busy with its library.
+    with indexed() as begun:
+        params = replace(params, polarity=polarity_of(params, begun.facts()["polarity"]))
+    molecules = params.molecules
+    place = entry(cache, "ions", library.content(molecules), library.tags_of(databases))
+    kept = library.library_run(session, place, molecules, databases)
+    with Patterns(session, kept, molecules, databases, names) as making:
+        making.read()
+        # From here on it is work that may fail, and no longer what is asked for: what is done is to be found again.
+        opened.keep_alive()
+        patterns = making.build()
+    with indexed() as begun:
+        return begun.build(), patterns, params
 
 
 def polarity_of(params: Params, said: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from apps.metabolomics.imzml import terms
 from apps.metabolomics.imzml.markup import Markup, Tag, shown
 from core import InputError
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
+class Param(NamedTuple):
     """A ``cvParam``: its accession decides, name, value and unit stand beside it."""
 
     accession: bytes

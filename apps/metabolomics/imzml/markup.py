@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from core import InputError
 
@@ -38,8 +38,7 @@ _ENTITY = re.compile(rb"&(#x[0-9a-fA-F]+|#[0-9]+|\w+);")
 _ENTITIES = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """A tag: ``<name attributes>``, ``<name attributes/>`` (`empty`) or ``</name>`` (`close`).
 
     `begin` and `end` are where it stands in the document; `spans` where the value of each attribute does, without its

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,12 +121,12 @@ def place(
     numbers = (rows + 1).astype(np.int32)
     lengths = _lengths(source, table, rows, numbers)
     whole = lengths[:, 0] > 0
-    offsets, encoded = table.offsets[rows], table.encoded[rows]
+    offsets, encoded = _of(table.offsets, rows), _of(table.encoded, rows)
     _check_offsets(source, offsets, whole, numbers)
     offsets[~whole] = 0
-    layout = Layout(source, offsets[whole], np.maximum(encoded[whole], 1), numbers[whole], ibd.size)
     # Element types of compressed arrays are told by one of them, so places are repaired before types are known.
-    layout, wrapped = repaired(replace(layout, sizes=_least_sizes(encoded[whole], lengths[whole])))
+    least = _least_sizes(encoded[whole], lengths[whole])
+    layout, wrapped = repaired(Layout(source, offsets[whole], least, numbers[whole], ibd.size))
     offsets[whole] = layout.offsets
     if wrapped:
         quirks.append(
@@ -146,25 +147,44 @@ def place(
         source, table.shapes, table.shape[rows], offsets, lengths, encoded, numbers, _Unpacking(source, ibd)
     )
     quirks += said
-    widths = np.array([[int(each.mz[1]), int(each.intensity[1])] for each in elements], np.int64)[codes]
-    packed = np.array([[each.mz_zlib, each.intensity_zlib] for each in elements], bool)[codes]
+    widths = np.array([[int(each.mz[1]), int(each.intensity[1])] for each in elements], np.int64)
+    packed = np.array([[each.mz_zlib, each.intensity_zlib] for each in elements], bool)
+    if len(elements) > 1:
+        widths, packed = widths[codes], packed[codes]
     plain = widths * lengths
     sizes = np.where(packed, encoded, plain)
     sizes[~whole] = 0
     _check_packing(source, plain, sizes, packed, numbers)
-    found = Rows(numbers, table.positions[rows], lengths[:, 0], offsets, sizes, codes)
+    found = Rows(numbers, _of(table.positions, rows), lengths[:, 0].copy(), offsets, sizes, codes)
     found = _without_beyond(source, ibd, found, allow_truncated, quirks)
-    there = found.take(np.flatnonzero(found.lengths > 0))
-    check_layout(Layout(source, there.offsets, there.sizes, there.numbers, ibd.size), uuid_there)
+    there = found if (found.lengths > 0).all() else found.take(np.flatnonzero(found.lengths > 0))
+    laid = Layout(source, there.offsets, there.sizes, there.numbers, ibd.size)
+    check_layout(laid, uuid_there)
+    everything = len(found.numbers) == len(table.shape) and not any(shape.others for shape in table.shapes)
+    if everything and (unused := laid.unused()):
+        quirks.append(
+            Quirk(
+                "unused-bytes",
+                f"{unused:,} of {ibd.size:,} bytes of the .ibd belong to no spectrum",
+                "if many: lengths or offsets in the header may be wrong, or spectra missing from it",
+            )
+        )
     empty = int((found.lengths == 0).sum())
     if empty:
         quirks.append(Quirk("empty", f"{empty:,} spectra have no peaks", "they count as measured pixels", empty))
     return found, elements
 
 
+def _of(column: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Return some rows of a column; of all rows no copy is made, since there may be millions."""
+    return column if len(rows) == len(column) else column[rows]
+
+
 def _lengths(source: str, table: Table, rows: NDArray[np.intp], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     bare = np.array([shape.mz is None for shape in table.shapes], bool)[table.shape[rows]]
-    lengths = np.where(bare[:, None], 0, table.lengths[rows])
+    lengths = _of(table.lengths, rows)
+    if bare.any():
+        lengths = np.where(bare[:, None], np.int32(0), lengths)
     absent = (lengths < 0).any(axis=1)
     if absent.any():
         raise InputError(

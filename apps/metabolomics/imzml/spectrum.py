@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 
 from apps.metabolomics.imzml import terms
 from apps.metabolomics.imzml.header import Param
@@ -30,6 +31,9 @@ ABSENT = -(2**63)
 
 LARGEST = 2**60
 """Beyond any file's size, and small enough that two may be added."""
+
+SURE_DIGITS = 18
+"""Of a number that is surely below that."""
 
 ROUNDED_DIGITS = 6
 """Significant digits from which a number with an exponent counts as rounded: ``%g`` keeps so many."""
@@ -140,6 +144,8 @@ def whole_number(text: bytes) -> int:
     ValueError
         It stands for none, or was rounded when it was written.
     """
+    if text.isdigit() and len(text) <= SURE_DIGITS:
+        return int(text)
     text = text.strip()
     found = _NUMBER.fullmatch(text)
     if found is None or len(text) > 60:
@@ -201,7 +207,8 @@ def read_spectrum(markup: Markup, first: Tag, groups: dict[bytes, tuple[Param, .
             for param in each:
                 if param.accession in _EXTERNAL:
                     arrays[-1].values.append((_EXTERNAL[param.accession], param.value, span))
-            arrays[-1].params += each
+                else:
+                    arrays[-1].params.append(param)
         elif not (b"precursorList" in markup.open or b"productList" in markup.open):
             for param in each:
                 if param.accession in _POSITIONS:
@@ -263,7 +270,7 @@ def _roles(arrays: list[_Array], numbers: _Numbers, where: str) -> tuple[dict[in
         if role in kinds:
             what = "m/z" if role == MZ_OFFSET else "intensity"
             raise InputError(f"{where} has two {what} arrays; export the file with one")
-        kinds[role] = _kind(array.params, where)
+        kinds[role] = _kind(tuple(array.params), where)
         for index, text, span in array.values:
             numbers.add(role + index, text, span)
     if arrays and len(kinds) != len(_ROLES):
@@ -272,11 +279,19 @@ def _roles(arrays: list[_Array], numbers: _Numbers, where: str) -> tuple[dict[in
     return kinds, others
 
 
-def _kind(params: list[Param], where: str) -> ArrayKind:
-    by_accession = _only(params, terms.ELEMENT_TYPES, "element types", where)
+def _kind(params: tuple[Param, ...], where: str) -> ArrayKind:
+    try:
+        return _kind_of(params)
+    except ValueError as error:
+        raise InputError(f"{where} has an array {error}") from None
+
+
+@lru_cache(maxsize=256)
+def _kind_of(params: tuple[Param, ...]) -> ArrayKind:
+    by_accession = {terms.ELEMENT_TYPES[param.accession] for param in params if param.accession in terms.ELEMENT_TYPES}
     named = {terms.ELEMENT_NAMES[name] for param in params if (name := _plain(param.name)) in terms.ELEMENT_NAMES}
-    if len(named) > 1:
-        raise InputError(f"{where} has an array of two element types; export the file again")
+    if len(named) > 1 or len(by_accession) > 1:
+        raise ValueError("of two element types; export the file again")
     compressions = set()
     for param in params:
         unread = terms.OTHER_TYPES.get(param.accession) or terms.OTHER_COMPRESSIONS.get(param.accession)
@@ -286,13 +301,13 @@ def _kind(params: list[Param], where: str) -> ArrayKind:
         elif unread is None and (b"compress" in plain or b"numpress" in plain or b"big endian" in plain):
             unread = shown(param.name)
         if unread is not None:
-            raise InputError(
-                f"{where} has an array in {unread} ({shown(param.accession)}), which is not read; export the file "
-                "with 32-bit or 64-bit numbers and no or zlib compression"
+            raise ValueError(
+                f"in {unread} ({shown(param.accession)}), which is not read; export the file with 32-bit or 64-bit "
+                "numbers and no or zlib compression"
             )
     if len(compressions) > 1:
-        raise InputError(f"{where} has an array with and without compression; export the file again")
-    return ArrayKind(by_accession, named.pop() if named else "", compressions.pop() if compressions else "")
+        raise ValueError("with and without compression; export the file again")
+    return ArrayKind(*(each.pop() if each else "" for each in (by_accession, named, compressions)))
 
 
 def _plain(name: bytes) -> bytes:

@@ -10,10 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, Spectrum
-
-MAX_DIGITS = 18
-"""Of a number that surely fits 64 bits; longer ones are for the parser to judge."""
+from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, SURE_DIGITS, Spectrum, whole_number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,8 +124,9 @@ def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int
     count = len(begins)
     del found[count * width :]
     begins.append(begin)
-    if not _are_numbers(found):
-        count = next(i for i, each in enumerate(found) if not _are_numbers([each])) // width
+    values, wrong = _numbers(found)
+    if wrong is not None:
+        count = wrong // width
     stop = begins[count]
     if (
         buffer.count(b"<", start, stop) != count * template.tags
@@ -138,13 +136,18 @@ def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int
     numbers = np.empty((count, len(FIELDS)), np.int64)
     numbers[:] = template.constants
     if width:
-        numbers[:, list(template.fields)] = np.array(list(map(int, found[: count * width])), np.int64).reshape(
-            -1, width
-        )
+        numbers[:, list(template.fields)] = np.array(values[: count * width], np.int64).reshape(-1, width)
     return numbers, stop
 
 
-def _are_numbers(texts: list[bytes]) -> bool:
-    if not all(map(bytes.isdigit, texts)):
-        texts = [text.removeprefix(b"-") for text in texts]
-    return all(map(bytes.isdigit, texts)) and max(map(len, texts), default=0) <= MAX_DIGITS
+def _numbers(texts: list[bytes]) -> tuple[list[int], int | None]:
+    """Return the numbers that texts stand for, and the place of the first that stands for none, where they end."""
+    if all(map(bytes.isdigit, texts)) and max(map(len, texts), default=0) <= SURE_DIGITS:
+        return list(map(int, texts)), None
+    numbers: list[int] = []
+    for place, text in enumerate(texts):
+        try:
+            numbers.append(whole_number(text))
+        except ValueError:
+            return numbers, place
+    return numbers, None

@@ -148,3 +148,43 @@ def test_a_mask_of_another_size_is_refused(annotate, planted):
     found = annotate(planted[0], "--db", planted[1], "--output", "run", "--mask", "mask.npy", status=2)
 
     assert "3 x 3 pixels" in found["error"]
+
+
+def test_a_tissue_of_few_pixels_has_the_scores_of_the_engine(annotate, shared_data):
+    import pandas as pd
+
+    annotate(shared_data / "untreated_tiny" / "Untreated_3_434_tiny.imzML", "--db", shared_data / "db_800.tsv",
+             "--instrument", "fticr", "--resolving-power", "280000@200", "--decoy-seed", "metaspace", "--engine-compat",
+             "--fdr", "1", "--polarity", "+", "--images", "none", "--output", "run")  # fmt: skip
+    expected = pd.read_csv(shared_data / "reference_untreated_tiny_v3.csv")
+
+    found = all_ions(Path("run"))
+    targets = found[~found.decoy & (found.msm > 0)]
+    both = expected.merge(targets, on=["formula", "adduct"], suffixes=("_engine", ""))
+
+    assert len(both) == len(expected) == len(targets)
+    for name, tolerance in (("chaos", 1e-6), ("spectral", 1e-6), ("spatial", 1e-5), ("fdr", 1e-9)):
+        assert (both[name] - both[f"{name}_engine"]).abs().max() < tolerance, name
+
+
+def test_profiles_in_continuous_mode_are_annotated_once_their_peaks_are_picked(annotate, shared_data):
+    profile = shared_data / "imzml_example_ds" / "Example_Continuous.imzML"
+    flags = ["--ppm", "100", "--resolving-power", "17000", "--images", "none", "--output", "run"]
+
+    refused = annotate(profile, *flags, status=2)
+    figures = annotate(profile, *flags, "--centroid")
+
+    assert "--centroid picks their peaks" in refused["error"]
+    assert (figures["width"], figures["height"], figures["n_sampled"]) == (3, 3, 9)
+    assert figures["rows"] > 0
+
+
+def test_single_precision_stays_so_in_the_index_and_is_annotated_alike(annotate, tmp_path):
+    write_dataset(str(tmp_path / "single.imzML"), mz="f4")
+    write_database(tmp_path / "molecules.tsv")
+
+    annotate("single.imzML", "--db", "molecules.tsv", "--output", "run")
+
+    segment = next(Path("metabolomics-cache").glob("single-*/segments/*.parquet"))
+    assert pq.read_schema(segment).field("mz").type == "float"
+    assert {row["formula"] for row in csv.DictReader(Path("run/annotations.csv").open())} == set(PLANTED)

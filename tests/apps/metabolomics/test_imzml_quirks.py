@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from apps.metabolomics.imzml import Dataset, open_dataset, read_spectra
+from apps.metabolomics.imzml.opening import Remedies, inspect
 from core import InputError
 from tests.apps.metabolomics.imzml_pairs import ACCESSIONS, NAMES, UUID, Pair, Peaks, as_peaks, replaced, slow_reader
 from tests.apps.metabolomics.test_imzml_reading import read_peaks
@@ -45,7 +46,7 @@ def test_bytes_per_value_decide_first_then_the_name_then_the_accession(
 ) -> None:
     path = Pair(intensity=stored, intensity_params=typed(accession, name)).write(tmp_path)
 
-    dataset = open_dataset(path)
+    dataset = inspect(path, Remedies())
 
     size = stored[1]
     expected = name if name[1] == size else accession if accession[1] == size else name[0] + size
@@ -107,6 +108,11 @@ def test_big_endian_numbers_are_not_read_as_m_z(tmp_path: Path) -> None:
     (tmp_path / "made.ibd").write_bytes(turned)
 
     refused(path, "most m/z of 4 of 4 spectra looked at are none.* byte order")
+
+
+@pytest.mark.parametrize(("stored", "called"), [("i4", "f4"), ("i8", "f8")])
+def test_whole_numbers_are_not_read_as_floats(tmp_path: Path, stored: str, called: str) -> None:
+    refused(Pair(intensity=stored, intensity_params=typed(called, called)).write(tmp_path), "the median intensity of 4")
 
 
 def test_arrays_that_are_exchanged_in_the_header_are_not_read(tmp_path: Path) -> None:
@@ -340,6 +346,20 @@ def test_spectra_may_lie_in_any_order_with_gaps(tmp_path: Path) -> None:
 
     assert read_peaks(dataset, 30) == as_peaks(slow_reader(path))
     assert dataset.index.number.tolist() == [5, 9, 1, 3, 2, 8, 4, 7, 6]
+
+
+@pytest.mark.parametrize(("pair", "unused"), [(Pair(gap=5), 40), (Pair(tail=b"tail"), 4), (Pair(continuous=True), 0)])
+def test_bytes_that_belong_to_no_spectrum_are_said(tmp_path: Path, pair: Pair, unused: int) -> None:
+    dataset = open_dataset(pair.write(tmp_path))
+
+    said = [quirk.sentence for quirk in dataset.quirks if quirk.code == "unused-bytes"]
+    assert said == ([f"{unused:,} of {dataset.ibd.size:,} bytes of the .ibd belong to no spectrum"] if unused else [])
+
+
+def test_lengths_that_are_all_too_short_leave_bytes_that_are_said(tmp_path: Path) -> None:
+    spectra = [Peaks(i, 1, lengths=(2, 2), encoded=(16, 8)) for i in range(3)]
+
+    assert "unused-bytes" in codes(open_dataset(Pair(spectra).write(tmp_path)))
 
 
 @pytest.mark.parametrize("lengths", [(3, 2), (2, 3)])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import pickle
+import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +145,27 @@ def test_a_bucket_is_read_as_a_folder_is(tmp_path: Path, s3_server: S3Server) ->
     dataset = open_dataset(with_key)
 
     assert read_peaks(dataset) == as_peaks(slow_reader(path))
+
+
+@pytest.fixture
+def web_folder(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """Serve a folder on the web, whole files only, as Python's plain server does."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield tmp_path, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_web_server_is_read_as_a_folder_is(web_folder: tuple[Path, str]) -> None:
+    folder, address = web_folder
+    path = Pair().write(folder)
+
+    dataset = open_dataset(f"{address}/made.imzML")
+
+    assert read_peaks(dataset) == as_peaks(slow_reader(path))
+    with pytest.raises(InputError, match=r"there is no such file"):
+        open_dataset(f"{address}/other.imzML")
 
 
 def test_a_dataset_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:

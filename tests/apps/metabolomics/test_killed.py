@@ -109,3 +109,21 @@ def test_workers_killed_while_it_runs_change_nothing(whole, started):
     assert driver.returncode == 0, said
     assert kills > 0
     assert tables("killed") == whole
+
+
+def test_two_runs_at_once_make_one_index(whole, tmp_path):
+    write_database(Path("other.tsv"), FORMULAS)
+    runs = {"killed": "molecules.tsv", "second": "other.tsv"}
+
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "apps.metabolomics", "spots.imzML", "--db", database, "--output", run, "--quiet"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+        )
+        for run, database in runs.items()
+    ]  # fmt: skip
+    said = [driver.communicate(timeout=250)[1] for driver in drivers]
+
+    assert [driver.returncode for driver in drivers] == [0, 0], said
+    assert len(list(Path("metabolomics-cache").glob("spots-*"))) == 1
+    assert tables("killed") == whole

@@ -14,7 +14,9 @@ import pytest
 from apps.protein_remd import campaign as driving
 from apps.protein_remd import segments
 from apps.protein_remd.campaign import Campaign
+from apps.protein_remd.engines import Schedule, harmonic
 from apps.protein_remd.params import MD, Exchange, Ladder, Output, Params
+from apps.protein_remd.science.draws import segment_seed
 from apps.protein_remd.science.prediction import harmonic_acceptance
 from apps.protein_remd.segments import STATE, packed, unpacked
 from apps.protein_remd.system import System
@@ -145,16 +147,18 @@ def test_chained_segments_are_as_many_single_ones(tmp_path):
 
     record = made.advance()
 
-    with np.load(open_frames(tmp_path.name, record)) as found:
-        assert found["energies"].shape == (6, 2)
-        assert found["frames"].shape == (3, 5)
-        assert found["energies"][-1].tolist() == [record.segments[0].potential, record.segments[0].kinetic]
-
-
-def open_frames(name, record):
-    import io
-
-    return io.BytesIO(open_storage(f"memory://{name}").get(record.segments[0].frames["key"]))
+    oscillators = harmonic.open_system(harmonic.prepare(params.system, params.md))
+    snapshot = oscillators.start(300.0, segment_seed(1, 0, 0))
+    singles = []
+    for number in range(3):
+        singles.append(oscillators.run(snapshot, 300.0, segment_seed(1, 0, 1, number), Schedule(40, 20, 40)))
+        snapshot = singles[-1].snapshot
+    first = record.segments[0]
+    found = unpacked(open_storage(f"memory://{tmp_path.name}").get(first.frames["key"]), "frames")
+    assert found["energies"].tolist() == [row for single in singles for row in single.energies.tolist()]
+    assert found["frames"].tolist() == [frame for single in singles for frame in single.frames.tolist()]
+    assert (first.potential, first.kinetic) == (singles[-1].potential, singles[-1].kinetic)
+    assert (found["energies"].shape, found["frames"].shape) == ((6, 2), (3, 5))
 
 
 def test_a_round_asks_as_much_of_the_storage_after_sixty_as_after_ten(tmp_path):
@@ -214,6 +218,17 @@ def test_states_between_are_let_go_of_where_that_is_asked_for(remd, tmp_path):
     assert sorted(path.name for path in (tmp_path / "a" / "state").iterdir() if any(path.iterdir())) == [
         "00000003", "00000006", "00000007",
     ]  # fmt: skip
+
+
+def test_a_campaign_that_keeps_few_states_goes_on_after_any_round(remd, tmp_path):
+    few = (*HARMONIC, "--dynamics", "langevin", "--states", "3")
+    remd("run", *few, "--rounds", "7", "--output", "whole")
+    remd("run", *few, "--rounds", "1", "--output", "parts")
+
+    for rounds in range(2, 8):
+        assert remd("resume", "parts", "--rounds", str(rounds)) == 0
+
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
 
 
 def test_a_segment_left_by_a_driver_that_ended_is_not_run_again(tmp_path, monkeypatch):

@@ -13,7 +13,8 @@ from apps.protein_remd import planning
 from apps.protein_remd.campaign import Campaign
 from apps.protein_remd.costs import COSTS, LET_GO, Spent, billed, cpu_clock, read_spent, spent_figures, spent_rows
 from apps.protein_remd.engines import Schedule
-from apps.protein_remd.params import MD, Ladder, Params, System
+from apps.protein_remd.params import MD, Ladder, Params
+from apps.protein_remd.system import System
 from core import FunctionExecutor, open_storage
 from tests.apps.protein_remd.conftest import HARMONIC
 

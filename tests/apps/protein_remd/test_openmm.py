@@ -12,6 +12,7 @@ from apps.protein_remd.engines import Exploded, Schedule, Snapshot
 from apps.protein_remd.params import MD
 from apps.protein_remd.science import peptide
 from apps.protein_remd.science.draws import segment_seed
+from apps.protein_remd.segments import Bundle, Segment, Shared, chained
 from apps.protein_remd.system import RESIDUES, System
 from tests.apps.protein_remd.conftest import history
 
@@ -178,3 +179,17 @@ def test_alanine_dipeptide_has_the_ensembles_of_its_temperatures(figures):
     for pair in found["pairs"]:
         assert pair["ensemble_slope_error"] < 0.1
         assert abs(pair["ensemble_slope"] - 1.0) < max(0.1, 3 * pair["ensemble_slope_error"])
+
+
+def test_chained_segments_of_a_molecule_are_those_that_fresh_contexts_give(files):
+    shared = Shared(Bundle("openmm", "", None), None, 1, 3, Schedule(20))
+    task = Segment(4, 2, 350.0, 1.0, None)
+
+    traces = chained(engine.open_system(files), task, shared, 0)
+
+    snapshot = engine.open_system(files).start(350.0, segment_seed(1, 2, 0))
+    for number, trace in enumerate(traces):
+        fresh = engine.open_system(files).run(snapshot, 350.0, segment_seed(1, 2, 4, number), Schedule(20))
+        assert same(fresh, trace)
+        snapshot = fresh.snapshot
+    assert len(traces) == 3

@@ -20,7 +20,7 @@ CONFINED = (
     *("--rm", "--network=none", "--no-healthcheck", "--pull=never", "--read-only", "--cap-drop=all"),
     *("--security-opt=no-new-privileges", "--memory=2g", "--pids-limit=512"),
 )
-NAMES = ("base", "montecarlo", "face_align", "metabolomics", "protein_remd")
+NAMES = ("base", "montecarlo", "face_align", "metabolomics", "protein_remd", "satellite")
 FORECAST = ("-m", "apps.montecarlo", "--forecasts", "2000", "--seed", "7", "--json")
 PACKAGES = """
 import json
@@ -125,6 +125,21 @@ def test_the_health_check_leaves_workers_that_are_no_service_alone(containers):
         assert containers.podman("exec", container, "python", "/opt/fanfold/health.py").returncode == 0
     finally:
         containers.podman("kill", container)
+
+
+def test_scenes_become_the_same_cells_in_a_container_and_here(containers, tmp_path):
+    pytest.importorskip("rasterio", reason="needs rasterio: pip install '.[satellite]'")
+    image = containers.runtime("satellite")
+    command = ("-m", "apps.satellite", "--compute", "serial", "--json")
+
+    there = containers.podman("run", *CONFINED, "--workdir=/tmp", "--entrypoint=python", image, *command)
+    here = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, cwd=tmp_path, env=containers.checkout()
+    )
+
+    assert there.returncode == 0, there.stderr
+    assert here.returncode == 0, here.stderr
+    assert json.loads(there.stdout)["cells_sha256"] == json.loads(here.stdout)["cells_sha256"]
 
 
 def test_a_forecast_has_the_same_hash_in_a_container_and_here(containers, tmp_path):
