@@ -290,6 +290,21 @@ def test_a_truncated_ibd_is_refused_by_default_and_read_as_far_as_it_is_whole(tm
     assert next(q for q in dataset.quirks if q.code == "truncated").count == 1
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_wherever_an_ibd_is_cut_off_the_spectra_before_are_read(tmp_path: Path, packed: bool) -> None:
+    pair = Pair([Peaks(i, 1, (100.0 + i, 200.0), (1.0, 2.0 + i)) for i in range(4)], packed=packed)
+    path = pair.write(tmp_path)
+    data, places = pair.binary()
+    whole = slow_reader(path)
+    ends = [place["offset"][1] + place["encoded"][1] for place in places]
+    for cut in range(ends[0], len(data)):
+        (tmp_path / "made.ibd").write_bytes(data[:cut])
+
+        dataset = open_dataset(path, allow_truncated=True)
+
+        assert read_peaks(dataset) == as_peaks(each for each, end in zip(whole, ends, strict=True) if end <= cut)
+
+
 def test_an_ibd_of_which_nothing_is_left_is_refused_in_any_case(tmp_path: Path) -> None:
     path = Pair().write(tmp_path)
     (tmp_path / "made.ibd").write_bytes(UUID)
