@@ -1,8 +1,8 @@
 """Satellite batches beside decoding alone, GDAL and odc-stac: ``python -m benchmarks.satellite``.
 
 Prints a Markdown table of ratios, all measured in one run on the same textured files (deflate, predictor 2, tiles of
-512), since smooth ones decode twice as fast and say nothing. CPU seconds are those of this process, or of a command with
-all its workers. Nothing is asserted.
+512), since smooth ones decode twice as fast and say nothing. CPU seconds are those of this process, or of a command
+with all its workers. Nothing is asserted.
 
 - decode: every tile of every band and date that a cell needs, decoded and thrown away.
 - odc-stac + bottleneck: ``odc.stac.load`` of the same scenes on the same grid, masked, ``bottleneck.nanmedian``.
