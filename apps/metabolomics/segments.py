@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from apps._frame.stored import Stored, sha256
+from apps.metabolomics.parts import stored
 from core import InputError
 from core.storage import process_storage
 
@@ -79,8 +80,7 @@ def put_segment(address: str, prefix: str, table: pa.Table, mz: str, slice_rows:
 
 def segment(address: str, found: Mapping[str, Any]) -> Segment:
     """Return what ``put_segment`` has written to a storage."""
-    stored = Stored(address, found["key"], found["size"], found["tag"])
-    return Segment(stored, found["rows"], found["lowest"], found["highest"])
+    return Segment(stored(address, found), found["rows"], found["lowest"], found["highest"])
 
 
 class _Fetched(io.RawIOBase):

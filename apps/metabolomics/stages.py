@@ -116,6 +116,7 @@ def prepare(
     def indexed() -> Indexing:
         return Indexing(session, indexing.index_run(session, index, files, reading), files, reading, names)
 
+    opened.note = f"filling the cache at {cache}"
     # Other runs may use the index while this one is busy with its library.
     with indexed() as begun:
         params = replace(params, polarity=polarity_of(params, begun.facts()["polarity"]))

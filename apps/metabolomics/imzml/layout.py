@@ -57,6 +57,9 @@ class Layout:
 
     def conflict(self) -> str:
         """Return in words which two arrays have bytes in common that cannot be both's; empty if there are none."""
+        in_order, in_order_sizes = self.offsets.ravel(), self.sizes.ravel()
+        if (in_order[:-1] + in_order_sizes[:-1] <= in_order[1:]).all():
+            return ""  # as most exporters write: one array after the other
         mz, mz_sizes, mz_rows = _distinct(self.offsets[:, 0], self.sizes[:, 0])
         starts = np.concatenate([mz, self.offsets[:, 1]])
         sizes = np.concatenate([mz_sizes, self.sizes[:, 1]])
@@ -142,8 +145,10 @@ def check_layout(layout: Layout, uuid_there: bool) -> None:
 def _distinct(offsets: Int64, sizes: Int64) -> tuple[Int64, Int64, NDArray[np.intp]]:
     """Return each distinct array once: m/z may be shared among spectra, if they share all of it."""
     rows = np.arange(len(offsets))
-    if (np.diff(offsets) > 0).all():
+    if (offsets[1:] > offsets[:-1]).all():
         return offsets, sizes, rows
+    if (offsets == offsets[0]).all() and (sizes == sizes[0]).all():
+        return offsets[:1], sizes[:1], rows[:1]
     order = np.lexsort((sizes, offsets))
     first = np.ones(len(order), bool)
     first[1:] = (np.diff(offsets[order]) != 0) | (np.diff(sizes[order]) != 0)

@@ -180,5 +180,11 @@ def _table(header: Header, rows: _Rows, shapes: list[Shape], matched: int) -> Ta
         empty.add_row([0] * len(FIELDS), 0)
         empty.flush()
         rows = _Rows(rows.source, [tuple(column[:0] for column in empty.blocks[0])])
-    positions, offsets, lengths, encoded, shape = (np.concatenate(column) for column in zip(*rows.blocks, strict=True))
+    columns = [list(column) for column in zip(*rows.blocks, strict=True)]
+    rows.blocks = []
+    joined = []
+    for column in columns:
+        joined.append(np.concatenate(column))
+        column.clear()  # of millions of spectra no two copies are held
+    positions, offsets, lengths, encoded, shape = joined
     return Table(header, positions, offsets, lengths, encoded, shape, shapes, matched)

@@ -17,6 +17,8 @@ SPECTRA = 8
 """Spectra that are looked at when a dataset is opened."""
 MZ_RANGE = (0.1, 1e6)
 """m/z that a mass spectrometer can measure, with room."""
+INTENSITY_RANGE = (1e-30, 1e30)
+"""Between which the median intensity of a spectrum lies in any unit; whole numbers read as floats lie far below."""
 ENOUGH = 10
 """Peaks from which the order of a spectrum tells anything."""
 
@@ -32,6 +34,8 @@ class Seen:
         Spectra of which most m/z are none.
     lowest, highest : float
         m/z of the first of those, or of all.
+    misread : int
+        Spectra whose median intensity is none.
     exchanged, told : int
         Spectra whose intensities rise but whose m/z do not, of those that are long enough to tell.
     profiles, modes : int
@@ -49,6 +53,7 @@ class Seen:
     implausible: int = 0
     lowest: float = np.inf
     highest: float = -np.inf
+    misread: int = 0
     exchanged: int = 0
     told: int = 0
     profiles: int = 0
@@ -101,12 +106,15 @@ def see(mz_array: NDArray[Any], intensity_array: NDArray[Any]) -> Seen:
         x, y = x[order], y[order]
     profile = is_profile(x, y)
     kept = mz[finite]
+    there = intensity[finite & (intensity > 0)]
+    median = float(np.median(there)) if there.size else 1.0
     return Seen(
         spectra=1,
         peaks=len(mz),
         implausible=int(2 * int(plausible.sum()) < len(mz)),
         lowest=float(kept.min(initial=np.inf)),
         highest=float(kept.max(initial=-np.inf)),
+        misread=int(not INTENSITY_RANGE[0] < median < INTENSITY_RANGE[1]),
         exchanged=int(long and falls and bool((np.diff(intensity) > 0).all())),
         told=int(long),
         profiles=int(profile is True),
@@ -130,6 +138,16 @@ def quirks_of(seen: Seen) -> list[Quirk]:
                 f"{seen.lowest:.3g} to {seen.highest:.3g}",
                 "the element type, the byte order or the offsets in the header are wrong: export the file again",
                 seen.implausible,
+                fatal=True,
+            )
+        )
+    elif seen.misread:
+        quirks.append(
+            Quirk(
+                "no-intensity",
+                f"the median intensity of {seen.misread:,} of {seen.spectra:,} spectra looked at is none",
+                "the element type or the byte order in the header is wrong: export the file again",
+                seen.misread,
                 fatal=True,
             )
         )

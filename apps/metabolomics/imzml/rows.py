@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +102,32 @@ def select(source: str, table: Table, z: int | None, quirks: list[Quirk]) -> tup
     return rows, found[0] if len(found) == 1 else z
 
 
+def repair_offsets(source: str, ibd: Blob, table: Table, quirks: list[Quirk]) -> None:
+    """Count offsets on that were written with 32 bits; in the whole file, since what is left out was counted too.
+
+    Raises
+    ------
+    InputError
+        They may or may not have begun anew.
+    """
+    whole = (table.lengths > 0).all(axis=1) & (table.offsets != ABSENT).all(axis=1)
+    # Types are not known yet: an array has the bytes that it tells, else at least four a value.
+    lengths, encoded = table.lengths[whole].astype(np.int64), table.encoded[whole]
+    sizes = np.where(encoded >= 0, encoded, 4 * lengths)
+    numbers = np.flatnonzero(whole).astype(np.int32) + 1
+    layout, wrapped = repaired(Layout(source, table.offsets[whole], sizes, numbers, ibd.size))
+    if wrapped:
+        table.offsets[whole] = layout.offsets
+        quirks.append(
+            Quirk(
+                "wrapped-offsets",
+                "offsets are written with 32 bits, and begin anew after each 4 GB or are negative",
+                "they are counted on, which fits the size of the .ibd",
+                int(whole.sum()),
+            )
+        )
+
+
 def place(
     source: str,
     ibd: Blob,
@@ -120,41 +147,31 @@ def place(
     numbers = (rows + 1).astype(np.int32)
     lengths = _lengths(source, table, rows, numbers)
     whole = lengths[:, 0] > 0
-    offsets, encoded = table.offsets[rows], table.encoded[rows]
+    offsets, encoded = _of(table.offsets, rows), _of(table.encoded, rows)
     _check_offsets(source, offsets, whole, numbers)
     offsets[~whole] = 0
-    layout = Layout(source, offsets[whole], np.maximum(encoded[whole], 1), numbers[whole], ibd.size)
-    # Element types of compressed arrays are told by one of them, so places are repaired before types are known.
-    layout, wrapped = repaired(replace(layout, sizes=_least_sizes(encoded[whole], lengths[whole])))
-    offsets[whole] = layout.offsets
-    if wrapped:
-        quirks.append(
-            Quirk(
-                "wrapped-offsets",
-                "offsets are written with 32 bits, and begin anew after each 4 GB or are negative",
-                "they are counted on, which fits the size of the .ibd",
-                int(whole.sum()),
-            )
-        )
-    elif (layout.offsets < 0).any():
-        row = int(np.argmax((layout.offsets < 0).any(axis=1)))
+    negative = (offsets < 0).any(axis=1)
+    if negative.any():
+        row = int(np.argmax(negative))
         raise InputError(
-            f"{source}: spectrum {int(layout.numbers[row]):,} has an offset of {int(layout.offsets[row].min()):,}, "
-            "and counted on from spectrum to spectrum the offsets do not fit the .ibd; export the file again"
+            f"{source}: spectrum {int(numbers[row]):,} has an offset of {int(offsets[row].min()):,}, and counted on "
+            "from spectrum to spectrum the offsets do not fit the .ibd; export the file again"
         )
     elements, codes, said = find_elements(
         source, table.shapes, table.shape[rows], offsets, lengths, encoded, numbers, _Unpacking(source, ibd)
     )
     quirks += said
-    widths = np.array([[int(each.mz[1]), int(each.intensity[1])] for each in elements], np.int64)[codes]
-    packed = np.array([[each.mz_zlib, each.intensity_zlib] for each in elements], bool)[codes]
+    widths = np.array([[int(each.mz[1]), int(each.intensity[1])] for each in elements], np.int64)
+    packed = np.array([[each.mz_zlib, each.intensity_zlib] for each in elements], bool)
+    if len(elements) > 1:
+        widths, packed = widths[codes], packed[codes]
     plain = widths * lengths
     sizes = np.where(packed, encoded, plain)
     sizes[~whole] = 0
     _check_packing(source, plain, sizes, packed, numbers)
-    found = Rows(numbers, table.positions[rows], lengths[:, 0], offsets, sizes, codes)
+    found = Rows(numbers, _of(table.positions, rows), lengths[:, 0].copy(), offsets, sizes, codes)
     found = _without_beyond(source, ibd, found, allow_truncated, quirks)
-    there = found.take(np.flatnonzero(found.lengths > 0))
+    there = found if (found.lengths > 0).all() else found.take(np.flatnonzero(found.lengths > 0))
     laid = Layout(source, there.offsets, there.sizes, there.numbers, ibd.size)
     check_layout(laid, uuid_there)
     everything = len(found.numbers) == len(table.shape) and not any(shape.others for shape in table.shapes)
@@ -172,9 +189,16 @@ def place(
     return found, elements
 
 
+def _of(column: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Return some rows of a column; of all rows no copy is made, since there may be millions."""
+    return column if len(rows) == len(column) else column[rows]
+
+
 def _lengths(source: str, table: Table, rows: NDArray[np.intp], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
     bare = np.array([shape.mz is None for shape in table.shapes], bool)[table.shape[rows]]
-    lengths = np.where(bare[:, None], 0, table.lengths[rows])
+    lengths = _of(table.lengths, rows)
+    if bare.any():
+        lengths = np.where(bare[:, None], np.int32(0), lengths)
     absent = (lengths < 0).any(axis=1)
     if absent.any():
         raise InputError(
@@ -200,11 +224,6 @@ def _check_offsets(
             f"{source}: {spectra_named(numbers[absent])} do not tell the offset of an array (IMS:1000102); if this is "
             "an mzML file with its data inside, export it as imzML"
         )
-
-
-def _least_sizes(encoded: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the bytes that arrays have at least, whatever their type: as told, else four a value."""
-    return np.where(encoded >= 0, encoded, 4 * lengths.astype(np.int64))
 
 
 @dataclass(frozen=True, slots=True)

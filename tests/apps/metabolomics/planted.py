@@ -27,15 +27,15 @@ PLANTED = FORMULAS[::2]
 def write_dataset(
     address: str,
     *,
-    seed: int = 1,
     polarity: str = "+",
     noise: int = 200,
     formulas: list[str] | None = None,
     ppm: float = 0.0,
+    mz: str = "f8",
 ) -> None:
     """Write the dataset, with blobs of the planted molecules and noise over all m/z, all of them off by so many ppm."""
     pixels = _pixels(noise, PLANTED if formulas is None else formulas, ppm)
-    write_imzml(address, pixels, Format(polarity=polarity, identifier=bytes(16)))
+    write_imzml(address, pixels, Format(polarity=polarity, mz=mz, identifier=bytes(16)))
 
 
 def write_database(path: Path, formulas: list[str] | None = None) -> Path:

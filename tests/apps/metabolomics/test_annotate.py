@@ -177,3 +177,14 @@ def test_profiles_in_continuous_mode_are_annotated_once_their_peaks_are_picked(a
     assert "--centroid picks their peaks" in refused["error"]
     assert (figures["width"], figures["height"], figures["n_sampled"]) == (3, 3, 9)
     assert figures["rows"] > 0
+
+
+def test_single_precision_stays_so_in_the_index_and_is_annotated_alike(annotate, tmp_path):
+    write_dataset(str(tmp_path / "single.imzML"), mz="f4")
+    write_database(tmp_path / "molecules.tsv")
+
+    annotate("single.imzML", "--db", "molecules.tsv", "--output", "run")
+
+    segment = next(Path("metabolomics-cache").glob("single-*/segments/*.parquet"))
+    assert pq.read_schema(segment).field("mz").type == "float"
+    assert {row["formula"] for row in csv.DictReader(Path("run/annotations.csv").open())} == set(PLANTED)

@@ -49,7 +49,7 @@ def test_replicas_that_do_not_travel_are_no_converged_campaign(remd, figures):
 
 def test_temperatures_without_any_overlap_are_said_to_have_none(remd, figures):
     pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
-    remd("run", "--engine", "harmonic", "--dof", "900", "--temperatures", "300,600", "--rounds", "10", "--output", "a")
+    remd("run", "--engine", "harmonic", "--dof", "300", "--temperatures", "300,600", "--rounds", "10", "--output", "a")
 
     found = figures("analyze", "a", "--discard", "0")
 
