@@ -7,7 +7,6 @@ cache under a name made of the dataset's files and of how they are read.
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,13 +19,14 @@ from numpy.typing import NDArray
 from apps._frame import Session
 from apps._frame.run import Run
 from apps._frame.stages import Outputs, Stage, TaskOutput
-from apps._frame.stored import Stored, sha256
+from apps._frame.stored import Stored
 from apps.metabolomics import runs
 from apps.metabolomics.cache import CACHE, damaged, entry, sealed, unsealed
 from apps.metabolomics.dataset import decode_part, encode_part
 from apps.metabolomics.imzml import open_dataset, read_spectra, tasks
 from apps.metabolomics.imzml.pair import Blob, find_pair
 from apps.metabolomics.params import ReadingParams
+from apps.metabolomics.parts import put_part, stored
 from apps.metabolomics.science.sorting import sort_peaks
 from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
@@ -110,7 +110,7 @@ def scan(files: tuple[Blob, Blob], params: ReadingParams, output: TaskOutput) ->
     bytes_a_peak = dataset.mz_type.itemsize + 4
     for number, (start, stop) in enumerate(tasks(dataset, within(dataset.n_peaks * bytes_a_peak, TASK_BYTES))):
         data = encode_part(dataset.between(start, stop))
-        parts.append({"key": output.put(f"{number:06d}", data), "size": len(data), "tag": sha256(data)})
+        parts.append(put_part(output, f"{number:06d}", data))
     facts = {
         "name": stem_of((dataset.xml, dataset.ibd)),
         "width": dataset.width,
@@ -141,7 +141,7 @@ def map_spectra(part: Stored, output: TaskOutput) -> dict[str, Any]:
     records["intensity"] = spectra.intensity[order]
     key = output.put("tic", _tic_bytes(pixels, tic))
     found = runs.put_run(output, records, spectra.mz[order])
-    return {**found, "tic": key, "dropped": {name: int(getattr(spectra, name)) for name in DROPPED}}
+    return {**found, "tic": key, "totals": {name: int(getattr(spectra, name)) for name in DROPPED}}
 
 
 def merge(part: runs.Part, params: Merging) -> dict[str, Any]:
@@ -204,25 +204,20 @@ class Indexing:
     def _build(self) -> None:
         found = self._scan().value(0)
         address = self._run.address
-        parts = [Stored(address, each["key"], each["size"], each["tag"]) for each in found["parts"]]
+        parts = [stored(address, each) for each in found["parts"]]
         mapped = self._stages.run(Stage("ds-map", parts, map_spectra))
-        counts, dropped = np.zeros(runs.BINS, np.int64), Counter[str]()
-        written, tics = [], []
-        for each in mapped.values():
-            counts += runs.counts_of(each)
-            dropped.update(each["dropped"])
-            written.append(Stored(address, each["key"], each["size"], each["tag"]))
-            tics.append(each["tic"])
-        peaks = int(counts.sum())
+        written = runs.gathered(address, mapped.values())
+        peaks = int(written.counts.sum())
         if not peaks:
             raise InputError(
                 f"{self._params.source}: all of its peaks are dropped, since none has an m/z and an intensity above 0"
             )
-        ranges = runs.cut(counts, within(peaks, SEGMENT_PEAKS))
-        merging = Merging(tuple(written), found["facts"]["mz_type"], address)
+        ranges = runs.cut(written.counts, within(peaks, SEGMENT_PEAKS))
+        merging = Merging(written.objects, found["facts"]["mz_type"], address)
         reduced = self._stages.run(Stage("ds-reduce", runs.parts_of(mapped.values(), ranges), merge, merging))
-        facts = {**found["facts"], "peaks": peaks, "dropped": {name: dropped[name] for name in DROPPED}}
-        index = {"facts": facts, "segments": list(reduced.values()), "counts": runs.pack(counts)}
+        facts = {**found["facts"], "peaks": peaks, "dropped": {name: written.totals[name] for name in DROPPED}}
+        index = {"facts": facts, "segments": list(reduced.values()), "counts": runs.pack(written.counts)}
+        tics = (each["tic"] for each in mapped.values())
         self._run.publish({TIC: _tic_file(address, tics), INDEX: sealed(index)})
 
 

@@ -26,6 +26,7 @@ from apps.metabolomics.databases.tables import SHIPPED, SHIPPED_NAME
 from apps.metabolomics.indexing import refuse_unreachable
 from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import MoleculeParams
+from apps.metabolomics.parts import put_part, stored
 from apps.metabolomics.science.centroids import Instrument, patterns_of_counts
 from apps.metabolomics.science.decoys import decoys
 from apps.metabolomics.science.elements import isotope_table
@@ -126,8 +127,7 @@ def read_formulas(task: Sequence[str], params: int, output: TaskOutput) -> dict[
         lines = formulas.slice(first, size).to_pylist()
         width = max(width, *map(len, lines))
         data = "\n".join(lines).encode()
-        key = output.put(f"{first:09d}", data)
-        parts.append({"first": first, "key": key, "size": len(data), "tag": sha256(data)})
+        parts.append({"first": first, **put_part(output, f"{first:09d}", data)})
     about = [
         {
             "name": each.name,
@@ -167,8 +167,8 @@ def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> di
     ions = np.concatenate(found) if found else np.empty(0, record_type(molecules.n_peaks, params.width))
     ions = ions[np.argsort(ions["mz"][:, 0], kind="stable")]
     decoy = np.array([each.decoy for each in made.modifiers])[ions["modifier"]]
-    about = {"impossible": impossible, "endless": endless, "decoys": int(np.count_nonzero(decoy)), "ions": len(ions)}
-    return {**runs.put_run(output, ions, np.ascontiguousarray(ions["mz"][:, 0])), **about}
+    totals = {"impossible": impossible, "endless": endless, "decoys": int(np.count_nonzero(decoy)), "ions": len(ions)}
+    return {**runs.put_run(output, ions, np.ascontiguousarray(ions["mz"][:, 0])), "totals": totals}
 
 
 def ions_of(
@@ -298,27 +298,20 @@ class Patterns:
     def _build(self) -> None:
         params, address = self._params, self._run.address
         found = self._formulas()
-        chunks = [
-            Chunk(each["first"], Stored(address, each["key"], each["size"], each["tag"])) for each in found["parts"]
-        ]
+        chunks = [Chunk(each["first"], stored(address, each)) for each in found["parts"]]
         computed = self._stages.run(Stage("centroids", chunks, compute_patterns, Patterning(params, found["width"])))
-        counts = np.zeros(runs.BINS, np.int64)
-        totals = dict.fromkeys(("ions", "decoys", "impossible", "endless"), 0)
-        written = []
-        for each in computed.values():
-            counts += runs.counts_of(each)
-            totals = {name: total + each[name] for name, total in totals.items()}
-            written.append(Stored(address, each["key"], each["size"], each["tag"]))
+        written = runs.gathered(address, computed.values())
+        totals = {name: written.totals[name] for name in ("ions", "decoys", "impossible", "endless")}
         if totals["ions"] == totals["decoys"]:
             raise InputError(
                 f"none of the {found['formulas']:,} formulas makes an ion with these adducts, losses and "
                 "modifications; check --adducts, --neutral-losses and --chem-mods"
             )
-        ranges = runs.cut(counts, min(max(totals["ions"] / TASKS, SEGMENT_IONS[0]), SEGMENT_IONS[1]))
-        merging = Merging(tuple(written), params.n_peaks, found["width"], address)
+        ranges = runs.cut(written.counts, min(max(totals["ions"] / TASKS, SEGMENT_IONS[0]), SEGMENT_IONS[1]))
+        merging = Merging(written.objects, params.n_peaks, found["width"], address)
         merged = self._stages.run(Stage("ions", runs.parts_of(computed.values(), ranges), merge, merging))
         facts = {**totals, "formulas": found["formulas"], "databases": found["databases"]}
-        library = {"facts": facts, "segments": list(merged.values()), "counts": runs.pack(counts)}
+        library = {"facts": facts, "segments": list(merged.values()), "counts": runs.pack(written.counts)}
         self._run.publish({LIBRARY: sealed(library)})
 
     def _seen(self, address: str) -> str:

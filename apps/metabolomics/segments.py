@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from apps._frame.stored import Stored, sha256
 from apps.metabolomics.cache import damaged
+from apps.metabolomics.parts import stored
 from core.storage import NotFound, StorageError, process_storage
 
 SLICE = 65_536
@@ -84,8 +85,7 @@ def put_segment(address: str, prefix: str, table: pa.Table, mz: str, slice_rows:
 
 def segment(address: str, found: Mapping[str, Any]) -> Segment:
     """Return what ``put_segment`` has written to a storage."""
-    stored = Stored(address, found["key"], found["size"], found["tag"])
-    return Segment(stored, found["rows"], found["lowest"], found["highest"], found["footer"])
+    return Segment(stored(address, found), found["rows"], found["lowest"], found["highest"], found["footer"])
 
 
 class _Fetched(io.RawIOBase):
@@ -184,12 +184,12 @@ def merge_windows(
 
 
 def _slices(
-    segment: Segment, starts: NDArray[np.float64], stops: NDArray[np.float64], columns: Sequence[str]
+    one: Segment, starts: NDArray[np.float64], stops: NDArray[np.float64], columns: Sequence[str]
 ) -> Iterator[pa.Table]:
     """Yield the slices of a segment that some windows meet."""
-    stored = segment.object
+    kept = one.object
     try:
-        footer = _footer(stored.address, stored.key, stored.size, segment.footer)
+        footer = _footer(kept.address, kept.key, kept.size, one.footer)
         names = footer.schema.names
         wanted, spans = [], []
         for group in range(footer.num_row_groups):
@@ -203,14 +203,14 @@ def _slices(
         if not wanted:
             return
         file = pq.ParquetFile(
-            _Fetched(stored.size, _fetch(stored, spans)), metadata=footer, page_checksum_verification=True
+            _Fetched(kept.size, _fetch(kept, spans)), metadata=footer, page_checksum_verification=True
         )
         for group in wanted:
             yield file.read_row_group(group, columns=list(columns))
     except (pa.ArrowException, OSError, EOFError) as error:
         if isinstance(error, StorageError) and not isinstance(error, NotFound):
             raise  # the storage does not answer, which says nothing of the segment
-        raise damaged(stored.address, stored.key) from error
+        raise damaged(kept.address, kept.key) from error
 
 
 def _span(chunks: Sequence[Any]) -> tuple[int, int]:

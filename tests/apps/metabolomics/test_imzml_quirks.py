@@ -194,6 +194,7 @@ XML = {
     "a comment in the header": lambda text: text.replace("<run", "<!-- <spectrum id='x'/> --><run").encode(),
     "a processing instruction": lambda text: text.replace("<run", "<?xml-stylesheet href='<spectrum>'?><run").encode(),
     "prefixes": lambda text: re.sub(r"(</?)(?=\w)", r"\1ms:", text).replace("xmlns=", "xmlns:ms=").encode(),
+    "attributes of another namespace": lambda text: text.replace(' id="Scan', ' x:id="1" id="Scan').encode(),
     "indexedmzML": lambda text: (
         text.replace("<mzML", '<indexedmzML xmlns="http://psi.hupo.org/ms/mzml"><mzML')
         + '<indexList count="1"><index name="spectrum"><offset idRef="x">0</offset></index></indexList></indexedmzML>'
