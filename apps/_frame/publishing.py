@@ -15,7 +15,12 @@ Content = bytes | Iterable[bytes]
 
 
 def write_results(
-    storage: Storage, folder: Path | None, files: Mapping[str, Content], results: Sequence[str], staging: str
+    storage: Storage,
+    folder: Path | None,
+    files: Mapping[str, Content],
+    results: Sequence[str],
+    staging: str,
+    check: Callable[[], object],
 ) -> None:
     """Write files, and remove the results that are not among them.
 
@@ -29,6 +34,8 @@ def write_results(
         The names that there may be, and with a trailing ``/`` folders of names; the last one is the final file.
     staging : str
         Prefix, of this process alone, below which files of a folder are written before they are put in their places.
+    check : callable
+        Raises if another process drives the run by now; asked when all is staged, before anything is replaced.
 
     Raises
     ------
@@ -42,6 +49,7 @@ def write_results(
     order = [*(name for name in files if name != final), *([final] if final in files else [])]
     try:
         staged = _staged(storage, folder, order, files, staging)
+        check()
         storage.delete([final])
         for put_in_place in staged:
             put_in_place()

@@ -292,7 +292,7 @@ class Run:
         self.check("publishing")
         results = self._manifest["results"]
         try:
-            write_results(self.storage, self.folder, files, results, self._staging)
+            write_results(self.storage, self.folder, files, results, self._staging, lambda: self.check("publishing"))
         except FanfoldError:
             self.check("publishing")  # who has taken over removes what others have staged
             raise

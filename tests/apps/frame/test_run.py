@@ -455,17 +455,17 @@ def test_who_takes_over_while_the_first_publishes_publishes_undisturbed(
 ) -> None:
     with begin(place) as sleeper:
         heir = taken_over(place, monkeypatch)
-        monkeypatch.setattr(sleeper, "check", lambda note: None)  # it had looked just before
+        monkeypatch.setattr(sleeper, "check", lambda note="": None)  # it had looked just before
 
         def meanwhile() -> Any:
             yield b"1"
-            sleeper.publish({"table.csv": b"11", "result.json": b'{"days": 5}'})
+            sleeper.publish({"pictures/a.png": b"1", "table.csv": b"11", "result.json": b'{"days": 5}'})
             yield b"1"
 
-        heir.publish({"table.csv": meanwhile(), "result.json": b'{"days": 5}'})
+        heir.publish({"pictures/a.png": b"1", "table.csv": meanwhile(), "result.json": b'{"days": 5}'})
         heir.__exit__(None, None, None)
 
-    assert keys(place) == ["manifest.json", "result.json", "table.csv"]
+    assert keys(place) == ["manifest.json", "pictures/a.png", "result.json", "table.csv"]
     assert open_storage(place).get("table.csv") == b"11"
 
 
@@ -480,12 +480,12 @@ def test_who_was_taken_for_dead_while_it_publishes_is_told_or_done(place: str, m
     said = ""
     with begin(place) as sleeper:
         try:
-            sleeper.publish({"table.csv": meanwhile(), "result.json": b'{"days": 5}'})
+            sleeper.publish({"pictures/a.png": b"1", "table.csv": meanwhile(), "result.json": b'{"days": 5}'})
         except FanfoldError as error:
             said = str(error)
 
     assert "was taken over" in said or not said
-    assert keys(place) == ["manifest.json", "result.json", "table.csv"]
+    assert {"manifest.json", "result.json", "table.csv"} <= set(keys(place)) <= {MANIFEST, "pictures/a.png", *RESULTS}
     assert open_storage(place).get("table.csv") == b"11"
 
 
