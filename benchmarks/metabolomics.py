@@ -23,7 +23,7 @@ from apps.metabolomics.synth import addresses, generate
 from apps.metabolomics.synth_params import Specification
 from benchmarks._measure import isolated, machine, table
 
-PIXELS, PEAKS = 10_000, 2_000
+PIXELS, PEAKS = 20_000, 4_000
 QUICK = (1_600, 500)
 MOLECULES = 2_000
 CASES = ("first", "another database", "again")

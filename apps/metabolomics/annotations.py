@@ -70,11 +70,12 @@ class Annotation:
 
     def values(self, dataset: str) -> tuple[object, ...]:
         """Return its row, by `COLUMNS`."""
+        distinct = {(molecule.name, molecule.id) for _, molecule in self.molecules}
         return (
             dataset, self.formula, f"M{self.adduct}", self.chem_mod, self.neutral_loss, self.ion, self.mz,
             self.mass_error, self.msm, self.fdr, self.spatial, self.spectral, self.chaos, BETWEEN.join(self.names),
             BETWEEN.join(dict.fromkeys(molecule.id for _, molecule in self.molecules)), self.min_intensity,
-            self.max_intensity, self.total_intensity, len(self.molecules), len(self.isobars),
+            self.max_intensity, self.total_intensity, len(distinct), len(self.isobars),
             BETWEEN.join(self.isomers), BETWEEN.join(self.isobars),
             BETWEEN.join(dict.fromkeys(database for database, _ in self.molecules)),
         )  # fmt: skip

@@ -15,8 +15,9 @@ from apps.metabolomics import indexing, rendering
 from apps.metabolomics.annotated import MOLECULES, PIXELS, encode_molecules, encode_pixels
 from apps.metabolomics.databases.tables import SHIPPED
 from apps.metabolomics.demonstration import truth_text
-from apps.metabolomics.join import read_table, stored
+from apps.metabolomics.join import read_table
 from apps.metabolomics.parquet_pieces import parquet_pieces
+from apps.metabolomics.parts import stored
 from apps.metabolomics.result import ALL_IONS, ION_IMAGES, ions_schema, read_accepted
 from apps.metabolomics.science.fdr import LEVELS
 from apps.metabolomics.scoring import Annotated, Work

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from apps._frame.stages import TaskOutput
-from apps._frame.stored import Stored, sha256
+from apps._frame.stored import Stored
 from apps.metabolomics import runs
+from apps.metabolomics.parts import put_part
 from apps.metabolomics.ranking import histograms, score_bin
 from apps.metabolomics.science.chaos import measures_of_chaos
 from apps.metabolomics.science.scores import image, score_ions
@@ -206,15 +207,9 @@ def _measures(params: Matching, mz: Floats) -> Floats:
     return np.concatenate(found)
 
 
-def stored(address: str, found: dict[str, Any]) -> Stored:
-    """Return an object that a task has put, and named in what it returned."""
-    return Stored(address, found["key"], found["size"], found["tag"])
-
-
 def put_table(output: TaskOutput, name: str, table: pa.Table) -> dict[str, Any]:
-    """Write a table beside what a task returns; see ``stored``."""
-    data = encode(table)
-    return {"key": output.put(name, data), "size": len(data), "tag": sha256(data)}
+    """Write a table beside what a task returns."""
+    return put_part(output, name, encode(table))
 
 
 def read_table(found: Stored, columns: list[str] | None = None) -> pa.Table:

@@ -6,7 +6,6 @@ adducts, losses and modifications, and the instrument: every dataset that is ann
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -21,12 +20,13 @@ from apps._frame.run import Run
 from apps._frame.stages import Stage, TaskOutput
 from apps._frame.stored import Stored, find_inputs, sha256
 from apps.metabolomics import runs
-from apps.metabolomics.cache import CACHE, entry
+from apps.metabolomics.cache import CACHE, entry, sealed, unsealed
 from apps.metabolomics.databases import read_databases, shipped, unique_formulas
 from apps.metabolomics.databases.tables import SHIPPED, SHIPPED_NAME
 from apps.metabolomics.indexing import refuse_unreachable
 from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import MoleculeParams
+from apps.metabolomics.parts import put_part, stored
 from apps.metabolomics.science.centroids import Instrument, patterns_of_counts
 from apps.metabolomics.science.decoys import decoys
 from apps.metabolomics.science.elements import isotope_table
@@ -36,7 +36,7 @@ from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import join_address, process_storage
 
-ALGORITHM = 1
+ALGORITHM = 2
 """To be raised when the same databases give other patterns."""
 STAGES = ("formulas", "centroids", "ions")
 PATTERNS = "patterns/"
@@ -127,8 +127,7 @@ def read_formulas(task: Sequence[str], params: int, output: TaskOutput) -> dict[
         lines = formulas.slice(first, size).to_pylist()
         width = max(width, *map(len, lines))
         data = "\n".join(lines).encode()
-        key = output.put(f"{first:09d}", data)
-        parts.append({"first": first, "key": key, "size": len(data), "tag": sha256(data)})
+        parts.append({"first": first, **put_part(output, f"{first:09d}", data)})
     about = [
         {
             "name": each.name,
@@ -168,8 +167,8 @@ def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> di
     ions = np.concatenate(found) if found else np.empty(0, record_type(molecules.n_peaks, params.width))
     ions = ions[np.argsort(ions["mz"][:, 0], kind="stable")]
     decoy = np.array([each.decoy for each in made.modifiers])[ions["modifier"]]
-    about = {"impossible": impossible, "endless": endless, "decoys": int(np.count_nonzero(decoy)), "ions": len(ions)}
-    return {**runs.put_run(output, ions, np.ascontiguousarray(ions["mz"][:, 0])), **about}
+    totals = {"impossible": impossible, "endless": endless, "decoys": int(np.count_nonzero(decoy)), "ions": len(ions)}
+    return {**runs.put_run(output, ions, np.ascontiguousarray(ions["mz"][:, 0])), "totals": totals}
 
 
 def ions_of(
@@ -292,35 +291,28 @@ class Patterns:
         """Return the library, made if there is none yet."""
         if not self._run.finished:
             self._build()
-        found = self._run.figures()
+        found = unsealed(self._run.storage, LIBRARY)
         segments = tuple(segment(self._run.address, each) for each in found["segments"])
         return Library(self._run.address, found["facts"], segments, runs.unpack(found["counts"]))
 
     def _build(self) -> None:
         params, address = self._params, self._run.address
         found = self._formulas()
-        chunks = [
-            Chunk(each["first"], Stored(address, each["key"], each["size"], each["tag"])) for each in found["parts"]
-        ]
+        chunks = [Chunk(each["first"], stored(address, each)) for each in found["parts"]]
         computed = self._stages.run(Stage("centroids", chunks, compute_patterns, Patterning(params, found["width"])))
-        counts = np.zeros(runs.BINS, np.int64)
-        totals = dict.fromkeys(("ions", "decoys", "impossible", "endless"), 0)
-        written = []
-        for each in computed.values():
-            counts += runs.counts_of(each)
-            totals = {name: total + each[name] for name, total in totals.items()}
-            written.append(Stored(address, each["key"], each["size"], each["tag"]))
+        written = runs.gathered(address, computed.values())
+        totals = {name: written.totals[name] for name in ("ions", "decoys", "impossible", "endless")}
         if totals["ions"] == totals["decoys"]:
             raise InputError(
                 f"none of the {found['formulas']:,} formulas makes an ion with these adducts, losses and "
                 "modifications; check --adducts, --neutral-losses and --chem-mods"
             )
-        ranges = runs.cut(counts, min(max(totals["ions"] / TASKS, SEGMENT_IONS[0]), SEGMENT_IONS[1]))
-        merging = Merging(tuple(written), params.n_peaks, found["width"], address)
+        ranges = runs.cut(written.counts, min(max(totals["ions"] / TASKS, SEGMENT_IONS[0]), SEGMENT_IONS[1]))
+        merging = Merging(written.objects, params.n_peaks, found["width"], address)
         merged = self._stages.run(Stage("ions", runs.parts_of(computed.values(), ranges), merge, merging))
         facts = {**totals, "formulas": found["formulas"], "databases": found["databases"]}
-        library = {"facts": facts, "segments": list(merged.values()), "counts": runs.pack(counts)}
-        self._run.publish({LIBRARY: json.dumps(library).encode()})
+        library = {"facts": facts, "segments": list(merged.values()), "counts": runs.pack(written.counts)}
+        self._run.publish({LIBRARY: sealed(library)})
 
     def _seen(self, address: str) -> str:
         """Return where workers find a database: a copy beside the library, if they do not see the file itself."""

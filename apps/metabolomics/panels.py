@@ -72,9 +72,10 @@ def _panel(run: Annotated, each: Annotation, alike: Sequence[tuple[Annotation, f
     ]
     isotopes = Picture(coloured_png(row), f"Isotope images of {each.ion}", "Isotope images in the order of their m/z, "
                        "each in its own scale; the brightest 1% of the pixels alike.")  # fmt: skip
+    brightest = "max. share of the total ion current" if run.figures.get("norm") == "tic" else "max. intensity"
     blocks: list[Plain] = [
         Figures([isotopes, Picture(spectrum, f"Spectrum of {each.ion}", "Measured (up) against theory (down).")]),
-        Table("", ["m/z", "theory", "measured", "pixels", "max. intensity"], peaks),
+        Table("", ["m/z", "theory", "measured", "pixels", brightest], peaks),
         Facts("", _facts_of(each)),
     ]
     if alike:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps._frame.stages import TaskOutput
-from apps._frame.stored import Stored, sha256
+from apps._frame.stored import Stored
+from apps.metabolomics.parts import put_part, stored
 from apps.metabolomics.science.sorting import bin_edges, bin_offsets
 from core import InputError
 from core.storage import process_storage
@@ -53,9 +55,7 @@ def put_run(output: TaskOutput, records: NDArray[Any], mz: NDArray[Any]) -> dict
     mz : float[n]
         What they are sorted by.
     """
-    data = records.tobytes()
-    key = output.put("run", data)
-    return {"key": key, "size": len(data), "tag": sha256(data), "counts": pack(count_bins(mz))}
+    return {**put_part(output, "run", records.tobytes()), "counts": pack(count_bins(mz))}
 
 
 def pack(counts: NDArray[Any]) -> str:
@@ -73,12 +73,40 @@ def counts_of(run: dict[str, Any]) -> Counts:
     return unpack(run["counts"])
 
 
-def total_counts(runs: Iterable[dict[str, Any]]) -> Counts:
-    """Return the counts of all runs by bin, one run in memory at a time."""
-    total = np.zeros(BINS, np.int64)
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """All runs of a stage.
+
+    Attributes
+    ----------
+    objects : tuple of Stored
+    counts : int64[BINS]
+        Of all together.
+    totals : Counter
+        Sums of whatever else was counted.
+    """
+
+    objects: tuple[Stored, ...]
+    counts: Counts
+    totals: Counter[str]
+
+
+def gathered(address: str, runs: Iterable[dict[str, Any]]) -> Runs:
+    """Add up what tasks have returned of their runs, one in memory at a time.
+
+    Parameters
+    ----------
+    address : str
+        Of the storage that they have put them to.
+    runs : iterable of dict
+        What ``put_run`` returned, and under ``totals`` whole numbers by name.
+    """
+    counts, totals, objects = np.zeros(BINS, np.int64), Counter[str](), []
     for run in runs:
-        total += counts_of(run)
-    return total
+        counts += counts_of(run)
+        totals.update(run["totals"])
+        objects.append(stored(address, run))
+    return Runs(tuple(objects), counts, totals)
 
 
 def cut(weights: NDArray[Any], target: float) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ from apps.metabolomics.indexing import DatasetIndex
 from apps.metabolomics.library import Library
 from apps.metabolomics.modifiers import Chemistry
 from apps.metabolomics.params import Params
+from apps.metabolomics.parts import stored
 from apps.metabolomics.science.recalibration import fit_recalibration
 
 CHAOS_PIXELS = 500_000_000
@@ -110,7 +111,7 @@ def score_all(work: Work, matching: join.Matching) -> Annotated:
     for each in outputs.values():
         counts = {name: total + each[name] for name, total in counts.items()}
         if each["rows"]:
-            ions.append(join.stored(work.address, each["ions"]))
+            ions.append(stored(work.address, each["ions"]))
             pixels.append(each["pixels"])
             bounds += ranking.unpacked(each["bounds"], matching.n_groups)
     chaos = decide(work, matching, ions, np.array(pixels, np.int64).reshape(-1, join.PIXEL_BINS), bounds)
@@ -154,7 +155,7 @@ def decide(
         outputs = work.stages.run(Stage("chaos", tasks, join.chaos, deciding))
         scores = np.zeros_like(bounds)
         for at, each in zip(places, outputs.values(), strict=True):
-            chaos[at].append(join.stored(work.address, each["chaos"]))
+            chaos[at].append(stored(work.address, each["chaos"]))
             scores += ranking.unpacked(each["scores"], matching.n_groups)
         known = known.with_scores(scores, lowest)
 

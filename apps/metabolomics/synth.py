@@ -14,6 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from apps._frame import Session
+from apps._frame.manifest import exists
 from apps._frame.params import as_settings
 from apps.metabolomics.databases import SHIPPED, find_molecules, shipped, unique_formulas
 from apps.metabolomics.imzml.writing import Format, Pixel, write_imzml
@@ -27,7 +28,7 @@ from apps.metabolomics.science.specimen import DISTRIBUTIONS, SETTING, Specimen,
 from apps.metabolomics.synth_params import Specification, SynthParams
 from apps.metabolomics.truth import Planted, truth_csv
 from core import ConfigError, open_storage
-from core.storage import NotFound, join_address, split_address
+from core.storage import join_address, split_address
 
 ISOTOPES = 8
 """Isotope peaks of a compound that are measured where they are strong enough."""
@@ -122,11 +123,8 @@ def refuse_existing(address: str) -> None:
         Something is.
     """
     root, key = split_address(address)
-    try:
-        open_storage(root).head(key)
-    except NotFound:
-        return
-    raise ConfigError(f"{address} exists; choose another name, or add --replace")
+    if exists(open_storage(root), key):
+        raise ConfigError(f"{address} exists; choose another name, or add --replace")
 
 
 def generate(to: str, specification: Specification) -> Making:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from tqdm.auto import tqdm
+
 from apps._frame.tables import TextTable, counted, facts_text, size_text
 from apps.metabolomics.imzml.dataset import Dataset, tasks
 from apps.metabolomics.imzml.elements import NAMES
@@ -55,7 +57,9 @@ def check(session: Session, params: ValidateParams) -> dict[str, Any]:
         centroid=params.centroid,
     )
     try:
-        dataset = examine(params.source, remedies)
+        silent = session.json or session.quiet
+        with tqdm(None, "header", xml.size, leave=False, unit="B", unit_scale=True, disable=silent or None) as bar:
+            dataset = examine(params.source, remedies, bar.update)
         quirks = list(dataset.quirks)
         seen, hashed = look_at_all(session, dataset) if params.whole else (look(dataset, params.spectra), "")
         quirks = [*judge(dataset, seen, centroid=params.centroid).quirks, *_peak_quirks(seen)]

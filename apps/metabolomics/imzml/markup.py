@@ -192,7 +192,7 @@ class Markup:
         spans: dict[bytes, tuple[int, int]] = {}
         begin = found.end("text")
         for each in _ATTRIBUTE.finditer(self.buffer, *found.span("attributes")):
-            name = _local(each[1])
+            name = each[1]
             if name in attributes:
                 raise self.error(f"attribute {shown(name)} stands twice", self.start + each.start())
             value = each[2][1:-1]
@@ -214,7 +214,7 @@ class Markup:
 
 
 def _local(name: bytes) -> bytes:
-    return name.rpartition(b":")[2] if b":" in name and not name.startswith(b"xmlns") else name
+    return name.rpartition(b":")[2]
 
 
 def _decoded(value: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from apps.metabolomics.imzml import probe, told
@@ -10,7 +11,7 @@ from apps.metabolomics.imzml.grid import make_grid
 from apps.metabolomics.imzml.offsets import Table, scan
 from apps.metabolomics.imzml.pair import find_pair
 from apps.metabolomics.imzml.quirks import Quirk
-from apps.metabolomics.imzml.rows import place, select
+from apps.metabolomics.imzml.rows import place, repair_offsets, select
 from core import InputError
 
 
@@ -100,8 +101,15 @@ def judge(dataset: Dataset, seen: probe.Seen, *, centroid: bool) -> Dataset:
     return replace(dataset, mode=mode, picks=picks, quirks=tuple(quirks))
 
 
-def examine(address: str, remedies: Remedies) -> Dataset:
+def examine(address: str, remedies: Remedies, told_bytes: Callable[[int], object] | None = None) -> Dataset:
     """Open a dataset without a look at its spectra; its mode is the one that the file tells.
+
+    Parameters
+    ----------
+    address : str
+    remedies : Remedies
+    told_bytes : callable, optional
+        Gets the bytes of each piece of XML as it is read.
 
     Raises
     ------
@@ -109,10 +117,11 @@ def examine(address: str, remedies: Remedies) -> Dataset:
         It cannot be read at all.
     """
     xml, ibd = find_pair(address)
-    table = scan(xml.reader(), address)
+    table = scan(xml.reader(told_bytes), address)
     header = table.header
     quirks = told.file_quirks(table)
     uuid_there = told.check_uuid(header, ibd, remedies.ignore_uuid, quirks)
+    repair_offsets(address, ibd, table, quirks)
     chosen, z = select(address, table, remedies.z, quirks)
     rows, elements = place(address, ibd, table, chosen, uuid_there, remedies.allow_truncated, quirks)
     rows = rows.in_order()

@@ -48,13 +48,15 @@ class Blob:
             raise InputError(f"{self.address}: ends before byte {end:,}, where it had {self.size:,}; copy it again")
         return data
 
-    def reader(self) -> Callable[[], bytes]:
-        """Return a function that returns the next piece each time, empty at the end."""
+    def reader(self, told: Callable[[int], object] | None = None) -> Callable[[], bytes]:
+        """Return a function that returns the next piece each time, empty at the end; `told` gets its bytes."""
         at = 0
 
         def read() -> bytes:
             nonlocal at
             start, at = at, min(at + PIECE, self.size)
+            if told is not None:
+                told(at - start)
             return self.get(start, at) if at > start else b""
 
         return read

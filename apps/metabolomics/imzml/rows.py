@@ -102,6 +102,32 @@ def select(source: str, table: Table, z: int | None, quirks: list[Quirk]) -> tup
     return rows, found[0] if len(found) == 1 else z
 
 
+def repair_offsets(source: str, ibd: Blob, table: Table, quirks: list[Quirk]) -> None:
+    """Count offsets on that were written with 32 bits; in the whole file, since what is left out was counted too.
+
+    Raises
+    ------
+    InputError
+        They may or may not have begun anew.
+    """
+    whole = (table.lengths > 0).all(axis=1) & (table.offsets != ABSENT).all(axis=1)
+    # Types are not known yet: an array has the bytes that it tells, else at least four a value.
+    lengths, encoded = table.lengths[whole].astype(np.int64), table.encoded[whole]
+    sizes = np.where(encoded >= 0, encoded, 4 * lengths)
+    numbers = np.flatnonzero(whole).astype(np.int32) + 1
+    layout, wrapped = repaired(Layout(source, table.offsets[whole], sizes, numbers, ibd.size))
+    if wrapped:
+        table.offsets[whole] = layout.offsets
+        quirks.append(
+            Quirk(
+                "wrapped-offsets",
+                "offsets are written with 32 bits, and begin anew after each 4 GB or are negative",
+                "they are counted on, which fits the size of the .ibd",
+                int(whole.sum()),
+            )
+        )
+
+
 def place(
     source: str,
     ibd: Blob,
@@ -124,24 +150,12 @@ def place(
     offsets, encoded = _of(table.offsets, rows), _of(table.encoded, rows)
     _check_offsets(source, offsets, whole, numbers)
     offsets[~whole] = 0
-    # Element types of compressed arrays are told by one of them, so places are repaired before types are known.
-    least = _least_sizes(encoded[whole], lengths[whole])
-    layout, wrapped = repaired(Layout(source, offsets[whole], least, numbers[whole], ibd.size))
-    offsets[whole] = layout.offsets
-    if wrapped:
-        quirks.append(
-            Quirk(
-                "wrapped-offsets",
-                "offsets are written with 32 bits, and begin anew after each 4 GB or are negative",
-                "they are counted on, which fits the size of the .ibd",
-                int(whole.sum()),
-            )
-        )
-    elif (layout.offsets < 0).any():
-        row = int(np.argmax((layout.offsets < 0).any(axis=1)))
+    negative = (offsets < 0).any(axis=1)
+    if negative.any():
+        row = int(np.argmax(negative))
         raise InputError(
-            f"{source}: spectrum {int(layout.numbers[row]):,} has an offset of {int(layout.offsets[row].min()):,}, "
-            "and counted on from spectrum to spectrum the offsets do not fit the .ibd; export the file again"
+            f"{source}: spectrum {int(numbers[row]):,} has an offset of {int(offsets[row].min()):,}, and counted on "
+            "from spectrum to spectrum the offsets do not fit the .ibd; export the file again"
         )
     elements, codes, said = find_elements(
         source, table.shapes, table.shape[rows], offsets, lengths, encoded, numbers, _Unpacking(source, ibd)
@@ -210,11 +224,6 @@ def _check_offsets(
             f"{source}: {spectra_named(numbers[absent])} do not tell the offset of an array (IMS:1000102); if this is "
             "an mzML file with its data inside, export it as imzML"
         )
-
-
-def _least_sizes(encoded: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the bytes that arrays have at least, whatever their type: as told, else four a value."""
-    return np.where(encoded >= 0, encoded, 4 * lengths.astype(np.int64))
 
 
 @dataclass(frozen=True, slots=True)

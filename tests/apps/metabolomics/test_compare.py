@@ -11,8 +11,9 @@ import pytest
 
 from apps.metabolomics.__main__ import main
 from apps.metabolomics.annotated import Annotated
-from apps.metabolomics.compare import compared, of_table, read_side
+from apps.metabolomics.compare import compared
 from apps.metabolomics.publishing import files
+from apps.metabolomics.sides import of_table, read_side
 from core import InputError
 
 MakeRun = Callable[..., Annotated]

@@ -285,7 +285,7 @@ def test_damage_is_refused_or_changes_nothing_that_a_plain_reader_does_not_see(
     tmp_path: Path, kind: str, part: str
 ) -> None:
     read = 0
-    for seed in range(250):
+    for seed in range(150):
         path = damaged(PAIRS[kind], tmp_path, seed, part)
 
         found = outcome(path)

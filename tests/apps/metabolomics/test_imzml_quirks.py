@@ -194,6 +194,7 @@ XML = {
     "a comment in the header": lambda text: text.replace("<run", "<!-- <spectrum id='x'/> --><run").encode(),
     "a processing instruction": lambda text: text.replace("<run", "<?xml-stylesheet href='<spectrum>'?><run").encode(),
     "prefixes": lambda text: re.sub(r"(</?)(?=\w)", r"\1ms:", text).replace("xmlns=", "xmlns:ms=").encode(),
+    "attributes of another namespace": lambda text: text.replace(' id="Scan', ' x:id="1" id="Scan').encode(),
     "indexedmzML": lambda text: (
         text.replace("<mzML", '<indexedmzML xmlns="http://psi.hupo.org/ms/mzml"><mzML')
         + '<indexList count="1"><index name="spectrum"><offset idRef="x">0</offset></index></indexList></indexedmzML>'
@@ -288,6 +289,21 @@ def test_a_truncated_ibd_is_refused_by_default_and_read_as_far_as_it_is_whole(tm
     assert read_peaks(dataset) == whole
     assert dataset.mask.tolist() == [0, 1, 2]
     assert next(q for q in dataset.quirks if q.code == "truncated").count == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_wherever_an_ibd_is_cut_off_the_spectra_before_are_read(tmp_path: Path, packed: bool) -> None:
+    pair = Pair([Peaks(i, 1, (100.0 + i, 200.0), (1.0, 2.0 + i)) for i in range(4)], packed=packed)
+    path = pair.write(tmp_path)
+    data, places = pair.binary()
+    whole = slow_reader(path)
+    ends = [place["offset"][1] + place["encoded"][1] for place in places]
+    for cut in range(ends[0], len(data)):
+        (tmp_path / "made.ibd").write_bytes(data[:cut])
+
+        dataset = open_dataset(path, allow_truncated=True)
+
+        assert read_peaks(dataset) == as_peaks(each for each, end in zip(whole, ends, strict=True) if end <= cut)
 
 
 def test_an_ibd_of_which_nothing_is_left_is_refused_in_any_case(tmp_path: Path) -> None:
@@ -436,11 +452,11 @@ def test_a_damaged_packed_array_is_named(tmp_path: Path) -> None:
 # Offsets in 32 bits.
 
 
-def _sparse(folder: Path, starts: list[int], write: Any) -> str:
+def _sparse(folder: Path, starts: list[int], write: Any, slices: tuple[int, ...] = ()) -> str:
     """Make a pair with spectra at some places of a sparse .ibd; `write` says what is written for an offset."""
     spectra, places = [], []
     for i, start in enumerate(starts):
-        spectra.append(Peaks(i + 1, 1, (100.0 + i, 200.0, 300.0), (1.0 + i, 2.0, 3.0)))
+        spectra.append(Peaks(i + 1, 1, (100.0 + i, 200.0, 300.0), (1.0 + i, 2.0, 3.0), slices[i] if slices else None))
         spectra[-1].offsets = (write(start), write(start + 24))
         places.append(start)
     pair = Pair(spectra)
@@ -475,6 +491,16 @@ def test_offsets_beyond_4_gb_are_right_however_often_they_begin_anew(tmp_path: P
     assert dataset.index.mz_offset.tolist() == FAR
     assert [m for _, _, m, _ in read_peaks(dataset)][::3] == [100.0 + i for i in range(len(FAR))]
     assert ("wrapped-offsets" in codes(dataset)) == (write is not int)
+
+
+@pytest.mark.parametrize("write", [lambda offset: offset % 2**32, _signed], ids=["unsigned", "signed"])
+def test_what_is_left_out_counts_where_offsets_began_anew(tmp_path: Path, write: Any) -> None:
+    slices = (1, 1, 1, 1, 2, 2, 2)
+
+    dataset = open_dataset(_sparse(tmp_path, FAR, write, slices), z=2)
+
+    assert dataset.index.mz_offset.tolist() == FAR[4:]
+    assert [m for _, _, m, _ in read_peaks(dataset)][::3] == [104.0, 105.0, 106.0]
 
 
 def test_negative_offsets_of_a_file_over_2_gb_are_repaired(tmp_path: Path) -> None:

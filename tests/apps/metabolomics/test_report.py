@@ -102,6 +102,26 @@ def test_intensities_are_divided_by_the_current_where_that_was_asked_for(make_ru
     assert found["intensity"].tolist() == expected.tolist()
 
 
+def test_a_molecule_of_two_databases_counts_once(make_run: MakeRun) -> None:
+    run = make_run(count=2)
+    for molecules in run.molecules.values():
+        molecules.extend([("another", one) for _, one in molecules])  # type: ignore[attr-defined]
+
+    row = table(files(run))[0]
+
+    assert (row["isomers"], row["moleculeNames"]) == ("2", "molecule 0, molecule 2")
+    assert row["databases"] == "made, another"
+
+
+def test_a_panel_says_when_its_images_are_shares_of_the_current(make_run: MakeRun) -> None:
+    said = {
+        norm: content(files(make_run(norm, count=2, norm=norm)), "report.html").decode() for norm in ("none", "tic")
+    }
+
+    assert "max. share of the total ion current" in said["tic"]
+    assert "max. share of the total ion current" not in said["none"]
+
+
 def test_the_page_links_each_row_to_its_images_scores_and_molecules(make_run: MakeRun) -> None:
     said = content(files(make_run(count=6)), "report.html").decode()
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps._frame.stages import TaskOutput
-from apps._frame.stored import Stored
 from apps.metabolomics import runs
 from core import InputError, open_storage
 
@@ -21,7 +20,7 @@ def put(storage, number: int, mz: np.ndarray):
     records["mz"], records["pixel"] = mz, np.arange(len(mz)) + 1000 * number
     records = records[np.argsort(mz, kind="stable")]
     found = runs.put_run(TaskOutput(storage.address, f"run{number}", 0), records, records["mz"])
-    return found, Stored(storage.address, found["key"], found["size"], found["tag"])
+    return {**found, "totals": {"records": len(mz)}}
 
 
 @given(st.lists(MASSES, min_size=1, max_size=5), st.integers(1, 40))
@@ -29,13 +28,14 @@ def put(storage, number: int, mz: np.ndarray):
 def test_merged_parts_are_one_stable_sort(tmp_path_factory, masses, target):
     storage = open_storage(str(tmp_path_factory.mktemp("runs")))
     arrays = [np.array(each) for each in masses]
-    found, objects = zip(*(put(storage, number, mz) for number, mz in enumerate(arrays)), strict=True)
-    ranges = runs.cut(runs.total_counts(found), target)
+    found = [put(storage, number, mz) for number, mz in enumerate(arrays)]
+    written = runs.gathered(storage.address, found)
+    ranges = runs.cut(written.counts, target)
 
     parts = runs.parts_of(found, ranges) if ranges else []
     merged = []
     for part in parts:
-        records = runs.read_part(part, objects, RECORD)
+        records = runs.read_part(part, written.objects, RECORD)
         merged.append(records[np.argsort(records["mz"], kind="stable")])
 
     everything = np.concatenate([np.arange(len(mz)) + 1000 * number for number, mz in enumerate(arrays)])
@@ -76,12 +76,12 @@ def test_no_weight_is_no_range():
 
 def test_a_run_that_was_cut_off_is_named(tmp_path):
     storage = open_storage(str(tmp_path))
-    found, stored = put(storage, 0, np.array([100.0, 200.0]))
+    found = put(storage, 0, np.array([100.0, 200.0]))
     storage.put(found["key"], storage.get(found["key"])[:-1])
     parts = runs.parts_of([found], runs.cut(runs.counts_of(found), 10))
 
     with pytest.raises(InputError, match="is damaged: it ends too soon"):
-        runs.read_part(parts[0], [stored], RECORD)
+        runs.read_part(parts[0], runs.gathered(storage.address, [found]).objects, RECORD)
 
 
 def test_a_bin_that_has_more_than_a_range_may_is_a_range_alone():
