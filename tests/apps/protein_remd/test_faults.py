@@ -12,9 +12,11 @@ import pytest
 from apps.protein_remd import segments
 from apps.protein_remd.engines import Snapshot, Trace, bundle_hash
 from apps.protein_remd.engines.harmonic import Oscillators
+from apps.protein_remd.records import last_round
 from apps.protein_remd.science import exchange
 from apps.protein_remd.science.units import beta
 from apps.protein_remd.segments import warm_system
+from core import open_storage
 from tests.apps.protein_remd.conftest import HARMONIC, history
 
 SOUND = exchange.log_acceptance
@@ -289,6 +291,20 @@ def test_a_lost_record_in_the_middle_is_named(remd, tmp_path, capsys):
     for command in ("status", "verify", "report"):
         assert remd(command, "a") == 2
         assert "rounds/00000002.json is missing, and later rounds are there" in capsys.readouterr().err
+
+
+def test_a_record_that_is_committed_while_records_are_listed_is_not_missing(remd, tmp_path, monkeypatch):
+    remd("run", *HARMONIC, "--rounds", "4", "--output", "a")
+    storage, listings = open_storage(str(tmp_path / "a")), []
+    whole = storage.list
+
+    def listed(prefix):
+        listings.append(prefix)
+        return (info for info in whole(prefix) if len(listings) > 1 or info.key != "rounds/00000002.json")
+
+    monkeypatch.setattr(storage, "list", listed)
+
+    assert last_round(storage) == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1}', b'{"format": 9}', b"\xff\x00"])
