@@ -10,12 +10,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, TypeVar
 
 from apps._frame.content import content_of
+from apps._frame.stored import sha256
+from core import ConfigError, InputError
+from core.storage import NotFound, Storage
 
 CACHE = "metabolomics-cache"
+T = TypeVar("T")
 
 
 def cache_address(cache: str, output: str | None) -> str:
@@ -39,3 +44,51 @@ def entry(cache: str, name: str, params: Any, inputs: Mapping[str, str]) -> str:
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._") or "dataset"
     place, mark, query = cache.partition("?")
     return f"{place}/{plain}-{short}{mark}{query}"
+
+
+def sealed(found: Any) -> bytes:
+    """Return a JSON-ready value as an object that tells whether it is still what was written."""
+    content = json.dumps(found)
+    return json.dumps({"tag": sha256(content.encode()), "content": content}).encode()
+
+
+def unsealed(storage: Storage, key: str) -> Any:
+    """Return what ``sealed`` was given.
+
+    Raises
+    ------
+    InputError
+        The object is gone, or damaged: other figures than those that were written would be wrong without a word.
+    """
+    try:
+        kept = json.loads(storage.get(key))
+        if sha256(kept["content"].encode()) != kept["tag"]:
+            raise ValueError
+        return json.loads(kept["content"])
+    except (NotFound, ValueError, KeyError, TypeError, AttributeError):
+        raise damaged(storage.address, key) from None
+
+
+def damaged(address: str, key: str) -> InputError:
+    """Return the error of an object in the cache that is not what was written."""
+    return InputError(f"{key} in {address} is damaged; remove {address}, which will be made anew")
+
+
+@contextmanager
+def entered(kept: AbstractContextManager[T], address: str) -> Iterator[T]:
+    """Hold a run of the cache.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be taken up; what helps is told for the cache, for ``--output`` is another place.
+    """
+    with ExitStack() as held:
+        try:
+            found = held.enter_context(kept)
+        except ConfigError as error:
+            what = str(error).partition("; ")[0]
+            raise ConfigError(
+                f"{what}; remove {address}, which will be made anew, or choose another --cache"
+            ) from error
+        yield found

@@ -7,7 +7,6 @@ cache under a name made of the dataset's files and of how they are read.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,7 +21,7 @@ from apps._frame.run import Run
 from apps._frame.stages import Outputs, Stage, TaskOutput
 from apps._frame.stored import Stored
 from apps.metabolomics import runs
-from apps.metabolomics.cache import CACHE, entry
+from apps.metabolomics.cache import CACHE, damaged, entry, sealed, unsealed
 from apps.metabolomics.dataset import decode_part, encode_part
 from apps.metabolomics.imzml import open_dataset, read_spectra, tasks
 from apps.metabolomics.imzml.pair import Blob, find_pair
@@ -31,9 +30,9 @@ from apps.metabolomics.parts import put_part, stored
 from apps.metabolomics.science.sorting import sort_peaks
 from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
-from core.storage import process_storage
+from core.storage import NotFound, process_storage
 
-ALGORITHM = 1
+ALGORITHM = 2
 """To be raised when the same files give another index."""
 STAGES = ("offsets", "ds-map", "ds-reduce")
 SEGMENTS = "segments/"
@@ -188,7 +187,7 @@ class Indexing:
     def facts(self) -> dict[str, Any]:
         """Return what is known of the dataset before its peaks are read; see `DatasetIndex`."""
         if self._run.finished:
-            return dict(self._run.figures()["facts"])
+            return dict(unsealed(self._run.storage, INDEX)["facts"])
         return dict(self._scan().value(0)["facts"])
 
     def _scan(self) -> Outputs:
@@ -219,7 +218,7 @@ class Indexing:
         facts = {**found["facts"], "peaks": peaks, "dropped": {name: written.totals[name] for name in DROPPED}}
         index = {"facts": facts, "segments": list(reduced.values()), "counts": runs.pack(written.counts)}
         tics = (each["tic"] for each in mapped.values())
-        self._run.publish({TIC: _tic_file(address, tics), INDEX: json.dumps(index).encode()})
+        self._run.publish({TIC: _tic_file(address, tics), INDEX: sealed(index)})
 
 
 def index_run(session: Session, address: str, files: tuple[Blob, Blob], params: ReadingParams) -> Run:
@@ -257,14 +256,21 @@ def stem_of(files: tuple[Blob, Blob]) -> str:
 
 def read_index(run: Run) -> DatasetIndex:
     """Return the index that a finished run of ``index`` holds."""
-    found = run.figures()
+    found = unsealed(run.storage, INDEX)
     segments = tuple(segment(run.address, each) for each in found["segments"])
     return DatasetIndex(run.address, found["facts"], segments, runs.unpack(found["counts"]))
 
 
 def read_tic(address: str) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return the pixels of a dataset that have a spectrum, ascending, and the sum of the intensities of each."""
-    table = pq.read_table(pa.BufferReader(process_storage(address).get(TIC)))
+    try:
+        data = process_storage(address).get(TIC)
+    except NotFound:
+        raise damaged(address, TIC) from None
+    try:
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+    except (pa.ArrowException, OSError):
+        raise damaged(address, TIC) from None
     pixels, places = np.unique(table.column("pixel").to_numpy(), return_inverse=True)
     tic = np.bincount(places, weights=table.column("tic").to_numpy(), minlength=len(pixels))
     return pixels, tic.astype(np.float64)
@@ -296,7 +302,7 @@ def _tic_file(address: str, keys: Iterable[str]) -> Iterator[bytes]:
     """Yield a Parquet file of what the tasks have summed up, a row group a task."""
     schema = pa.schema([("pixel", pa.int32()), ("tic", pa.float64())])
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for key in keys:
             records = np.frombuffer(process_storage(address).get(key), [("pixel", "<i4"), ("tic", "<f8")])
             columns: Mapping[str, Any] = {name: np.ascontiguousarray(records[name]) for name in ("pixel", "tic")}

@@ -6,7 +6,6 @@ adducts, losses and modifications, and the instrument: every dataset that is ann
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -21,7 +20,7 @@ from apps._frame.run import Run
 from apps._frame.stages import Stage, TaskOutput
 from apps._frame.stored import Stored, find_inputs, sha256
 from apps.metabolomics import runs
-from apps.metabolomics.cache import CACHE, entry
+from apps.metabolomics.cache import CACHE, entry, sealed, unsealed
 from apps.metabolomics.databases import read_databases, shipped, unique_formulas
 from apps.metabolomics.databases.tables import SHIPPED, SHIPPED_NAME
 from apps.metabolomics.indexing import refuse_unreachable
@@ -37,7 +36,7 @@ from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import join_address, process_storage
 
-ALGORITHM = 1
+ALGORITHM = 2
 """To be raised when the same databases give other patterns."""
 STAGES = ("formulas", "centroids", "ions")
 PATTERNS = "patterns/"
@@ -292,7 +291,7 @@ class Patterns:
         """Return the library, made if there is none yet."""
         if not self._run.finished:
             self._build()
-        found = self._run.figures()
+        found = unsealed(self._run.storage, LIBRARY)
         segments = tuple(segment(self._run.address, each) for each in found["segments"])
         return Library(self._run.address, found["facts"], segments, runs.unpack(found["counts"]))
 
@@ -313,7 +312,7 @@ class Patterns:
         merged = self._stages.run(Stage("ions", runs.parts_of(computed.values(), ranges), merge, merging))
         facts = {**totals, "formulas": found["formulas"], "databases": found["databases"]}
         library = {"facts": facts, "segments": list(merged.values()), "counts": runs.pack(written.counts)}
-        self._run.publish({LIBRARY: json.dumps(library).encode()})
+        self._run.publish({LIBRARY: sealed(library)})
 
     def _seen(self, address: str) -> str:
         """Return where workers find a database: a copy beside the library, if they do not see the file itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from apps._frame.stored import Stored, sha256
+from apps.metabolomics.cache import damaged
 from apps.metabolomics.parts import stored
-from core import InputError
-from core.storage import process_storage
+from core.storage import NotFound, StorageError, process_storage
 
 SLICE = 65_536
 """Rows of a slice, a row group: what is read at once, about 600 kB of peaks."""
@@ -39,12 +40,15 @@ class Segment:
     rows : int
     lowest, highest : float
         m/z of its first and last row.
+    footer : int
+        CRC-32 of what says where the slices are.
     """
 
     object: Stored
     rows: int
     lowest: float
     highest: float
+    footer: int
 
 
 def encode(table: pa.Table, slice_rows: int = SLICE) -> bytes:
@@ -75,12 +79,13 @@ def put_segment(address: str, prefix: str, table: pa.Table, mz: str, slice_rows:
     process_storage(address).put(key, data)
     column = table.column(mz)
     ends = {"lowest": column[0].as_py(), "highest": column[-1].as_py()}
-    return {"key": key, "size": len(data), "tag": tag, "rows": table.num_rows, **ends}
+    footer = zlib.crc32(data[-_footer_size(data) :])
+    return {"key": key, "size": len(data), "tag": tag, "rows": table.num_rows, **ends, "footer": footer}
 
 
 def segment(address: str, found: Mapping[str, Any]) -> Segment:
     """Return what ``put_segment`` has written to a storage."""
-    return Segment(stored(address, found), found["rows"], found["lowest"], found["highest"])
+    return Segment(stored(address, found), found["rows"], found["lowest"], found["highest"], found["footer"])
 
 
 class _Fetched(io.RawIOBase):
@@ -113,21 +118,22 @@ class _Fetched(io.RawIOBase):
         raise OSError(f"bytes from {self._place} on were not fetched")
 
 
+def _footer_size(end: bytes) -> int:
+    return int.from_bytes(end[-8:-4], "little") + 8
+
+
 @lru_cache(maxsize=256)
-def _footer(address: str, key: str, size: int) -> pq.FileMetaData:
+def _footer(address: str, key: str, size: int, checksum: int) -> pq.FileMetaData:
     storage = process_storage(address)
     wanted = min(size, FOOTER)
     end = storage.get(key, size - wanted, size)
-    length = int.from_bytes(end[-8:-4], "little") + 8
-    if end[-4:] != b"PAR1" or len(end) != wanted or length > size:
-        raise _damaged(key, address)
-    if length > wanted:
+    length = _footer_size(end)
+    if wanted < length <= size:
         end = storage.get(key, size - length, size)
+    # Pages carry checksums and footers none: of a damaged one pyarrow makes other slices, or ends the process.
+    if zlib.crc32(end[-length:]) != checksum:
+        raise damaged(address, key)
     return pq.read_metadata(_Fetched(size, [(size - len(end), end)]))
-
-
-def _damaged(key: str, address: str) -> InputError:
-    return InputError(f"{key} in {address} is damaged; remove {address}, which will be made anew")
 
 
 def read_windows(
@@ -160,7 +166,7 @@ def read_windows(
         last = np.searchsorted(starts, each.highest, side="right")
         if first >= last:
             continue
-        for table in _slices(each.object, starts[first:last], stops[first:last], columns):
+        for table in _slices(each, starts[first:last], stops[first:last], columns):
             _take(table, starts[first:last], stops[first:last], columns, found)
     return {name: _joined(arrays) for name, arrays in found.items()}
 
@@ -178,11 +184,12 @@ def merge_windows(
 
 
 def _slices(
-    stored: Stored, starts: NDArray[np.float64], stops: NDArray[np.float64], columns: Sequence[str]
+    one: Segment, starts: NDArray[np.float64], stops: NDArray[np.float64], columns: Sequence[str]
 ) -> Iterator[pa.Table]:
     """Yield the slices of a segment that some windows meet."""
+    kept = one.object
     try:
-        footer = _footer(stored.address, stored.key, stored.size)
+        footer = _footer(kept.address, kept.key, kept.size, one.footer)
         names = footer.schema.names
         wanted, spans = [], []
         for group in range(footer.num_row_groups):
@@ -196,12 +203,14 @@ def _slices(
         if not wanted:
             return
         file = pq.ParquetFile(
-            _Fetched(stored.size, _fetch(stored, spans)), metadata=footer, page_checksum_verification=True
+            _Fetched(kept.size, _fetch(kept, spans)), metadata=footer, page_checksum_verification=True
         )
         for group in wanted:
             yield file.read_row_group(group, columns=list(columns))
     except (pa.ArrowException, OSError, EOFError) as error:
-        raise _damaged(stored.key, stored.address) from error
+        if isinstance(error, StorageError) and not isinstance(error, NotFound):
+            raise  # the storage does not answer, which says nothing of the segment
+        raise damaged(kept.address, kept.key) from error
 
 
 def _span(chunks: Sequence[Any]) -> tuple[int, int]:

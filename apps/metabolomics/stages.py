@@ -15,7 +15,7 @@ from apps._frame.stored import Stored, find_inputs, sha256
 from apps._frame.tables import json_text
 from apps.metabolomics import finishing, indexing, library, publishing
 from apps.metabolomics.annotated import of_storage
-from apps.metabolomics.cache import cache_address, entry
+from apps.metabolomics.cache import cache_address, entered, entry
 from apps.metabolomics.demonstration import compared, demonstrated
 from apps.metabolomics.imzml.pair import find_pair
 from apps.metabolomics.indexing import DatasetIndex, Indexing
@@ -118,17 +118,17 @@ def prepare(
 
     opened.note = f"filling the cache at {cache}"
     # Other runs may use the index while this one is busy with its library.
-    with indexed() as begun:
+    with entered(indexed(), index) as begun:
         params = replace(params, polarity=polarity_of(params, begun.facts()["polarity"]))
     molecules = params.molecules
     place = entry(cache, "ions", library.content(molecules), library.tags_of(databases))
     kept = library.library_run(session, place, molecules, databases)
-    with Patterns(session, kept, molecules, databases, names) as making:
+    with entered(Patterns(session, kept, molecules, databases, names), place) as making:
         making.read()
         # From here on it is work that may fail, and no longer what is asked for: what is done is to be found again.
         opened.keep_alive()
         patterns = making.build()
-    with indexed() as begun:
+    with entered(indexed(), index) as begun:
         return begun.build(), patterns, params
 
 

@@ -226,7 +226,7 @@ class Tiles:
         if self._compression == ZSTD:
             unpacked = imagecodecs.zstd_decode(data, out=size)
         elif self._compression != UNCOMPRESSED:
-            unpacked = imagecodecs.zlib_decode(data, out=size)
+            unpacked = imagecodecs.deflate_decode(data, out=size)  # libdeflate
         if len(unpacked) != size:
             raise ValueError(f"a tile has {len(unpacked):,} bytes where {size:,} belong")
         tile: NDArray[np.generic] = np.frombuffer(unpacked, self._dtype).reshape(self.rows, self._columns, samples)

@@ -42,33 +42,54 @@ def composite(
     wanted = range(stack.shape[1]) if bands is None else bands
     out = np.empty((len(wanted), height, width), np.int16)
     count = np.empty((height, width), np.int16)
-    combined = _median if stat == "median" else _mean
     for top in range(0, height, ROWS):
         rows = slice(top, top + ROWS)
         good = valid[:, rows]
         number = good.sum(0, dtype=np.int16)
         count[rows] = number
+        instead = _instead(good) if stat == "median" else None
         for at, band in enumerate(wanted):
-            out[at, rows] = np.where(number > 0, combined(stack[:, band, rows], good, number), NODATA)
+            values = stack[:, band, rows]
+            made = _mean(values, good, number) if instead is None else _median(values, good, instead, number)
+            out[at, rows] = np.where(number > 0, made, NODATA)
     return out, count
 
 
-def _median(values: NDArray[np.int16], good: NDArray[np.bool_], number: NDArray[np.int16]) -> NDArray[np.int32]:
-    if not len(values):
+def _instead(good: NDArray[np.bool_]) -> NDArray[np.int16]:
+    """Return what stands for values that are not valid: greatest and least in turn, so that the middle stays it."""
+    made = np.empty(good.shape, np.int16)
+    low = np.zeros(good.shape[1:], bool)
+    for date, here in enumerate(good):
+        made[date] = np.where(low, np.int16(-LARGEST), np.int16(LARGEST))
+        low ^= ~here
+    return made
+
+
+def _median(
+    values: NDArray[np.int16], good: NDArray[np.bool_], instead: NDArray[np.int16], number: NDArray[np.int16]
+) -> NDArray[np.int32]:
+    """Return the median of what is valid; where nothing is, anything."""
+    dates = len(values)
+    if not dates:
         return np.zeros(number.shape, np.int32)
-    ordered = np.where(good, values, np.int16(LARGEST))  # what is not valid comes last
-    if len(values) <= LONGEST_NETWORK:
-        for low, high in network(len(values)):
+    ordered = np.where(good, values, instead)
+    if dates <= LONGEST_NETWORK:
+        for low, high in network(dates):
             least = np.minimum(ordered[low], ordered[high])
             np.maximum(ordered[low], ordered[high], out=ordered[high])
             ordered[low] = least
     else:
         ordered.sort(axis=0)
-    lower = np.take_along_axis(ordered, np.maximum(number - 1, 0)[None] // 2, 0)[0]
-    upper = np.take_along_axis(ordered, np.minimum(number // 2, len(values) - 1)[None], 0)[0]
+    # Of the values that are not valid the first counts as greatest, so of an odd number of them one more does.
+    middle = (dates - 1) // 2
+    if dates % 2:
+        alone, lower, upper = ordered[middle], ordered[max(middle - 1, 0)], ordered[middle]
+    else:
+        alone, lower, upper = ordered[middle], ordered[middle], ordered[middle + 1]
     total = lower.astype(np.int32) + upper
     half: NDArray[np.int32] = total >> 1
     half += total & half & 1
+    np.copyto(half, alone, where=(number & 1).astype(bool))
     return half
 
 

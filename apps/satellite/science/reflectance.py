@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,25 +44,27 @@ def to_reflectance(
     Returns
     -------
     ndarray of int16, ndarray of bool, shape (h, w)
-        Values above 1 are kept; they are clipped at 3.2767, and 0 where nothing is valid.
+        Values above 1 are kept; they are clipped at 3.2767. Where nothing is valid they are anything.
     """
-    valid = np.ones(numbers.shape, bool)
-    if nodata is not None:
-        valid &= numbers != nodata
-    if numbers.dtype == np.uint16:
-        valid &= numbers != SATURATED
-    if numbers.dtype.kind == "f":
-        valid &= np.isfinite(numbers)
     factor, addend = scale / SCALE, offset / SCALE
-    if numbers.dtype.kind in "iu" and numbers.dtype.itemsize <= 2 and abs(factor - 1) < 1e-9 and _is_whole(addend):
-        steps = numbers.astype(np.int32)
-        steps += round(addend)
-    else:
-        with np.errstate(invalid="ignore", over="ignore"):
-            steps = np.rint(np.where(valid, numbers, 0).astype(np.float64) * factor + addend)
-    np.clip(steps, -LARGEST, LARGEST, out=steps)
-    steps[~valid] = 0
-    return steps.astype(np.int16), valid
+    whole = numbers.dtype.kind in "iu" and numbers.dtype.itemsize <= 2
+    added = round(addend) if whole and abs(factor - 1) < 1e-9 and _is_whole(addend) else None
+    values, valid = np.empty(numbers.shape, np.int16), np.empty(numbers.shape, bool)
+    for top in range(0, len(numbers), ROWS):
+        rows = slice(top, top + ROWS)
+        part = numbers[rows]
+        good = valid[rows]
+        np.not_equal(part, np.nan if nodata is None else nodata, out=good)
+        if numbers.dtype == np.uint16:
+            good &= part != SATURATED
+        if numbers.dtype.kind == "f":
+            good &= np.isfinite(part)
+        if added is not None:
+            steps: NDArray[Any] = np.add(part, added, dtype=np.int32)
+        else:
+            steps = np.rint(np.where(good, part, 0).astype(np.float64) * factor + addend)
+        values[rows] = np.clip(steps, -LARGEST, LARGEST, out=steps)
+    return values, valid
 
 
 def _is_whole(number: float) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from apps.metabolomics.imzml.writing import Format, Pixel, write_imzml
 from apps.metabolomics.result import IonImages
 from core import open_storage
 from tests.apps.metabolomics.planted import (
@@ -188,3 +189,17 @@ def test_single_precision_stays_so_in_the_index_and_is_annotated_alike(annotate,
     segment = next(Path("metabolomics-cache").glob("single-*/segments/*.parquet"))
     assert pq.read_schema(segment).field("mz").type == "float"
     assert {row["formula"] for row in csv.DictReader(Path("run/annotations.csv").open())} == set(PLANTED)
+
+
+def test_of_several_slices_each_is_indexed_and_annotated_by_itself(annotate, planted):
+    rng = np.random.default_rng(3)
+    spectra = [(x, z, np.sort(rng.uniform(100, 800, 50 * z))) for z in (1, 2) for x in range(1, 9)]
+    write_imzml("deep.imzML", [Pixel(x, 1, mz, np.ones(len(mz)), z) for x, z, mz in spectra], Format())
+    flags = ["deep.imzML", "--db", planted[1], "--images", "none"]
+
+    refused = annotate(*flags, "--output", "both", status=2)
+    figures = [annotate(*flags, "--z", z, "--output", f"z{z}") for z in (1, 2)]
+
+    assert "--z" in refused["error"]
+    assert [each["peaks"] for each in figures] == [400, 800]
+    assert len(list(Path("metabolomics-cache").glob("deep-*"))) >= 2

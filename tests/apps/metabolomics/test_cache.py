@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from apps.metabolomics.cache import cache_address, entry
@@ -38,3 +40,27 @@ def test_an_entry_is_named_by_its_content():
 
     assert len(names) == 4
     assert all(name.startswith("c/a_b-") and name.endswith("?e=1") for name in names)
+
+
+@pytest.mark.parametrize("name", ["index.json", "tic.parquet", "library.json"])
+@pytest.mark.parametrize("change", ["flipped", "cut"])
+def test_a_damaged_object_is_named_with_its_remedy(annotate, planted, tmp_path, name, change):
+    annotate(planted[0], "--db", planted[1], "--output", "first")
+    (path,) = Path("metabolomics-cache").glob(f"*/{name}")
+    data = path.read_bytes()
+    middle = data.index(b"width") + 11 if name == "index.json" else len(data) // 3
+    path.write_bytes(data[:middle] + (bytes([data[middle] ^ 1]) + data[middle + 1 :] if change == "flipped" else b""))
+
+    said = annotate(planted[0], "--db", planted[1], "--output", "second", status=2)
+
+    assert f"{name} in file://{path.parent.absolute()} is damaged; remove file://" in said["error"]
+
+
+def test_an_entry_without_its_manifest_is_told_with_the_remedy_of_a_cache(annotate, planted, tmp_path):
+    annotate(planted[0], "--db", planted[1], "--output", "first")
+    (path,) = Path("metabolomics-cache").glob("spots-*/manifest.json")
+    path.unlink()
+
+    said = annotate(planted[0], "--db", planted[1], "--output", "second", status=2)
+
+    assert f"remove {path.parent.absolute()}, which will be made anew, or choose another --cache" in said["error"]

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.metabolomics.segments import merge_windows, put_segment, read_windows, segment
+from apps.metabolomics.segments import _footer, merge_windows, put_segment, read_windows, segment
 from core import InputError, open_storage
+from core.errors import StorageUnavailable
 from core.storage import process_storage
 
 COLUMNS = ("mz", "pixel", "intensity")
@@ -77,6 +78,31 @@ def test_a_flipped_byte_is_an_error_and_no_other_number(tmp_path):
     path.write_bytes(data)
 
     with pytest.raises(InputError, match="is damaged"):
+        read_windows(segments, np.array([0.0]), np.array([2000.0]), COLUMNS)
+
+
+def test_a_flipped_byte_of_a_footer_is_an_error(tmp_path):
+    segments = write(tmp_path, [np.sort(np.random.default_rng(0).uniform(100, 1000, 5000))], slice_rows=100)
+    path = tmp_path / segments[0].object.key
+    data = path.read_bytes()
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+
+    for at in range(len(data) - footer, len(data), 97):
+        _footer.cache_clear()
+        path.write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
+        with pytest.raises(InputError, match="is damaged"):
+            read_windows(segments, np.array([150.0]), np.array([155.0]), COLUMNS)
+
+
+def test_a_storage_that_does_not_answer_is_not_called_damage(tmp_path, monkeypatch):
+    segments = write(tmp_path, [np.array([100.0, 200.0])])
+
+    def unavailable(*_: object) -> bytes:
+        raise StorageUnavailable("no answer")
+
+    monkeypatch.setattr(process_storage(segments[0].object.address), "get", unavailable)
+
+    with pytest.raises(StorageUnavailable, match="no answer"):
         read_windows(segments, np.array([0.0]), np.array([2000.0]), COLUMNS)
 
 
