@@ -181,8 +181,8 @@ class App:
         """
         named = bool(argv) and argv[0] in self.commands
         command, rest = (self.commands[argv[0]], list(argv[1:])) if named else (self.default, list(argv))
-        if command.name == "resume" and command.run is _no_run and rest and not rest[0].startswith("-"):
-            return self._resumed(rest[0], rest[1:])
+        if command.run is _no_run and rest and (not rest[0].startswith("-") or not {"-h", "--help"} & set(rest)):
+            return self._resumed(rest)
         try:
             return self._parsed(command, rest)
         except ConfigError as error:
@@ -191,15 +191,35 @@ class App:
                 raise ConfigError(f"command {misplaced} comes first: python -m {self.name} {misplaced} ...") from None
             raise
 
-    def _resumed(self, address: str, rest: list[str]) -> Session:
+    def _resumed(self, words: list[str]) -> Session:
         from apps._frame.manifest import MANIFEST, read_manifest
 
+        address = words[0] if not words[0].startswith("-") else self._run_among(words)
+        rest = list(words)
+        rest.remove(address)
         manifest = read_manifest(address)
         command = self.commands.get(manifest["command"])
         if manifest["app"] != self.name or command is None:
             raise ConfigError(f"{address} holds a run of {manifest['app']} {manifest['command']}, not of {self.name}")
         below = parse_settings(command.params, manifest["params"], f"{address}/{MANIFEST}")
         return self._parsed(command, rest, below, {"output": address})
+
+    def _run_among(self, words: Sequence[str]) -> str:
+        """Return which run arguments name that begin with flags, by the flags of the commands that keep runs."""
+        wrong: list[ConfigError] = []
+        for command in self.commands.values():
+            if command.output:
+                parser = self.parser(command)
+                parser.add_argument("RUN")
+                try:
+                    return str(parser.parse_args(words).RUN)
+                except ConfigError as error:
+                    wrong.append(error)
+        if "arguments are required: RUN" in str(wrong[0]):
+            raise ConfigError(
+                "RUN is missing: resume needs the folder or prefix of a run, as in resume RUN --workers 4"
+            )
+        raise wrong[0]
 
     def _parsed(
         self,
@@ -325,7 +345,7 @@ def _loaded(target: Callable[..., Any] | str) -> Callable[..., Any]:
 _RESUME = """\
 Take up a run that was stopped, by whomever and wherever it was begun.
 
-Parameters are those of the run; flags of its command may follow RUN, for the executor and for whatever
+Parameters are those of the run; flags of its command may stand beside RUN, for the executor and for whatever
 does not decide what is computed. What is committed is not done again.
 """
 _STATUS = """\
@@ -334,7 +354,7 @@ Say how far a run is: live, killed or finished, from any machine that reaches it
 
 
 def _no_run(session: Session, params: RunParams) -> NoReturn:
-    raise ConfigError("resume needs the folder or prefix of a run as its first argument: resume RUN [flags]")
+    raise AssertionError("a run that is resumed is run by its own command")
 
 
 def _status(session: Session, params: RunParams) -> None:

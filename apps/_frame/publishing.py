@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from apps._frame.manifest import STAGING
 from core import FanfoldError
 from core.storage import Storage, StorageError
 
 Content = bytes | Iterable[bytes]
 
 
-def write_results(storage: Storage, folder: Path | None, files: Mapping[str, Content], results: Sequence[str]) -> None:
+def write_results(
+    storage: Storage,
+    folder: Path | None,
+    files: Mapping[str, Content],
+    results: Sequence[str],
+    staging: str,
+    check: Callable[[], object],
+) -> None:
     """Write files, and remove the results that are not among them.
 
     Parameters
@@ -25,6 +32,10 @@ def write_results(storage: Storage, folder: Path | None, files: Mapping[str, Con
         Bytes, or an iterable of bytes to be streamed, by name.
     results : sequence of str
         The names that there may be, and with a trailing ``/`` folders of names; the last one is the final file.
+    staging : str
+        Prefix, of this process alone, below which files of a folder are written before they are put in their places.
+    check : callable
+        Raises if another process drives the run by now; asked when all is staged, before anything is replaced.
 
     Raises
     ------
@@ -37,7 +48,8 @@ def write_results(storage: Storage, folder: Path | None, files: Mapping[str, Con
         raise ValueError(f"{strange[0]} is not among the results that the run was opened with")
     order = [*(name for name in files if name != final), *([final] if final in files else [])]
     try:
-        staged = _staged(storage, folder, order, files)
+        staged = _staged(storage, folder, order, files, staging)
+        check()
         storage.delete([final])
         for put_in_place in staged:
             put_in_place()
@@ -46,27 +58,29 @@ def write_results(storage: Storage, folder: Path | None, files: Mapping[str, Con
     except (StorageError, OSError) as error:
         raise FanfoldError(f"the results were not written: {error}; when that is mended, resume the run") from error
     finally:
-        drop_staging(folder)
+        drop_staging(folder, staging)
 
 
 def _staged(
-    storage: Storage, folder: Path | None, order: Sequence[str], files: Mapping[str, Content]
+    storage: Storage, folder: Path | None, order: Sequence[str], files: Mapping[str, Content], staging: str
 ) -> list[Callable[[], object]]:
     """Return what puts each file in its place; those of a folder are all written beside it before."""
     if folder is None:
         return [lambda name=name: storage.put(name, files[name]) for name in order]  # type: ignore[misc]
     for name in order:
-        storage.put(f"{STAGING}{name}", files[name])
-        _flush(folder / STAGING / name)
+        storage.put(f"{staging}{name}", files[name])
+        _flush(folder / staging / name)
     for name in order:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    return [lambda name=name: os.replace(folder / STAGING / name, folder / name) for name in order]  # type: ignore[misc]
+    return [lambda name=name: os.replace(folder / staging / name, folder / name) for name in order]  # type: ignore[misc]
 
 
-def drop_staging(folder: Path | None) -> None:
+def drop_staging(folder: Path | None, staging: str) -> None:
     """Remove what was written beside its place, and not put there."""
     if folder is not None:
-        shutil.rmtree(folder / STAGING, ignore_errors=True)
+        shutil.rmtree(folder / staging, ignore_errors=True)
+        with suppress(OSError):  # others may have theirs beside it
+            (folder / staging).parent.rmdir()
 
 
 def _flush(path: Path) -> None:

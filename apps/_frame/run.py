@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +20,7 @@ from apps._frame.manifest import (
     MANIFEST,
     NOTES,
     STAGES,
+    STAGING,
     Manifest,
     changed_versions,
     compare,
@@ -124,6 +126,8 @@ class Run:
         self._params, self._say = params, say
         self._overwrite, self._fresh, self._published = overwrite, True, False
         self._lock = LeaseLock(self.storage, LEASE)
+        self._staging = f"{STAGING}{secrets.token_hex(8)}/"
+        self._final: Content = b""
         self._stop: threading.Event | None = None
         self._made = _missing_folders(self.folder)
         more = {"inputs": tags_of(inputs or {}), "results": list(results), "versions": versions or {}}
@@ -171,7 +175,7 @@ class Run:
                 self.kept = True  # until it is known that there is nothing
                 any_output = next(self.storage.list(STAGES), None) is not None
                 self.kept = not self._fresh or any_output or self._claims_matter()
-                if not self.kept:
+                if not self.kept and self._lock.renew(self.note):
                     self.storage.delete([MANIFEST, *self._keys(CLAIMS), *self._keys(NOTES)])
             self._lock.release()
         except StorageError as failed:
@@ -264,7 +268,9 @@ class Run:
 
     def figures(self) -> dict[str, Any]:
         """Return what the last of the results of a finished run says, a JSON object."""
-        found: dict[str, Any] = json.loads(self.read(self._manifest["results"][-1]))
+        # What this process has published it need not ask for: a driver that has taken over may be replacing it.
+        content = self._final if isinstance(self._final, bytes) else b""
+        found: dict[str, Any] = json.loads(content or self.read(self._manifest["results"][-1]))
         return found
 
     def publish(self, files: Mapping[str, Content]) -> None:
@@ -281,18 +287,23 @@ class Run:
         Raises
         ------
         FanfoldError
-            The disk is full or the storage failed; the run can be resumed.
+            The disk is full or the storage failed; the run can be resumed. Or another process has taken over.
         """
         self.check("publishing")
         results = self._manifest["results"]
-        write_results(self.storage, self.folder, files, results)
+        try:
+            write_results(self.storage, self.folder, files, results, self._staging, lambda: self.check("publishing"))
+        except FanfoldError:
+            self.check("publishing")  # who has taken over removes what others have staged
+            raise
         self.finished, self._fresh, self._published = results[-1] in files, False, True
-        if self.finished:
+        self._final = files.get(results[-1], b"")
+        if self.finished and self._lock.renew(self.note):
             self._tidy()
 
     def _tidy(self) -> None:
         """Remove what nobody needs once the results are there."""
-        drop_staging(self.folder)
+        drop_staging(self.folder, STAGING)
         if not self._manifest.get("keep_stages"):
             self.storage.delete([*self._keys(STAGES), *self._keys(NOTES)])
 
@@ -313,7 +324,14 @@ class Run:
         """Write the manifest, or find that there is one that fits."""
         if self.folder is None and self.storage.shared:
             check_put_if_absent(self.storage, next(self.storage.list(LEASE)).key)
-        before = find_manifest(self.storage)
+        try:
+            self._write_or_go_on(find_manifest(self.storage))
+        except PreconditionFailed:
+            # One that has appeared since: of a driver that holds another for dead, as clocks may differ, or foreign.
+            self._refuse_foreign([])
+            self._write_or_go_on(find_manifest(self.storage))
+
+    def _write_or_go_on(self, before: Manifest | None) -> None:
         self._fresh = before is None
         if self._overwrite:
             self._clear(before)
@@ -329,11 +347,7 @@ class Run:
             elif changed := changed_versions(before, versions):
                 self._say(f"run {self.given} was begun with {changed}; what was committed stays as it is")
             return
-        try:
-            self._write_manifest(if_absent=not self._overwrite)
-        except PreconditionFailed:
-            self._refuse_foreign([])
-            raise
+        self._write_manifest(if_absent=not self._overwrite)
 
     def _write_manifest(self, *, if_absent: bool = False) -> None:
         self.storage.put(MANIFEST, (json.dumps(self._manifest, indent=2) + "\n").encode(), if_absent=if_absent)
@@ -352,9 +366,10 @@ class Run:
         """Refuse to replace what no run of this application wrote; see ``claim``."""
         if self._overwrite:
             return
-        known = self.owned()
-        there = self._there([name for name in [*names, MANIFEST] if name not in known])
-        if there:
+        # In this order: a run that another process begins meanwhile owns what it writes before it is there.
+        there = self._there([*names, MANIFEST])
+        known = self.owned() if there else set()
+        if there := [name for name in there if name not in known]:
             more = f" and {len(there) - 1:,} more" if len(there) > 1 else ""
             raise ConfigError(
                 f"{self.given} has {there[0]}{more}, which no run of {self._manifest['app']} wrote and which this one "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from core import InputError, open_storage
 from core.storage import NotFound, Storage
 
 MOST_ERRORS = 4.0
-"""Standard errors that a measured value may be from the exact one."""
+"""Standard errors that a measured value may be from the exact one, where its error is known well."""
 FEW = 60
 """Rounds that show at least whether velocities are rescaled."""
 
@@ -160,17 +161,33 @@ def _replayed(storage: Storage, which: tuple[int, int], reached: bool) -> Replay
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One comparison: what was measured, with its standard error, and what is exact."""
+    """One comparison: what was measured, its standard error and by how many values that is known, and what is exact."""
 
     name: str
     measured: float
     error: float
     exact: float
+    samples: float = math.inf
 
     @property
     def passed(self) -> bool:
         """Whether the difference is within what chance gives."""
-        return bool(abs(self.measured - self.exact) <= MOST_ERRORS * self.error)
+        return bool(abs(self.measured - self.exact) <= most_errors(self.samples) * self.error)
+
+
+def most_errors(samples: float) -> float:
+    """Return the standard errors, estimated from so many independent values, that are as rare as 4 exact ones.
+
+    Source: Hill, Comm. ACM 13, 619 (1970); the expansion of Student's quantile about the normal one, z, to the third
+    power of 1/degrees.
+    """
+    z, degrees = MOST_ERRORS, max(samples - 1.0, 1.0)
+    terms = (
+        (z**3 + z) / 4.0,
+        (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0,
+        (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0,
+    )
+    return z + sum(term / degrees**power for power, term in enumerate(terms, 1))
 
 
 def validate(session: Session, params: ValidateParams) -> int:
@@ -219,7 +236,7 @@ def _ran(session: Session, params: Params) -> History:
 
 def swap_checks(history: History, degrees: int) -> list[Check]:
     """Compare acceptances and mean energies of independent draws with the exact ones."""
-    return _acceptances(history, degrees) + _energies(history, degrees, "independent draws")
+    return _acceptances(history, degrees) + _energies(history, degrees, "independent draws", independent=True)
 
 
 def _acceptances(history: History, degrees: int, where: str = "") -> list[Check]:
@@ -241,7 +258,8 @@ def ensemble_checks(history: History, degrees: int) -> list[Check]:
         thin = max(1, round(max(statistics.statistical_inefficiency(history.potential[:, k]) for k in (low, low + 1))))
         samples = (history.potential[::thin, low], history.potential[::thin, low + 1])
         slope = statistics.ensemble_slope(*samples, t_low, t_high)
-        checks.append(Check(f"slope of the ensembles, {t_low:g} and {t_high:g} K", slope.ratio, slope.error, 1.0))
+        name = f"slope of the ensembles, {t_low:g} and {t_high:g} K"
+        checks.append(Check(name, slope.ratio, slope.error, 1.0, len(samples[0])))
     return checks
 
 
@@ -256,18 +274,28 @@ def rescale_checks(history: History) -> list[Check]:
     moves, changes = np.diff(state_of, axis=0), np.diff(ratios, axis=0)
     checks = []
     for name, moved in (("lower", moves < 0), ("higher", moves > 0)):
-        found = changes[moved]
-        mean, error = statistics.mean_and_error(found) if len(found) else (float("nan"), float("inf"))
-        checks.append(Check(f"change of log K/T with a swap to a {name} temperature", mean, error, 0.0))
+        checks.append(_mean(f"change of log K/T with a swap to a {name} temperature", changes[moved], 0.0))
     return checks
 
 
-def _energies(history: History, degrees: int, how: str) -> list[Check]:
+def _mean(name: str, values: Any, exact: float) -> Check:
+    """Compare the mean of a correlated series."""
+    if not len(values):
+        return Check(name, math.nan, math.inf, exact)
+    mean, error = statistics.mean_and_error(values)
+    return Check(name, mean, error, exact, len(values) / statistics.statistical_inefficiency(values))
+
+
+def _energies(history: History, degrees: int, how: str, *, independent: bool = False) -> list[Check]:
+    """Compare mean energies, whose spread is known too: that of a few values errs on the side where their mean does."""
     columns: Sequence[tuple[str, Any]] = (("potential", history.potential), ("kinetic", history.kinetic))
     checks = []
     for k, t in enumerate(history.temperatures):
+        mean, spread = 0.5 * degrees * BOLTZMANN * t, (0.5 * degrees) ** 0.5 * BOLTZMANN * t
         for name, values in columns:
-            mean, error = statistics.mean_and_error(values[:, k])
-            exact = 0.5 * degrees * BOLTZMANN * t
-            checks.append(Check(f"{name} energy at {t:g} K, {how}", mean, error, exact))
+            inefficiency = 1.0 if independent else statistics.statistical_inefficiency(values[:, k])
+            samples = len(values) / inefficiency
+            known_by = math.inf if independent else samples
+            found = float(values[:, k].mean())
+            checks.append(Check(f"{name} energy at {t:g} K, {how}", found, spread / samples**0.5, mean, known_by))
     return checks

@@ -14,7 +14,7 @@ from apps._frame.tables import counted
 from apps.protein_remd import mbar
 from apps.protein_remd.history import FloatArray, History
 from apps.protein_remd.science import statistics
-from apps.protein_remd.science.units import BOLTZMANN
+from apps.protein_remd.science.units import BOLTZMANN, beta
 from apps.protein_remd.until import FIRST
 from core import ConfigError, FanfoldError
 
@@ -28,6 +28,8 @@ RELAXATIONS = 10.0
 """Relaxation times of the walk over temperatures that a campaign should last."""
 TO_RUN = 2.0
 """Times as many rounds are advised where nothing says how many it takes, and at least."""
+MOST_ENERGIES, LEAST_ROUNDS = 5_000_000, 200
+"""Reduced potentials (40 MB of them) that MBAR gets, of rounds that are evenly spaced; and rounds all the same."""
 FAR = 100.0
 """Times the rounds so far beyond which no number is advised: it would rest on too little."""
 
@@ -52,14 +54,15 @@ def measured(history: History, discard: int | None = None, *, by_mbar: bool = Tr
         The temperatures overlap too little for a solution.
     """
     states = len(history.temperatures)
-    diagonal = np.stack([history.reduced[k, :, k] for k in range(states)]).sum(axis=0)
+    diagonal = history.exchanged @ np.array([beta(t) for t in history.temperatures])
     begin, inefficiency = statistics.equilibration(diagonal)
     if discard is not None:
         begin = discard
         if begin > history.rounds - FIRST:
             raise ConfigError(f"--discard {discard} leaves fewer than {FIRST} of {history.rounds} rounds")
         inefficiency = statistics.statistical_inefficiency(diagonal[begin:])
-    every = max(1, math.ceil(inefficiency))
+    most = max(LEAST_ROUNDS, MOST_ENERGIES // states**2)
+    every = max(1, math.ceil(inefficiency), math.ceil((history.rounds - begin) / most))
     halves = _halves(history, begin)
     matrix = statistics.transition_matrix(history.state_of, states)
     found: dict[str, Any] = {

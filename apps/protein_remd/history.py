@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +16,7 @@ from apps.protein_remd.records import RoundRecord, last_round, read_records
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.ladder import by_acceptance, interpolated
 from apps.protein_remd.science.prediction import gaussian_acceptance
+from apps.protein_remd.science.units import beta
 from core import InputError
 from core.storage import Storage
 
@@ -46,8 +48,6 @@ class History:
         Segments that needed another seed.
     canaries : tuple of str
         Kinds of processors that have taken part.
-    reduced : array, shape (states, rounds, states)
-        Reduced potential in each state (first) of what was sampled in a round (second) at a state (third).
     volume : array, shape (rounds, states)
         nm^3 of the boxes by temperature; NaN without one.
     exchanged : array, shape (rounds, states)
@@ -64,7 +64,6 @@ class History:
     accepted: IntArray
     salted: tuple[tuple[int, int], ...]
     canaries: tuple[str, ...]
-    reduced: FloatArray
     volume: FloatArray
     exchanged: FloatArray
     pressure: float | None
@@ -73,6 +72,14 @@ class History:
     def rounds(self) -> int:
         """Committed rounds."""
         return len(self.replica_at)
+
+    def reduced(self, begin: int = 0, every: int = 1) -> FloatArray:
+        """Return reduced potentials of some rounds in each state, shape (states, rounds, states of the samples).
+
+        They are not kept: made of what the swaps compared, they are as many times larger as there are temperatures.
+        """
+        betas = np.array([beta(t) for t in self.temperatures])
+        return betas[:, None, None] * self.exchanged[begin::every]
 
     @property
     def state_of(self) -> IntArray:
@@ -116,9 +123,8 @@ def _seen(records: Iterable[RoundRecord], each: Callable[[RoundRecord], object])
 
 
 def gathered(records: Iterable[RoundRecord]) -> History:
-    """Return records, of which there is at least one, as arrays."""
-    maps: list[list[int]] = []
-    potential, kinetic, reduced, volume, exchanged = [], [], [], [], []
+    """Return records, of which there is at least one, as arrays: 40 bytes a round and replica."""
+    maps, potential, kinetic, volume, exchanged = array("q"), array("d"), array("d"), array("d"), array("d")
     pressure: float | None = None
     salted: list[tuple[int, int]] = []
     canaries: dict[str, None] = {}
@@ -129,32 +135,31 @@ def gathered(records: Iterable[RoundRecord]) -> History:
             temperatures, pressure = record.temperatures, record.pressure
             states = len(temperatures)
             attempted, accepted = np.zeros((states, states), np.int64), np.zeros((states, states), np.int64)
-        at = list(record.replica_at)
-        maps.append(at)
-        potential.append([record.segments[replica].potential for replica in at])
-        kinetic.append([record.segments[replica].kinetic for replica in at])
-        reduced.append([record.reduced[replica] for replica in at])
+        at = record.replica_at
+        maps.extend(at)
+        potential.extend(record.segments[replica].potential for replica in at)
+        kinetic.extend(record.segments[replica].kinetic for replica in at)
         volumes = (record.segments[replica].volume for replica in at)
-        volume.append([float("nan") if each is None else each for each in volumes])
+        volume.extend(float("nan") if each is None else each for each in volumes)
         compared = record.exchanged()
-        exchanged.append([compared[replica] for replica in at])
+        exchanged.extend(compared[replica] for replica in at)
         salted += [(record.round_number, one.replica) for one in record.segments if one.salt]
         canaries.update(dict.fromkeys(one.canary for one in record.segments))
         for attempt in record.attempts:
             attempted[attempt.lower, attempt.upper] += 1
             accepted[attempt.lower, attempt.upper] += attempt.accepted
+    shape = (-1, len(temperatures))
     return History(
         temperatures,
-        np.array(maps, dtype=np.int64),
-        np.array(potential),
-        np.array(kinetic),
+        np.frombuffer(maps, np.int64).reshape(shape),
+        np.frombuffer(potential).reshape(shape),
+        np.frombuffer(kinetic).reshape(shape),
         attempted,
         accepted,
         tuple(salted),
         tuple(canaries),
-        np.array(reduced).transpose(2, 0, 1),
-        np.array(volume),
-        np.array(exchanged),
+        np.frombuffer(volume).reshape(shape),
+        np.frombuffer(exchanged).reshape(shape),
         pressure,
     )
 

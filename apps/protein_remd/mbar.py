@@ -66,7 +66,7 @@ def _estimated(history: History, begin: int, every: int) -> dict[str, Any]:
     from pymbar import MBAR
 
     states = len(history.temperatures)
-    reduced = history.reduced[:, begin::every]
+    reduced = history.reduced(begin, every)
     samples = reduced.shape[1]
     columns = reduced.transpose(0, 2, 1).reshape(states, -1)
     energies = history.potential[begin::every].T.reshape(-1)

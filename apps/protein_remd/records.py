@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from apps._frame.manifest import exists
 from apps._frame.stored import Stored
 from apps.protein_remd.science import exchange
 from apps.protein_remd.science.exchange import Attempt
@@ -127,6 +128,8 @@ def last_round(storage: Storage) -> int:
     numbers = [int(found[1]) for info in storage.list(ROUNDS) if (found := _NAME.fullmatch(info.key))]
     if numbers != list(range(1, len(numbers) + 1)):
         missing = min(set(range(1, numbers[-1])) - set(numbers))
+        if exists(storage, record_key(missing)):
+            return last_round(storage)  # committed while a long folder was listed, which is not done at one moment
         raise InputError(f"{join_address(storage.address, record_key(missing))} is missing, and later rounds are there")
     return len(numbers)
 

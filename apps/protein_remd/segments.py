@@ -31,6 +31,9 @@ PIECE = 1 << 20
 """Bytes of a file that are in memory at a time."""
 UNLIKELY = 50.0
 """A kinetic energy whose chance is below ``exp(-50)`` is none of this temperature."""
+LEAP = 10.0
+"""Times what so many harmonic oscillators might have at most, by the same chance: a potential energy that changes by
+more within a segment is no motion's. Water holds twice the heat of oscillators, a transition several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,8 @@ def run_segment(task: Segment, shared: Shared) -> Outcome:
             traces = chained(warm, task, shared, salt)
         except Exploded as error:
             failure = str(error)
+            warm_system.clear()  # what was computed wrongly once may leave its traces
+            warm = warm_system(shared.bundle)
             continue
         outcome = _kept(task, shared, warm, traces, salt)
         return replace(outcome, cpu_seconds=cpu_clock() - started)
@@ -150,30 +155,46 @@ def chained(warm: Warm, task: Segment, shared: Shared, salt: int) -> list[Trace]
     Exploded
         What came out is nothing physical.
     """
-    snapshot = begin(warm, task, shared.seed)
+    snapshot, before = begin(warm, task, shared.seed)
+    hottest = task.temperature * max(1.0, task.scale**-2)
     traces = []
     for number in range(shared.segments):
         seed = segment_seed(shared.seed, task.replica, task.round_number, number, salt)
         trace = warm.run(snapshot, task.temperature, seed, shared.schedule)
-        check(trace, task.temperature, warm.degrees)
-        snapshot = trace.snapshot
+        if task.previous is None:
+            before = min(before, trace.potential)  # given positions may be far from where they are at rest
+        check(trace, task.temperature, warm.degrees, before, hottest)
+        snapshot, before = trace.snapshot, trace.potential
         traces.append(trace)
     return traces
 
 
-def begin(warm: Warm, task: Segment, seed: int) -> Snapshot:
-    """Return where a segment begins: the state before, its velocities those of the temperature that it has now."""
+def begin(warm: Warm, task: Segment, seed: int) -> tuple[Snapshot, float]:
+    """Return where a segment begins, and its potential energy in kJ/mol there.
+
+    It is the state before, its velocities those of the temperature that it has now; in the first round positions are
+    the prepared ones, and the energy is that of a few steps from there.
+    """
     if task.previous is None:
-        return warm.start(task.temperature, segment_seed(seed, task.replica, 0))
-    found = unpacked(task.previous.read(), task.previous.url, ("x", "v", "box"))
+        return warm.start(task.temperature, segment_seed(seed, task.replica, 0)), warm.potential
+    found = unpacked(task.previous.read(), task.previous.url, ("x", "v", "box", "U"))
     snapshot = Snapshot(found["x"], found["v"], found.get("box"))
-    return snapshot if task.scale == 1.0 else replace(snapshot, v=snapshot.v * task.scale)
+    if task.scale != 1.0:
+        snapshot = replace(snapshot, v=snapshot.v * task.scale)
+    return snapshot, float(found["U"])
 
 
-def check(trace: Trace, temperature: float, degrees: int) -> None:
-    """Refuse what is not finite, and a kinetic energy that a temperature does not give.
+def check(trace: Trace, temperature: float, degrees: int, before: float, hottest: float) -> None:
+    """Refuse what is not finite, a kinetic energy that a temperature does not give, and a leap of the potential energy.
 
     The bound is Laurent and Massart's for chi-squared variables, Annals of Statistics 28 (2000), lemma 1.
+
+    Parameters
+    ----------
+    before : float
+        Potential energy in kJ/mol at the segment's beginning.
+    hottest : float
+        K; the higher one of the temperatures before the segment and during it.
 
     Raises
     ------
@@ -188,6 +209,8 @@ def check(trace: Trace, temperature: float, degrees: int) -> None:
     if 2.0 * trace.kinetic > most * BOLTZMANN * temperature:
         kinetic = 2.0 * trace.kinetic / (degrees * BOLTZMANN)
         raise Exploded(f"its kinetic temperature is {kinetic:.4g} K at {temperature:g} K")
+    if 2.0 * abs(trace.potential - before) > LEAP * most * BOLTZMANN * hottest:
+        raise Exploded(f"its potential energy went from {before:.6g} to {trace.potential:.6g} kJ/mol in one segment")
 
 
 def _kept(task: Segment, shared: Shared, warm: Warm, traces: list[Trace], salt: int) -> Outcome:

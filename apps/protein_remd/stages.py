@@ -165,6 +165,10 @@ def derived(storage: Storage, setup: Setup, params: Params) -> Iterator[dict[str
 
 def pilot(session: Session, params: Params) -> None:
     """Run a short campaign that is not kept, and propose a ladder."""
+    if params.exchange.until:
+        session.tell(
+            f"--until {params.exchange.until} ends no pilot: all its {params.exchange.rounds:,} rounds are run"
+        )
     storage = open_storage(f"memory://pilot-{secrets.token_hex(8)}")
     campaign = Campaign(storage, session.executor, params, warn=session.tell)
     replicas = len(campaign.setup.temperatures)

@@ -41,7 +41,7 @@ from apps.satellite.records import (
     row_of,
     scene_from,
 )
-from core import FanfoldError, RetryPolicy
+from core import FanfoldError, InputError, RetryPolicy
 from core.storage import process_storage, split_address
 
 RUNS = "satellite-runs"
@@ -170,7 +170,20 @@ def _cells(session: Session, opened: Run, stages: Stages, params: Params, job: J
         if value["files"]:
             write_files(opened.address, value["done"]["name"], value["files"])
         done.append(cell_done_from(value["done"]))
+    _check_alike(params.function, done)
     return done
+
+
+def _check_alike(function: str, done: Sequence[CellDone]) -> None:
+    """Refuse a function that gives other images in one cell than in another, which no query could put together."""
+    made = [each for each in done if each.bands]
+    for each in made:
+        if (each.bands, each.dtype) != (made[0].bands, made[0].dtype):
+            told = [f"{', '.join(one.bands)} ({one.dtype}) in cell {one.name}" for one in (made[0], each)]
+            raise InputError(
+                f"--function {function} returned {told[0]}, and {told[1]}; return images of the same names, in the "
+                "same order and of the same kind, in all cells"
+            )
 
 
 def _stored(opened: Run, done: CellDone, file: str) -> Stored:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from apps.protein_remd.params import MD
 from apps.protein_remd.system import System
+from core import InputError
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -90,12 +91,15 @@ class Warm(Protocol):
         Of what computes: a run goes on with the same one alone.
     canary : str
         Hash of a few fixed steps; equal where processors give equal bits.
+    potential : float
+        kJ/mol after these steps, which begin where replicas do, at 300 K.
     degrees : int
         Degrees of freedom.
     """
 
     version: str
     canary: str
+    potential: float
     degrees: int
 
     def start(self, temperature: float, seed: int) -> Snapshot:
@@ -118,6 +122,23 @@ class Engine(Protocol):
 def engine_named(name: str) -> Engine:
     """Return an engine; it is imported when it is first asked for."""
     return cast("Engine", import_module(f"apps.protein_remd.engines.{name}"))
+
+
+def described(files: Mapping[str, bytes], name: str, *keys: str) -> dict[str, Any]:
+    """Return what a file of a bundle says, a JSON object with these keys.
+
+    Raises
+    ------
+    InputError
+        It is that of another release, whose bundles were otherwise.
+    """
+    found: Any = json.loads(files.get(name, b"{}"))
+    if set(found) != set(keys):
+        raise InputError(
+            f"{name} of the run's bundle has {', '.join(sorted(found)) or 'nothing'} in place of "
+            f"{', '.join(sorted(keys))}: another release of fanfold prepared it; use that one, or begin a new run"
+        )
+    return dict(found)
 
 
 def bundle_hash(files: Mapping[str, bytes]) -> str:

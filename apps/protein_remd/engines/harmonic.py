@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from apps.protein_remd.engines import FloatArray, Schedule, Snapshot, Trace
+from apps.protein_remd.engines import FloatArray, Schedule, Snapshot, Trace, described
 from apps.protein_remd.params import MD
 from apps.protein_remd.science import harmonic
 from apps.protein_remd.system import System
@@ -28,7 +28,7 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
 
 def open_system(files: Mapping[str, bytes]) -> Oscillators:
     """Return the oscillators ready to run."""
-    return Oscillators(**json.loads(files["oscillators.json"]))
+    return Oscillators(**described(files, "oscillators.json", "dof", "dynamics", "timestep", "friction", "pressure"))
 
 
 class Oscillators:
@@ -39,7 +39,8 @@ class Oscillators:
         self.degrees, self._pressure = dof, pressure
         self._draws, self._timestep, self._friction = dynamics == "boltzmann", timestep * PS_PER_FS, friction
         fixed = self.start(300.0, 1)
-        after = self.run(fixed, 300.0, 1, Schedule(20)).snapshot
+        trial = self.run(fixed, 300.0, 1, Schedule(20))
+        self.potential, after = trial.potential, trial.snapshot
         self.canary = hashlib.sha256(after.x.tobytes() + after.v.tobytes()).hexdigest()[:16]
 
     def start(self, temperature: float, seed: int) -> Snapshot:

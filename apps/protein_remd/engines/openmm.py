@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace, boxes, solvents
+from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace, boxes, described, solvents
 from apps.protein_remd.engines.molecules import load, molecule
 from apps.protein_remd.params import MD
 from apps.protein_remd.system import System
@@ -77,7 +77,7 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
 
 def open_system(files: Mapping[str, bytes]) -> Simulation:
     """Return the molecule ready to run."""
-    about = json.loads(files["engine.json"])
+    about = described(files, "engine.json", "platform", "threads", "timestep", "friction")
     return Simulation(files["system.xml"].decode(), np.load(io.BytesIO(files["start.npy"])), **about)
 
 
@@ -156,7 +156,8 @@ class Simulation:
         self.version = f"OpenMM {release}, {platform} platform, {threads} thread{'s' * (threads > 1)}"
         fixed = Snapshot(start, np.zeros_like(start), self._box)
         self.canary = "none"
-        after = self.run(fixed, 300.0, 1, CANARY).snapshot
+        trial = self.run(fixed, 300.0, 1, CANARY)
+        self.potential, after = trial.potential, trial.snapshot
         self.canary = hashlib.sha256(after.x.tobytes() + after.v.tobytes()).hexdigest()[:16]
 
     def start(self, temperature: float, seed: int) -> Snapshot:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace
+from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace, described
 from apps.protein_remd.engines.files import check_count, coordinates, hashes, named, read_files
 from apps.protein_remd.params import MD
 from apps.protein_remd.science import protomol_files as files_of
@@ -89,7 +89,7 @@ def _atoms(pdb: bytes) -> bytes:
 
 def open_system(files: Mapping[str, bytes]) -> Molecule:
     """Return the molecule ready to run."""
-    about = json.loads(files["engine.json"])
+    about = described(files, "engine.json", "program", "timestep", "friction")
     return Molecule(find_program(about["program"]), files, about["timestep"], about["friction"])
 
 
@@ -120,7 +120,8 @@ class Molecule:
         bonds = self._topology.bonds if timestep > files_of.SHAKE_ABOVE else 0
         self.degrees = 3 * len(self._start) - bonds
         self.version = f"{PROGRAM} {hashlib.sha256(Path(program).read_bytes()).hexdigest()[:16]}"
-        after = self.run(Snapshot(self._start, np.zeros_like(self._start)), 300.0, 1, CANARY).snapshot
+        trial = self.run(Snapshot(self._start, np.zeros_like(self._start)), 300.0, 1, CANARY)
+        self.potential, after = trial.potential, trial.snapshot
         self.canary = hashlib.sha256(after.x.tobytes() + after.v.tobytes()).hexdigest()[:16]
 
     def start(self, temperature: float, seed: int) -> Snapshot:

@@ -147,6 +147,11 @@ def test_the_command_gives_the_status(status: int | None) -> None:
         (["look"], "SOURCE is missing: expected a folder"),
         (["look", "--output", "x"], "unrecognized arguments: --output (--help lists the flags)"),
         (["resume"], "RUN is missing: expected the folder or prefix of a run"),
+        (
+            ["resume", "--rounds", "3"],
+            "RUN is missing: resume needs the folder or prefix of a run, as in resume RUN --workers 4",
+        ),
+        (["resume", "--dayz", "3", "a"], "unrecognized arguments: --dayz a (is it --days? --help lists the flags)"),
         (["status"], "RUN is missing: expected the folder or prefix of a run"),
         (["--durable"], "unrecognized arguments: --durable (--help lists the flags)"),
     ],
@@ -289,19 +294,19 @@ def test_a_run_is_resumed_with_its_own_parameters_and_whatever_decides_nothing(t
     place = str(tmp_path / "run")
     main = app(body).main
     statuses = [
-        main(["--days", "7", "--title", "-a b", "--output", place])
-        if False
-        else main(["--days", "7", "--title=-a b", "--output", place]),
+        main(["--days", "7", "--title=-a b", "--output", place]),
         main(["resume", place]),
         main(["resume", place, "--rounds", "9", "--workers", "1"]),
+        main(["resume", "--quiet", place, "--rounds", "9"]),
+        main(["resume", "--rounds", "9", "--quiet", place]),
         main(["resume", place, "--days", "8"]),
     ]
 
-    assert statuses == [0, 0, 0, 2]
+    assert statuses == [0, 0, 0, 0, 0, 2]
     assert seen == [
         (Params(days=7, title="-a b"), False),
         (Params(days=7, title="-a b"), True),
-        (Params(days=7, title="-a b", rounds=9), True),
+        *3 * [(Params(days=7, title="-a b", rounds=9), True)],
     ]
 
 

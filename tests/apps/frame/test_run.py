@@ -397,11 +397,16 @@ def test_who_comes_second_waits_until_the_first_has_ended(place: str) -> None:
     assert "now at 1/2 count: 3 of 7; waiting for it" in said[0]
 
 
+def taken_over(place: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a run that takes over from whoever drives it, as if that were dead."""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "owner_lives", lambda name: False)
+        return begin(place).__enter__()
+
+
 def test_who_was_taken_for_dead_is_told_and_writes_no_result(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with begin(place) as sleeper:
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, "owner_lives", lambda name: False)
-            heir = begin(place).__enter__()
+        heir = taken_over(place, monkeypatch)
 
         with pytest.raises(FanfoldError, match="was taken over by process"):
             sleeper.publish({"result.json": b"{}"})
@@ -409,6 +414,99 @@ def test_who_was_taken_for_dead_is_told_and_writes_no_result(place: str, monkeyp
         assert "result.json" not in keys(place)
         heir.publish({"result.json": b"{}"})
         heir.__exit__(None, None, None)
+
+
+def test_a_run_that_another_process_begins_at_the_same_moment_is_gone_on_with(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, begun = Run._there, []
+
+    def overtaken(run: Run, names: Any) -> list[str]:
+        if not begun:
+            begun.append(True)
+            break_off(place, commit)
+        return there(run, names)
+
+    monkeypatch.setattr(Run, "_there", overtaken)
+
+    with begin(place) as run:
+        assert run.resumed
+
+
+def test_a_manifest_that_a_driver_with_another_clock_wrote_meanwhile_is_gone_on_with(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, written = Run._write_manifest, []
+
+    def overtaken(run: Run, **options: Any) -> None:
+        if not written:
+            written.append(True)
+            write(run)
+        write(run, **options)
+
+    monkeypatch.setattr(Run, "_write_manifest", overtaken)
+
+    with begin(place) as run:
+        assert run.resumed
+
+
+def test_who_takes_over_while_the_first_publishes_publishes_undisturbed(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with begin(place) as sleeper:
+        heir = taken_over(place, monkeypatch)
+        monkeypatch.setattr(sleeper, "check", lambda note="": None)  # it had looked just before
+
+        def meanwhile() -> Any:
+            yield b"1"
+            sleeper.publish({"pictures/a.png": b"1", "table.csv": b"11", "result.json": b'{"days": 5}'})
+            yield b"1"
+
+        heir.publish({"pictures/a.png": b"1", "table.csv": meanwhile(), "result.json": b'{"days": 5}'})
+        heir.__exit__(None, None, None)
+
+    assert keys(place) == ["manifest.json", "pictures/a.png", "result.json", "table.csv"]
+    assert open_storage(place).get("table.csv") == b"11"
+
+
+def test_who_was_taken_for_dead_while_it_publishes_is_told_or_done(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meanwhile() -> Any:
+        yield b"1"
+        heir = taken_over(place, monkeypatch)
+        heir.publish({"table.csv": b"11", "result.json": b'{"days": 5}'})
+        heir.__exit__(None, None, None)
+        yield b"1"
+
+    said = ""
+    with begin(place) as sleeper:
+        try:
+            sleeper.publish({"pictures/a.png": b"1", "table.csv": meanwhile(), "result.json": b'{"days": 5}'})
+        except FanfoldError as error:
+            said = str(error)
+
+    assert "was taken over" in said or not said
+    assert {"manifest.json", "result.json", "table.csv"} <= set(keys(place)) <= {MANIFEST, "pictures/a.png", *RESULTS}
+    assert open_storage(place).get("table.csv") == b"11"
+
+
+def test_what_was_just_published_is_known_while_another_driver_replaces_it(place: str) -> None:
+    with begin(place) as run:
+        run.publish({"result.json": b'{"days": 5}'})
+        run.storage.delete(["result.json"])
+
+        assert run.figures() == {"days": 5}
+
+
+def test_who_fails_after_it_was_taken_for_dead_leaves_the_run_of_the_other(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with suppress(KeyError), begin(place):
+        heir = taken_over(place, monkeypatch)
+        raise KeyError
+
+    assert MANIFEST in keys(place)
+    heir.publish({"result.json": b"{}"})
+    heir.__exit__(None, None, None)
 
 
 def test_the_lease_is_renewed_while_a_stage_runs(place: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,6 @@ def oscillators(rounds: int, *, drift: float = 0.0, moving: bool = True, ladder:
     kinetic = rng.gamma(DEGREES / 2, scale, (rounds, states))
     order = [rng.permutation(states) if moving else np.arange(states) for _ in range(rounds)]
     attempted = np.diag(np.full(states - 1, rounds), 1)
-    reduced = potential[None] / scale[:, None, None]
     accepted = attempted * 6 // 10 if moving else 0 * attempted
     return History(
         ladder,
@@ -44,7 +43,6 @@ def oscillators(rounds: int, *, drift: float = 0.0, moving: bool = True, ladder:
         accepted,
         (),
         ("a",),
-        reduced,
         potential * math.nan,
         potential,
         None,
@@ -70,8 +68,7 @@ def test_the_errors_by_mbar_are_those_of_repeated_campaigns():
     for _ in range(60):
         base = oscillators(50)
         potential = rng.gamma(DEGREES / 2, scale, (50, 3))
-        reduced = potential[None] / scale[:, None, None]
-        history = replace(base, potential=potential, exchanged=potential, reduced=reduced)
+        history = replace(base, potential=potential, exchanged=potential)
         last = convergence.measured(history, 0)["states"][-1]
         missed.append(last["free_energy"] - exact)
         errors.append(last["free_energy_error"])
@@ -86,7 +83,7 @@ def test_the_effective_sample_size_is_that_of_the_weights_that_mbar_gives():
     history = oscillators(100)
     found = convergence.measured(history, 0)
 
-    thinned = history.reduced[:, :: found["every"]]
+    thinned = history.reduced(every=found["every"])
     solved = MBAR(thinned.transpose(0, 2, 1).reshape(3, -1), np.full(3, thinned.shape[1]))
     by_mbar = solved.compute_effective_sample_number()
     assert [row["effective_samples"] for row in found["states"]] == pytest.approx(by_mbar, rel=1e-6)
@@ -95,6 +92,16 @@ def test_the_effective_sample_size_is_that_of_the_weights_that_mbar_gives():
     assert found["overlap"] == pytest.approx([matrix[0, 1], matrix[1, 2]], rel=1e-6)
     differences = solved.compute_free_energy_differences()
     assert found["error"] == pytest.approx(differences["dDelta_f"][0].max(), rel=1e-6)
+
+
+def test_mbar_gets_rounds_that_are_spread_over_a_campaign_that_is_too_long_for_it(monkeypatch):
+    history = oscillators(400)
+    monkeypatch.setattr(convergence, "MOST_ENERGIES", 9 * 200)
+
+    found = convergence.measured(history, 0)
+
+    assert (found["every"], found["samples"]) == (2, 600)
+    assert found["halves"] == convergence.measured(history, 0, by_mbar=False)["halves"]
 
 
 def test_a_long_campaign_that_mixes_has_converged():
@@ -146,8 +153,7 @@ def test_replicas_that_never_move_are_no_converged_campaign_and_a_ladder_is_advi
     ids=["constant", "zero", "huge", "hardly differing", "far apart", "upside down"],
 )
 def test_energies_that_tell_nothing_end_no_campaign_and_fulfil_no_condition(energies):
-    reduced = energies[None] / (BOLTZMANN * np.array(LADDER))[:, None, None]
-    history = replace(oscillators(len(energies)), potential=energies, exchanged=energies, reduced=reduced)
+    history = replace(oscillators(len(energies)), potential=energies, exchanged=energies)
 
     found = convergence.final(history)
 

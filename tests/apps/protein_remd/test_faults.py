@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from apps.protein_remd import segments
-from apps.protein_remd.engines import Snapshot, Trace
+from apps.protein_remd.engines import Snapshot, Trace, bundle_hash
 from apps.protein_remd.engines.harmonic import Oscillators
+from apps.protein_remd.records import last_round
 from apps.protein_remd.science import exchange
 from apps.protein_remd.science.units import beta
+from apps.protein_remd.segments import warm_system
+from core import open_storage
 from tests.apps.protein_remd.conftest import HARMONIC, history
 
 SOUND = exchange.log_acceptance
@@ -98,8 +102,8 @@ def test_verify_names_a_state_that_was_changed(remd, tmp_path, capsys):
     assert f"state/00000002/{state.name}: its content has changed" in capsys.readouterr().err
 
 
-def exploding(times: int, at: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Make the segments that are run `at` these places in the order of all not finite, for the first tries."""
+def exploding(times: int, at: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, energy=math.nan) -> list[int]:
+    """Make the segments that are run `at` these places in the order of all not finite, or of an absurd energy alone."""
     sound, tried = Oscillators.run, []
 
     def run(self, snapshot, temperature, seed, schedule):
@@ -107,6 +111,8 @@ def exploding(times: int, at: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) 
         if schedule.steps == 20:
             return trace
         tried.append(seed)
+        if len(tried) in at and times and math.isfinite(energy):
+            return replace(trace, potential=energy)
         if len(tried) in at and times:
             return Trace(Snapshot(trace.snapshot.x * math.nan, trace.snapshot.v), math.nan, 1.0, *rest(trace))
         return trace
@@ -127,6 +133,67 @@ def test_a_segment_that_fails_once_is_tried_again_with_the_same_seed(remd, monke
 
     assert tried[4] == tried[5]
     assert history(tmp_path / "a") == history(tmp_path / "sound")
+
+
+@pytest.mark.parametrize("place", [2, 5])
+@pytest.mark.parametrize("energy", [1e8, 1e4])
+def test_an_energy_that_no_motion_leads_to_is_computed_again_and_never_exchanged(
+    remd, monkeypatch, tmp_path, place, energy
+):
+    remd("run", *HARMONIC, "--rounds", "4", "--output", "sound")
+    exploding(1, (place,), monkeypatch, energy)
+
+    assert remd("run", *HARMONIC, "--rounds", "4", "--output", "a") == 0
+
+    assert history(tmp_path / "a") == history(tmp_path / "sound")
+
+
+@pytest.mark.parametrize("energy", [1e8, -1e8])
+def test_an_energy_that_stays_absurd_however_often_it_is_computed_stops_the_run(remd, monkeypatch, capsys, energy):
+    exploding(1, (5, 6, 7), monkeypatch, energy)
+
+    assert remd("run", *HARMONIC, "--rounds", "4", "--output", "a") == 1
+
+    said = capsys.readouterr().err
+    assert "round 2, replica 1 at 3" in said
+    assert f"to {energy:.6g} kJ/mol in one segment, with every seed that was tried" in said
+
+
+def test_the_energies_of_any_ladder_and_of_a_first_round_far_from_rest_are_none_that_are_refused():
+    at_rest = Trace(Snapshot(np.zeros(30), np.zeros(30)), 1.0, 30.0, np.zeros((0, 2)), np.zeros((0, 30), np.float32))
+
+    segments.check(replace(at_rest, potential=15 * 2.5 * 4), 300.0, 30, 15 * 2.5, 300.0)
+    segments.check(replace(at_rest, potential=15 * 2.5), 300.0, 30, 15 * 41.5, 5000.0)
+    with pytest.raises(segments.Exploded, match="went from 37.5 to 5000 kJ/mol"):
+        segments.check(replace(at_rest, potential=5000.0), 300.0, 30, 15 * 2.5, 300.0)
+
+
+def test_a_system_that_another_release_prepared_is_refused_in_one_sentence(remd, tmp_path, capsys):
+    remd("run", *HARMONIC, "--rounds", "2", "--output", "a")
+    files = {"oscillators.json": b'{"dof": 12}'}
+    for path in (tmp_path / "a" / "bundle").rglob("oscillators.json"):
+        path.unlink()
+    bundle = tmp_path / "a" / "bundle" / bundle_hash(files)
+    bundle.mkdir()
+    (bundle / "oscillators.json").write_bytes(files["oscillators.json"])
+    setup = tmp_path / "a" / "bundle" / "setup.json"
+    setup.write_text(json.dumps(json.loads(setup.read_text()) | {"bundle": bundle.name}))
+    warm_system.clear()
+    capsys.readouterr()
+
+    assert remd("resume", "a", "--rounds", "3") == 2
+
+    said = capsys.readouterr().err
+    assert (
+        "oscillators.json of the run's bundle has dof in place of dof, dynamics, friction, pressure, timestep" in said
+    )
+    assert said.count("\n") == 1
+
+
+def test_a_pilot_says_that_conditions_do_not_end_it(remd, capsys):
+    assert remd("ladder", *HARMONIC, "--rounds", "12", "--until", "round_trips>=1") == 0
+
+    assert "--until round_trips>=1 ends no pilot: all its 12 rounds are run" in capsys.readouterr().err
 
 
 def test_a_segment_that_fails_twice_gets_another_seed_that_is_recorded(figures, monkeypatch, tmp_path):
@@ -164,9 +231,9 @@ def test_a_kinetic_energy_that_no_temperature_gives_is_refused():
     cold = Trace(Snapshot(np.zeros(30), np.zeros(30)), 1.0, 15 * 2.5, np.zeros((0, 2)), np.zeros((0, 30), np.float32))
     hot = Trace(cold.snapshot, 1.0, 15 * 2.5 * 20, cold.energies, cold.frames)
 
-    segments.check(cold, 300.0, 30)
+    segments.check(cold, 300.0, 30, 1.0, 300.0)
     with pytest.raises(segments.Exploded, match="kinetic temperature is 6014 K at 300 K"):
-        segments.check(hot, 300.0, 30)
+        segments.check(hot, 300.0, 30, 1.0, 300.0)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +291,20 @@ def test_a_lost_record_in_the_middle_is_named(remd, tmp_path, capsys):
     for command in ("status", "verify", "report"):
         assert remd(command, "a") == 2
         assert "rounds/00000002.json is missing, and later rounds are there" in capsys.readouterr().err
+
+
+def test_a_record_that_is_committed_while_records_are_listed_is_not_missing(remd, tmp_path, monkeypatch):
+    remd("run", *HARMONIC, "--rounds", "4", "--output", "a")
+    storage, listings = open_storage(str(tmp_path / "a")), []
+    whole = storage.list
+
+    def listed(prefix):
+        listings.append(prefix)
+        return (info for info in whole(prefix) if len(listings) > 1 or info.key != "rounds/00000002.json")
+
+    monkeypatch.setattr(storage, "list", listed)
+
+    assert last_round(storage) == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"format": 1}', b'{"format": 9}', b"\xff\x00"])

@@ -130,7 +130,7 @@ def test_coordinates_that_explode_are_an_explosion_on_every_platform(files):
     crushed = Snapshot(start.x * 1e-3, start.v)
 
     with pytest.raises(Exploded):
-        check(molecule.run(crushed, 300.0, 1, Schedule(20)), 300.0, molecule.degrees)
+        check(molecule.run(crushed, 300.0, 1, Schedule(20)), 300.0, molecule.degrees, molecule.potential, 300.0)
 
 
 def test_a_campaign_is_the_same_in_other_processes_and_can_be_verified(remd, figures, tmp_path):

@@ -224,7 +224,7 @@ def test_numbers_that_are_none_are_an_explosion(molecule):
         opened(molecule("nan"))
     made = opened(molecule("not finite"))
     with pytest.raises(Exploded, match="not finite"):
-        check(made.run(made.start(300.0, 1), 300.0, 1, Schedule(2)), 300.0, made.degrees)
+        check(made.run(made.start(300.0, 1), 300.0, 1, Schedule(2)), 300.0, made.degrees, made.potential, 300.0)
 
 
 def test_first_velocities_have_the_temperature(molecule):
