@@ -241,6 +241,22 @@ def database_inputs(params: MoleculeParams) -> dict[str, Stored]:
     return {SHIPPED_NAME: Stored("", SHIPPED.name, len(data), sha256(data), data)}
 
 
+def refuse_changed(params: MoleculeParams, before: dict[str, Stored]) -> None:
+    """Refuse databases that are no longer those that ``database_inputs`` found: names and formulas would be of two.
+
+    Raises
+    ------
+    InputError
+        One has changed since.
+    """
+    for address, now in database_inputs(params).items():
+        if now.tag != before[address].tag:
+            raise InputError(
+                f"{address} was changed while this run was reading it; give the run another --output, or add "
+                "--overwrite to start anew"
+            )
+
+
 class Patterns:
     """A library that is being made, or that there is: a context manager that holds its run.
 

@@ -76,6 +76,7 @@ def annotate(session: Session, opened: Run, params: Params, databases: dict[str,
         found = recalibrated(work, found)
     rendered = finishing.render_all(work, opened, found)
     finishing.write_context(work, opened, mask)
+    library.refuse_changed(params, databases)
     return finishing.figures_of(work, found, rendered)
 
 
@@ -125,6 +126,7 @@ def prepare(
     kept = library.library_run(session, place, molecules, databases)
     with entered(Patterns(session, kept, molecules, databases, names), place) as making:
         making.read()
+        library.refuse_changed(molecules, databases)
         # From here on it is work that may fail, and no longer what is asked for: what is done is to be found again.
         opened.keep_alive()
         patterns = making.build()

@@ -102,26 +102,40 @@ def call(function: UserFunction, stack: CellStack) -> tuple[dict[str, NDArray[An
         What it returned is none of this.
     """
     returned = compiled(function)(stack)
-    arrays, features = returned if isinstance(returned, tuple) else (returned, [])
+    arrays, features = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, [])
     where = f"{function.name} of {function.file}"
     if not isinstance(arrays, Mapping) or not arrays:
         raise InputError(f"{where} returned {type(arrays).__name__}; expected arrays by name, or these and features")
     shape = stack.valid.shape[1:]
     images = {str(name): np.asarray(image) for name, image in arrays.items()}
+    if len(images) < len(arrays) or not all(images):
+        raise InputError(f"{where} returned images whose names are empty or the same: {', '.join(map(repr, arrays))}")
     for name, image in images.items():
         if image.shape != shape or image.dtype.kind not in "biuf":
             raise InputError(
                 f"{where} returned {name} of {image.dtype} {image.shape}; expected numbers of shape {shape}"
             )
+    layer = _features(features, _bounds(stack), where)
     if any(image.dtype.kind == "f" for image in images.values()):
-        return {name: _floats(image) for name, image in images.items()}, _features(features, where)
-    return {name: _integers(name, image, where) for name, image in images.items()}, _features(features, where)
+        return {name: _floats(name, image, where) for name, image in images.items()}, layer
+    return {name: _integers(name, image, where) for name, image in images.items()}, layer
 
 
-def _floats(image: NDArray[Any]) -> NDArray[np.float32]:
+def _bounds(stack: CellStack) -> Any:
+    x_size, _, left, _, y_size, top = stack.transform
+    height, width = stack.valid.shape[1:]
+    return shapely.box(left, top + y_size * height, left + x_size * width, top)
+
+
+def _floats(name: str, image: NDArray[Any], where: str) -> NDArray[np.float32]:
     if image.dtype.kind == "f":
-        return image.astype(np.float32)
-    return np.where(image == NODATA, np.nan, image).astype(np.float32)
+        with np.errstate(over="ignore"):
+            narrow = image.astype(np.float32)
+        if (np.isinf(narrow) & np.isfinite(image)).any():
+            raise InputError(f"{where} returned {name} beyond floats of 32 bits")
+        return narrow
+    whole = _integers(name, image, where)
+    return np.where(whole == NODATA, np.nan, whole).astype(np.float32)
 
 
 def _integers(name: str, image: NDArray[Any], where: str) -> NDArray[np.int16]:
@@ -130,15 +144,27 @@ def _integers(name: str, image: NDArray[Any], where: str) -> NDArray[np.int16]:
     return image.astype(np.int16)
 
 
-def _features(features: Sequence[Any], where: str) -> list[tuple[Any, str]]:
+def _plain(value: object) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is nothing that JSON has")
+
+
+def _features(features: Sequence[Any], bounds: Any, where: str) -> list[tuple[Any, str]]:
     made = []
     for feature in features:
         try:
             shape, properties = feature
             outline = shapely.geometry.shape(shape) if isinstance(shape, Mapping) else shape
-            made.append((outline, json.dumps(dict(properties), sort_keys=True)))
+            made.append((outline, json.dumps(dict(properties), sort_keys=True, allow_nan=False, default=_plain)))
         except (TypeError, ValueError, shapely.errors.ShapelyError) as error:
             raise InputError(f"{where} returned a feature that is no pair of shape and properties: {error}") from None
         if not isinstance(outline, shapely.Geometry):
             raise InputError(f"{where} returned a feature whose shape is {type(outline).__name__}")
+        if not outline.is_valid:
+            raise InputError(f"{where} returned a feature that is not valid: {shapely.is_valid_reason(outline)}")
+        if not outline.intersects(bounds):
+            raise InputError(
+                f"{where} returned a feature outside its cell; shapes are in the coordinates of transform and epsg"
+            )
     return made

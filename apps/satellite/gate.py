@@ -48,6 +48,8 @@ class Header:
     is_tiff: bool
     is_tiled: bool
     fast: bool
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
 
 
 def admit(draft: Draft, params: Params, keep: Keep) -> Scene:
@@ -101,12 +103,9 @@ def _asset(name: str, claim: Claim, params: Params, keep: Keep, *, is_mask: bool
     if is_mask:
         return Asset(source, claim.index, header.raster, header.dtype, fast=header.fast), header.epsg
     nodata = _nodata(name, claim, header, params)
-    scale = params.scale if params.scale is not None else claim.scale
-    offset = params.offset if params.offset is not None else claim.offset
-    if scale is None:
-        raise Rejected(f"nothing says what reflectance a step of {name} is; give --scale (and --offset)")
+    scale, offset = _calibration(name, claim, header, params)
     return Asset(
-        source, claim.index, header.raster, header.dtype, scale, offset or 0.0, nodata, header.fast
+        source, claim.index, header.raster, header.dtype, scale, offset, nodata, header.fast
     ), header.epsg  # fmt: skip
 
 
@@ -167,7 +166,7 @@ def _placed(name: str, source: Stored, dataset: Any) -> Header:
     raster = Raster(transform.c, transform.f, transform.a, -transform.e, dataset.width, dataset.height)
     return Header(
         raster, epsg, str(dataset.dtypes[0]), dataset.nodata, dataset.count, is_tiff,
-        found is not None and found.is_tiled, found is not None and found.fast,
+        found is not None and found.is_tiled, found is not None and found.fast, dataset.scales, dataset.offsets,
     )  # fmt: skip
 
 
@@ -221,6 +220,27 @@ def _nodata(name: str, claim: Claim, header: Header, params: Params) -> float | 
     if found is None and not header.dtype.startswith("float"):
         raise Rejected(f"nothing says which number of {name} stands for no data; give --nodata")
     return found
+
+
+def _calibration(name: str, claim: Claim, header: Header, params: Params) -> tuple[float, float]:
+    """Return scale and offset: those of flags, else of metadata, which the header must not contradict."""
+    own_scale, own_offset = header.scales[claim.index - 1], header.offsets[claim.index - 1]
+    scale = _agreed(name, "scale", (params.scale, claim.scale), None if own_scale == 1 else own_scale)
+    offset = _agreed(name, "offset", (params.offset, claim.offset), None if own_offset == 0 else own_offset)
+    if scale is None:
+        raise Rejected(f"nothing says what reflectance a step of {name} is; give --scale (and --offset)")
+    return scale, offset or 0.0
+
+
+def _agreed(name: str, what: str, told: tuple[float | None, float | None], own: float | None) -> float | None:
+    flag, claimed = told
+    if flag is not None:
+        return flag
+    if claimed is None or own is None:
+        return own if claimed is None else claimed
+    if not np.isclose(claimed, own, rtol=1e-6, atol=0):
+        raise Rejected(f"{name} has {what} {own:g}, and is said to have {claimed:g}; give --{what}")
+    return claimed
 
 
 def _converted(name: str, claim: Claim, source: Stored, keep: Keep) -> Stored:

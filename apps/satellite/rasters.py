@@ -162,6 +162,7 @@ class Tiles:
             self._compression, self._predictor = int(page.compression), int(page.predictor)
             self._planar, self._samples = int(page.planarconfig) == 2, page.samplesperpixel
             self._dtype = np.dtype(page.dtype or "V1").newbyteorder(found.byteorder)
+            bits, missing = page.bitspersample, page.nodata
             self.rows: int = page.tilelength if self.is_tiled else 0
             self._columns: int = page.tilewidth if self.is_tiled else 0
         pairs = zip(self._offsets, self._counts, strict=True)
@@ -172,7 +173,9 @@ class Tiles:
             and self._predictor in (1, 2)
             and self._dtype.kind in "iu"
             and self._dtype.byteorder != ">"
-            and self._dtype.itemsize <= 4
+            and bits == 8 * self._dtype.itemsize
+            and bits <= 32
+            and (all(self._counts) or not missing)  # tiles that are left out are no data, which is 0 unless named
         )
 
     def read(self, index: int, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.generic]:

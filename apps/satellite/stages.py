@@ -41,7 +41,7 @@ from apps.satellite.records import (
     row_of,
     scene_from,
 )
-from core import FanfoldError, RetryPolicy
+from core import FanfoldError, InputError, RetryPolicy
 from core.storage import process_storage, split_address
 
 RUNS = "satellite-runs"
@@ -73,7 +73,7 @@ def _look(session: Session, params: Params) -> Job:
     if params.change:
         check_day(params.change)
     candidates = find(params.input, session.output)
-    inputs = {each.files[0].url: each.files[0].tag for each in candidates}
+    inputs = {file.url: file.tag for each in candidates for file in each.files}
     function = load(params.function)
     if function is not None:
         inputs["--function"] = hashlib.sha256(function.source.encode()).hexdigest()
@@ -108,6 +108,11 @@ def _compute(session: Session, opened: Run, params: Params, job: Job) -> None:
     stages = session.stages(opened, STAGES)
     ingested = stages.run(Stage("ingest", job.candidates, ingest, params, options={"retries": RETRIES}), go_on=True)
     scenes, rows = _settled(opened, job.candidates, ingested)
+    if not (scenes or rows):
+        raise InputError(
+            f"none of {counted(len(job.candidates), 'JSON document')} at {', '.join(params.input)} is a STAC item, and "
+            "GeoTIFFs beside JSON are taken for assets of items; name GeoTIFFs by --input themselves"
+        )
     layout = lay_out(scenes, params, job.zones)
     rows += layout.rows
     opened.check(f"2/5 plan: {counted(len(layout.cells), 'cell')}")
@@ -170,7 +175,20 @@ def _cells(session: Session, opened: Run, stages: Stages, params: Params, job: J
         if value["files"]:
             write_files(opened.address, value["done"]["name"], value["files"])
         done.append(cell_done_from(value["done"]))
+    _check_alike(params.function, done)
     return done
+
+
+def _check_alike(function: str, done: Sequence[CellDone]) -> None:
+    """Refuse a function that gives other images in one cell than in another, which no query could put together."""
+    made = [each for each in done if each.bands]
+    for each in made:
+        if (each.bands, each.dtype) != (made[0].bands, made[0].dtype):
+            told = [f"{', '.join(one.bands)} ({one.dtype}) in cell {one.name}" for one in (made[0], each)]
+            raise InputError(
+                f"--function {function} returned {told[0]}, and {told[1]}; return images of the same names, in the "
+                "same order and of the same kind, in all cells"
+            )
 
 
 def _stored(opened: Run, done: CellDone, file: str) -> Stored:

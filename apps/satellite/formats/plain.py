@@ -44,7 +44,7 @@ def read_plain(source: Stored, names: Sequence[str], wanted: Sequence[str], date
     name = posixpath.basename(source.key)
     when = _date(date or name, "--date" if date else name)
     stem = name.rpartition(".")[0] or name
-    return Draft(stem, source.url, written(when), "", written(when), stem, (), claims, None, "")
+    return Draft(stem, source.url, written(when), "", written(when), source.url, (), claims, None, "")
 
 
 def _date(text: str, where: str) -> datetime:

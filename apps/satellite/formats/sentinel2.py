@@ -54,6 +54,14 @@ def offset_of(baseline: str, applied: bool) -> float:
     return 0.0 if number < FIRST_WITH_OFFSET or applied else OFFSET
 
 
+def two_digits(baseline: str) -> str:
+    """Return a processing baseline as products write it, 02.14, so that the newer one is the greater text."""
+    try:
+        return f"{float(baseline):05.2f}"
+    except ValueError:
+        return baseline
+
+
 def identify(texts: Iterable[str]) -> dict[str, str]:
     """Return what ids of product, datatake, datastrip and granule say: start, baseline, tile, strip, generated."""
     found: dict[str, str] = {}

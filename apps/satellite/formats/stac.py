@@ -87,10 +87,12 @@ def _sentinel2(
     ids = (properties.get(f"{prefix}{key}") for prefix in ("s2:", "sentinel:") for key in (
         "product_uri", "product_id", "datatake_id", "datastrip_id", "granule_id"))  # fmt: skip
     known = sentinel2.identify([str(each) for each in ids if each] + [name])
-    baseline = str(
-        properties.get("s2:processing_baseline")
-        or properties.get("sentinel:processing_baseline")
-        or known.get("baseline", "")
+    baseline = sentinel2.two_digits(
+        str(
+            properties.get("s2:processing_baseline")
+            or properties.get("sentinel:processing_baseline")
+            or known.get("baseline", "")
+        )
     )
     applied = any(properties.get(each) is True for each in APPLIED)
     warnings = []

@@ -71,3 +71,14 @@ def test_rates_up_to_one_need_every_score():
 @pytest.mark.parametrize("score", [0.0, 1e-12, 0.5, 1 - 1e-16, 1.0])
 def test_every_score_has_a_bin(score):
     assert 0 <= ranking.score_bin(np.array([score]))[0] < ranking.SCORE_BINS
+
+
+def test_a_decoy_in_the_bin_of_an_unknown_target_may_be_below_it():
+    bound = np.array([0.99996, 0.99998])
+    group = np.array([1, 0])
+    known, unknown = ranking.histograms(bound[:1], group[:1], GROUPS), ranking.histograms(bound[1:], group[1:], GROUPS)
+
+    settled = ranking.is_settled(unknown[0], unknown[1], known[0], known[1], 20, 0.08)
+
+    assert fdr(bound[1:], bound[:1], 20)[0] <= 0.08
+    assert not settled
