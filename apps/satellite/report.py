@@ -23,7 +23,7 @@ def report_of(
     scenes = figures["scenes"]
     cards = [
         Card("Scenes used", f"{scenes[ACCEPTED]:,}", f"of {sum(scenes.values()):,}"),
-        Card("Cells", f"{figures['cells']:,}", f"{counted(figures['empty_cells'], 'more')} without a valid pixel"),
+        Card("Cells", f"{figures['cells']:,}", f"{figures['empty_cells']:,} of them without a valid pixel"),
         Card("Valid pixels", f"{figures['valid_pixels']:,}", f"{figures['valid_share']:.0%} of the cells"),
     ]
     if figures["shapes"] is not None:

@@ -103,7 +103,9 @@ def _sentinel2(
         if offset is None:
             offset = sentinel2.offset_of(baseline, applied)
         elif offset and applied:
-            warnings.append(f"{band}: an offset of {offset:g} is given, and said to be applied already")
+            warnings.append(
+                f"{band}: an offset of {offset:g} is given, and said to be applied already; --offset decides"
+            )
         nodata = sentinel2.NODATA if claim.nodata is None else claim.nodata
         made[band] = _replaced(claim, scale=scale, offset=offset, nodata=nodata)
     tile = str(properties.get("s2:mgrs_tile") or _grid_code(properties) or known.get("tile", name))
