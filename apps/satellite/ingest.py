@@ -44,6 +44,8 @@ def _draft(candidate: Candidate, params: Params) -> Draft | None:
     if candidate.kind == STAC:
         item = json.loads(candidate.feature or first.read())
         if isinstance(item, dict) and not candidate.feature and not candidate.named:
+            if item.get("type") == "FeatureCollection" and any(map(_is_item, item.get("features") or ())):
+                raise Rejected("a collection of items among other files; name it by --input itself")
             if item.get("type") in ("Catalog", "Collection") or "stac_version" not in item:
                 return None  # what lies among items and is none
         if not isinstance(item, dict) or item.get("type") != "Feature":
@@ -63,6 +65,10 @@ def _draft(candidate: Candidate, params: Params) -> Draft | None:
         with gdal(first) as header:
             return read_plain(first, params.band_names, params.bands, params.date, header)
     raise ValueError(candidate.kind)
+
+
+def _is_item(feature: Any) -> bool:
+    return isinstance(feature, dict) and "stac_version" in feature
 
 
 def _below(key: str, folder: str) -> str:

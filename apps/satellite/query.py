@@ -33,6 +33,8 @@ def query(session: Session, params: QueryParams) -> None:
 
     check_installed()
     check_run(params.output)
+    if f"{params.result.rstrip('/')}/".startswith(f"{params.output.rstrip('/')}/"):
+        raise ConfigError(f"--result {params.result} is within the run itself; choose another folder")
     storage, target = open_storage(params.output), open_storage(params.result)
     west, south, east, north = params.bbox
     area = bounds_boxes(west, south, east, north)

@@ -73,7 +73,7 @@ def _look(session: Session, params: Params) -> Job:
     if params.change:
         check_day(params.change)
     candidates = find(params.input, session.output)
-    inputs = {each.files[0].url: each.files[0].tag for each in candidates}
+    inputs = {file.url: file.tag for each in candidates for file in each.files}
     function = load(params.function)
     if function is not None:
         inputs["--function"] = hashlib.sha256(function.source.encode()).hexdigest()
@@ -108,6 +108,11 @@ def _compute(session: Session, opened: Run, params: Params, job: Job) -> None:
     stages = session.stages(opened, STAGES)
     ingested = stages.run(Stage("ingest", job.candidates, ingest, params, options={"retries": RETRIES}), go_on=True)
     scenes, rows = _settled(opened, job.candidates, ingested)
+    if not (scenes or rows):
+        raise InputError(
+            f"none of {counted(len(job.candidates), 'JSON document')} at {', '.join(params.input)} is a STAC item, and "
+            "GeoTIFFs beside JSON are taken for assets of items; name GeoTIFFs by --input themselves"
+        )
     layout = lay_out(scenes, params, job.zones)
     rows += layout.rows
     opened.check(f"2/5 plan: {counted(len(layout.cells), 'cell')}")
