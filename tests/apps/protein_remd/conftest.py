@@ -73,6 +73,15 @@ def started(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     return start
 
 
+def ended(process: subprocess.Popen[str]) -> bool:
+    """Whether a process ends within a moment; whoever waits for what it does leaves it the processor."""
+    try:
+        process.wait(0.02)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 def history(folder: Path) -> dict[str, bytes]:
     """Return every record, state and frame of a run by name."""
     found = [path for name in ("rounds", "state", "frames") for path in (folder / name).rglob("*") if path.is_file()]

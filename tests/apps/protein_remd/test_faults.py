@@ -52,7 +52,7 @@ def by_replica(scheme, round_number, states, sweeps):
 def test_validate_sees_a_fault_of_the_physics(remd, monkeypatch, capsys, name, fault):
     monkeypatch.setattr(exchange, name, fault)
 
-    status = remd("validate", "--rounds", "120")
+    status = remd("validate", "--rounds", "60")
 
     said = capsys.readouterr()
     assert status == 1, said.out
@@ -61,7 +61,7 @@ def test_validate_sees_a_fault_of_the_physics(remd, monkeypatch, capsys, name, f
 
 
 def test_validate_passes_what_is_right(figures):
-    found = figures("validate", "--rounds", "100")
+    found = figures("validate", "--rounds", "50")
 
     assert found["ok"]
     assert len(found["checks"]) == 27

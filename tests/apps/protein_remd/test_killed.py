@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from apps.protein_remd.__main__ import APP
-from tests.apps.protein_remd.conftest import HARMONIC, history
+from tests.apps.protein_remd.conftest import HARMONIC, ended, history
 
 ROUNDS = 30
 
@@ -33,15 +32,6 @@ def wait_for(run: Path, goal: int, process) -> None:
     deadline = time.monotonic() + 120
     while committed(run) < goal and not ended(process):
         assert time.monotonic() < deadline
-
-
-def ended(process) -> bool:
-    """Whether a process ends within a moment."""
-    try:
-        process.wait(0.01)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def workers_of(pid: int) -> list[int]:

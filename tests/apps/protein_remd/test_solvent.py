@@ -28,13 +28,29 @@ SMALL = System(solvent="tip3p", padding=0.5, cutoff=0.5, platform="CPU")
 PRESSED = MD(pressure=1.0)
 BOX = (
     "run", "--solvent", "tip3p", "--padding", "0.5", "--cutoff", "0.5", "--pressure", "1", "--platform", "CPU",
-    "--temperatures", "300,310", "--steps", "100", "--frames", "50",
+    "--temperatures", "300,310", "--steps", "50", "--frames", "25",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def boxed() -> dict[str, bytes]:
     return engine.prepare(SMALL, PRESSED)
+
+
+PREPARED: dict[tuple[System, MD], dict[str, bytes]] = {}
+
+
+@pytest.fixture
+def prepared_once(monkeypatch) -> None:
+    """Prepare equal systems once, which takes longer than the rounds here."""
+    prepare = engine.prepare
+
+    def known(system: System, md: MD) -> dict[str, bytes]:
+        if (system, md) not in PREPARED:
+            PREPARED[system, md] = prepare(system, md)
+        return PREPARED[system, md]
+
+    monkeypatch.setattr(engine, "prepare", known)
 
 
 @pytest.fixture(params=["Reference", "CPU"])
@@ -58,12 +74,12 @@ def energy(system, x, groups: int = -1) -> float:
 
 
 def test_a_warm_context_with_ewald_sums_and_barostat_gives_the_bits_of_a_fresh_one(files):
-    schedule = Schedule(200, energies=50, frames=50)
+    schedule = Schedule(50, energies=25, frames=25)
     fresh = engine.open_system(files)
     begin = fresh.start(310.0, 5)
     expected = fresh.run(begin, 310.0, 6, schedule)
     warm = engine.open_system(files)
-    warm.run(warm.start(500.0, 8), 500.0, 9, Schedule(77))
+    warm.run(warm.start(500.0, 8), 500.0, 9, Schedule(27))
 
     again = warm.run(begin, 310.0, 6, schedule)
 
@@ -142,9 +158,9 @@ def test_water_and_ions_neutralise_and_are_placed_in_the_same_way_each_time():
     assert sum(charges) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_campaign_in_a_box_killed_and_resumed_is_the_undisturbed_one(remd, started, figures, tmp_path):
-    assert remd(*BOX, "--rounds", "4", "--output", "whole") == 0
-    driver = started(*BOX, "--rounds", "4", "--output", "killed", "--compute", "process", "--workers", "2")
+def test_a_campaign_in_a_box_killed_and_resumed_is_the_undisturbed_one(remd, started, figures, tmp_path, prepared_once):
+    assert remd(*BOX, "--rounds", "3", "--output", "whole") == 0
+    driver = started(*BOX, "--rounds", "3", "--output", "killed", "--compute", "process", "--workers", "2")
     wait_for(tmp_path / "killed", 1, driver)
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
@@ -156,7 +172,7 @@ def test_a_campaign_in_a_box_killed_and_resumed_is_the_undisturbed_one(remd, sta
 
 
 @pytest.mark.parametrize("kind", ["dcd", "xtc"])
-def test_trajectories_have_the_unit_cell_of_each_frame(remd, figures, tmp_path, kind):
+def test_trajectories_have_the_unit_cell_of_each_frame(remd, figures, tmp_path, kind, prepared_once):
     mdtraj = pytest.importorskip("mdtraj", reason="needs mdtraj: pip install 'fanfold[remd]'")
     remd(*BOX, "--rounds", "2", "--output", "a")
 
@@ -253,7 +269,8 @@ def test_what_a_system_is_is_printed_before_it_runs(remd, capsys):
         assert words in before
 
 
-def test_a_dry_run_says_what_the_system_is_and_what_to_know_of_it(remd, capsys, tmp_path):
+def test_a_dry_run_says_what_the_system_is_and_what_to_know_of_it(remd, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("apps.protein_remd.planning.CALIBRATION_SECONDS", 0.0)
     few = ("--sequence", "KK", "--solvent", "gbn2", "--temperatures", "300,350", "--platform", "Reference")
 
     assert remd("run", *few, "--dry-run") == 0

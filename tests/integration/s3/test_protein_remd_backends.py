@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from core import open_storage
+from tests.apps.protein_remd.conftest import ended
 from tests.conftest import S3_KEY, S3_SECRET
 
 ROOT = Path(__file__).parents[3]
@@ -56,7 +57,7 @@ def states(place: str) -> int:
 def wait_for(place: str, goal: int, driver: subprocess.Popen[str]) -> None:
     """Wait until so many segments have been run: also in the middle of a round."""
     deadline = time.monotonic() + 200
-    while states(place) < goal and driver.poll() is None:
+    while states(place) < goal and not ended(driver):
         assert time.monotonic() < deadline
 
 
@@ -130,7 +131,7 @@ def test_drivers_and_workers_killed_at_random_points_leave_the_history_of_an_und
 def kill_one(find: Callable[[], list[int]], chance: random.Random, driver: subprocess.Popen[str]) -> int:
     """Kill a worker as soon as there is one; returns how many were killed."""
     deadline = time.monotonic() + 60
-    while driver.poll() is None and time.monotonic() < deadline:
+    while not ended(driver) and time.monotonic() < deadline:
         with suppress(ProcessLookupError, IndexError):
             os.kill(chance.choice(find()), signal.SIGKILL)
             return 1

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from core import open_storage
+from tests.apps.protein_remd.conftest import ended
 from tests.servers.http import TOKEN, HttpWorker
 
 ROOT = Path(__file__).parents[3]
-ROUNDS = 30
+ROUNDS = 18
 CAMPAIGN = ("--engine", "harmonic", "--dof", "12", "--temperatures", "300,350,410", "--rounds", str(ROUNDS))
 
 
@@ -38,7 +39,7 @@ def committed(place: str) -> int:
 
 def wait_for(place: str, goal: int, driver: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 120
-    while committed(place) < goal and driver.poll() is None:
+    while committed(place) < goal and not ended(driver):
         assert time.monotonic() < deadline
 
 
@@ -57,7 +58,7 @@ def test_drivers_killed_on_two_backends_leave_one_history(undisturbed, s3_server
     worker.start()
     try:
         for compute in ("process", worker.url, "process", worker.url):
-            goal = min(goal + rng.randint(3, 7), ROUNDS - 2)
+            goal = min(goal + rng.randint(2, 5), ROUNDS - 2)
             driver = started("run", *CAMPAIGN, "--output", place, "--compute", compute, "--workers", "2")
             wait_for(place, goal, driver)
             driver.send_signal(signal.SIGKILL)
@@ -77,7 +78,7 @@ def test_a_remote_worker_that_is_killed_and_comes_back_leaves_the_same_history(u
     worker.start()
     try:
         driver = started("run", *CAMPAIGN, "--output", place, "--compute", worker.url, "--workers", "2")
-        for goal in (4, 14):
+        for goal in (4, 10):
             wait_for(place, goal, driver)
             worker.stop()
             worker.start()
