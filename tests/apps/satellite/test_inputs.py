@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from apps.satellite.formats.stac import read_item
+from apps.satellite.geoparquet import read_layer
+from apps.satellite.science.geodesy import degrees
 from tests.apps.satellite.conftest import Site, flat, noisy, rows_of
 from tests.apps.satellite.test_headers import written
 
@@ -110,3 +112,25 @@ def test_an_asset_is_known_by_the_common_name_of_its_band(version: str, key: str
     }  # fmt: skip
 
     assert read_item(item, "/scenes/one.json", ["red"], masked=False).bands["red"].href == "/scenes/R10m/B04.tif"
+
+
+def test_an_item_of_landsat_has_the_scale_of_its_collection_where_it_says_none() -> None:
+    name = "LC08_L2SP_195028_20240601_20240611_02_T1"
+    assets = {"red": {"href": "/scenes/B4.tif"}, "qa_pixel": {"href": "/scenes/QA.tif"}}
+    properties = {"datetime": "2024-06-01T10:00:00Z", "platform": "landsat-8"}
+    item = {"type": "Feature", "stac_version": "1.1.0", "id": name, "assets": assets, "properties": properties}
+
+    red = read_item(item, "/scenes/one.json", ["red"], masked=True).bands["red"]
+
+    assert (red.scale, red.offset, red.nodata) == (2.75e-5, -0.2, 0)  # Landsat 8-9 C2 L2 Science Product Guide
+
+
+def test_an_index_that_is_the_threshold_is_not_water(site: Site, main: Any, tmp_path: Path) -> None:
+    images = flat(64, green=1500, nir=500)  # NDWI is 0.5
+    images["green"][:32] = 1600
+    site.scene("one", images)
+
+    main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run", "--water", "0.5")
+
+    (shape,), _ = read_layer((tmp_path / "run/index/water.parquet").read_bytes())
+    assert shape.bounds[1] == pytest.approx(degrees(32632, 500_000, 5_000_000 - 320)[1], abs=1e-5)
