@@ -41,12 +41,13 @@ from apps.satellite.records import (
     row_of,
     scene_from,
 )
+from apps.satellite.sources import SOURCES, check_sources, sources_json
 from core import FanfoldError, InputError, RetryPolicy
 from core.storage import process_storage, split_address
 
 RUNS = "satellite-runs"
 RESULTS = (
-    catalog.ITEMS, catalog.INDEX, "scenes.csv", "zonal.csv", FOLDER, catalog.CATALOG, "report.html", CHECKSUMS,
+    catalog.ITEMS, catalog.INDEX, "scenes.csv", SOURCES, "zonal.csv", FOLDER, catalog.CATALOG, "report.html", CHECKSUMS,
     "result.json",
 )  # fmt: skip
 STAGES = ("ingest", "plan", "cell", "merge", "publish")
@@ -90,7 +91,9 @@ def run(session: Session, params: Params) -> int:
         params = session.params = _example(session, params)
     job = _look(session, params)
     with session.open_run(RESULTS, inputs=job.inputs, keeps=[CELLS], versions=_versions()) as opened:
-        if not opened.finished:
+        if opened.finished:
+            check_sources(opened.storage)
+        else:
             _compute(session, opened, params, job)
         figures = opened.figures()
     session.show(figures, report.terminal)
@@ -215,6 +218,7 @@ def _publish(
         files[f"{catalog.INDEX}zonal.parquet"] = catalog.zonal_layer(zonal, job.zones)
         files["zonal.csv"] = catalog.zonal_csv(zonal)
     files["scenes.csv"] = catalog.scenes_csv(rows)
+    files[SOURCES] = sources_json(layout.scenes, opened.address)
     figures = {**_figures(layout, rows, done), "layer": layer, "shapes": shapes, "area_km2": area / 1e6}
     drawn = pictures(opened.storage, layout.cells, done)
     pages = report.report_of(figures, params, rows, layout.cells, done, drawn, zonal)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apps.metabolomics import blocks, indexing, library, segments, stages
+from apps.metabolomics.annotated import read_run
 from apps.metabolomics.imzml.writing import Format, Pixel, write_imzml
 from apps.metabolomics.join import Block
 from apps.metabolomics.runs import EDGES, bin_of
@@ -122,6 +123,21 @@ def test_scores_images_and_rates_are_those_of_plain_loops(annotate: Annotate, tm
         decoys = [row["msm"] for row in rows if row["decoy"]]
         rates = fdr_reference([row["msm"] for row in scores.values()], decoys, 20)
         assert [row["fdr"] for row in scores.values()] == pytest.approx(rates)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_the_total_ion_current_of_a_pixel_is_the_sum_of_its_peaks(annotate: Annotate, tmp_path: Path) -> None:
+    spectra = write(tmp_path / "spots.imzML", "f8")
+    write_database(tmp_path / "molecules.tsv")
+
+    annotate("spots.imzML", "--db", "molecules.tsv", "--output", "run", "--images", "none")
+
+    sums = np.zeros(WIDTH * HEIGHT)
+    for each in spectra:
+        sums[(each.y - 7) * WIDTH + each.x - 4] += each.intensity.sum(dtype=np.float64)
+    found = read_run("run")
+    assert found.field.pixels.tolist() == np.flatnonzero(sums).tolist()
+    assert found.tic == pytest.approx(sums[sums > 0])
 
 
 def test_after_recalibration_windows_and_errors_are_about_where_peaks_are_expected(

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from apps.satellite.formats.stac import read_item
 from tests.apps.satellite.conftest import Site, flat, noisy, rows_of
 from tests.apps.satellite.test_headers import written
 
@@ -63,3 +65,48 @@ def test_what_a_query_finds_is_not_written_into_the_run(site: Site, main: Any, t
     assert status == 2
     assert "within the run itself" in err
     assert main("verify", "--output", run)[0] == 0
+
+
+def test_a_changed_file_of_an_item_is_noticed_when_a_finished_run_is_taken_up(
+    site: Site, main: Any, tmp_path: Path
+) -> None:
+    item = site.scene("one", noisy(1, 64))
+    run = ("run", "--input", f"{site.folder}/", "--output", tmp_path / "run")
+    main(*run)
+    Site(tmp_path / "other").scene("one", noisy(2, 64))
+    (item.parent / "red.tif").write_bytes((tmp_path / "other/one/red.tif").read_bytes())
+
+    status, _, err = main(*run)
+
+    assert status == 2
+    assert "red.tif has changed since run" in err
+
+
+def test_a_finished_run_outlives_the_files_it_was_made_of(site: Site, main: Any, tmp_path: Path) -> None:
+    item = site.scene("one", noisy(1, 64))
+    run = ("run", "--input", f"{site.folder}/", "--output", tmp_path / "run")
+    main(*run)
+    (item.parent / "red.tif").unlink()
+
+    status, _, err = main(*run)
+
+    assert (status, "was finished before" in err) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("version", "key", "band"),
+    [
+        ("1.0.0", "eo:bands", {"name": "B04", "common_name": "red"}),
+        ("1.1.0", "bands", {"name": "B04", "eo:common_name": "red"}),
+        ("1.1.0", "eo:bands", {"name": "B04", "common_name": "red"}),
+    ],
+)
+def test_an_asset_is_known_by_the_common_name_of_its_band(version: str, key: str, band: dict[str, str]) -> None:
+    red = {"href": "/scenes/R10m/B04.tif", "type": "image/tiff", key: [band]}
+    other = {"href": "/scenes/R10m/B08.tif", "type": "image/tiff", key: [{"name": "B08"}]}
+    item = {
+        "type": "Feature", "stac_version": version, "id": "one", "assets": {"x": other, "y": red},
+        "properties": {"datetime": "2024-06-01T10:00:00Z", "platform": "planet"},
+    }  # fmt: skip
+
+    assert read_item(item, "/scenes/one.json", ["red"], masked=False).bands["red"].href == "/scenes/R10m/B04.tif"

@@ -263,6 +263,12 @@ def test_sums_of_cells_add_up_to_those_of_the_whole_for_zones_that_overlap() -> 
     assert whole[1]["a"] == [valid.size, valid.sum(), valid.min(), valid.max()]
 
 
+def test_the_least_and_greatest_of_two_areas_are_those_of_either() -> None:
+    low, high = {"red": [2, 30, 10, 20]}, {"red": [1, 25, 25, 25]}
+
+    assert added(low, high) == added(high, low) == {"red": [3, 55, 10, 25]}
+
+
 def test_overviews_are_means_of_what_is_valid_and_of_counts_single_pixels() -> None:
     image = np.array([[1, 3, NODATA, NODATA], [NODATA, 6, NODATA, NODATA]] * 2, np.int16)
 

@@ -91,7 +91,9 @@ def _components(
 ) -> int:
     """Sum the numbers of objects of one image over all levels; `dilated` and `parent` are left as they were found."""
     stride = width + 2
-    highest = values.max()
+    highest = 0.0  # numpy's reductions take longer to compile than these loops
+    for i in range(values.size):
+        highest = max(highest, values[i])
     # Dilation and erosion commute with thresholds, so the grey image is filtered once for all levels.
     reached = _dilate(pixels, values, width, dilated, touched)
     thresholds = np.empty(levels)
@@ -103,7 +105,8 @@ def _components(
         level_of[i] = _level(value, highest, thresholds) if value > 0.0 else -1
         if level_of[i] >= 0:
             ends[level_of[i]] += 1
-    ends = np.cumsum(ends)
+    for level in range(1, levels):
+        ends[level] += ends[level - 1]
     place = ends.copy()
     order = np.empty(ends[levels - 1], dtype=np.int32)
     for i in range(reached):
@@ -145,8 +148,9 @@ def component_sums(
     touched, level_of = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.int16)
     for i in range(totals.size):
         first, stop = offsets[i], offsets[i + 1]
-        occupied[i] = np.count_nonzero(values[first:stop] > 0.0)
-        totals[i] = 0
+        occupied[i] = totals[i] = 0
+        for j in range(first, stop):
+            occupied[i] += values[j] > 0.0
         if occupied[i]:
             totals[i] = _components(
                 pixels[first:stop], values[first:stop], width, levels, dilated, parent, touched, level_of

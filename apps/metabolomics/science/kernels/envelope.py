@@ -368,13 +368,14 @@ def pattern_rows(
     rows = np.empty(elements, dtype=np.int64)
     best_mz, best_height = np.empty(peaks), np.empty(peaks)
     for ion in range(ions):
-        used = 0
+        used, listed = 0, True
         for element in range(elements):
             if counts[ion, element] > 0:
                 rows[used] = lists[element, counts[ion, element]]
+                listed = listed and rows[used] != FULL
                 used += 1
         out_count[ion] = FULL
-        if used and rows[:used].min() == FULL:
+        if not listed:
             continue
         size = fine_structure(rows[:used], starts, masses, shares, mz, share)
         if size == FULL:
