@@ -28,8 +28,9 @@ RELAXATIONS = 10.0
 """Relaxation times of the walk over temperatures that a campaign should last."""
 TO_RUN = 2.0
 """Times as many rounds are advised where nothing says how many it takes, and at least."""
-MOST_ENERGIES, LEAST_ROUNDS = 5_000_000, 200
-"""Reduced potentials (40 MB of them) that MBAR gets, of rounds that are evenly spaced; and rounds all the same."""
+MOST_ENERGIES, LEAST_ROUNDS = 2_000_000, 200
+"""Reduced potentials that MBAR gets, of rounds that are evenly spaced, and rounds all the same: 16 MB, of which pymbar
+makes some 250 MB of its own."""
 FAR = 100.0
 """Times the rounds so far beyond which no number is advised: it would rest on too little."""
 

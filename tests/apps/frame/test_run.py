@@ -509,6 +509,48 @@ def test_who_fails_after_it_was_taken_for_dead_leaves_the_run_of_the_other(
     heir.__exit__(None, None, None)
 
 
+AT_ONCE = """
+import multiprocessing, sys, time
+from tests.apps.frame.test_run import finish
+
+def drive(place, barrier, said, offset):
+    sound = time.time
+    time.time = lambda: sound() + offset
+    for number in range(40):
+        barrier.wait()
+        try:
+            finish(f"{place}/{number}")
+        except Exception as error:
+            said.put(str(error))
+    said.put("")
+
+if __name__ == "__main__":
+    fork = multiprocessing.get_context("fork")
+    barrier, said = fork.Barrier(2), fork.SimpleQueue()
+    for offset in (0, 7200):
+        fork.Process(target=drive, args=(sys.argv[1], barrier, said, offset)).start()
+    ended = 0
+    while ended < 2:
+        if sentence := said.get():
+            print(sentence)
+        else:
+            ended += 1
+"""
+
+
+def test_processes_whose_clocks_are_hours_apart_and_that_begin_at_once_make_one_run(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert all("was taken over" in sentence for sentence in done.stdout.splitlines()), done.stdout
+    finished = [name for number in range(40) for name in ("table.csv", "pictures/a.png", "result.json")
+                if (tmp_path / str(number) / name).is_file()]  # fmt: skip
+    assert len(finished) == 3 * 40
+
+
 def test_the_lease_is_renewed_while_a_stage_runs(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apps._frame.run.RENEWAL", 0.01)
 

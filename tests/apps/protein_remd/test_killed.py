@@ -13,7 +13,7 @@ import pytest
 from apps.protein_remd.__main__ import APP
 from tests.apps.protein_remd.conftest import HARMONIC, ended, history
 
-ROUNDS = 30
+ROUNDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_driver_killed_again_and_again_leaves_the_history_of_an_undisturbed_on
     rng = random.Random(7)
     goal = 0
     while goal < ROUNDS - 5:
-        goal += rng.randint(5, 15)
+        goal += rng.randint(4, 10)
         driver = started(
             "run", *HARMONIC, "--rounds", str(ROUNDS), "--output", "killed", "--compute", "process", "--workers", "2"
         )
@@ -74,7 +74,7 @@ def test_workers_killed_while_it_runs_change_nothing(whole, started, tmp_path):
     driver = started(
         "run", *HARMONIC, "--rounds", str(ROUNDS), "--output", "killed", "--compute", "process", "--workers", "2"
     )
-    for goal in (3, 12, 20):
+    for goal in (3, 8, 14):
         wait_for(tmp_path / "killed", goal, driver)
         below = workers_of(driver.pid)
         if below:

@@ -251,13 +251,13 @@ def test_a_campaign_goes_on_bit_for_bit(molecule, remd, tmp_path, capsys):
         "run", "--engine", "protomol", "--psf", system.psf, "--pdb", system.pdb, "--parameters", *system.parameters,
         "--protomol", system.protomol, "--temperatures", "300,330", "--steps", "10", "--timestep", "1",
     ]  # fmt: skip
-    assert remd(*flags, "--rounds", "3", "--output", "whole") == 0
+    assert remd(*flags, "--rounds", "2", "--output", "whole") == 0
     assert remd(*flags, "--rounds", "1", "--output", "parts") == 0
 
-    assert remd("resume", "parts", "--rounds", "3") == 0
+    assert remd("resume", "parts", "--rounds", "2") == 0
 
     assert history(tmp_path / "parts") == history(tmp_path / "whole")
-    assert remd("verify", "parts") == 0
+    assert remd("verify", "parts", "--segments", "2") == 0
     assert "caution" in (tmp_path / "whole" / "result.json").read_text()
 
 
