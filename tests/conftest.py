@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import re
 import shutil
@@ -37,6 +38,8 @@ PLATFORMS = ("container", "kubernetes", "slurm", "dask", "lambda", "whisk", "red
 S3_KEY, S3_SECRET = "fanfold-test-key", "fanfold-test-secret-9d41c7"
 S3_START = 60.0
 PR_SET_PDEATHSIG = 1
+LOG_LEVEL = logging.getLogger().level
+"""Before any test."""
 
 
 def pytest_configure() -> None:
@@ -55,6 +58,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return next((platform for platform in PLATFORMS if platform in nodeid), nodeid.partition("::")[0])
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Undo what a command has set up that ran in this process, in a fixture of a module, which comes first, too."""
+    root = logging.getLogger()
+    handlers = [handler for handler in root.handlers if type(handler) is not logging.StreamHandler]
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(LOG_LEVEL)
 
 
 @dataclass
