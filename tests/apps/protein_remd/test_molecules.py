@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from apps.protein_remd.engines.molecules import molecule  # noqa: E402
 from apps.protein_remd.science.peptide import build, pdb_text  # noqa: E402
 
 KCAL = 4.184
-WW = Path(os.environ.get("FANFOLD_TEST_WW_DOMAIN", "ww_domain"))
+WW = Path(__file__).parents[4] / "shared" / "data" / "ww_domain"
 """The published input files have no licence, so they are not of this repository."""
 
 
@@ -26,7 +25,7 @@ WW = Path(os.environ.get("FANFOLD_TEST_WW_DOMAIN", "ww_domain"))
 def ww() -> dict[str, str]:
     found = {name: next(iter(WW.glob(f"*.{name}")), None) for name in ("psf", "pdb", "inp")}
     if None in found.values():
-        pytest.skip("needs the published WW domain: FANFOLD_TEST_WW_DOMAIN=FOLDER with its .psf, .pdb and .inp")
+        pytest.skip("needs the published WW domain beside the project: .psf, .pdb and .inp in ../shared/data/ww_domain")
     return {name: str(path) for name, path in found.items()}
 
 
