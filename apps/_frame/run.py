@@ -170,6 +170,7 @@ class Run:
     ) -> None:
         if self._stop is not None:
             self._stop.set()
+            self._renewal.join(RENEWAL)  # or one that is on its way takes the lease again that is given back below
         try:
             if kind is not None:
                 self.kept = True  # until it is known that there is nothing
@@ -192,7 +193,10 @@ class Run:
         """
         if self._stop is None:
             self._stop = threading.Event()
-            threading.Thread(target=self._renew_until, args=(self._stop,), daemon=True, name="fanfold-lease").start()
+            self._renewal = threading.Thread(
+                target=self._renew_until, args=(self._stop,), daemon=True, name="fanfold-lease"
+            )
+            self._renewal.start()
 
     def check(self, note: str = "") -> None:
         """Say what is being done, and make sure that this process still drives the run.
