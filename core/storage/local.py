@@ -322,8 +322,13 @@ def _link(file: io.FileIO, name: str, path: str, if_absent: bool) -> None:
 def _in_folder(folder: str, use: Callable[[], T]) -> T:
     """Do something in a folder, which is made when it is not there."""
     for _ in range(_ATTEMPTS):
-        with suppress(FileNotFoundError):
+        try:
             return use()
+        except FileNotFoundError:
+            pass
+        except PermissionError as error:
+            if error.errno != errno.EPERM:  # that is what ext4 says of a folder that is removed meanwhile
+                raise
         with suppress(FileNotFoundError, FileExistsError):
             os.makedirs(folder, exist_ok=True)
     return use()
