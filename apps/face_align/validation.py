@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
 from apps._frame import Session
-from apps._frame.tables import TextTable
+from apps._frame.checks import Check, show_checks
 from apps.face_align import models
 from apps.face_align.demo import portrait, variant
 from apps.face_align.params import Params, ValidateParams
@@ -71,17 +71,6 @@ class Checked:
     points_as_dlib: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A line of the table: what was checked against what, what was expected and found, and whether they agree."""
-
-    what: str
-    against: str
-    expected: str
-    found: str
-    agrees: bool
-
-
 def check_pose(pose: Pose) -> Checked:
     """Map function: align one pose, and look at it with dlib itself."""
     params = Params(landmarks=pose.landmarks)
@@ -129,15 +118,4 @@ def run(session: Session, params: ValidateParams) -> int:
     for what, own in (("box", "detector"), ("landmarks", "predictor")):
         told = (f"{what} of every pose", f"dlib's own {own}", f"{len(poses)} alike", f"{agreed[what]} alike")
         checks.append(Check(*told, agreed[what] == len(poses)))
-    failed = sum(not check.agrees for check in checks)
-    compute = session.executor.config.compute
-    figures = {"compute": compute, "failed": failed, "checks": [asdict(each) for each in checks]}
-    session.show(figures, _table(checks, failed, compute))
-    return 1 if failed else 0
-
-
-def _table(checks: list[Check], failed: int, compute: str) -> str:
-    rows = [[each.what, each.against, each.expected, each.found, "ok" if each.agrees else "DIFFERS"] for each in checks]
-    header = ["checked", "against", "expected", "found", ""]
-    table = TextTable(f"Face alignment on {compute}", header, rows, left=header).text()
-    return f"{table}\n\n{f'{failed} of {len(checks)} checks failed' if failed else f'All {len(checks)} checks passed'}."
+    return show_checks(session, "Face alignment", checks)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 import numpy as np
 import shapely
 
 from apps._frame import Session
+from apps._frame.checks import Check, show_checks
 from apps._frame.stored import Stored
-from apps._frame.tables import TextTable
 from apps.satellite import demo
 from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.packages import check_installed
@@ -26,17 +25,6 @@ from core import TaskError
 SPHERE_AREA = 510_065_621_724_088.0
 """m2 of the ellipsoid of WGS 84 (C. F. F. Karney 2013, eq. 58 with its constants)."""
 SIDE = 240
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A line of the table: what was checked against what, what was expected and found, and whether they agree."""
-
-    what: str
-    against: str
-    expected: str
-    found: str
-    agrees: bool
 
 
 def _composite() -> Check:
@@ -136,12 +124,4 @@ def run(session: Session, params: ValidateParams) -> int:
             checks.append(future.result())
         except TaskError as error:
             checks.append(Check(name, "", "", str(error).splitlines()[0], False))
-    failed = sum(not each.agrees for each in checks)
-    compute = session.executor.config.compute
-    rows = [[each.what, each.against, each.expected, each.found, "ok" if each.agrees else "DIFFERS"] for each in checks]
-    header = ["checked", "against", "expected", "found", ""]
-    table = TextTable(f"Satellite batches on {compute}", header, rows, left=header).text()
-    last = f"{failed} of {len(checks)} checks failed" if failed else f"All {len(checks)} checks passed"
-    figures = {"compute": compute, "failed": failed, "checks": [asdict(each) for each in checks]}
-    session.show(figures, f"{table}\n\n{last}.")
-    return 1 if failed else 0
+    return show_checks(session, "Satellite batches", checks)
