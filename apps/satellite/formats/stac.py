@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from apps.satellite.formats import landsat, sentinel2
@@ -56,14 +57,15 @@ def read_item(item: Item, base: str, wanted: Iterable[str], masked: bool) -> Dra
     common = _Common(item, base, properties, assets, platform)
     bands = {band: common.band(band) for band in wanted}
     mask, kind = common.mask() if masked else (None, "")
-    if platform.startswith("sentinel-2"):
-        return _sentinel2(name, base, written(when), platform, properties, bands, mask, kind)
-    if platform.startswith("landsat"):
-        return _landsat(name, base, written(when), platform, properties, bands, mask, kind)
-    return Draft(
+    draft = Draft(
         name, base, written(when), platform, f"{platform} {written(when)}", name, (str(properties.get("updated", "")),),
         bands, mask, kind,
     )  # fmt: skip
+    if platform.startswith("sentinel-2"):
+        return _sentinel2(draft, properties)
+    if platform.startswith("landsat"):
+        return _landsat(draft, properties)
+    return draft
 
 
 def _platform(name: str, properties: Item) -> str:
@@ -74,19 +76,10 @@ def _platform(name: str, properties: Item) -> str:
     return str(properties.get("platform", "")).lower().replace("_", "-")
 
 
-def _sentinel2(
-    name: str,
-    base: str,
-    when: str,
-    platform: str,
-    properties: Item,
-    bands: dict[str, Claim],
-    mask: Claim | None,
-    kind: str,
-) -> Draft:
+def _sentinel2(draft: Draft, properties: Item) -> Draft:
     ids = (properties.get(f"{prefix}{key}") for prefix in ("s2:", "sentinel:") for key in (
         "product_uri", "product_id", "datatake_id", "datastrip_id", "granule_id"))  # fmt: skip
-    known = sentinel2.identify([str(each) for each in ids if each] + [name])
+    known = sentinel2.identify([str(each) for each in ids if each] + [draft.name])
     baseline = sentinel2.two_digits(
         str(
             properties.get("s2:processing_baseline")
@@ -97,7 +90,7 @@ def _sentinel2(
     applied = any(properties.get(each) is True for each in APPLIED)
     warnings = []
     made = {}
-    for band, claim in bands.items():
+    for band, claim in draft.bands.items():
         scale = SCALE if claim.scale is None else claim.scale
         offset = claim.offset
         if offset is None:
@@ -107,14 +100,14 @@ def _sentinel2(
                 f"{band}: an offset of {offset:g} is given, and said to be applied already; --offset decides"
             )
         nodata = sentinel2.NODATA if claim.nodata is None else claim.nodata
-        made[band] = _replaced(claim, scale=scale, offset=offset, nodata=nodata)
-    tile = str(properties.get("s2:mgrs_tile") or _grid_code(properties) or known.get("tile", name))
-    start = known.get("start") or re.sub(r"\D", "", when[:10]) + "T" + re.sub(r"\D", "", when[11:19])
-    strip = known.get("strip") or when
+        made[band] = replace(claim, scale=scale, offset=offset, nodata=nodata)
+    tile = str(properties.get("s2:mgrs_tile") or _grid_code(properties) or known.get("tile", draft.name))
+    start = known.get("start") or re.sub(r"\D", "", draft.when[:10]) + "T" + re.sub(r"\D", "", draft.when[11:19])
+    strip = known.get("strip") or draft.when
     generated = str(properties.get("s2:generation_time") or known.get("generated") or properties.get("created", ""))
-    return Draft(
-        name, base, when, platform, f"{platform} {start}", f"{tile} {strip}", (baseline, generated), made, mask, kind,
-        True, baseline, tuple(warnings[:1]),
+    return replace(
+        draft, datatake=f"{draft.platform} {start}", tile=f"{tile} {strip}", version=(baseline, generated), bands=made,
+        is_sentinel2=True, baseline=baseline, warnings=tuple(warnings[:1]),
     )  # fmt: skip
 
 
@@ -122,42 +115,25 @@ def _grid_code(properties: Item) -> str:
     return str(properties.get("grid:code", "")).removeprefix("MGRS-").zfill(5).removeprefix("00000")
 
 
-def _landsat(
-    name: str,
-    base: str,
-    when: str,
-    platform: str,
-    properties: Item,
-    bands: dict[str, Claim],
-    mask: Claim | None,
-    kind: str,
-) -> Draft:
-    match = landsat.PRODUCT.search(str(properties.get("landsat:product_id", ""))) or landsat.PRODUCT.search(name)
-    surface = bool(match and match[3].startswith("L2S") and match[8] == "02")
-    made = bands
-    if surface:
+def _landsat(draft: Draft, properties: Item) -> Draft:
+    match = landsat.PRODUCT.search(str(properties.get("landsat:product_id", ""))) or landsat.PRODUCT.search(draft.name)
+    made = draft.bands
+    if match and match[3].startswith("L2S") and match[8] == "02":
         made = {
-            band: _replaced(
+            band: replace(
                 claim,
                 scale=landsat.SCALE if claim.scale is None else claim.scale,
                 offset=landsat.OFFSET if claim.offset is None else claim.offset,
                 nodata=landsat.FILL if claim.nodata is None else claim.nodata,
             )
-            for band, claim in bands.items()
+            for band, claim in draft.bands.items()
         }
     path, row = str(properties.get("landsat:wrs_path", "")), str(properties.get("landsat:wrs_row", ""))
-    day = re.sub(r"\D", "", when[:10])
-    version = landsat.version_of(match[0]) if match else ("",)
-    return Draft(
-        name, base, when, platform, f"{platform} {path:0>3} {day}", f"{row:0>3}" if row else name, version, made,
-        mask, kind,
+    day = re.sub(r"\D", "", draft.when[:10])
+    return replace(
+        draft, datatake=f"{draft.platform} {path:0>3} {day}", tile=f"{row:0>3}" if row else draft.name,
+        version=landsat.version_of(match[0]) if match else ("",), bands=made,
     )  # fmt: skip
-
-
-def _replaced(claim: Claim, **changes: Any) -> Claim:
-    from dataclasses import replace
-
-    return replace(claim, **changes)
 
 
 class _Common:
