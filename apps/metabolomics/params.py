@@ -46,6 +46,18 @@ def resolving_power(value: Any) -> str:
     return f"{power:.15g}@{at_mz:.15g}"
 
 
+def instrument_setting() -> Any:
+    """Return the setting of what an annotation takes an instrument for, and a synthetic dataset is made by."""
+    about = "how resolving power falls with m/z"
+    return setting("orbitrap", choice(*INSTRUMENTS), f"one of {', '.join(INSTRUMENTS)}", about, "NAME")
+
+
+def resolving_power_setting() -> Any:
+    """Return the setting of an instrument's resolving power, likewise."""
+    expects = "a resolving power, and the m/z at which it is, such as 140000@200"
+    return setting("140000@200", resolving_power, expects, "full width at half maximum, and where", "R@MZ")
+
+
 def _given(parse: Callable[[Any], Any], empty: Any = "") -> Callable[[Any], Any]:
     return lambda value: value if value == empty else parse(value)
 
@@ -92,14 +104,8 @@ class MoleculeParams:
         (), several(text, distinct=True), "modifications such as +CO2-H, separated by commas",
         "chemical modifications that are looked for besides none", "MOD,...",
     )  # fmt: skip
-    instrument: str = setting(
-        "orbitrap", choice(*INSTRUMENTS), f"one of {', '.join(INSTRUMENTS)}", "how resolving power falls with m/z",
-        "NAME",
-    )  # fmt: skip
-    resolving_power: str = setting(
-        "140000@200", resolving_power, "a resolving power, and the m/z at which it is, such as 140000@200",
-        "full width at half maximum, and where", "R@MZ",
-    )  # fmt: skip
+    instrument: str = instrument_setting()
+    resolving_power: str = resolving_power_setting()
     n_peaks: int = setting(
         4, whole(2, MOST_PEAKS), f"a whole number from 2 to {MOST_PEAKS}", "isotope peaks of a pattern", "N"
     )

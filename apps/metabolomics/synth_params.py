@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apps._frame.params import MISSING, check_fields, choice, number, setting, switch, whole
-from apps.metabolomics.params import INSTRUMENTS, place, polarity, resolving_power
+from apps._frame.params import MISSING, check_fields, number, setting, switch, whole
+from apps.metabolomics.params import instrument_setting, place, polarity, resolving_power_setting
 from core import ConfigError
 
 ABOUT = """\
@@ -58,14 +58,8 @@ class Specification:
     )
     error: float = setting(0.6, number(0, 1000), "ppm from 0 to 1000", "standard deviation of the mass error", "PPM")
     polarity: str = setting("+", polarity, "+ or -", "of the ions", "+|-")
-    instrument: str = setting(
-        "orbitrap", choice(*INSTRUMENTS), f"one of {', '.join(INSTRUMENTS)}", "how resolving power falls with m/z",
-        "NAME",
-    )  # fmt: skip
-    resolving_power: str = setting(
-        "140000@200", resolving_power, "a resolving power, and the m/z at which it is, such as 140000@200",
-        "full width at half maximum, and where", "R@MZ",
-    )  # fmt: skip
+    instrument: str = instrument_setting()
+    resolving_power: str = resolving_power_setting()
     seed: int = setting(
         1, whole(0, 2**63 - 1), "a whole number from 0 to 2**63 - 1", "seed of all that is random", "SEED"
     )
