@@ -27,6 +27,7 @@ from core.task.protocol import BatchDone, Invocation
 from core.types import JobDone, TaskDone, TaskSpeculated
 from core.worker.dask import answer
 from tests.servers.lambda_emulators import EmulatedLambda
+from tests.servers.processes import processes
 from tests.servers.slurm import find
 
 ROOT = Path(__file__).parents[2]
@@ -127,19 +128,6 @@ def shim(folder: Path, program: str, verb: str, words: str, status: int) -> Path
 def spoil_shim(folder: Path) -> Callable[[], int]:
     (folder / "spoil").touch()
     return lambda: len(list(folder.glob("failed-*")))
-
-
-def processes(*words: str) -> list[int]:
-    """Return the processes of this machine whose command lines have these words."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if all(word in line for word in words) and int(path.parent.name) != os.getpid():
-            found.append(int(path.parent.name))
-    return found
 
 
 def parent(process: int) -> int:

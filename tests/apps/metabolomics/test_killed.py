@@ -15,6 +15,7 @@ import pytest
 
 from apps.metabolomics.__main__ import APP
 from tests.apps.metabolomics.planted import FORMULAS, MANY, write_database, write_dataset
+from tests.servers.processes import workers_of
 
 ROOT = Path(__file__).parents[3]
 TABLES = ("annotations.csv", "all_ions.parquet")
@@ -63,23 +64,6 @@ def wait_for_more(seen: set[str], more: int, process: subprocess.Popen[str]) -> 
     while len(seen) < begun + more and process.poll() is None:
         seen |= written()
         assert time.monotonic() < deadline
-
-
-def workers_of(pid: int) -> list[int]:
-    """Return the processes below one, however deep."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found, waiting = [], [pid]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
 
 
 def test_a_driver_killed_again_and_again_leaves_the_tables_of_an_undisturbed_one(whole, started):

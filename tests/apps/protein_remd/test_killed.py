@@ -12,6 +12,7 @@ import pytest
 
 from apps.protein_remd.__main__ import APP
 from tests.apps.protein_remd.conftest import HARMONIC, ended, history
+from tests.servers.processes import workers_of
 
 ROUNDS = 20
 
@@ -32,23 +33,6 @@ def wait_for(run: Path, goal: int, process) -> None:
     deadline = time.monotonic() + 120
     while committed(run) < goal and not ended(process):
         assert time.monotonic() < deadline
-
-
-def workers_of(pid: int) -> list[int]:
-    """The processes below one, however deep."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found, waiting = [], [pid]
-    while waiting:
-        below = children.get(waiting.pop(), [])
-        found += below
-        waiting += below
-    return found
 
 
 def test_a_driver_killed_again_and_again_leaves_the_history_of_an_undisturbed_one(whole, started, tmp_path):

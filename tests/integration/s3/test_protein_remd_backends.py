@@ -17,6 +17,7 @@ import pytest
 from core import open_storage
 from tests.apps.protein_remd.conftest import ended
 from tests.conftest import S3_KEY, S3_SECRET
+from tests.servers.processes import processes
 
 ROOT = Path(__file__).parents[3]
 ROUNDS = 12
@@ -66,18 +67,6 @@ def parent(pid: int) -> int:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return 0
-
-
-def processes(*words: str) -> list[int]:
-    """Return the processes of this machine whose command lines have these words."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        found += [int(path.parent.name)] if all(word in line for word in words) else []
-    return found
 
 
 def victims(platform: str, request: pytest.FixtureRequest) -> list[int]:
