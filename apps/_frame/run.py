@@ -129,6 +129,7 @@ class Run:
         self._staging = f"{STAGING}{secrets.token_hex(8)}/"
         self._final: Content = b""
         self._stop: threading.Event | None = None
+        self._working = False
         self._made = _missing_folders(self.folder)
         more = {"inputs": tags_of(inputs or {}), "results": list(results), "versions": versions or {}}
         if keeps:
@@ -170,7 +171,7 @@ class Run:
     ) -> None:
         if self._stop is not None:
             self._stop.set()
-            self._renewal.join(RENEWAL)  # or one that is on its way takes the lease again that is given back below
+            self._renewal.join(FIRST_LEASE)  # or one that is on its way takes the lease again that is given back below
         try:
             if kind is not None:
                 self.kept = True  # until it is known that there is nothing
@@ -186,11 +187,13 @@ class Run:
         if kind is not None:
             self._unmake()
 
-    def keep_alive(self) -> None:
+    def keep_alive(self, *, working: bool = True) -> None:
         """Renew the lease from now on, by a thread; a stage does so, and a driver that is busy for long without one.
 
-        Call it when the executor has started its workers, for a process with threads starts them more slowly.
+        Call it when the executor has started its workers, for a process with threads starts them more slowly. As long
+        as nothing but input is looked at, which may be refused, nobody is `working`: then nothing is kept of the run.
         """
+        self._working = self._working or working
         if self._stop is None:
             self._stop = threading.Event()
             self._renewal = threading.Thread(
@@ -389,7 +392,7 @@ class Run:
     def _claims_matter(self) -> bool:
         """Whether an object that is this run's own by its claims alone is there, or may come of workers yet."""
         claimed = sorted(self.owned() - {MANIFEST, *self._manifest["results"]})
-        return bool(claimed) and (self._stop is not None or bool(self._there(claimed)))
+        return bool(claimed) and (self._working or bool(self._there(claimed)))
 
     def _renew_until(self, stop: threading.Event) -> None:
         while not stop.wait(RENEWAL):

@@ -125,6 +125,7 @@ def prepare(
     place = entry(cache, "ions", library.content(molecules), library.tags_of(databases))
     kept = library.library_run(session, place, molecules, databases)
     with entered(Patterns(session, kept, molecules, databases, names), place) as making:
+        opened.keep_alive(working=False)  # a database of millions of rows takes longer than a lease
         making.read()
         library.refuse_changed(molecules, databases)
         # From here on it is work that may fail, and no longer what is asked for: what is done is to be found again.

@@ -115,6 +115,12 @@ def test_a_run_whose_workers_may_still_write_keeps_its_claims(place: str) -> Non
         again.claim(["crops/a.png"])
 
 
+def test_a_run_whose_input_is_refused_after_a_long_look_leaves_nothing(place: str, tmp_path: Path) -> None:
+    run = break_off(place, lambda run: run.claim(["crops/a.png"]), lambda run: run.keep_alive(working=False))
+
+    assert (keys(place), list(tmp_path.iterdir()), run.kept) == ([], [], False)
+
+
 def test_nothing_is_owned_where_no_run_was(place: str) -> None:
     open_storage(place).put("crops/a.png", b"mine")
 
