@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import logging
@@ -185,6 +186,13 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
             yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_environment(request: pytest.FixtureRequest) -> None:
+    """Start the S3 server, if there is one, before servers that keep the environment they were started with."""
+    with contextlib.suppress(pytest.skip.Exception):
+        request.getfixturevalue("s3_server")
 
 
 def _end_with_parent() -> None:

@@ -72,7 +72,7 @@ class DaskCluster:
 
 
 @pytest.fixture(scope="session")
-def dask_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+def dask_cluster(s3_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     """Return a running cluster."""
     pytest.importorskip("distributed", reason="needs Dask: pip install '.[dask]'")
     cluster = DaskCluster(tmp_path_factory.mktemp("dask"))

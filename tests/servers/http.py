@@ -71,7 +71,7 @@ class HttpWorker:
 
 
 @pytest.fixture(scope="session")
-def http_site() -> Iterator[dict[str, object]]:
+def http_site(s3_environment: None) -> Iterator[dict[str, object]]:
     """Return settings of an executor that calls one HTTP worker with two slots."""
     worker = HttpWorker()
     os.environ["FANFOLD_WORKER_TOKEN"] = TOKEN

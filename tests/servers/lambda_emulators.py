@@ -261,12 +261,8 @@ def _end_with_parent() -> None:
 
 
 @pytest.fixture(scope="session")
-def emulated_lambda(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[EmulatedLambda]:
+def emulated_lambda(s3_environment: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedLambda]:
     """Return a running service with one function of four instances, which reach the S3 server if there is one."""
-    with suppress(pytest.skip.Exception):
-        request.getfixturevalue("s3_server")  # instances keep the environment that they were started with
     service = EmulatedLambda(tmp_path_factory.mktemp("lambda"))
     try:
         service.start()

@@ -238,7 +238,7 @@ def whisk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Whisk]:
 
 
 @pytest.fixture(scope="session")
-def openwhisk_site() -> Iterator[dict[str, object]]:
+def openwhisk_site(s3_environment: None) -> Iterator[dict[str, object]]:
     """Return settings of an executor on a conformance server."""
     # A cancelled task goes on until its action's time limit, and would take the processor from other tests.
     server = Whisk(concurrency=6, action_timeout=15.0)
