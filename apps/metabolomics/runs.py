@@ -55,7 +55,7 @@ def put_run(output: TaskOutput, records: NDArray[Any], mz: NDArray[Any]) -> dict
     mz : float[n]
         What they are sorted by.
     """
-    return {**put_part(output, "run", records.tobytes()), "counts": pack(count_bins(mz))}
+    return {**put_part(output, "run", records.view(np.uint8).data), "counts": pack(count_bins(mz))}
 
 
 def pack(counts: NDArray[Any]) -> str:
