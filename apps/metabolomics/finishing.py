@@ -29,22 +29,22 @@ ROW_GROUP = 65_536
 _DATASET = ("width", "height", "n_spectra", "peaks", "dropped", "quirks")
 
 
-def render_all(work: Work, opened: Run, found: Annotated) -> dict[str, Any]:
-    """Write the table of all ions and the images of the accepted ones; returns their counts."""
+def render_all(work: Work, opened: Run, found: Annotated) -> tuple[dict[str, Any], dict[str, str]]:
+    """Write the table of all ions and the images of the accepted ones; returns their counts, and the images' tags."""
     params = work.params
     common = found.rendering(work, params.fdr)
     outputs = work.stages.run(Stage("render", [*enumerate(found.scored)], rendering.render, common))
     schema = ions_schema(params.n_peaks)
     tables = (read_table(stored(work.address, each["table"])).cast(schema) for each in outputs.values())
     opened.storage.put(ALL_IONS, parquet_pieces(tables, schema, ROW_GROUP))
-    images = {each["images"] for each in outputs.values()}
+    images = {each["images"]: each["tag"] for each in outputs.values() if each["images"]}
     opened.storage.delete([info.key for info in opened.storage.list(ION_IMAGES) if info.key not in images])
     levels = {str(level): 0 for level in LEVELS if level <= params.fdr}
     totals = {"rows": 0, "accepted": 0}
     for each in outputs.values():
         totals = {name: total + each[name] for name, total in totals.items()}
         levels = {level: number + each["levels"][level] for level, number in levels.items()}
-    return {**totals, "levels": levels}
+    return {**totals, "levels": levels}, images
 
 
 def write_context(work: Work, opened: Run, mask: np.ndarray[Any, Any] | None) -> None:

@@ -26,13 +26,14 @@ from apps.metabolomics.dataset import decode_part, encode_part
 from apps.metabolomics.imzml import Spectra, open_dataset, read_spectra, tasks
 from apps.metabolomics.imzml.pair import Blob, find_pair
 from apps.metabolomics.params import ReadingParams
+from apps.metabolomics.parquet_pieces import read_parquet
 from apps.metabolomics.parts import put_part, stored
 from apps.metabolomics.science.sorting import sort_peaks
 from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import NotFound, process_storage
 
-ALGORITHM = 2
+ALGORITHM = 3
 """To be raised when the same files give another index."""
 STAGES = ("offsets", "ds-map", "ds-reduce")
 SEGMENTS = "segments/"
@@ -264,7 +265,7 @@ def read_tic(address: str) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     except NotFound:
         raise damaged(address, TIC) from None
     try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        table = read_parquet(data)
     except (pa.ArrowException, OSError):
         raise damaged(address, TIC) from None
     pixels, places = np.unique(table.column("pixel").to_numpy(), return_inverse=True)
@@ -293,7 +294,7 @@ def _sums(spectra: Spectra, pixels: NDArray[np.int32]) -> tuple[NDArray[np.int32
     begins = np.flatnonzero(np.diff(spectra.pixel, prepend=-1))  # one search a spectrum, not one a peak
     lengths = np.diff(begins, append=len(spectra.pixel))
     places = np.repeat(np.searchsorted(pixels, spectra.pixel[begins]), lengths)
-    return pixels, np.bincount(places, weights=spectra.intensity, minlength=len(pixels))
+    return pixels, np.bincount(places, weights=spectra.intensity, minlength=len(pixels)).astype(np.float64)
 
 
 def _tic_bytes(pixels: NDArray[np.int32], tic: NDArray[Any]) -> bytes:

@@ -36,7 +36,7 @@ from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import join_address, process_storage
 
-ALGORITHM = 2
+ALGORITHM = 3
 """To be raised when the same databases give other patterns."""
 STAGES = ("formulas", "centroids", "ions")
 PATTERNS = "patterns/"

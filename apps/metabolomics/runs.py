@@ -60,12 +60,12 @@ def put_run(output: TaskOutput, records: NDArray[Any], mz: NDArray[Any]) -> dict
 
 def pack(counts: NDArray[Any]) -> str:
     """Return whole numbers as text that JSON can hold."""
-    return base64.b85encode(zlib.compress(counts.astype("<i8").tobytes(), 1)).decode()
+    return base64.b64encode(zlib.compress(counts.astype("<i8").tobytes(), 1)).decode()
 
 
 def unpack(text: str) -> Counts:
     """Return what ``pack`` was given, in one dimension."""
-    return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<i8").astype(np.int64)
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8").astype(np.int64)
 
 
 def counts_of(run: dict[str, Any]) -> Counts:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from apps.metabolomics.imzml.header import Header, read_header
 from apps.metabolomics.imzml.markup import Markup, Tag
+from apps.metabolomics.imzml.skeleton import Skeletons
 from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, INTENSITY_LENGTH, MZ_LENGTH, Shape, Z, read_spectrum
 from apps.metabolomics.imzml.template import Template, learn, match
 from core import InputError
@@ -120,7 +121,8 @@ def scan(read: Callable[[], bytes], source: str) -> Table:
     rows = _Rows(source)
     codes: dict[Shape, int] = {}
     templates: list[Template] = []
-    matched = 0
+    skeletons = Skeletons()
+    matched = parsed = 0
     while tag is not None and tag.name == b"spectrum" and not tag.close:
         markup.keep = tag.begin
         spectrum = read_spectrum(markup, tag, header.groups, rows.count + 1)
@@ -130,12 +132,15 @@ def scan(read: Callable[[], bytes], source: str) -> Table:
         rows.add_row(spectrum.numbers, code)
         tag = markup.next()
         if tag is not None and tag.name == b"spectrum" and not tag.close:
-            tail = markup.text(spectrum.end, tag.begin)
-            template = learn(spectrum, markup.text(spectrum.begin, spectrum.end), tail, code) if _blank(tail) else None
+            text, tail = markup.text(spectrum.begin, spectrum.end), markup.text(spectrum.end, tag.begin)
+            template = learn(spectrum, text, tail, code) if _blank(tail) else None
             if template is not None:
                 templates = [template, *templates[: MAX_TEMPLATES - 1]]
+            parsed += 1
+            if parsed >= MAX_TEMPLATES:  # earlier ones would keep a template from being learnt, which is quicker
+                skeletons.learn(spectrum, text, code)
             markup.back(tag)
-            matched += _match_all(markup, templates, rows)
+            matched += _match_all(markup, templates, skeletons, rows)
             tag = markup.next()
     _finish(markup, tag)
     rows.flush()
@@ -146,24 +151,34 @@ def _blank(text: bytes) -> bool:
     return not text.strip()
 
 
-def _match_all(markup: Markup, templates: list[Template], rows: _Rows) -> int:
-    """Take all spectra that are like a template from here on; the one that fits is put first."""
+def _match_all(markup: Markup, templates: list[Template], skeletons: Skeletons, rows: _Rows) -> int:
+    """Take all spectra from here on that are like a template, the one that fits being put first, or known otherwise.
+
+    Returns how many were like a template.
+    """
     markup.keep = None
-    before, longest = rows.count, 0
+    matched = longest = 0
     while True:
         for index, template in enumerate(templates):
             numbers, stop = match(template, markup.buffer, markup.position - markup.start)
             if len(numbers):
                 longest = max(longest, (stop + markup.start - markup.position) // len(numbers))
                 rows.add_block(numbers, template.shape)
+                matched += len(numbers)
                 markup.position = markup.start + stop
                 templates.insert(0, templates.pop(index))
                 break
         else:
+            found = skeletons.match(markup.buffer, markup.position - markup.start)
+            if found is not None:
+                rows.add_row(*found[:2])
+                longest = max(longest, found[2] + markup.start - markup.position)
+                markup.position = markup.start + found[2]
+                continue
             # One that was cut off by the end of the piece may still be like a template.
             left = markup.start + len(markup.buffer) - markup.position
             if left > 2 * longest + len(markup.buffer) // 16 or not markup.more():
-                return rows.count - before
+                return matched
 
 
 def _finish(markup: Markup, tag: Tag | None) -> None:
