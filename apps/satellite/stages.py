@@ -26,7 +26,6 @@ from apps.satellite.function import UserFunction, load
 from apps.satellite.ingest import ingest
 from apps.satellite.maps import pictures
 from apps.satellite.merging import Borders, merge
-from apps.satellite.packages import check_installed
 from apps.satellite.params import Params
 from apps.satellite.planning import MB, Layout, Zone, check_day, lay_out, read_zones
 from apps.satellite.records import (
@@ -70,7 +69,6 @@ class Job:
 
 
 def _look(session: Session, params: Params) -> Job:
-    check_installed()
     if params.change:
         check_day(params.change)
     candidates = find(params.input, session.output)
