@@ -274,8 +274,12 @@ def _judged(scene: Scene, baseline: str) -> Scene:
     Reflectance below zero is odd in any band. A single band may be bright without fault, so of those without an offset
     the darkest decides.
     """
-    numbers = {name: dark for name, asset in scene.bands.items() if (dark := _darkest(asset)) is not None}
-    dark = {name: number * scene.bands[name].scale + scene.bands[name].offset for name, number in numbers.items()}
+    numbers = {name: _darkest(asset) for name, asset in scene.bands.items()}
+    dark = {
+        name: number * scene.bands[name].scale + scene.bands[name].offset
+        for name, number in numbers.items()
+        if number is not None
+    }
     below = {name: value for name, value in dark.items() if scene.bands[name].offset < 0 and value < -DARK}
     if below:
         offset = scene.bands[min(below, key=lambda name: below[name])].offset
@@ -301,10 +305,17 @@ def _darkest(asset: Asset) -> float | None:
     for down, right in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
         top = max(0, min(round(raster.height * down) - SAMPLE // 2, raster.height - SAMPLE)) // SAMPLE * SAMPLE
         left = max(0, min(round(raster.width * right) - SAMPLE // 2, raster.width - SAMPLE)) // SAMPLE * SAMPLE
-        window = read_window(asset, (top, min(top + SAMPLE, raster.height)), (left, min(left + SAMPLE, raster.width)))
+        rows, columns = (top, min(top + SAMPLE, raster.height)), (left, min(left + SAMPLE, raster.width))
+        try:
+            window = read_window(asset, rows, columns)
+        except ConnectionError:
+            raise
+        except Exception:  # what is damaged costs its scene where it is needed, wherever in it that is
+            continue
         found.append(window[(window != asset.nodata) & (window != SATURATED)])
-    valid = np.concatenate(found)
-    return float(np.percentile(valid.astype(np.float64), 1)) if valid.size else None
+    valid = np.concatenate([np.empty(0), *found])
+    valid = valid[np.isfinite(valid)]
+    return float(np.percentile(valid, 1)) if valid.size else None
 
 
 def _first_line(error: BaseException) -> str:
