@@ -16,7 +16,7 @@ from apps._frame.plan import Plan, StagePlan
 from apps._frame.report import FOLDER
 from apps._frame.run import Run, new_run_path
 from apps._frame.stages import Outputs, Stage, Stages
-from apps._frame.stored import BYTES, Stored
+from apps._frame.stored import BYTES, Stored, sha256
 from apps._frame.tables import counted, json_text
 from apps.satellite import catalog, demo, report
 from apps.satellite.cells import CELLS, CODEC, FEATURES, WATER, CellParams, compute_cell, write_files
@@ -75,7 +75,7 @@ def _look(session: Session, params: Params) -> Job:
     inputs = {file.url: file.tag for each in candidates for file in each.files}
     function = load(params.function)
     if function is not None:
-        inputs["--function"] = hashlib.sha256(function.source.encode()).hexdigest()
+        inputs["--function"] = sha256(json_text(asdict(function)).encode())
     zones = read_zones(params.zones)
     if params.zones:
         root, key = split_address(params.zones)
