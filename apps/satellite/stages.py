@@ -218,8 +218,8 @@ def _publish(
     files["scenes.csv"] = catalog.scenes_csv(rows)
     files[SOURCES] = sources_json(layout.scenes, opened.address)
     figures = {**_figures(layout, rows, done), "layer": layer, "shapes": shapes, "area_km2": area / 1e6}
-    drawn = pictures(opened.storage, layout.cells, done)
-    pages = report.report_of(figures, params, rows, layout.cells, done, drawn, zonal)
+    drawn, undrawn = pictures(opened.storage, layout.cells, done)
+    pages = report.report_of(figures, params, rows, layout.cells, done, drawn, undrawn, zonal)
     files.update({name: b"".join(page) for name, page in pages.items()})
     files[CHECKSUMS] = checksums(files, done)
     files["result.json"] = sealed(figures, files[CHECKSUMS])
