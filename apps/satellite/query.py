@@ -16,7 +16,6 @@ from apps.satellite.catalog import INDEX
 from apps.satellite.checksums import check_files
 from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.geoparquet import layer_bytes, within
-from apps.satellite.packages import check_installed
 from apps.satellite.params import QueryParams, VerifyParams
 from apps.satellite.rasters import gdal, opened
 from apps.satellite.science.geodesy import bounds_boxes, degrees, from_degrees
@@ -31,7 +30,6 @@ def query(session: Session, params: QueryParams) -> None:
     """Command: write what a run has in an area, its pixels a zone at a time and its shapes, to a folder."""
     from apps.satellite.stages import check_run
 
-    check_installed()
     check_run(params.output)
     if f"{params.result.rstrip('/')}/".startswith(f"{params.output.rstrip('/')}/"):
         raise ConfigError(f"--result {params.result} is within the run itself; choose another folder")

@@ -16,7 +16,7 @@ from apps._frame.plan import Plan, StagePlan
 from apps._frame.report import FOLDER
 from apps._frame.run import Run, new_run_path
 from apps._frame.stages import Outputs, Stage, Stages
-from apps._frame.stored import BYTES, Stored
+from apps._frame.stored import BYTES, Stored, sha256
 from apps._frame.tables import counted, json_text
 from apps.satellite import catalog, demo, report
 from apps.satellite.cells import CELLS, CODEC, FEATURES, WATER, CellParams, compute_cell, write_files
@@ -26,7 +26,6 @@ from apps.satellite.function import UserFunction, load
 from apps.satellite.ingest import ingest
 from apps.satellite.maps import pictures
 from apps.satellite.merging import Borders, merge
-from apps.satellite.packages import check_installed
 from apps.satellite.params import Params
 from apps.satellite.planning import MB, Layout, Zone, check_day, lay_out, read_zones
 from apps.satellite.records import (
@@ -70,14 +69,13 @@ class Job:
 
 
 def _look(session: Session, params: Params) -> Job:
-    check_installed()
     if params.change:
         check_day(params.change)
     candidates = find(params.input, session.output)
     inputs = {file.url: file.tag for each in candidates for file in each.files}
     function = load(params.function)
     if function is not None:
-        inputs["--function"] = hashlib.sha256(function.source.encode()).hexdigest()
+        inputs["--function"] = sha256(json_text(asdict(function)).encode())
     zones = read_zones(params.zones)
     if params.zones:
         root, key = split_address(params.zones)
@@ -220,8 +218,8 @@ def _publish(
     files["scenes.csv"] = catalog.scenes_csv(rows)
     files[SOURCES] = sources_json(layout.scenes, opened.address)
     figures = {**_figures(layout, rows, done), "layer": layer, "shapes": shapes, "area_km2": area / 1e6}
-    drawn = pictures(opened.storage, layout.cells, done)
-    pages = report.report_of(figures, params, rows, layout.cells, done, drawn, zonal)
+    drawn, undrawn = pictures(opened.storage, layout.cells, done)
+    pages = report.report_of(figures, params, rows, layout.cells, done, drawn, undrawn, zonal)
     files.update({name: b"".join(page) for name, page in pages.items()})
     files[CHECKSUMS] = checksums(files, done)
     files["result.json"] = sealed(figures, files[CHECKSUMS])
