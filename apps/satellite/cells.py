@@ -225,7 +225,7 @@ def _read_band(asset: Asset, target: Raster, rule: str, values: Values, valid: V
         window = read_window(asset, (rows.start, rows.stop), (columns.start, columns.stop))
         read, good = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
         values[here] = taken(read, rows, columns)
-        valid[here] &= taken(good, rows, columns)
+        np.logical_and(valid[here], taken(good, rows, columns), out=valid[here])
 
 
 def _limit(valid: Valid, rows: slice, columns: slice) -> None:

@@ -262,10 +262,11 @@ class Tiles:
                 found[each] = data[offset - start : offset - start + length]
         return [found[each] for each in numbers]
 
-    def _unpack(self, data: memoryview, memory: NDArray[np.uint8]) -> None:
+    def _unpack(self, data: Any, memory: Any) -> None:
+        """Unpack the bytes of a tile into an array of bytes that has just the room."""
         import imagecodecs
 
-        unpacked: Any = data
+        unpacked = data
         if not data:
             unpacked = memory
             memory.fill(0)

@@ -75,19 +75,17 @@ def fill_reflectance(
 
 def _has_value(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:
     """Return where digital numbers are neither no data nor saturated."""
-    if numbers.dtype.kind == "f":
-        good = np.isfinite(numbers)
-        return good if nodata is None else good & (numbers != nodata)
-    if nodata is None or not _is_of(numbers.dtype, nodata):
-        good = np.ones(numbers.shape, bool)
-    else:
-        good = numbers != int(nodata)  # of one type with the numbers, which compares several at a time
+    good = np.isfinite(numbers) if numbers.dtype.kind == "f" else np.ones(numbers.shape, bool)
+    if nodata is not None and numbers.dtype.kind == "f":
+        good &= numbers != nodata
+    elif nodata is not None and _is_of(numbers.dtype, nodata):
+        np.not_equal(numbers, int(nodata), out=good)  # of one type with the numbers, which compares several at a time
     if numbers.dtype == np.uint16:
         good &= numbers != SATURATED
     return good
 
 
-def _is_of(dtype: np.dtype[Any], number: float) -> bool:
+def _is_of(dtype: Any, number: float) -> bool:
     """Whether an integer type has a number."""
     return bool(float(number).is_integer() and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max)
 
