@@ -34,6 +34,7 @@ from apps.satellite.science.reflectance import (
 from apps.satellite.science.resampling import Places, bilinear, nearest, taken
 from apps.satellite.science.shapes import at_border, outlines
 from apps.satellite.science.zonal import zonal_sums
+from core import InputError
 from core.storage import process_storage
 
 CELLS = "cells/"
@@ -67,6 +68,7 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
     stack, valid, dates, lost = read_stack(cell, params)
     read = tuple(scene.name for take in cell.datatakes for scene in take if scene.name not in lost)
     names: tuple[str, ...] = ()
+    scales: tuple[float, ...] = ()
     files: dict[str, bytes] = {}
     sums: dict[int, Any] = {}
     shapes: dict[str, Any] = {}
@@ -82,7 +84,8 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
         del stack  # before what is written takes its place
         names, dtype = tuple(band.name for band in images), str(images[0].image.dtype)
         nodata = float("nan") if dtype == "float32" else NODATA
-        if cell.zones and dtype == "int16":
+        scales = tuple(band.scale for band in images)
+        if cell.zones:
             sums = _sums(cell, images)
         files[COMPOSITE] = cog_bytes(images, cell.raster, cell.zone, nodata)
         if layer is not None:
@@ -91,17 +94,9 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
     told = {name: {"size": len(data), "sha256": sha256(data).partition(":")[2]} for name, data in files.items()}
     count = int(valid.any(0).sum())
     done = CellDone(
-        cell.name,
-        told,
-        names,
-        dtype,
-        count,
-        seen,
-        read,
-        lost,
-        {str(at): each for at, each in sums.items()},
+        cell.name, told, names, scales, dtype, count, seen, read, lost, {str(at): each for at, each in sums.items()},
         shapes,
-    )
+    )  # fmt: skip
     files[DONE] = done_bytes(done)
     if params.address is None:
         return {"done": asdict(done), "files": files}
@@ -110,7 +105,15 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
 
 
 def _sums(cell: Cell, images: Sequence[Band]) -> dict[int, Any]:
-    """Return the sums of each zone of statistics, by its number."""
+    """Return the sums of each zone of statistics, by its number.
+
+    Raises
+    ------
+    InputError
+        The images are floats, whose sums would depend on how cells are cut.
+    """
+    if images[0].image.dtype.kind == "f":
+        raise InputError("--zones: statistics are exact sums of integers, and --function returned floats; round them")
     zones = [shapely.from_wkb(outline) for _, outline in cell.zones]
     here = zonal_sums({band.name: np.asarray(band.image, np.int16) for band in images}, NODATA, zones, cell.raster)
     return {cell.zones[at][0]: each for at, each in here.items()}

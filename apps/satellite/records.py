@@ -164,6 +164,8 @@ class CellDone:
         Size and SHA-256 of each file that was written, by name below the cell's folder.
     bands : tuple of str
         Of the composite, in order.
+    scales : tuple of float
+        What a step of each band is.
     valid : int
         Pixels that have a value.
     dates : tuple of str
@@ -181,6 +183,7 @@ class CellDone:
     name: str
     files: dict[str, dict[str, Any]]
     bands: tuple[str, ...]
+    scales: tuple[float, ...]
     dtype: str
     valid: int
     dates: tuple[str, ...]
@@ -221,7 +224,7 @@ def done_bytes(done: CellDone) -> bytes:
 
 def cell_done_from(found: Mapping[str, Any]) -> CellDone:
     """Return the record of a cell from JSON."""
-    told = {name: tuple(found[name]) for name in ("bands", "dates", "scenes")}
+    told = {name: tuple(found[name]) for name in ("bands", "scales", "dates", "scenes")}
     return CellDone(**{**found, **told})
 
 

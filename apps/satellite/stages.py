@@ -238,8 +238,8 @@ def _publish(
     files["scenes.csv"] = catalog.scenes_csv(rows)
     files[SOURCES] = sources_json(layout.scenes, opened.address)
     figures = {**_figures(layout, rows, done), "layer": _layer(job), **_sum_of(shapes)}
-    drawn = pictures(opened.storage, layout.cells, done)
-    files.update(report.report_of(figures, params, rows, layout.cells, done, drawn, zonal))
+    drawn, undrawn = pictures(opened.storage, layout.cells, done)
+    files.update(report.report_of(figures, params, rows, layout.cells, done, drawn, undrawn, zonal))
     opened.publish(with_checksums(files, done, figures))
 
 

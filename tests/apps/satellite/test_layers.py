@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from apps._frame.stages import Outputs, TaskOutput
 from apps._frame.stored import JSON, Stored, sha256
-from apps.satellite import geoparquet
+from apps.satellite import geoparquet, merging
 from apps.satellite import layers as layers_module
 from apps.satellite.geoparquet import layer_bytes, read_layer
 from apps.satellite.layers import assembled, parts_of, sort_part
-from apps.satellite.merging import Borders, Layer, contents, merge, merge_all
+from apps.satellite.merging import Layer, contents, merge, merge_all
 from apps.satellite.science.geodesy import areas, hilbert_distances, middles, to_degrees
 from apps.satellite.science.grid import Grid, Raster
 from apps.satellite.science.shapes import at_border, outlines
@@ -82,8 +82,7 @@ def whole_layer(place: Place, made: Sequence[Layer]) -> bytes:
     return b"".join(assembled(place.storage.address, records))
 
 
-@pytest.mark.parametrize("pixel", [10.0, 0.6, 1 / 3])
-@pytest.mark.parametrize("share", [0.45, 0.6])
+@pytest.mark.parametrize(("pixel", "share"), [(10.0, 0.6), (0.6, 0.45), (1 / 3, 0.6)])
 def test_shapes_joined_block_by_block_are_those_of_the_whole(tmp_path: Path, pixel: float, share: float) -> None:
     place, inside = Place(tmp_path), np.random.default_rng(1).random((6 * SIDE, 9 * SIDE)) < share
 
@@ -104,16 +103,19 @@ def shapes_of(layer: Layer) -> NDArray[np.object_]:
     return shapes[~np.array(columns["border"], bool)]
 
 
-def test_only_shapes_at_the_border_of_a_block_go_on_to_the_next(tmp_path: Path) -> None:
-    place, inside = Place(tmp_path), np.random.default_rng(2).random((17 * SIDE, 17 * SIDE)) < 0.3
-    cells = cut(place, inside, 10.0)
+def test_only_shapes_at_the_border_of_a_block_go_on_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "BLOCK", 2)
+    place = Place(tmp_path)
+    cells = cut(place, np.random.default_rng(2).random((8 * SIDE, 8 * SIDE)) < 0.2, 10.0)
 
     made = merge_all(cells, place.storage.address, lambda tasks: place.run(merge, tasks))
 
     sizes = {each.stored: each.told["border"] for each in made}
-    taken = [sum(sizes[layer] for layer in task.layers) for task in place.tasks if isinstance(task, Borders)]
-    assert len(taken) == 25 + 4 + 1
-    assert max(taken) < sum(each.told["border"] for each in cells) / 4
+    taken = [sum(sizes[layer] for layer in task.layers) for task in place.tasks]
+    assert len(taken) == 16 + 4 + 1
+    assert max(taken) < sum(each.told["border"] for each in cells) / 3
 
 
 def test_a_layer_is_in_one_order_whatever_its_parts_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
