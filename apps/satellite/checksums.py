@@ -17,7 +17,9 @@ from core import FunctionExecutor
 from core.storage import NotFound, Storage, process_storage
 
 CHECKSUMS = "checksums.sha256"
-"""Of all files but itself and result.json, as ``sha256sum -c`` reads them."""
+"""Of all files but itself, result.json and the manifest, as ``sha256sum -c`` reads them."""
+MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
+"""The manifest's hash stands alone: it says when a run was begun, and all else is the same of two that do the same."""
 SEAL = "checksums_sha256"
 OWN = "sha256"
 """Figures of result.json that hold the hash of `CHECKSUMS`, and of all its other figures."""
@@ -32,6 +34,11 @@ def checksums(files: Mapping[str, bytes], done: Sequence[CellDone]) -> bytes:
     return "".join(f"{found[name]}  {name}\n" for name in sorted(found)).encode()
 
 
+def manifest_checksum(storage: Storage) -> bytes:
+    """Return the hash of a run's manifest, as ``sha256sum -c`` reads it."""
+    return f"{hashlib.sha256(storage.get(MANIFEST)).hexdigest()}  {MANIFEST}\n".encode()
+
+
 def sealed(figures: Mapping[str, Any], listed: bytes) -> bytes:
     """Return figures as a file that says what it is itself, and what the list of hashes is."""
     told = {**figures, SEAL: hashlib.sha256(listed).hexdigest()}
@@ -41,6 +48,8 @@ def sealed(figures: Mapping[str, Any], listed: bytes) -> bytes:
 def check_files(storage: Storage) -> tuple[list[str], int]:
     """Return which files of a finished run are not what they were, in words, and how many were looked at."""
     faults = []
+    if _read(storage, MANIFEST) is None or _read(storage, MANIFEST_CHECKSUM) != manifest_checksum(storage):
+        faults.append(f"{MANIFEST} or {MANIFEST_CHECKSUM} is no longer what it was")
     result = storage.get("result.json")
     try:
         figures = json.loads(result)
@@ -48,12 +57,12 @@ def check_files(storage: Storage) -> tuple[list[str], int]:
         intact = json_text({**figures, OWN: own}, indent=2).encode() == result
         intact &= hashlib.sha256(json_text(figures).encode()).hexdigest() == own
     except (ValueError, KeyError, AttributeError, TypeError):
-        return ["result.json is no longer what it was"], 1
+        return [*faults, "result.json is no longer what it was"], 3
     if not intact:
         faults.append("result.json is no longer what it was")
     table = _read(storage, CHECKSUMS)
     if table is None or hashlib.sha256(table).hexdigest() != listed:
-        return [*faults, f"{CHECKSUMS} is {'missing' if table is None else 'no longer what it was'}"], 2
+        return [*faults, f"{CHECKSUMS} is {'missing' if table is None else 'no longer what it was'}"], 4
     expected = [line.partition("  ") for line in table.decode().splitlines()]
     for digest, _, name in expected:
         data = _read(storage, name)
@@ -61,7 +70,7 @@ def check_files(storage: Storage) -> tuple[list[str], int]:
             faults.append(f"{name} is missing")
         elif hashlib.sha256(data).hexdigest() != digest:
             faults.append(f"{name} is no longer what it was")
-    return faults, len(expected) + 2
+    return faults, len(expected) + 4
 
 
 def _read(storage: Storage, name: str) -> bytes | None:

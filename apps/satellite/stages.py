@@ -20,7 +20,14 @@ from apps._frame.stored import BYTES, Stored, sha256
 from apps._frame.tables import counted, json_text
 from apps.satellite import catalog, demo, report
 from apps.satellite.cells import CELLS, CODEC, FEATURES, WATER, CellParams, compute_cell, write_files
-from apps.satellite.checksums import CHECKSUMS, checksums, damaged_cells, sealed
+from apps.satellite.checksums import (
+    CHECKSUMS,
+    MANIFEST_CHECKSUM,
+    checksums,
+    damaged_cells,
+    manifest_checksum,
+    sealed,
+)
 from apps.satellite.dataset import BESIDE, Candidate, find
 from apps.satellite.function import UserFunction, load
 from apps.satellite.ingest import ingest
@@ -48,7 +55,7 @@ from core.storage import join_address, process_storage, split_address
 RUNS = "satellite-runs"
 RESULTS = (
     catalog.ITEMS, catalog.INDEX, "scenes.csv", SOURCES, "zonal.csv", FOLDER, catalog.CATALOG, "report.html", CHECKSUMS,
-    "result.json",
+    MANIFEST_CHECKSUM, "result.json",
 )  # fmt: skip
 STAGES = ("ingest", "plan", "cell", "merge", "publish")
 RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
@@ -241,6 +248,7 @@ def _publish(
     pages = report.report_of(figures, params, rows, layout.cells, done, drawn, undrawn, zonal)
     files.update({name: b"".join(page) for name, page in pages.items()})
     files[CHECKSUMS] = checksums(files, done)
+    files[MANIFEST_CHECKSUM] = manifest_checksum(opened.storage)
     files["result.json"] = sealed(figures, files[CHECKSUMS])
     opened.publish(files)
 
