@@ -17,7 +17,9 @@ from core import FunctionExecutor
 from core.storage import NotFound, Storage, process_storage
 
 CHECKSUMS = "checksums.sha256"
-"""Of all files but itself and result.json, as ``sha256sum -c`` reads them."""
+"""Of all files but itself, result.json and the manifest, as ``sha256sum -c`` reads them."""
+MANIFEST, MANIFEST_CHECKSUM = "manifest.json", "manifest.sha256"
+"""The manifest's hash stands alone: it says when a run was begun, and all else is the same of two that do the same."""
 SEAL = "checksums_sha256"
 OWN = "sha256"
 """Figures of result.json that hold the hash of `CHECKSUMS`, and of all its other figures."""
@@ -48,12 +50,13 @@ class Streamed:
 
 
 def with_checksums(
-    files: Mapping[str, bytes | Iterable[bytes]], done: Sequence[CellDone], figures: Mapping[str, Any]
+    storage: Storage, files: Mapping[str, bytes | Iterable[bytes]], done: Sequence[CellDone], figures: Mapping[str, Any]
 ) -> dict[str, Streamed]:
-    """Return files to be published, and after them the list of their hashes and the figures that are sealed with it."""
+    """Return files to be published in a run, then their hashes and the manifest's, and figures sealed with the list."""
     streamed = {name: Streamed(content) for name, content in files.items()}
     listed = Streamed(_listed(streamed, done))
-    return {**streamed, CHECKSUMS: listed, "result.json": Streamed(_sealed(figures, listed))}
+    more = {CHECKSUMS: listed, MANIFEST_CHECKSUM: Streamed(manifest_checksum(storage))}
+    return {**streamed, **more, "result.json": Streamed(_sealed(figures, listed))}
 
 
 def _listed(files: Mapping[str, Streamed], done: Sequence[CellDone]) -> Iterator[bytes]:
@@ -65,6 +68,11 @@ def _listed(files: Mapping[str, Streamed], done: Sequence[CellDone]) -> Iterator
     yield "".join(f"{found[name]}  {name}\n" for name in sorted(found)).encode()
 
 
+def manifest_checksum(storage: Storage) -> bytes:
+    """Return the hash of a run's manifest, as ``sha256sum -c`` reads it."""
+    return f"{hashlib.sha256(storage.get(MANIFEST)).hexdigest()}  {MANIFEST}\n".encode()
+
+
 def _sealed(figures: Mapping[str, Any], listed: Streamed) -> Iterator[bytes]:
     """Yield figures as a file that says what it is itself, and what the list of hashes is, which has been written."""
     told = {**figures, SEAL: listed.sha256}
@@ -74,6 +82,8 @@ def _sealed(figures: Mapping[str, Any], listed: Streamed) -> Iterator[bytes]:
 def check_files(storage: Storage) -> tuple[list[str], int]:
     """Return which files of a finished run are not what they were, in words, and how many were looked at."""
     faults = []
+    if _read(storage, MANIFEST) is None or _read(storage, MANIFEST_CHECKSUM) != manifest_checksum(storage):
+        faults.append(f"{MANIFEST} or {MANIFEST_CHECKSUM} is no longer what it was")
     result = storage.get("result.json")
     try:
         figures = json.loads(result)
@@ -81,12 +91,12 @@ def check_files(storage: Storage) -> tuple[list[str], int]:
         intact = json_text({**figures, OWN: own}, indent=2).encode() == result
         intact &= hashlib.sha256(json_text(figures).encode()).hexdigest() == own
     except (ValueError, KeyError, AttributeError, TypeError):
-        return ["result.json is no longer what it was"], 1
+        return [*faults, "result.json is no longer what it was"], 3
     if not intact:
         faults.append("result.json is no longer what it was")
     table = _read(storage, CHECKSUMS)
     if table is None or hashlib.sha256(table).hexdigest() != listed:
-        return [*faults, f"{CHECKSUMS} is {'missing' if table is None else 'no longer what it was'}"], 2
+        return [*faults, f"{CHECKSUMS} is {'missing' if table is None else 'no longer what it was'}"], 4
     expected = [line.partition("  ") for line in table.decode().splitlines()]
     for digest, _, name in expected:
         data = _read(storage, name)
@@ -94,7 +104,7 @@ def check_files(storage: Storage) -> tuple[list[str], int]:
             faults.append(f"{name} is missing")
         elif hashlib.sha256(data).hexdigest() != digest:
             faults.append(f"{name} is no longer what it was")
-    return faults, len(expected) + 2
+    return faults, len(expected) + 4
 
 
 def _read(storage: Storage, name: str) -> bytes | None:

@@ -12,6 +12,8 @@ from apps.satellite.science.grid import Bounds, Raster
 
 ACCEPTED, REJECTED, SUPERSEDED, DAMAGED = "accepted", "rejected", "superseded", "damaged"
 """What became of a scene; damaged is one whose pixels could not be read where they were needed."""
+PASSED_OVER = "passed over"
+"""Of a file that may be a scene, and that nothing says is one."""
 SCL, QA_PIXEL = "scl", "qa_pixel"
 """Kinds of masks."""
 

@@ -21,8 +21,8 @@ from apps._frame.stored import Stored, sha256
 from apps._frame.tables import counted, json_text
 from apps.satellite import catalog, demo, report
 from apps.satellite.cells import CELLS, CODEC, FEATURES, WATER, CellParams, compute_cell, write_files
-from apps.satellite.checksums import CHECKSUMS, damaged_cells, with_checksums
-from apps.satellite.dataset import Candidate, find
+from apps.satellite.checksums import CHECKSUMS, MANIFEST_CHECKSUM, damaged_cells, with_checksums
+from apps.satellite.dataset import BESIDE, Candidate, find
 from apps.satellite.function import UserFunction, load
 from apps.satellite.ingest import ingest
 from apps.satellite.layers import assembled, parts_of, sort_part
@@ -33,6 +33,7 @@ from apps.satellite.planning import MB, Layout, Zone, check_day, lay_out, read_z
 from apps.satellite.records import (
     ACCEPTED,
     DAMAGED,
+    PASSED_OVER,
     REJECTED,
     SUPERSEDED,
     CellDone,
@@ -43,13 +44,13 @@ from apps.satellite.records import (
     scene_from,
 )
 from apps.satellite.sources import SOURCES, check_sources, sources_json
-from core import FanfoldError, InputError, RetryPolicy
-from core.storage import process_storage, split_address
+from core import ConfigError, FanfoldError, InputError, RetryPolicy
+from core.storage import join_address, process_storage, split_address
 
 RUNS = "satellite-runs"
 RESULTS = (
     catalog.ITEMS, catalog.INDEX, "scenes.csv", SOURCES, "zonal.csv", FOLDER, catalog.CATALOG, "report.html", CHECKSUMS,
-    "result.json",
+    MANIFEST_CHECKSUM, "result.json",
 )  # fmt: skip
 STAGES = ("ingest", "plan", "cell", "merge", "publish")
 RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
@@ -65,6 +66,7 @@ class Job:
     """What a command is to do, found out before its run is opened."""
 
     candidates: list[Candidate]
+    beside: list[Candidate]
     zones: list[Zone]
     function: UserFunction | None
     inputs: dict[str, str]
@@ -73,7 +75,10 @@ class Job:
 def _look(session: Session, params: Params) -> Job:
     if params.change:
         check_day(params.change)
-    candidates = find(params.input, session.output)
+    _check_apart(session, params)
+    found = find(params.input, session.output)
+    candidates = [each for each in found if each.kind != BESIDE]
+    beside = [each for each in found if each.kind == BESIDE]
     inputs = {file.url: file.tag for each in candidates for file in each.files}
     function = load(params.function)
     if function is not None:
@@ -82,7 +87,16 @@ def _look(session: Session, params: Params) -> Job:
     if params.zones:
         root, key = split_address(params.zones)
         inputs[params.zones] = process_storage(root).head(key).etag
-    return Job(candidates, zones, function, inputs)
+    return Job(candidates, beside, zones, function, inputs)
+
+
+def _check_apart(session: Session, params: Params) -> None:
+    """Refuse a run in the place where its scenes are, since what it writes would be input when it is taken up."""
+    for given in params.input if session.output else ():
+        root, key = split_address(given)
+        places = join_address(process_storage(root).address, key), process_storage(session.output).address
+        if len({each.partition("?")[0].rstrip("/") for each in places}) == 1:
+            raise ConfigError(f"--output {session.output} is where --input is; choose a folder in it, or another place")
 
 
 def run(session: Session, params: Params) -> int:
@@ -110,8 +124,8 @@ def run(session: Session, params: Params) -> int:
 def _compute(session: Session, opened: Run, params: Params, job: Job) -> None:
     stages = session.stages(opened, STAGES)
     ingested = stages.run(Stage("ingest", job.candidates, ingest, params, options={"retries": RETRIES}), go_on=True)
-    scenes, rows = _settled(opened, job.candidates, ingested)
-    if not (scenes or rows):
+    scenes, rows = _settled(opened, job, ingested)
+    if not (scenes or any(row.status != PASSED_OVER for row in rows)):
         raise InputError(
             f"none of {counted(len(job.candidates), 'JSON document')} at {', '.join(params.input)} is a STAC item, and "
             "GeoTIFFs beside JSON are taken for assets of items; name GeoTIFFs by --input themselves"
@@ -125,10 +139,11 @@ def _compute(session: Session, opened: Run, params: Params, job: Job) -> None:
     _publish(opened, params, job, layout, rows, done, shapes)
 
 
-def _settled(opened: Run, candidates: Sequence[Candidate], ingested: Outputs) -> tuple[list[Scene], list[Row]]:
-    """Return the scenes that passed the gate, and the rows of those that did not."""
+def _settled(opened: Run, job: Job, ingested: Outputs) -> tuple[list[Scene], list[Row]]:
+    """Return the scenes that passed the gate, and rows of those that did not and of files that no item names."""
     scenes, rows = [], []
-    for at, candidate in enumerate(candidates):
+    named: set[tuple[str, str]] = set()
+    for at, candidate in enumerate(job.candidates):
         if at in ingested.failures:
             reason = f"whatever is in it ended the worker: {str(ingested.failures[at]).splitlines()[0]}"
             rows.append(Row(candidate.name, candidate.source, REJECTED, reason))
@@ -138,7 +153,11 @@ def _settled(opened: Run, candidates: Sequence[Candidate], ingested: Outputs) ->
             rows.append(Row(**found["row"]))
         elif "scene" in found:
             scenes.append(_placed(opened, scene_from(found["scene"])))
-    return scenes, rows
+        if job.beside:
+            named.update(map(split_address, found.get("assets", ())))
+    why = "a GeoTIFF among items or metadata, and none of them names it; name it by --input itself"
+    nobodys = (each for each in job.beside if split_address(each.source) not in named)
+    return scenes, rows + [Row(each.name, each.source, PASSED_OVER, why) for each in nobodys]
 
 
 def _placed(opened: Run, scene: Scene) -> Scene:
@@ -240,7 +259,7 @@ def _publish(
     figures = {**_figures(layout, rows, done), "layer": _layer(job), **_sum_of(shapes)}
     drawn, undrawn = pictures(opened.storage, layout.cells, done)
     files.update(report.report_of(figures, params, rows, layout.cells, done, drawn, undrawn, zonal))
-    opened.publish(with_checksums(files, done, figures))
+    opened.publish(with_checksums(opened.storage, files, done, figures))
 
 
 def _sum_of(shapes: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
