@@ -85,16 +85,18 @@ def _has_value(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np
     return good
 
 
-def _is_of(dtype: Any, number: float) -> bool:
+def _is_of(dtype: np.dtype[Any], number: float) -> bool:
     """Whether an integer type has a number."""
-    return bool(float(number).is_integer() and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max)
+    info: Any = np.iinfo(dtype.name)
+    return bool(float(number).is_integer() and info.min <= number <= info.max)
 
 
 def _add(numbers: NDArray[np.generic], added: int, out: NDArray[np.int16]) -> None:
     """Add to integers of at most 16 bits what keeps the sum within `LARGEST` by clipping them before, in 16 bits."""
     if numbers.dtype.itemsize == 1:
         numbers = numbers.astype(np.int16)
-    least, most = np.iinfo(numbers.dtype).min, np.iinfo(numbers.dtype).max
+    info: Any = np.iinfo(numbers.dtype.name)
+    least, most = info.min, info.max
     sums = out.view(numbers.dtype)
     np.minimum(numbers, min(most, LARGEST - added), out=sums)
     if least < -LARGEST - added:
