@@ -56,6 +56,8 @@ class Command:
     presets : mapping
         Settings that have a name, by flag and name, as a TOML file has them: with ``{"preset": {"talk": {...}}}`` there
         is ``--preset talk``. What a file or a flag says wins over them.
+    needs : callable, optional
+        Called before ``run`` or ``plan`` is imported; raises a ``ConfigError`` that says how to get what is missing.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Command:
     examples: str = ""
     output: str = ""
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    needs: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,6 +328,8 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _run(command: Command, session: Session) -> int:
+    if command.needs is not None:
+        command.needs()
     if session.common.dry_run and command.plan is not None:
         from apps._frame.plan import plan_figures, plan_text
 

@@ -169,12 +169,12 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.kept = kind is not None  # until it is known that there is nothing; a second Ctrl-C may end this anywhere
         if self._stop is not None:
             self._stop.set()
             self._renewal.join(FIRST_LEASE)  # or one that is on its way takes the lease again that is given back below
         try:
             if kind is not None:
-                self.kept = True  # until it is known that there is nothing
                 any_output = next(self.storage.list(STAGES), None) is not None
                 self.kept = not self._fresh or any_output or self._claims_matter()
                 if not self.kept and self._lock.renew(self.note):

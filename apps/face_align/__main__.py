@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import Any
 
-from apps._frame import App, Command, Session
+from apps._frame import App, Command
 from apps.face_align.packages import check_installed
 from apps.face_align.params import Params, ValidateParams
 
@@ -34,25 +32,18 @@ what has changed since.
 VALIDATE = """\
 Check the aligner where it runs: crops against stored digests, landmarks and boxes against dlib's own.
 """
-
-
-def _later(module: str, name: str) -> Any:
-    """Return a command that asks for the packages it needs before it imports what needs them."""
-
-    def command(session: Session, params: Any) -> Any:
-        check_installed()
-        return getattr(import_module(f"apps.face_align.{module}"), name)(session, params)
-
-    return command
-
+WHERE = "apps.face_align"
 
 APP = App(
-    "apps.face_align",
+    WHERE,
     [
-        Command("run", Params, _later("stages", "run"), _later("stages", "plan"), ABOUT, EXAMPLES, "face-align-runs"),
-        Command("validate", ValidateParams, _later("validation", "run"), about=VALIDATE),
+        Command(
+            "run", Params, f"{WHERE}.stages:run", f"{WHERE}.stages:plan", ABOUT, EXAMPLES, "face-align-runs",
+            needs=check_installed,
+        ),
+        Command("validate", ValidateParams, f"{WHERE}.validation:run", about=VALIDATE, needs=check_installed),
     ],
-)
+)  # fmt: skip
 main = APP.main
 
 if __name__ == "__main__":

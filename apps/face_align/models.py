@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from apps.face_align.packages import INSTALL, LANDMARK_PACKAGE
+from apps.face_align.packages import LANDMARK_PACKAGE
 from apps.face_align.params import Params
 from apps.face_align.science.aligner import Aligner, Detect
 from apps.face_align.science.geometry import ANCHORS
@@ -36,7 +36,7 @@ def packaged(name: str) -> Path:
     # Found, not imported: importing the package needs pkg_resources, which setuptools no longer has.
     spec = find_spec(LANDMARK_PACKAGE)
     if spec is None or spec.origin is None:
-        raise ConfigError(f"the landmark models are not installed; run {INSTALL}")
+        raise ConfigError("the landmark models are not installed; run pip install 'fanfold[faces]'")
     return Path(spec.origin).parent / "models" / _FILES[name]
 
 

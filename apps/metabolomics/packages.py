@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-from core import ConfigError
-
-INSTALL = "pip install 'fanfold[metabolomics]'"
+from apps._frame.packages import require_packages
 
 
 def check_installed() -> None:
@@ -17,6 +13,4 @@ def check_installed() -> None:
     ConfigError
         One is missing.
     """
-    missing = [name for name in ("numba", "PIL", "pyarrow") if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"annotating needs {', '.join(missing)}; run {INSTALL}")
+    require_packages(("numba", "PIL", "pyarrow"), to="annotating", extra="metabolomics")

@@ -232,7 +232,7 @@ def ladder_text(setup: Setup) -> str:
     """Lay the ladder out, with the acceptance of as many harmonic oscillators as there are degrees of freedom."""
     ladder = setup.temperatures
     rows = [
-        (repr(t), f"{harmonic_acceptance(_oscillators(setup), t, ladder[k + 1]):.0%}" if k + 1 < len(ladder) else "")
+        (f"{t:.6g}", f"{harmonic_acceptance(_oscillators(setup), t, ladder[k + 1]):.0%}" if k + 1 < len(ladder) else "")
         for k, t in enumerate(ladder)
     ]
     title = f"Ladder; acceptance as of {_oscillators(setup):,.0f} harmonic degrees of freedom"

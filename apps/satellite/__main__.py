@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from apps._frame import App, Command
+from apps.satellite.packages import check_installed
 from apps.satellite.params import Params, QueryParams, ValidateParams, VerifyParams
 
 ABOUT = """\
@@ -26,18 +27,22 @@ examples:
 Exit status is 1 too if a scene could not be used; what could be is published, and scenes.csv says why.
 """
 WHERE = "apps.satellite"
+QUERY = "Clip rasters and select features of a run by area."
+VERIFY = "Check every file of a run against its hash."
+VALIDATE = "Check the science on this backend."
 
 APP = App(
     WHERE,
     [
-        Command("run", Params, f"{WHERE}.stages:run", f"{WHERE}.stages:plan", ABOUT, EXAMPLES, "satellite-runs"),
         Command(
-            "query", QueryParams, f"{WHERE}.query:query", about="Clip rasters and select features of a run by area."
+            "run", Params, f"{WHERE}.stages:run", f"{WHERE}.stages:plan", ABOUT, EXAMPLES, "satellite-runs",
+            needs=check_installed,
         ),
-        Command("verify", VerifyParams, f"{WHERE}.query:verify", about="Check every file of a run against its hash."),
-        Command("validate", ValidateParams, f"{WHERE}.validation:run", about="Check the science on this backend."),
+        Command("query", QueryParams, f"{WHERE}.query:query", about=QUERY, needs=check_installed),
+        Command("verify", VerifyParams, f"{WHERE}.query:verify", about=VERIFY, needs=check_installed),
+        Command("validate", ValidateParams, f"{WHERE}.validation:run", about=VALIDATE, needs=check_installed),
     ],
-)
+)  # fmt: skip
 main = APP.main
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from apps.satellite.modules import Files, beside, importable
 from apps.satellite.science.reflectance import NODATA, SCALE
 from core import ConfigError, InputError
 
@@ -51,11 +52,21 @@ class CellStack:
 
 @dataclass(frozen=True, slots=True)
 class UserFunction:
-    """A function by its name and the source of its file, so that it reaches every worker and is known by content."""
+    """A function by its name and its sources, so that it reaches every worker and is known by content.
+
+    Attributes
+    ----------
+    file, name : str
+        Of its file, and of itself in it.
+    source : str
+    modules : tuple of (str, str)
+        Names and sources of the modules beside it that it imports.
+    """
 
     file: str
     name: str
     source: str
+    modules: Files = ()
 
 
 def load(given: str) -> UserFunction | None:
@@ -71,9 +82,9 @@ def load(given: str) -> UserFunction | None:
     path, _, name = given.rpartition(":")
     try:
         source = Path(path).read_text("utf-8")
-        found = UserFunction(posixpath.basename(path), name, source)
+        found = UserFunction(posixpath.basename(path), name, source, beside(source, Path(path).parent))
         compiled(found)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
         raise ConfigError(f"--function {given}: {error}") from None
     except Exception as error:
         raise ConfigError(f"--function {given}: {path} cannot be run: {error!r}") from error
@@ -86,7 +97,8 @@ def compiled(function: UserFunction) -> Callable[[CellStack], Any]:
     lines = function.source.splitlines(keepends=True)
     linecache.cache[function.file] = (len(function.source), None, lines, function.file)
     scope: dict[str, Any] = {"__name__": "satellite_function", "__file__": function.file}
-    exec(compile(function.source, function.file, "exec"), scope)
+    with importable(function.modules):
+        exec(compile(function.source, function.file, "exec"), scope)
     if not callable(scope.get(function.name)):
         raise InputError(f"{function.file} has no function {function.name}")
     found: Callable[[CellStack], Any] = scope[function.name]
@@ -101,7 +113,9 @@ def call(function: UserFunction, stack: CellStack) -> tuple[dict[str, NDArray[An
     InputError
         What it returned is none of this.
     """
-    returned = compiled(function)(stack)
+    run = compiled(function)
+    with importable(function.modules):  # what the function imports when it runs
+        returned = run(stack)
     arrays, features = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, [])
     where = f"{function.name} of {function.file}"
     if not isinstance(arrays, Mapping) or not arrays:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-from core import ConfigError
+from apps._frame.packages import require_packages
 
 PACKAGES = ("rasterio", "shapely", "pyproj", "pyarrow", "tifffile", "imagecodecs")
 
@@ -17,6 +15,4 @@ def check_installed() -> None:
     ConfigError
         One is missing; the message says how to install it.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"satellite imagery needs {', '.join(missing)}; run pip install 'fanfold[satellite]'")
+    require_packages(PACKAGES, to="satellite imagery", extra="satellite")

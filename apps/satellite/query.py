@@ -10,13 +10,13 @@ import shapely
 from numpy.typing import NDArray
 
 from apps._frame import Session
+from apps._frame.manifest import exists
 from apps._frame.stored import Stored
 from apps._frame.tables import counted, json_text
 from apps.satellite.catalog import INDEX
 from apps.satellite.checksums import check_files
 from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.geoparquet import layer_bytes, within
-from apps.satellite.packages import check_installed
 from apps.satellite.params import QueryParams, VerifyParams
 from apps.satellite.rasters import gdal, opened
 from apps.satellite.science.geodesy import bounds_boxes, degrees, from_degrees
@@ -31,7 +31,6 @@ def query(session: Session, params: QueryParams) -> None:
     """Command: write what a run has in an area, its pixels a zone at a time and its shapes, to a folder."""
     from apps.satellite.stages import check_run
 
-    check_installed()
     check_run(params.output)
     if f"{params.result.rstrip('/')}/".startswith(f"{params.output.rstrip('/')}/"):
         raise ConfigError(f"--result {params.result} is within the run itself; choose another folder")
@@ -175,8 +174,10 @@ def verify(session: Session, params: VerifyParams) -> int:
     """Command: compare every file of a run with its hash; exit 1 if one byte is another."""
     from apps.satellite.stages import check_run
 
-    check_run(params.output)
-    faults, number = check_files(open_storage(params.output))
+    storage = open_storage(params.output)
+    if not exists(storage, "result.json"):
+        check_run(params.output)
+    faults, number = check_files(storage)
     told = "\n".join(faults) if faults else f"All {number:,} files are what they were."
     session.show({"files": number, "faults": faults}, told)
     return 1 if faults else 0

@@ -12,7 +12,6 @@ from apps._frame.checks import Check, show_checks
 from apps._frame.stored import Stored
 from apps.satellite import demo
 from apps.satellite.cog import Band, cog_bytes
-from apps.satellite.packages import check_installed
 from apps.satellite.params import ValidateParams
 from apps.satellite.rasters import Tiles, gdal
 from apps.satellite.science.composite import composite
@@ -116,7 +115,6 @@ def check(name: str) -> Check:
 
 def run(session: Session, params: ValidateParams) -> int:
     """Command: check on the selected backend, and say so in one table."""
-    check_installed()
     futures = session.executor.map(check, list(CHECKS), label="validate")
     checks = []
     for name, future in zip(CHECKS, futures, strict=True):

@@ -135,13 +135,6 @@ def test_a_model_may_be_packed(main: Main, batch: Batch, tmp_path: Path) -> None
     assert (tmp_path / "plain/a/00.png").read_bytes() == (tmp_path / "own/a/00.png").read_bytes()
 
 
-def test_missing_packages_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
-
-    with pytest.raises(ConfigError, match=r"needs cv2, dlib, .*; run pip install 'fanfold\[faces\]'"):
-        packages.check_installed()
-
-
 def test_another_opencv_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cv2.__version__", "5.0.0")
 

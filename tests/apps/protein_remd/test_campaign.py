@@ -212,6 +212,22 @@ def test_a_small_state_travels_with_its_segment_and_a_large_one_is_read_where_it
     assert [carried.get(name) for name in names] == [whole.get(name) for name in names]
 
 
+def test_short_segments_share_an_invocation_and_long_ones_have_their_own(tmp_path, monkeypatch):
+    sizes = {}
+    for seconds in (1e9, 1e-9):
+        monkeypatch.setattr(driving, "INVOCATION", seconds)
+        made = campaign(small(), f"{tmp_path.name}-{seconds}")
+        sent = sizes.setdefault(seconds, [])
+        run = made._executor.map
+        made._executor.map = lambda *args, sent=sent, run=run, **options: (
+            sent.append(options["batch_size"]) or run(*args, **options)
+        )
+        for _ in range(3):
+            made.advance()
+
+    assert sizes == {1e9: [1, 3, 3], 1e-9: [1, 1, 1]}
+
+
 def test_states_between_are_let_go_of_where_that_is_asked_for(remd, tmp_path):
     remd("run", *HARMONIC, "--rounds", "7", "--states", "3", "--output", "a")
 
