@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps.metabolomics.imzml.header import Header, read_header
-from apps.metabolomics.imzml.markup import Markup, Tag
+from apps.metabolomics.imzml.markup import PADDING, Markup, Tag
 from apps.metabolomics.imzml.skeleton import Skeletons
 from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, INTENSITY_LENGTH, MZ_LENGTH, Shape, Z, read_spectrum
 from apps.metabolomics.imzml.template import Template, learn, match
@@ -19,6 +20,10 @@ MAX_TEMPLATES = 8
 MAX_SHAPES = 4096
 MAX_POSITION = 2**31 - 1
 MAX_LENGTH = 2**31 - 1
+LONGEST_TAG = 64
+"""Bytes of a tag that is looked for behind the spectra, at most."""
+_SECOND = re.compile(rb"<(?:\?xml|(?:[\w.-]{1,20}:)?(?:indexedmzML|mzML|spectrum))[\s?>]")
+_INDEX_END = re.compile(rb"</(?:[\w.-]{1,20}:)?indexedmzML\s{0,20}>")
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +46,8 @@ class Table:
     shapes : list of Shape
     by_template : int
         How many spectra were like a template.
+    behind : int
+        Bytes behind the end of the document that are not blank.
     """
 
     header: Header
@@ -51,6 +58,7 @@ class Table:
     shape: NDArray[np.uint16]
     shapes: list[Shape]
     by_template: int
+    behind: int
 
 
 @dataclass(slots=True)
@@ -142,9 +150,9 @@ def scan(read: Callable[[], bytes], source: str) -> Table:
             markup.back(tag)
             matched += _match_all(markup, templates, skeletons, rows)
             tag = markup.next()
-    _finish(markup, tag)
+    behind = _finish(markup, tag)
     rows.flush()
-    return _table(header, rows, list(codes), matched)
+    return _table(header, rows, list(codes), matched, behind)
 
 
 def _blank(text: bytes) -> bool:
@@ -181,15 +189,33 @@ def _match_all(markup: Markup, templates: list[Template], skeletons: Skeletons, 
                 return matched
 
 
-def _finish(markup: Markup, tag: Tag | None) -> None:
-    """Read the rest of the document, which may be cut off."""
+def _finish(markup: Markup, tag: Tag | None) -> int:
+    """Read the rest of the document, whose index may be cut off; returns how many bytes behind it are not blank."""
     while tag is not None and not (tag.close and tag.name == b"mzML"):
         if tag.name == b"spectrum" and not tag.close:
             raise markup.error("a spectrum stands outside of the list of spectra", tag.begin)
         tag = markup.next()
+    markup.keep = None
+    outside, behind, more = not markup.open, 0, True
+    while more:
+        more = markup.more()
+        rest = markup.text(markup.position, markup.start + len(markup.buffer))
+        if found := _SECOND.search(rest):
+            raise InputError(
+                f"{markup.source}: a second document begins behind the end of the first, at byte "
+                f"{markup.position + found.start():,}; split the file, or export it again"
+            )
+        done = max(0, len(rest) - LONGEST_TAG) if more else len(rest)
+        if not outside and (found := _INDEX_END.search(rest)):
+            outside, done = True, found.end()
+            more = True
+        elif outside:
+            behind += len(rest[:done].translate(None, PADDING))
+        markup.position += done
+    return behind
 
 
-def _table(header: Header, rows: _Rows, shapes: list[Shape], matched: int) -> Table:
+def _table(header: Header, rows: _Rows, shapes: list[Shape], matched: int, behind: int) -> Table:
     if not rows.blocks:
         empty = _Rows(rows.source)
         empty.add_row([0] * len(FIELDS), 0)
@@ -202,4 +228,4 @@ def _table(header: Header, rows: _Rows, shapes: list[Shape], matched: int) -> Ta
         joined.append(np.concatenate(column))
         column.clear()  # of millions of spectra no two copies are held
     positions, offsets, lengths, encoded, shape = joined
-    return Table(header, positions, offsets, lengths, encoded, shape, shapes, matched)
+    return Table(header, positions, offsets, lengths, encoded, shape, shapes, matched, behind)

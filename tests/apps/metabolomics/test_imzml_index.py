@@ -370,3 +370,34 @@ def test_damage_is_refused_or_changes_nothing_that_a_plain_reader_does_not_see(
             read += 1
             assert found == expected_outcome(path), f"seed {seed}"
     assert read > 0
+
+
+@pytest.mark.parametrize("piece", [97, 1 << 20])
+@pytest.mark.parametrize(
+    ("behind", "count"),
+    [("", 0), ("\n \0\n", 0), ("<!-- made by hand -->", 17), ("trailing words " * 50, 650), ("<notes/>", 8)],
+)
+def test_text_behind_the_document_is_counted(behind: str, count: int, piece: int) -> None:
+    assert scanned(f"{many(3)}{behind}", piece).behind == count
+
+
+def test_an_index_behind_the_spectra_is_part_of_the_document() -> None:
+    text = many(3)
+    begin = text.index("<mzML")
+    wrapped = (
+        f"{text[:begin]}<indexedmzML>{text[begin:]}<indexList>{'<offset>9</offset>' * 99}</indexList></indexedmzML>"
+    )
+
+    assert scanned(f"{wrapped}\n", 101).behind == 0
+    assert scanned(f"{wrapped} more").behind == 4
+
+
+@pytest.mark.parametrize("piece", [61, 1 << 20])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_second_document_is_refused(wrapped: bool, piece: int) -> None:
+    text = many(3)
+    begin = text.index("<mzML")
+    first = f"{text[:begin]}<indexedmzML>{text[begin:]}</indexedmzML>" if wrapped else text
+
+    with pytest.raises(InputError, match="a second document begins behind the end of the first, at byte"):
+        scanned(f"{first}{text}", piece)
