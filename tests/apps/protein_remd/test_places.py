@@ -89,12 +89,10 @@ def test_a_run_that_cannot_begin_says_so_and_leaves_nothing(s3_server, tmp_path,
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 120 KiB that can grow."""
+    """A file system of 72 KiB that can grow."""
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=120k", "tmpfs", place], capture_output=True, text=True
-    )
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=72k", "tmpfs", place], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"mounting a small file system needs root and a kernel that allows it: {mounted.stderr.strip()}")
     yield place
@@ -103,9 +101,9 @@ def small_disk(tmp_path):
 
 @pytest.mark.parametrize("compute", ["serial", "process"])
 def test_a_disk_that_fills_up_loses_nothing(remd, small_disk, tmp_path, compute):
-    remd("run", *LANGEVIN, "--rounds", "20", "--output", "whole")
+    remd("run", *LANGEVIN, "--rounds", "9", "--output", "whole")
 
-    done = ran(tmp_path, "run", *LANGEVIN, "--rounds", "20", "--output", "disk/a", "--compute", compute)
+    done = ran(tmp_path, "run", *LANGEVIN, "--rounds", "9", "--output", "disk/a", "--compute", compute)
 
     assert done.returncode == 1
     assert "No space left on device" in one_sentence(done)
@@ -312,12 +310,12 @@ time.time = lambda: sound() + offset
 
 @pytest.mark.parametrize("offset", ["-7200", "7200"])
 def test_two_drivers_whose_clocks_are_hours_apart_make_one_history(remd, tmp_path, offset):
-    remd("run", *LANGEVIN, "--rounds", "15", "--output", "whole")
+    remd("run", *LANGEVIN, "--rounds", "9", "--output", "whole")
     (tmp_path / "sitecustomize.py").write_text(SKEWED)
     both = []
     for each in ("0", offset):
         environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "CLOCK_OFFSET": each}
-        command = [sys.executable, "-m", "apps.protein_remd", "run", *LANGEVIN, "--rounds", "15", "--output", "both"]
+        command = [sys.executable, "-m", "apps.protein_remd", "run", *LANGEVIN, "--rounds", "9", "--output", "both"]
         both.append(subprocess.Popen([*command, "--compute", "serial"], cwd=tmp_path, env=environment, text=True,
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
 
