@@ -93,6 +93,17 @@ def test_verify_finds_a_sound_run_sound_and_computes_segments_again(figures, rem
     assert figures("verify", "a", "--segments", "10") == {"rounds": 6, "objects": 36, "segments": 10, "problems": []}
 
 
+def test_verify_sees_reduced_potentials_that_are_not_those_of_the_energies(remd, tmp_path, capsys):
+    remd("run", *HARMONIC, "--rounds", "3", "--output", "a")
+    path = tmp_path / "a" / "rounds" / "00000002.json"
+    record = json.loads(path.read_text())
+    record["reduced"][1][2] *= 1.01
+    path.write_text(json.dumps(record, sort_keys=True))
+
+    assert remd("verify", "a") == 1
+    assert "round 2: its reduced potentials are not those of its energies" in capsys.readouterr().err
+
+
 def test_verify_names_a_state_that_was_changed(remd, tmp_path, capsys):
     remd("run", *HARMONIC, "--rounds", "3", "--output", "a")
     state = next((tmp_path / "a" / "state" / "00000002").iterdir())
