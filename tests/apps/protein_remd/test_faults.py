@@ -264,6 +264,12 @@ def test_a_kinetic_energy_that_no_temperature_gives_is_refused():
         (["--sequence", "GXP"], "expected one-letter codes of amino acids"),
         (["--tempratures", "300"], "unrecognized arguments: --tempratures"),
         (["--seed", "-1"], "--md-seed -1: expected a whole number from 0"),
+        (["--sequence", "GG", "--pdb", "a.pdb"], "--sequence GG and --pdb are two molecules; give one of them"),
+        (["--prmtop", "a", "--inpcrd", "b", "--force-field", "amber03"], "--prmtop has its own; drop it"),
+        (["--platform", "CPU"], "--platform is of engine openmm; harmonic has it not: drop it"),
+        (["--pdb", "a.pdb"], "--pdb is of engine openmm or protomol; harmonic has it not: drop it"),
+        (["--engine", "openmm", "--dof", "9"], "--dof is of engine harmonic; openmm has it not: drop it"),
+        (["--engine", "openmm", "--protomol", "P"], "--protomol is of engine protomol; openmm has it not: drop it"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence_before_anything_is_written(remd, tmp_path, capsys, arguments, said):

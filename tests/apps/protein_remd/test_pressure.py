@@ -95,7 +95,7 @@ def test_mbar_gives_the_exact_free_energies_at_constant_pressure(remd, figures):
 def test_validate_sees_that_pressure_times_volume_is_missing(remd, monkeypatch, capsys):
     monkeypatch.setattr(exchange, "enthalpy", lambda potential, pressure, volume: potential)
 
-    status = remd("validate", "--rounds", "200")
+    status = remd("validate", "--rounds", "300")
 
     said = capsys.readouterr()
     assert status == 1
