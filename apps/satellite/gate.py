@@ -27,7 +27,7 @@ LARGEST_TILE = 64 << 20
 SAMPLE = 256
 """Pixels a side of the windows in which dark pixels are looked for."""
 DARK = 0.01
-"""Reflectance by which the darkest hundredth of a scene may lie below 0, or short of what an offset adds."""
+"""Reflectance by which the darkest hundredth of a band may lie below 0, or short of what an offset adds."""
 HASHED = 4 << 20
 _SHA256 = "1220"
 """How a multihash of SHA-256 begins: its code, and its length of 32."""
@@ -271,39 +271,51 @@ def _judged(scene: Scene, baseline: str) -> Scene:
     """Warn where the darkest pixels say that the offset is another than metadata have it.
 
     Public catalogues have said of one processing baseline both that the offset is in the numbers and that it is not.
+    Reflectance below zero is odd in any band. A single band may be bright without fault, so of those without an offset
+    the darkest decides.
     """
-    asset = next(iter(scene.bands.values()))
-    dark = _darkest(asset)
-    if dark is None:
-        return scene
-    reflectance = dark * asset.scale + asset.offset
-    if asset.offset < 0 and reflectance < -DARK:
-        return with_warning(
-            scene,
-            f"its darkest pixels have {reflectance:.3f} with an offset of {asset.offset:g}, which seems to be applied "
-            "already",
-        )
+    numbers = {name: _darkest(asset) for name, asset in scene.bands.items()}
+    dark = {
+        name: number * scene.bands[name].scale + scene.bands[name].offset
+        for name, number in numbers.items()
+        if number is not None
+    }
+    below = {name: value for name, value in dark.items() if scene.bands[name].offset < 0 and value < -DARK}
+    if below:
+        offset = scene.bands[min(below, key=lambda name: below[name])].offset
+        words = f"with an offset of {offset:g}, which seems to be applied already"
+        scene = with_warning(scene, f"{', '.join(below)}: darkest pixels have {min(below.values()):.3f} {words}")
+    plain = {name: value for name, value in dark.items() if scene.bands[name].offset == 0}
     late = baseline.replace(".", "").isdigit() and float(baseline) >= FIRST_WITH_OFFSET
-    if late and asset.offset == 0 and reflectance > -OFFSET - DARK:
-        return with_warning(
-            scene, f"its darkest pixels have {reflectance:.3f} without an offset: it seems to be missing"
-        )
+    if late and plain and min(plain.values()) > -OFFSET - DARK:
+        words = "without an offset: it seems to be missing"
+        scene = with_warning(scene, f"{', '.join(plain)}: darkest pixels have {min(plain.values()):.3f} {words}")
     return scene
 
 
 def _darkest(asset: Asset) -> float | None:
-    """Return the number that a hundredth of valid pixels has at most, of windows spread over a scene."""
+    """Return the number that a hundredth of valid pixels has at most, of windows spread over a scene.
+
+    Windows begin at multiples of their side, so that each lies in one tile of the usual sides.
+    """
     from apps.satellite.rasters import read_window
 
     found = []
     raster = asset.raster
     for down, right in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
-        top = max(0, min(round(raster.height * down) - SAMPLE // 2, raster.height - SAMPLE))
-        left = max(0, min(round(raster.width * right) - SAMPLE // 2, raster.width - SAMPLE))
-        window = read_window(asset, (top, min(top + SAMPLE, raster.height)), (left, min(left + SAMPLE, raster.width)))
+        top = max(0, min(round(raster.height * down) - SAMPLE // 2, raster.height - SAMPLE)) // SAMPLE * SAMPLE
+        left = max(0, min(round(raster.width * right) - SAMPLE // 2, raster.width - SAMPLE)) // SAMPLE * SAMPLE
+        rows, columns = (top, min(top + SAMPLE, raster.height)), (left, min(left + SAMPLE, raster.width))
+        try:
+            window = read_window(asset, rows, columns)
+        except ConnectionError:
+            raise
+        except Exception:  # what is damaged costs its scene where it is needed, wherever in it that is
+            continue
         found.append(window[(window != asset.nodata) & (window != SATURATED)])
-    valid = np.concatenate(found)
-    return float(np.percentile(valid.astype(np.float64), 1)) if valid.size else None
+    valid = np.concatenate([np.empty(0), *found])
+    valid = valid[np.isfinite(valid)]
+    return float(np.percentile(valid, 1)) if valid.size else None
 
 
 def _first_line(error: BaseException) -> str:

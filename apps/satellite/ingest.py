@@ -13,7 +13,7 @@ from apps.satellite.dataset import LANDSAT, PLAIN, SAFE, STAC, ZIP, Candidate
 from apps.satellite.formats import landsat, sentinel2
 from apps.satellite.formats.draft import Draft
 from apps.satellite.formats.plain import read_plain
-from apps.satellite.formats.stac import read_item
+from apps.satellite.formats.stac import addresses, read_item
 from apps.satellite.gate import admit
 from apps.satellite.params import Params
 from apps.satellite.rasters import gdal, opened
@@ -24,22 +24,26 @@ _METADATA = ("MTD_MSIL2A.xml", "MTD_TL.xml")
 
 
 def ingest(candidate: Candidate, params: Params, output: TaskOutput) -> dict[str, Any]:
-    """Map function: open a candidate; returns its scene, its row, or nothing if it is no scene's document."""
+    """Map function: open a candidate; returns its scene or its row, or neither if it is no scene's document.
+
+    Beside them, of an item that was found among files, where its assets are.
+    """
+    assets: list[str] = []
     try:
-        draft = _draft(candidate, params)
+        draft = _draft(candidate, params, assets)
         if draft is None:
             return {}
-        return {"scene": scene_json(admit(draft, params, output.put))}
+        return {"scene": scene_json(admit(draft, params, output.put)), "assets": assets}
     except ConnectionError:
         raise
     except Rejected as error:
         reason = str(error)
     except Exception as error:  # whatever a file may hold stops its own scene alone
         reason = f"it cannot be read: {(str(error).splitlines() or [''])[0] or type(error).__name__}"
-    return {"row": asdict(Row(candidate.name, candidate.source, REJECTED, reason))}
+    return {"row": asdict(Row(candidate.name, candidate.source, REJECTED, reason)), "assets": assets}
 
 
-def _draft(candidate: Candidate, params: Params) -> Draft | None:
+def _draft(candidate: Candidate, params: Params, assets: list[str]) -> Draft | None:
     first = candidate.files[0]
     if candidate.kind == STAC:
         item = json.loads(candidate.feature or first.read())
@@ -50,6 +54,8 @@ def _draft(candidate: Candidate, params: Params) -> Draft | None:
                 return None  # what lies among items and is none
         if not isinstance(item, dict) or item.get("type") != "Feature":
             raise Rejected("it is no STAC item")
+        if not candidate.feature:
+            assets += addresses(item, first.url)
         return read_item(item, first.url, params.bands, params.mask != "none")
     if candidate.kind == SAFE:
         files = {_below(each.key, candidate.name): each for each in candidate.files}

@@ -18,6 +18,7 @@ from apps.protein_remd.engines.harmonic import Oscillators
 from apps.protein_remd.segments import Bundle, Segment, Shared, identity, warm_system
 from core import open_storage
 from tests.apps.protein_remd.conftest import HARMONIC, ROOT, history
+from tests.servers.disks import remount
 
 LANGEVIN = (*HARMONIC, "--dynamics", "langevin")
 
@@ -87,20 +88,9 @@ def test_a_run_that_cannot_begin_says_so_and_leaves_nothing(s3_server, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 72 KiB that can grow."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=72k", "tmpfs", place], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"mounting a small file system needs root and a kernel that allows it: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 @pytest.mark.parametrize("compute", ["serial", "process"])
 def test_a_disk_that_fills_up_loses_nothing(remd, small_disk, tmp_path, compute):
+    remount(small_disk, "size=72k")
     remd("run", *LANGEVIN, "--rounds", "9", "--output", "whole")
 
     done = ran(tmp_path, "run", *LANGEVIN, "--rounds", "9", "--output", "disk/a", "--compute", compute)
@@ -108,7 +98,7 @@ def test_a_disk_that_fills_up_loses_nothing(remd, small_disk, tmp_path, compute)
     assert done.returncode == 1
     assert "No space left on device" in one_sentence(done)
     assert "resume disk/a" in last_line(done)
-    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    remount(small_disk, "size=4m")
     assert remd("resume", "disk/a") == 0
     assert history(small_disk / "a") == history(tmp_path / "whole")
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 def published(run: Path) -> dict[str, bytes]:
     files = (path for path in sorted(run.rglob("*")) if path.is_file() and ".run" not in path.parts)
-    return {str(path.relative_to(run)): path.read_bytes() for path in files if path.name != "manifest.json"}
+    return {str(path.relative_to(run)): path.read_bytes() for path in files if not path.name.startswith("manifest.")}
 
 
 def commits(run: Path) -> int:
