@@ -17,6 +17,8 @@ from core import InputError
 
 LONGEST_BOND = 0.25
 """nm between C and N of neighbours; a peptide bond is 0.133 nm long, and what is beyond this is a gap in the chain."""
+LONGEST_OF_ALL = 0.3
+"""nm; no two atoms that are bonded are further apart: sulfurs of a bridge are 0.205 nm, those of metals hardly more."""
 ALPHA = frozenset(["CA", "CH3"])
 """One of which amino acids and their caps have beside C and N."""
 LEAST_APART = 0.05
@@ -76,6 +78,36 @@ def _check_apart(text: str, topology: Any, x: FloatArray, where: str) -> None:
         raise InputError(
             f"{where}: {one} and {other} are {apart[first, 1]:.3f} nm apart, nearer than any two atoms: some are in it "
             "twice, or its coordinates are not in Angstrom"
+        )
+
+
+def check_bonds(topology: Any, x: FloatArray, box: FloatArray | None, where: str) -> None:
+    """Refuse coordinates in another order than their topology's, or of another molecule with as many atoms.
+
+    Parameters
+    ----------
+    x : array, shape (atoms, 3)
+        nm.
+    box : array, shape (3, 3), optional
+        Vectors of the periodic box in nm, a row each, in reduced form: molecules may cross its faces.
+
+    Raises
+    ------
+    InputError
+    """
+    bonds = list(topology.bonds())
+    ends = np.array([[one.index, other.index] for one, other in bonds], dtype=np.int64).reshape(-1, 2)
+    between = x[ends[:, 0]] - x[ends[:, 1]]
+    if box is not None:
+        for at in (2, 1, 0):
+            between -= np.round(between[:, at] / box[at, at])[:, None] * box[at]
+    apart = np.linalg.norm(between, axis=1)
+    long = np.flatnonzero(apart > LONGEST_OF_ALL)
+    if len(long):
+        one, other = (f"{atom.name} of {_name(atom.residue)}" for atom in bonds[long[0]][:2])
+        raise InputError(
+            f"{where}: {one} and {other} are bonded, and {apart[long[0]]:.2f} nm apart ({counted(len(long), 'such bond')}): "
+            "the coordinates are those of another molecule, or in another order"
         )
 
 

@@ -12,6 +12,7 @@ from core import InputError
 
 pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
 
+from apps.protein_remd.engines import structures  # noqa: E402
 from apps.protein_remd.engines.molecules import molecule  # noqa: E402
 
 
@@ -238,3 +239,18 @@ def test_a_byte_order_mark_and_carriage_returns_lose_no_atom(read):
     lines = [line.replace("\n", "\r\n") for line in lines_of("A")]
 
     assert read([f"\ufeff{lines[0]}", *lines[1:]]).system.getNumParticles() == 22
+
+
+def test_bonds_across_the_faces_of_a_box_are_no_longer_than_within_it():
+    from openmm import app
+
+    topology = app.Topology()
+    residue = topology.addResidue("XYZ", topology.addChain())
+    topology.addBond(*(topology.addAtom(name, None, residue) for name in ("C", "N")))
+    box = np.array([[3.0, 0.0, 0.0], [1.0, 3.0, 0.0], [-1.0, 1.0, 3.0]])
+    begin = np.array([0.1, 0.1, 0.05])
+    x = np.array([begin, begin + [0.0, 0.0, -0.13] + 2 * box[0] - box[1] + box[2]])
+
+    structures.check_bonds(topology, x, box, "a.psf")
+    with pytest.raises(InputError, match="a.psf: C of XYZ 1 and N of XYZ 1 are bonded, and 5.3"):
+        structures.check_bonds(topology, x, None, "a.psf")
