@@ -106,8 +106,8 @@ def check_bonds(topology: Any, x: FloatArray, box: FloatArray | None, where: str
     if len(long):
         one, other = (f"{atom.name} of {_name(atom.residue)}" for atom in bonds[long[0]][:2])
         raise InputError(
-            f"{where}: {one} and {other} are bonded, and {apart[long[0]]:.2f} nm apart ({counted(len(long), 'such bond')}): "
-            "the coordinates are those of another molecule, or in another order"
+            f"{where}: {one} and {other} are bonded, and {apart[long[0]]:.2f} nm apart "
+            f"({counted(len(long), 'such bond')}): the coordinates are those of another molecule, or in another order"
         )
 
 
