@@ -10,13 +10,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from apps._frame.stored import Stored
 from apps._frame.tables import csv_bytes, json_text
 from apps.satellite.cells import CELLS, COMPOSITE
-from apps.satellite.geoparquet import layer_bytes, read_layer
+from apps.satellite.geoparquet import layer_bytes
 from apps.satellite.planning import Layout, Zone, footprint
 from apps.satellite.records import Cell, CellDone, Row
-from apps.satellite.science.geodesy import to_degrees
 from apps.satellite.science.reflectance import NODATA
 from apps.satellite.science.zonal import Sums, added
 
@@ -39,14 +37,15 @@ CATALOG, ITEMS, INDEX = "catalog.json", "items/", "index/"
 Shapes = NDArray[np.object_]
 
 
-def catalogue(cells: Sequence[Cell], done: Sequence[CellDone]) -> dict[str, bytes]:
-    """Return a catalogue and an item for each cell that has a value, by name."""
-    files, links = {}, [_link("root", "./catalog.json")]
+def catalogue(cells: Sequence[Cell], done: Sequence[CellDone]) -> dict[str, bytes | Iterable[bytes]]:
+    """Return a catalogue and an item for each cell that has a value, by name; items are made as they are written."""
+    files: dict[str, bytes | Iterable[bytes]] = {}
+    links = [_link("root", "./catalog.json")]
     for cell, each in zip(cells, done, strict=True):
         if not each.valid:
             continue
         name = f"{ITEMS}{_item_name(cell)}.json"
-        files[name] = json_text(_item(cell, each), indent=1).encode()
+        files[name] = (json_text(_item(*pair), indent=1).encode() for pair in [(cell, each)])
         links.append(_link("item", f"./{name}", "application/geo+json"))
     about = {
         "type": "Catalog",
@@ -143,31 +142,6 @@ def cells_layer(cells: Sequence[Cell], done: Sequence[CellDone]) -> bytes:
         "dates": [" ".join(each.dates) for _, each in pairs],
     }
     return layer_bytes(shapes, columns)
-
-
-def shapes_layer(layers: Iterable[Stored], merged: Iterable[bytes]) -> tuple[bytes, int, float]:
-    """Return one layer of all cells' shapes, those at borders as they were merged; how many, and their area in m2."""
-    shapes: list[Any] = []
-    columns: dict[str, list[Any]] = {}
-    for data, inner in [*((layer.read(), True) for layer in layers), *((each, False) for each in merged)]:
-        found, beside = read_layer(data)
-        border = beside.pop("border", [False] * len(found))
-        kept = [at for at, each in enumerate(border) if not (inner and each)]
-        if not kept:
-            continue
-        shapes += list(to_degrees(found[kept], beside["zone"][kept[0]]))
-        for name, values in beside.items():
-            columns.setdefault(name, []).extend(values[at] for at in kept)
-    if not columns:
-        columns = {"zone": [], "cell": [], "area_m2": []}
-    area = float(np.sum(np.array(columns["area_m2"], np.float64)))
-    data = layer_bytes(np.array(shapes, object) if shapes else np.empty(0, object), _typed(columns))
-    return data, len(shapes), area
-
-
-def _typed(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    kinds = {"zone": np.int32, "area_m2": np.float64}
-    return {name: np.array(each, kinds[name]) if name in kinds else list(each) for name, each in columns.items()}
 
 
 def zonal_table(zones: Sequence[Zone], cells: Sequence[Cell], done: Sequence[CellDone]) -> list[dict[str, Any]]:

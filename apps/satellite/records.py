@@ -130,6 +130,8 @@ class Cell:
     x, y : int
         Numbers of the cell, eastward and northward.
     raster : Raster
+    anchor : tuple of float
+        Where the cell numbered 0, 0 has its lower left corner.
     datatakes : tuple of tuple of Scene
         In the order of their times.
     later : int
@@ -142,6 +144,7 @@ class Cell:
     x: int
     y: int
     raster: Raster
+    anchor: tuple[float, float]
     datatakes: tuple[tuple[Scene, ...], ...]
     later: int
     zones: tuple[tuple[int, bytes], ...] = ()
@@ -175,6 +178,8 @@ class CellDone:
         Why a scene could not be read here, by its name.
     zonal : dict
         Sums by number of a zone, as text.
+    shapes : dict
+        What there is in the layer of shapes, where there is one.
     """
 
     name: str
@@ -187,6 +192,7 @@ class CellDone:
     scenes: tuple[str, ...]
     lost: dict[str, str]
     zonal: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    shapes: dict[str, Any] = field(default_factory=dict)
 
 
 def scene_json(scene: Scene) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,23 +17,17 @@ from apps._frame.plan import Plan, StagePlan
 from apps._frame.report import FOLDER
 from apps._frame.run import Run, new_run_path
 from apps._frame.stages import Outputs, Stage, Stages
-from apps._frame.stored import BYTES, Stored, sha256
+from apps._frame.stored import Stored, sha256
 from apps._frame.tables import counted, json_text
 from apps.satellite import catalog, demo, report
 from apps.satellite.cells import CELLS, CODEC, FEATURES, WATER, CellParams, compute_cell, write_files
-from apps.satellite.checksums import (
-    CHECKSUMS,
-    MANIFEST_CHECKSUM,
-    checksums,
-    damaged_cells,
-    manifest_checksum,
-    sealed,
-)
+from apps.satellite.checksums import CHECKSUMS, MANIFEST_CHECKSUM, damaged_cells, with_checksums
 from apps.satellite.dataset import BESIDE, Candidate, find
 from apps.satellite.function import UserFunction, load
 from apps.satellite.ingest import ingest
+from apps.satellite.layers import assembled, parts_of, sort_part
 from apps.satellite.maps import pictures
-from apps.satellite.merging import Borders, merge
+from apps.satellite.merging import Borders, Layer, merge, merge_all
 from apps.satellite.params import Params
 from apps.satellite.planning import MB, Layout, Zone, check_day, lay_out, read_zones
 from apps.satellite.records import (
@@ -139,21 +134,9 @@ def _compute(session: Session, opened: Run, params: Params, job: Job) -> None:
     rows += layout.rows
     opened.check(f"2/5 plan: {counted(len(layout.cells), 'cell')}")
     done = _cells(session, opened, stages, params, job, layout)
-    layer = WATER if job.function is None else FEATURES
-    layers = {
-        at: _stored(opened, each, f"{layer}.parquet")
-        for at, each in enumerate(done)
-        if f"{layer}.parquet" in each.files
-    }
-    tasks = [
-        Borders(zone, tuple(stored for at, stored in layers.items() if layout.cells[at].zone == zone))
-        for zone in sorted({layout.cells[at].zone for at in layers})
-    ]
-    merged: list[bytes] = []
-    if job.function is None and tasks:
-        merged = list(stages.run(Stage("merge", tasks, merge, codec=BYTES, options={"retries": RETRIES})).values())
+    shapes = _shapes(opened, stages, job, layout, done)
     opened.check("5/5 publish")
-    _publish(opened, params, job, layout, rows, done, list(layers.values()), merged)
+    _publish(opened, params, job, layout, rows, done, shapes)
 
 
 def _settled(opened: Run, job: Job, ingested: Outputs) -> tuple[list[Scene], list[Row]]:
@@ -223,9 +206,40 @@ def _stored(opened: Run, done: CellDone, file: str) -> Stored:
     return Stored(opened.address, f"{CELLS}{done.name}/{file}", told["size"], f"sha256:{told['sha256']}")
 
 
+def _shapes(
+    opened: Run, stages: Stages, job: Job, layout: Layout, done: Sequence[CellDone]
+) -> list[dict[str, Any]] | None:
+    """Put the shapes of all cells in order; returns the records of the parts of their layer, None if there is none."""
+    file = f"{_layer(job)}.parquet"
+    layers = [
+        Layer(_stored(opened, each, file), cell.zone, cell.x, cell.y, cell.raster.bounds, each.shapes)
+        for cell, each in zip(layout.cells, done, strict=True)
+        if file in each.files
+    ]
+    if not layers:
+        return None
+
+    def joined(tasks: Sequence[Borders]) -> Outputs:
+        return stages.run(Stage("merge", tasks, merge, options={"retries": RETRIES}))
+
+    whole = merge_all(layers, opened.address, joined)
+    parts = list(stages.run(Stage("publish", parts_of(whole), sort_part, options={"retries": RETRIES})).values())
+    expected, found = sum(each.told["inner"] for each in whole), sum(each["shapes"] for each in parts)
+    if expected != found:
+        raise FanfoldError(
+            f"{found:,} shapes were sorted of {expected:,} that cells have; nothing was published, and what is in "
+            f"{opened.address} cannot be trusted: run with --overwrite"
+        )
+    return parts
+
+
+def _layer(job: Job) -> str:
+    return WATER if job.function is None else FEATURES
+
+
 def _publish(
-    opened: Run, params: Params, job: Job, layout: Layout, rows: list[Row], done: list[CellDone], layers: list[Stored],
-    merged: list[bytes],
+    opened: Run, params: Params, job: Job, layout: Layout, rows: list[Row], done: list[CellDone],
+    shapes: list[dict[str, Any]] | None,
 ) -> None:  # fmt: skip
     lost = {name: f"in cell {each.name}: {why}" for each in done for name, why in each.lost.items()}
     rows += [
@@ -234,23 +248,27 @@ def _publish(
     rows.sort(key=lambda row: (row.status == ACCEPTED, row.status, row.name, row.source))
     files: dict[str, Any] = {**catalog.catalogue(layout.cells, done)}
     files[f"{catalog.INDEX}cells.parquet"] = catalog.cells_layer(layout.cells, done)
-    layer, shapes, area = WATER if job.function is None else FEATURES, None, 0.0
-    if layers:
-        files[f"{catalog.INDEX}{layer}.parquet"], shapes, area = catalog.shapes_layer(layers, merged)
+    if shapes is not None:
+        files[f"{catalog.INDEX}{_layer(job)}.parquet"] = assembled(opened.address, shapes)
     zonal = catalog.zonal_table(job.zones, layout.cells, done)
     if job.zones:
         files[f"{catalog.INDEX}zonal.parquet"] = catalog.zonal_layer(zonal, job.zones)
         files["zonal.csv"] = catalog.zonal_csv(zonal)
     files["scenes.csv"] = catalog.scenes_csv(rows)
     files[SOURCES] = sources_json(layout.scenes, opened.address)
-    figures = {**_figures(layout, rows, done), "layer": layer, "shapes": shapes, "area_km2": area / 1e6}
+    figures = {**_figures(layout, rows, done), "layer": _layer(job), **_sum_of(shapes)}
     drawn, undrawn = pictures(opened.storage, layout.cells, done)
-    pages = report.report_of(figures, params, rows, layout.cells, done, drawn, undrawn, zonal)
-    files.update({name: b"".join(page) for name, page in pages.items()})
-    files[CHECKSUMS] = checksums(files, done)
-    files[MANIFEST_CHECKSUM] = manifest_checksum(opened.storage)
-    files["result.json"] = sealed(figures, files[CHECKSUMS])
-    opened.publish(files)
+    files.update(report.report_of(figures, params, rows, layout.cells, done, drawn, undrawn, zonal))
+    opened.publish(with_checksums(opened.storage, files, done, figures))
+
+
+def _sum_of(shapes: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    if shapes is None:
+        return {"shapes": None, "area_km2": 0.0}
+    return {
+        "shapes": sum(each["shapes"] for each in shapes),
+        "area_km2": math.fsum(each["area"] for each in shapes) / 1e6,
+    }
 
 
 def _figures(layout: Layout, rows: Sequence[Row], done: Sequence[CellDone]) -> dict[str, Any]:
