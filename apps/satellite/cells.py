@@ -17,7 +17,7 @@ from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.function import CellStack, UserFunction, call
 from apps.satellite.geoparquet import layer_bytes
 from apps.satellite.merging import contents
-from apps.satellite.rasters import read_window, strips
+from apps.satellite.rasters import read_parts, read_window
 from apps.satellite.records import SCL, Asset, Cell, CellDone, Scene, done_bytes
 from apps.satellite.science.composite import composite
 from apps.satellite.science.geodesy import areas, to_degrees
@@ -26,6 +26,7 @@ from apps.satellite.science.reflectance import (
     NODATA,
     SCALE,
     difference,
+    fill_reflectance,
     normalized_difference,
     qa_valid,
     scl_valid,
@@ -191,7 +192,7 @@ def _read_scene(scene: Scene, target: Raster, params: CellParams, values: Values
     for at, name in enumerate(params.bands):
         if not valid.any():
             break
-        valid &= _band(scene.bands[name], target, params.resample, values[at])
+        _read_band(scene.bands[name], target, params.resample, values[at], valid)
     return valid
 
 
@@ -205,26 +206,36 @@ def _mask(asset: Asset, kind: str, target: Raster, params: CellParams) -> Valid:
     return valid
 
 
-def _band(asset: Asset, target: Raster, rule: str, values: Values) -> Valid:
-    """Fill in a band on the pixels of a cell: as it is where aligned, else by the rule; returns where it is valid."""
-    valid = np.zeros((target.height, target.width), bool)
+def _read_band(asset: Asset, target: Raster, rule: str, values: Values, valid: Valid) -> None:
+    """Fill in a band on the pixels of a cell: as it is where aligned, else by the rule.
+
+    Of `valid` what this band has no value for becomes false; what no other band and no mask leaves valid is not read.
+    """
     rows, columns = nearest(target, asset.raster)
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        return valid
+    here = np.s_[rows.first : rows.last, columns.first : columns.last]
+    _limit(valid, *here)
+    if not valid[here].any():
+        return
     if rule == "bilinear" and not is_aligned(asset.raster, target):
-        values[:], valid[:] = _interpolated(asset, target, rows, columns)
-        return valid
-    if not (rows.is_plain and columns.is_plain):
+        values[:], good = _interpolated(asset, target, rows, columns)
+        valid &= good
+    elif rows.is_plain and columns.is_plain:
+        values, valid = values[here], valid[here]
+        parts = read_parts(asset, (rows.start, rows.stop), (columns.start, columns.stop), valid)
+        for top, left, part in parts:
+            place = np.s_[top : top + part.shape[0], left : left + part.shape[1]]
+            fill_reflectance(part, asset.scale, asset.offset, asset.nodata, values[place], valid[place])
+    else:
         window = read_window(asset, (rows.start, rows.stop), (columns.start, columns.stop))
         read, good = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
-        place = np.s_[rows.first : rows.last, columns.first : columns.last]
-        values[place], valid[place] = taken(read, rows, columns), taken(good, rows, columns)
-        return valid
-    for top, bottom in strips(asset, rows.start, rows.stop):  # so that what is decoded is small beside the cell
-        window = read_window(asset, (top, bottom), (columns.start, columns.stop))
-        place = np.s_[rows.first + top - rows.start : rows.first + bottom - rows.start, columns.first : columns.last]
-        values[place], valid[place] = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
-    return valid
+        values[here] = taken(read, rows, columns)
+        np.logical_and(valid[here], taken(good, rows, columns), out=valid[here])
+
+
+def _limit(valid: Valid, rows: slice, columns: slice) -> None:
+    """Leave nothing valid outside some rows and columns."""
+    valid[: rows.start], valid[rows.stop :] = False, False
+    valid[:, : columns.start], valid[:, columns.stop :] = False, False
 
 
 def _interpolated(asset: Asset, target: Raster, rows: Places, columns: Places) -> tuple[Values, Valid]:
