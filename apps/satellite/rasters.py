@@ -72,14 +72,14 @@ def read_range(source: Stored, start: int, end: int) -> bytes:
     return process_storage(source.address).get(source.key, start, end, etag=tag)
 
 
-def opened(source: Stored) -> io.BufferedReader:
-    """Return an object as a buffered file."""
-    return io.BufferedReader(PinnedFile(source), HEADER)
+def opened(source: Stored, buffer: int = HEADER) -> io.BufferedReader:
+    """Return an object as a file of which so many bytes are read at a time."""
+    return io.BufferedReader(PinnedFile(source), buffer)
 
 
 @contextmanager
-def gdal(source: Stored) -> Iterator[Any]:
-    """Open a raster with GDAL, through the storage's own client.
+def gdal(source: Stored, buffer: int = HEADER) -> Iterator[Any]:
+    """Open a raster with GDAL, through the storage's own client; so many bytes are read at a time.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def gdal(source: Stored) -> Iterator[Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.Env(**GDAL_OPTIONS), opened(source) as file, rasterio.open(file) as dataset:
+        with rasterio.Env(**GDAL_OPTIONS), opened(source, buffer) as file, rasterio.open(file) as dataset:
             yield dataset
 
 
@@ -165,6 +165,8 @@ class Tiles:
     is_tiled : bool
     rows : int
         Of pixels in a tile.
+    packed : int
+        Bytes of all tiles of one band.
     """
 
     def __init__(self, source: Stored) -> None:
@@ -185,6 +187,7 @@ class Tiles:
         self._shape = (self.rows, self._columns, 1 if self._planar else self._samples)
         self._size = math.prod(self._shape) * self._dtype.itemsize
         pairs = zip(self._offsets, self._counts, strict=True)
+        self.packed = sum(self._counts) // self._samples
         self.end = max((start + length for start, length in pairs), default=0)
         self.fast = (
             self.is_tiled

@@ -38,9 +38,9 @@ def size(folder: Path) -> int:
 
 @pytest.mark.parametrize(("full_at", "told"), [("cells", "cannot write"), ("results", "the results were not written")])
 def test_a_disk_that_fills_up_loses_nothing(
-    asked: tuple[str, ...], main: Any, small_disk: Path, tmp_path: Path, full_at: str, told: str
+    asked: tuple[str, ...], drawing_main: Any, small_disk: Path, tmp_path: Path, full_at: str, told: str
 ) -> None:
-    assert main(*asked, "--output", tmp_path / "whole")[0] == 0
+    assert drawing_main(*asked, "--output", tmp_path / "whole")[0] == 0
     cells = size(tmp_path / "whole/cells")
     room = cells // 2 if full_at == "cells" else cells + (size(tmp_path / "whole") - cells) // 2
     remount(small_disk, f"size={room}")
