@@ -25,6 +25,7 @@ import pytest
 pytest_plugins = [
     "tests.servers.containers",
     "tests.servers.dask",
+    "tests.servers.disks",
     "tests.servers.http",
     "tests.servers.kubernetes",
     "tests.servers.kubernetes_node",

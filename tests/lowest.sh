@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 MPLBACKEND=Agg
 export PATH="$scratch/venv/bin:$PATH" VIRTUAL_ENV="$scratch/venv"
 pip install --quiet uv
 # Of what pyproject.toml names the oldest, of what that needs the newest: a user's environment is never older.
-uv pip compile --quiet --resolution lowest-direct pyproject.toml --extra test --extra fast --extra remd --output-file "$scratch/lowest.txt"
+uv pip compile --quiet --resolution lowest-direct pyproject.toml --extra test --extra fast --extra oracles --extra remd --output-file "$scratch/lowest.txt"
 uv pip install --quiet --requirement "$scratch/lowest.txt"
 pip install --quiet --no-deps .
 # For the emulator of cloud functions alone; its many dependencies are its command line's.

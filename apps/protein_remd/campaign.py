@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from apps._frame.stored import Stored
 from apps.protein_remd.costs import Ledger
-from apps.protein_remd.engines import Schedule, bundle_hash, engine_named
+from apps.protein_remd.engines import Schedule, Snapshot, bundle_hash, engine_named
 from apps.protein_remd.leftovers import left_behind, state_keys
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import (
@@ -42,6 +43,9 @@ SETUP = f"{BUNDLE}setup.json"
 
 CHECKED = 5.0
 """Seconds between two looks at whether this process still drives the run."""
+
+INVOCATION = 0.1
+"""Seconds of segments that an invocation takes together: long against what sending it costs."""
 
 RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
 """For workers that die, and for a storage that is away for longer than its client tries."""
@@ -162,8 +166,8 @@ class Campaign:
         reached = executor.reaches(storage)
         self._address = storage.address if reached else None
         self.ledger = Ledger(storage, executor, len(self.setup.temperatures))
-        self._next_check = 0.0
-        self._carried: dict[str, bytes] = {}
+        self._next_check, self._seconds = 0.0, INVOCATION
+        self._carried: dict[str, tuple[Snapshot, float]] = {}
         bundle = Bundle(self.setup.engine, self.setup.bundle, self._address, None if reached else files)
         schedule = Schedule(params.md.steps, params.output.energies, params.output.frames)
         self._shared = Shared(bundle, self._address, params.md.seed, params.md.segments, schedule)
@@ -190,8 +194,11 @@ class Campaign:
         segments = self._segments(number, last)
         outcomes = self._outcomes(segments)
         record = self._commit(self._record(number, outcomes))
-        states = (outcome.state for outcome in outcomes if outcome.state is not None)
-        self._carried = {state.key: state.data for state in states if state.data is not None}
+        self._carried = {
+            outcome.state.key: (outcome.snapshot, outcome.potential)
+            for outcome in outcomes
+            if outcome.state is not None and outcome.snapshot is not None
+        }
         self.round_number, self._last = number, record
         if last is not None:
             self._prune(number - 1, (str(one.state["key"]) for one in last.segments))
@@ -210,11 +217,10 @@ class Campaign:
             was, now = before[replica], after[replica]
             scale = 1.0 if was == now else exchange.velocity_scale(ladder[was], ladder[now])
             previous = stored(self._storage, ended.state)
-            data = self._carried.get(previous.key)
-            if data is None and self._address is None:
-                data = previous.read()
-            previous = replace(previous, data=data)
-            segments.append(Segment(number, replica, ladder[now], scale, previous))
+            begun = self._carried.get(previous.key)
+            if begun is None and self._address is None:
+                previous = replace(previous, data=previous.read())
+            segments.append(Segment(number, replica, ladder[now], scale, previous, begun))
         return segments
 
     def _outcomes(self, segments: list[Segment]) -> list[Outcome]:
@@ -226,12 +232,22 @@ class Campaign:
 
     def _run(self, segments: list[Segment]) -> list[Outcome]:
         futures = self._executor.map(
-            run_segment, segments, extra_args=(self._shared,), label="segments", retries=RETRIES
-        )
+            run_segment, segments, extra_args=(self._shared,), label="segments", retries=RETRIES,
+            batch_size=self._batch_size(len(segments)),
+        )  # fmt: skip
         self._still_driving()
         ran: list[Outcome] = futures.results()
         self.ledger.ran(outcome.cpu_seconds for outcome in ran)
+        self._seconds = min((outcome.cpu_seconds for outcome in ran), default=self._seconds)
         return [self._settled(outcome, segment) for outcome, segment in zip(ran, segments, strict=True)]
+
+    def _batch_size(self, count: int) -> int:
+        """Return how many of so many segments go together: a worker's share of them where they are short.
+
+        The executor would find that out itself, but of a longer job than a round is.
+        """
+        share = math.ceil(count / max(1, self._executor.workers))
+        return max(1, min(share, int(INVOCATION / max(self._seconds, 1e-6))))
 
     def _still_driving(self) -> None:
         """Say which round it is while its segments run, and make sure that no other process drives the run.

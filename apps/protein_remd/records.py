@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from apps._frame.manifest import exists
@@ -88,7 +88,13 @@ def record_key(round_number: int) -> str:
 
 def encoded(record: RoundRecord) -> bytes:
     """Return a record as JSON; numbers come back to the bit, and equal records are equal bytes."""
-    return json.dumps({"format": FORMAT, **asdict(record)}, sort_keys=True, allow_nan=False).encode()
+    named = {"format": FORMAT, **_fields(record)}
+    return json.dumps(named, default=_fields, sort_keys=True, allow_nan=False).encode()
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """Return a record's fields as they are: ``asdict`` would copy every number, which takes longer than all else."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def decoded(data: bytes, where: str) -> RoundRecord:

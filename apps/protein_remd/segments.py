@@ -7,7 +7,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ BUNDLE, STATE, FRAMES, QUARANTINE = "bundle/", "state/", "frames/", "quarantine/
 SALTS = (0, 0, 1)
 """Seeds that a segment is tried with: one that fails by a fault of the machine succeeds at once with the same."""
 CARRIED = 8 << 10
-"""Bytes of a state up to which it also travels with outcome and task: the next segment need not ask the storage."""
+"""Bytes of a state up to which it also travels with outcome and task: the next segment need neither ask the storage
+nor read a file."""
 PIECE = 1 << 20
 """Bytes of a file that are in memory at a time."""
 UNLIKELY = 50.0
@@ -56,6 +57,8 @@ class Segment:
         Its state after the round before; None in the first.
     scale : float
         Factor for its velocities, since its temperature has changed.
+    begun : tuple of Snapshot and float, optional
+        What `previous` holds, positions and potential energy in kJ/mol, where it is small.
     """
 
     round_number: int
@@ -63,6 +66,7 @@ class Segment:
     temperature: float
     scale: float
     previous: Stored | None
+    begun: tuple[Snapshot, float] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,9 @@ def identity(task: Segment, shared: Shared) -> str:
     """Return a hash that two segments share only if the same comes out: of where they begin and all that they do."""
     begun = None if task.previous is None else task.previous.tag
     what = (task.round_number, task.replica, task.temperature, task.scale, begun)
-    how = (shared.bundle.engine, shared.bundle.sha, shared.seed, shared.segments, asdict(shared.schedule))
+    each, done = shared.schedule, shared.bundle
+    schedule = {"steps": each.steps, "energies": each.energies, "frames": each.frames}
+    how = (done.engine, done.sha, shared.seed, shared.segments, schedule)
     return sha256(json.dumps([what, how], sort_keys=True).encode()).removeprefix("sha256:")[:32]
 
 
@@ -91,11 +97,13 @@ class Outcome:
     Attributes
     ----------
     state : Stored
-        The new state; with its content where that is small. Without an address it is not written yet.
+        The new state; without an address it is not written yet.
     salt : int
         How many other seeds were needed.
     frames : Stored, optional
         Energies and frames in between.
+    snapshot : Snapshot, optional
+        What is in the state, where that is small.
     """
 
     replica: int
@@ -107,6 +115,7 @@ class Outcome:
     canary: str
     frames: Stored | None = None
     volume: float | None = None
+    snapshot: Snapshot | None = None
     cpu_seconds: float = 0.0
     failure: str = ""
 
@@ -177,11 +186,14 @@ def begin(warm: Warm, task: Segment, seed: int) -> tuple[Snapshot, float]:
     """
     if task.previous is None:
         return warm.start(task.temperature, segment_seed(seed, task.replica, 0)), warm.potential
-    found = unpacked(task.previous.read(), task.previous.url, ("x", "v", "box", "U"))
-    snapshot = Snapshot(found["x"], found["v"], found.get("box"))
+    if task.begun is not None:
+        snapshot, potential = task.begun
+    else:
+        found = unpacked(task.previous.read(), task.previous.url, ("x", "v", "box", "U"))
+        snapshot, potential = Snapshot(found["x"], found["v"], found.get("box")), float(found["U"])
     if task.scale != 1.0:
         snapshot = replace(snapshot, v=snapshot.v * task.scale)
-    return snapshot, float(found["U"])
+    return snapshot, potential
 
 
 def check(trace: Trace, temperature: float, degrees: int, before: float, hottest: float) -> None:
@@ -246,11 +258,9 @@ def _kept(task: Segment, shared: Shared, warm: Warm, traces: list[Trace], salt: 
     about_bytes = np.frombuffer(json.dumps(about, sort_keys=True).encode(), dtype=np.uint8)
     data = packed({**arrays, "about": about_bytes})
     state = _put(shared, f"{STATE}{task.round_number:08d}/{task.replica:04d}", data)
-    if len(data) <= CARRIED:
-        state = replace(state, data=data)
     return Outcome(
         task.replica, state, last.potential, last.kinetic, salt, warm.version, warm.canary, frames,
-        last.snapshot.volume,
+        last.snapshot.volume, last.snapshot if len(data) <= CARRIED else None,
     )  # fmt: skip
 
 

@@ -10,14 +10,12 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from apps._frame.stored import Stored
 from apps._frame.tables import csv_bytes, json_text
-from apps.satellite.cells import CELLS, COMPOSITE, COUNT
-from apps.satellite.geoparquet import layer_bytes, read_layer
-from apps.satellite.planning import Layout, Zone, footprint
+from apps.satellite.cells import CELLS, COMPOSITE
+from apps.satellite.geoparquet import layer_bytes
+from apps.satellite.planning import Zone, footprint
 from apps.satellite.records import Cell, CellDone, Row
-from apps.satellite.science.geodesy import to_degrees
-from apps.satellite.science.reflectance import NODATA, SCALE
+from apps.satellite.science.reflectance import NODATA
 from apps.satellite.science.zonal import Sums, added
 
 VERSION = "1.1.0"
@@ -39,14 +37,15 @@ CATALOG, ITEMS, INDEX = "catalog.json", "items/", "index/"
 Shapes = NDArray[np.object_]
 
 
-def catalogue(cells: Sequence[Cell], done: Sequence[CellDone]) -> dict[str, bytes]:
-    """Return a catalogue and an item for each cell that has a value, by name."""
-    files, links = {}, [_link("root", "./catalog.json")]
+def catalogue(cells: Sequence[Cell], done: Sequence[CellDone]) -> dict[str, bytes | Iterable[bytes]]:
+    """Return a catalogue and an item for each cell that has a value, by name; items are made as they are written."""
+    files: dict[str, bytes | Iterable[bytes]] = {}
+    links = [_link("root", "./catalog.json")]
     for cell, each in zip(cells, done, strict=True):
         if not each.valid:
             continue
         name = f"{ITEMS}{_item_name(cell)}.json"
-        files[name] = json_text(_item(cell, each), indent=1).encode()
+        files[name] = (json_text(_item(*pair), indent=1).encode() for pair in [(cell, each)])
         links.append(_link("item", f"./{name}", "application/geo+json"))
     about = {
         "type": "Catalog",
@@ -72,8 +71,12 @@ def _item(cell: Cell, done: CellDone) -> dict[str, Any]:
     outline = footprint(cell)
     code = f"EPSG:{cell.zone}"
     bands = [
-        {"name": name, **({"eo:common_name": name} if name in COMMON_NAMES else {}), **_scaled(name, done)}
-        for name in done.bands
+        {
+            "name": name,
+            **({"eo:common_name": name} if name in COMMON_NAMES else {}),
+            **({"raster:scale": scale} if scale != 1 else {}),
+        }
+        for name, scale in zip(done.bands, done.scales, strict=True)
     ]
     assets = {
         name.partition(".")[0]: {
@@ -114,10 +117,6 @@ def _item(cell: Cell, done: CellDone) -> dict[str, Any]:
     }
 
 
-def _scaled(name: str, done: CellDone) -> dict[str, Any]:
-    return {"raster:scale": SCALE} if done.dtype == "int16" and name != COUNT and COUNT in done.bands else {}
-
-
 def box_of(outline: Any) -> tuple[float, float, float, float]:
     """Return west, south, east, north; of a shape that is cut at 180 degrees west is greater than east (RFC 7946)."""
     parts = shapely.get_parts(outline)
@@ -145,47 +144,26 @@ def cells_layer(cells: Sequence[Cell], done: Sequence[CellDone]) -> bytes:
     return layer_bytes(shapes, columns)
 
 
-def shapes_layer(layers: Iterable[Stored], merged: Iterable[bytes]) -> tuple[bytes, int, float]:
-    """Return one layer of all cells' shapes, those at borders as they were merged; how many, and their area in m2."""
-    shapes: list[Any] = []
-    columns: dict[str, list[Any]] = {}
-    for data, inner in [*((layer.read(), True) for layer in layers), *((each, False) for each in merged)]:
-        found, beside = read_layer(data)
-        border = beside.pop("border", [False] * len(found))
-        kept = [at for at, each in enumerate(border) if not (inner and each)]
-        if not kept:
-            continue
-        shapes += list(to_degrees(found[kept], beside["zone"][kept[0]]))
-        for name, values in beside.items():
-            columns.setdefault(name, []).extend(values[at] for at in kept)
-    if not columns:
-        columns = {"zone": [], "cell": [], "area_m2": []}
-    area = float(np.sum(np.array(columns["area_m2"], np.float64)))
-    data = layer_bytes(np.array(shapes, object) if shapes else np.empty(0, object), _typed(columns))
-    return data, len(shapes), area
-
-
-def _typed(columns: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    kinds = {"zone": np.int32, "area_m2": np.float64}
-    return {name: np.array(each, kinds[name]) if name in kinds else list(each) for name, each in columns.items()}
-
-
 def zonal_table(zones: Sequence[Zone], cells: Sequence[Cell], done: Sequence[CellDone]) -> list[dict[str, Any]]:
-    """Return the statistics of each zone of statistics, one row for each zone of the grid that it has a part in.
+    """Return the statistics of each zone of statistics, one row for each zone of the grid that it has a pixel in.
 
-    Sums are added as integers, so they do not depend on how cells are cut. Where zones of the grid overlap a pixel's
-    place is in both: rows of two of them are not to be added.
+    One without any has a row too, of no zone of the grid. Sums are added as integers, so they do not depend on how
+    cells are cut. Where zones of the grid overlap a pixel's place is in both: rows of two of them are not to be added.
     """
     sums: dict[tuple[int, int], Sums] = {}
     for cell, each in zip(cells, done, strict=True):
         for number, here in each.zonal.items():
             key = (int(number), cell.zone)
             sums[key] = added(sums[key], here) if key in sums else here
+    scales = next((dict(zip(each.bands, each.scales, strict=True)) for each in done if each.bands), {})
+    found = {at for at, _ in sums}
+    none: Sums = {band: [0, 0, 0, 0] for band in scales}
+    told = [*sums.items(), *(((at, None), none) for at in range(len(zones)) if at not in found)]
     rows = []
-    for (at, epsg), found in sorted(sums.items()):
+    for (at, epsg), here in sorted(told, key=lambda each: each[0]):
         row: dict[str, Any] = {"name": zones[at].name, "zone": epsg, "number": at}
-        for band, (count, total, least, most) in found.items():
-            scale = 1.0 if band == COUNT else SCALE
+        for band, (count, total, least, most) in here.items():
+            scale = scales[band]
             row[f"{band}_pixels"] = count
             for what, value in (("mean", total / count if count else None), ("min", least), ("max", most)):
                 row[f"{band}_{what}"] = value * scale if count and value is not None else None
@@ -209,8 +187,3 @@ def zonal_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the statistics as a table."""
     names = [name for name in (rows[0] if rows else {"name": "", "zone": ""}) if name != "number"]
     return csv_bytes(names, ([row[name] for name in names] for row in rows))
-
-
-def sources_of(layout: Layout) -> int:
-    """Return how many assets the cells read."""
-    return sum(len(scene.bands) + (scene.mask is not None) for scene in layout.scenes)

@@ -16,7 +16,8 @@ from apps._frame.stored import Codec, sha256
 from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.function import CellStack, UserFunction, call
 from apps.satellite.geoparquet import layer_bytes
-from apps.satellite.rasters import read_window, strips
+from apps.satellite.merging import contents
+from apps.satellite.rasters import read_parts, read_window
 from apps.satellite.records import SCL, Asset, Cell, CellDone, Scene, done_bytes
 from apps.satellite.science.composite import composite
 from apps.satellite.science.geodesy import areas, to_degrees
@@ -25,6 +26,7 @@ from apps.satellite.science.reflectance import (
     NODATA,
     SCALE,
     difference,
+    fill_reflectance,
     normalized_difference,
     qa_valid,
     scl_valid,
@@ -33,6 +35,7 @@ from apps.satellite.science.reflectance import (
 from apps.satellite.science.resampling import Places, bilinear, nearest, taken
 from apps.satellite.science.shapes import at_border, outlines
 from apps.satellite.science.zonal import zonal_sums
+from core import InputError
 from core.storage import process_storage
 
 CELLS = "cells/"
@@ -66,8 +69,10 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
     stack, valid, dates, lost = read_stack(cell, params)
     read = tuple(scene.name for take in cell.datatakes for scene in take if scene.name not in lost)
     names: tuple[str, ...] = ()
+    scales: tuple[float, ...] = ()
     files: dict[str, bytes] = {}
     sums: dict[int, Any] = {}
+    shapes: dict[str, Any] = {}
     dtype = "int16"
     if valid.any():
         if params.function is None:
@@ -80,16 +85,19 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
         del stack  # before what is written takes its place
         names, dtype = tuple(band.name for band in images), str(images[0].image.dtype)
         nodata = float("nan") if dtype == "float32" else NODATA
-        if cell.zones and dtype == "int16":
+        scales = tuple(band.scale for band in images)
+        if cell.zones:
             sums = _sums(cell, images)
         files[COMPOSITE] = cog_bytes(images, cell.raster, cell.zone, nodata)
-        files.update(layer)
+        if layer is not None:
+            files[layer.file], shapes = layer.data, layer.told
     seen = tuple(date for date, each in zip(dates, valid, strict=True) if each.any())
     told = {name: {"size": len(data), "sha256": sha256(data).partition(":")[2]} for name, data in files.items()}
     count = int(valid.any(0).sum())
     done = CellDone(
-        cell.name, told, names, dtype, count, seen, read, lost, {str(at): each for at, each in sums.items()}
-    )
+        cell.name, told, names, scales, dtype, count, seen, read, lost, {str(at): each for at, each in sums.items()},
+        shapes,
+    )  # fmt: skip
     files[DONE] = done_bytes(done)
     if params.address is None:
         return {"done": asdict(done), "files": files}
@@ -98,7 +106,15 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
 
 
 def _sums(cell: Cell, images: Sequence[Band]) -> dict[int, Any]:
-    """Return the sums of each zone of statistics, by its number."""
+    """Return the sums of each zone of statistics, by its number.
+
+    Raises
+    ------
+    InputError
+        The images are floats, whose sums would depend on how cells are cut.
+    """
+    if images[0].image.dtype.kind == "f":
+        raise InputError("--zones: statistics are exact sums of integers, and --function returned floats; round them")
     zones = [shapely.from_wkb(outline) for _, outline in cell.zones]
     here = zonal_sums({band.name: np.asarray(band.image, np.int16) for band in images}, NODATA, zones, cell.raster)
     return {cell.zones[at][0]: each for at, each in here.items()}
@@ -176,7 +192,7 @@ def _read_scene(scene: Scene, target: Raster, params: CellParams, values: Values
     for at, name in enumerate(params.bands):
         if not valid.any():
             break
-        valid &= _band(scene.bands[name], target, params.resample, values[at])
+        _read_band(scene.bands[name], target, params.resample, values[at], valid)
     return valid
 
 
@@ -190,26 +206,36 @@ def _mask(asset: Asset, kind: str, target: Raster, params: CellParams) -> Valid:
     return valid
 
 
-def _band(asset: Asset, target: Raster, rule: str, values: Values) -> Valid:
-    """Fill in a band on the pixels of a cell: as it is where aligned, else by the rule; returns where it is valid."""
-    valid = np.zeros((target.height, target.width), bool)
+def _read_band(asset: Asset, target: Raster, rule: str, values: Values, valid: Valid) -> None:
+    """Fill in a band on the pixels of a cell: as it is where aligned, else by the rule.
+
+    Of `valid` what this band has no value for becomes false; what no other band and no mask leaves valid is not read.
+    """
     rows, columns = nearest(target, asset.raster)
-    if rows.start >= rows.stop or columns.start >= columns.stop:
-        return valid
+    here = np.s_[rows.first : rows.last, columns.first : columns.last]
+    _limit(valid, *here)
+    if not valid[here].any():
+        return
     if rule == "bilinear" and not is_aligned(asset.raster, target):
-        values[:], valid[:] = _interpolated(asset, target, rows, columns)
-        return valid
-    if not (rows.is_plain and columns.is_plain):
+        values[:], good = _interpolated(asset, target, rows, columns)
+        valid &= good
+    elif rows.is_plain and columns.is_plain:
+        values, valid = values[here], valid[here]
+        parts = read_parts(asset, (rows.start, rows.stop), (columns.start, columns.stop), valid)
+        for top, left, part in parts:
+            place = np.s_[top : top + part.shape[0], left : left + part.shape[1]]
+            fill_reflectance(part, asset.scale, asset.offset, asset.nodata, values[place], valid[place])
+    else:
         window = read_window(asset, (rows.start, rows.stop), (columns.start, columns.stop))
         read, good = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
-        place = np.s_[rows.first : rows.last, columns.first : columns.last]
-        values[place], valid[place] = taken(read, rows, columns), taken(good, rows, columns)
-        return valid
-    for top, bottom in strips(asset, rows.start, rows.stop):  # so that what is decoded is small beside the cell
-        window = read_window(asset, (top, bottom), (columns.start, columns.stop))
-        place = np.s_[rows.first + top - rows.start : rows.first + bottom - rows.start, columns.first : columns.last]
-        values[place], valid[place] = to_reflectance(window, asset.scale, asset.offset, asset.nodata)
-    return valid
+        values[here] = taken(read, rows, columns)
+        np.logical_and(valid[here], taken(good, rows, columns), out=valid[here])
+
+
+def _limit(valid: Valid, rows: slice, columns: slice) -> None:
+    """Leave nothing valid outside some rows and columns."""
+    valid[: rows.start], valid[rows.stop :] = False, False
+    valid[:, : columns.start], valid[:, columns.stop :] = False, False
 
 
 def _interpolated(asset: Asset, target: Raster, rows: Places, columns: Places) -> tuple[Values, Valid]:
@@ -221,20 +247,21 @@ def _interpolated(asset: Asset, target: Raster, rows: Places, columns: Places) -
     return bilinear(read, good, where_rows - top, where_columns - left)
 
 
-def _built_in(cell: Cell, params: CellParams, stack: Values, valid: Valid) -> tuple[list[Band], dict[str, bytes]]:
+def _built_in(cell: Cell, params: CellParams, stack: Values, valid: Valid) -> tuple[list[Band], CellLayer | None]:
     """Return composite, indices and count, and the layer of water."""
     image, count = composite(stack, valid, params.stat)
     some = count > 0
     made = [Band(name, image[at], scale=SCALE) for at, name in enumerate(params.bands)]
     by_name = dict(zip(params.bands, image, strict=True))
-    layer: dict[str, bytes] = {}
+    layer = None
     if {"red", "nir"} <= set(params.bands):
         made.append(Band("ndvi", normalized_difference(by_name["nir"], by_name["red"], some), scale=SCALE))
     if {"green", "nir"} <= set(params.bands):
         ndwi = normalized_difference(by_name["green"], by_name["nir"], some)
         made.append(Band("ndwi", ndwi, scale=SCALE))
         wet = (ndwi != NODATA) & (ndwi > params.water / SCALE)
-        layer = {f"{WATER}.parquet": _layer(cell, outlines(wet, cell.raster))}
+        shapes = outlines(wet, cell.raster, cell.anchor)
+        layer = _layer(cell, WATER, shapes, at_border(shapes, cell.raster.bounds))
     if {"red", "nir"} <= set(params.bands):
         made.append(Band("ndvi_change", _change(cell.later, params, stack, valid), scale=SCALE))
     return [*made, Band(COUNT, count, mean=False)], layer
@@ -255,27 +282,33 @@ def _described(arrays: Mapping[str, NDArray[Any]]) -> list[Band]:
     return [Band(name, image) for name, image in arrays.items()]
 
 
-def _layer(cell: Cell, shapes: NDArray[np.object_]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class CellLayer:
+    """The shapes of a cell as a file, and what `contents` says of them."""
+
+    file: str
+    data: bytes
+    told: dict[str, Any]
+
+
+def _layer(
+    cell: Cell, name: str, shapes: NDArray[np.object_], border: NDArray[np.bool_], **more: Sequence[Any]
+) -> CellLayer:
     number = len(shapes)
+    moved = to_degrees(shapes, cell.zone)
     columns = {
         "zone": np.full(number, cell.zone, np.int32),
         "cell": [cell.name] * number,
-        "area_m2": areas(to_degrees(shapes, cell.zone)) if number else np.empty(0),
-        "border": at_border(shapes, cell.raster.bounds),
+        "area_m2": areas(moved),
+        "border": border,
+        **more,
     }
-    return layer_bytes(shapes, columns, cell.zone)
+    return CellLayer(f"{name}.parquet", layer_bytes(shapes, columns, cell.zone), contents(moved[~border], border))
 
 
-def _features_layer(cell: Cell, features: list[tuple[Any, str]]) -> dict[str, bytes]:
+def _features_layer(cell: Cell, features: list[tuple[Any, str]]) -> CellLayer | None:
     if not features:
-        return {}
+        return None
     shapes = np.array([shape for shape, _ in features], object)
-    number = len(shapes)
-    columns = {
-        "zone": np.full(number, cell.zone, np.int32),
-        "cell": [cell.name] * number,
-        "area_m2": areas(to_degrees(shapes, cell.zone)),
-        "border": np.zeros(number, bool),
-        "properties": [properties for _, properties in features],
-    }
-    return {f"{FEATURES}.parquet": layer_bytes(shapes, columns, cell.zone)}
+    border = np.zeros(len(features), bool)
+    return _layer(cell, FEATURES, shapes, border, properties=[properties for _, properties in features])

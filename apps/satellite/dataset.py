@@ -18,6 +18,8 @@ from core.storage import process_storage, split_address
 
 STAC, SAFE, ZIP, LANDSAT, PLAIN = "stac", "safe", "zip", "landsat", "plain"
 """How a scene is described."""
+BESIDE = "beside"
+"""Of a GeoTIFF among items and metadata: an asset that one of them names, or nobody's."""
 TIFFS = (".tif", ".tiff")
 READERS = 8
 MOST_CATALOGUES = 10_000
@@ -165,9 +167,10 @@ def _grouped(files: Iterable[Stored]) -> Iterator[Candidate]:
     yield from landsat.values()
     items = [each for each in items if not any(each.key.startswith(stem) for stem in landsat)]
     yield from (Candidate(STAC, posixpath.basename(each.key), (each,)) for each in items)
-    if not (items or landsat):  # beside items and metadata, files are their assets
-        plain = (each for each in rest if each.key.lower().endswith(TIFFS))
-        yield from (Candidate(PLAIN, posixpath.basename(each.key), (each,)) for each in plain)
+    kind = BESIDE if items or landsat else PLAIN
+    own = (each for each in rest if not any(each.key.startswith(f"{stem}_") for stem in landsat))
+    plain = (each for each in own if each.key.lower().endswith(TIFFS))
+    yield from (Candidate(kind, posixpath.basename(each.key), (each,)) for each in plain)
 
 
 def _landsat(files: Sequence[Stored]) -> Iterator[tuple[str, Candidate]]:

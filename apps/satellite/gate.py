@@ -14,7 +14,7 @@ from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.formats.draft import Claim, Draft
 from apps.satellite.formats.sentinel2 import FIRST_WITH_OFFSET, OFFSET
 from apps.satellite.params import Params
-from apps.satellite.rasters import gdal, opened, tiles
+from apps.satellite.rasters import HEADER, gdal, opened, tiles
 from apps.satellite.records import Asset, Rejected, Scene, with_warning
 from apps.satellite.science.grid import Raster
 from apps.satellite.science.reflectance import SATURATED
@@ -27,7 +27,7 @@ LARGEST_TILE = 64 << 20
 SAMPLE = 256
 """Pixels a side of the windows in which dark pixels are looked for."""
 DARK = 0.01
-"""Reflectance by which the darkest hundredth of a scene may lie below 0, or short of what an offset adds."""
+"""Reflectance by which the darkest hundredth of a band may lie below 0, or short of what an offset adds."""
 HASHED = 4 << 20
 _SHA256 = "1220"
 """How a multihash of SHA-256 begins: its code, and its length of 32."""
@@ -52,8 +52,8 @@ class Header:
     offsets: tuple[float, ...]
 
 
-def admit(draft: Draft, params: Params, keep: Keep) -> Scene:
-    """Open a scene, and return it as it passes the gate.
+def admit(draft: Draft, params: Params, keep: Keep | None) -> Scene:
+    """Open a scene, and return it as it passes the gate; by its headers alone if nothing is to be kept.
 
     Raises
     ------
@@ -80,21 +80,21 @@ def admit(draft: Draft, params: Params, keep: Keep) -> Scene:
         draft.name, draft.source, draft.when, draft.platform, draft.datatake, draft.tile, draft.version, epsgs.pop(),
         assets, mask, draft.mask_kind if mask is not None else "", draft.warnings,
     )  # fmt: skip
-    if draft.is_sentinel2:
+    if draft.is_sentinel2 and keep is not None:
         scene = _judged(scene, draft.baseline)
     if params.strict and scene.warnings:
         raise Rejected("; ".join(scene.warnings))
     return scene
 
 
-def _asset(name: str, claim: Claim, params: Params, keep: Keep, *, is_mask: bool) -> tuple[Asset, int]:
+def _asset(name: str, claim: Claim, params: Params, keep: Keep | None, *, is_mask: bool) -> tuple[Asset, int]:
     source = _found(name, claim)
-    if claim.checksum and params.checksums:
+    if claim.checksum and params.checksums and keep is not None:
         _compare_checksum(name, claim.checksum, source)
-    if claim.member or source.key.lower().endswith((".jp2", ".j2k")):
+    if claim.member or is_jpeg(source):
         if params.strict:
             raise Rejected(f"{name} is JPEG 2000, and --strict wants cloud-optimized GeoTIFF")
-        source = _converted(name, claim, source, keep)
+        source = _begun(name, claim, source) if keep is None else _converted(name, claim, source, keep)
         claim = replace(claim, index=1)
     header = _header(name, source)
     _compare(name, claim, header)
@@ -243,21 +243,39 @@ def _agreed(name: str, what: str, told: tuple[float | None, float | None], own: 
     return claimed
 
 
-def _converted(name: str, claim: Claim, source: Stored, keep: Keep) -> Stored:
-    """Write a JPEG 2000 image, which can only be decoded in whole tiles, as a GeoTIFF once."""
+def is_jpeg(source: Stored) -> bool:
+    """Whether an object is JPEG 2000, by its name."""
+    return source.key.lower().endswith((".jp2", ".j2k"))
+
+
+def _begun(name: str, claim: Claim, source: Stored) -> Stored:
+    """Return an image of which only the beginning is at hand, if it has to be unpacked."""
+    if not claim.member:
+        return source
+    data, size = _member(name, claim, source, HEADER)
+    return replace(source, key=claim.member, size=size, data=data)
+
+
+def _member(name: str, claim: Claim, source: Stored, length: int = -1) -> tuple[bytes, int]:
+    """Return what a member of an archive has, all of it or its beginning, and its size."""
     from zipfile import BadZipFile, ZipFile
 
+    try:
+        with opened(source) as file, ZipFile(file) as archive, archive.open(claim.member) as member:
+            return member.read(length), archive.getinfo(claim.member).file_size
+    except (BadZipFile, KeyError, EOFError, ValueError) as error:
+        raise Rejected(f"{name} cannot be unpacked: {_first_line(error)}") from None
+
+
+def _converted(name: str, claim: Claim, source: Stored, keep: Keep) -> Stored:
+    """Write a JPEG 2000 image, which can only be decoded in whole tiles, as a GeoTIFF once."""
     from rasterio.errors import RasterioError
 
     if claim.member:
-        try:
-            with opened(source) as file, ZipFile(file) as archive:
-                data = archive.read(claim.member)
-        except (BadZipFile, KeyError, EOFError, ValueError) as error:
-            raise Rejected(f"{name} cannot be unpacked: {_first_line(error)}") from None
-        source = replace(source, key=claim.member, size=len(data), data=data)
+        data, size = _member(name, claim, source)
+        source = replace(source, key=claim.member, size=size, data=data)
     try:
-        with gdal(source) as dataset:
+        with gdal(source, HASHED) as dataset:
             header = _placed(name, source, dataset)
             image = dataset.read(claim.index)
     except RasterioError as error:
@@ -271,39 +289,51 @@ def _judged(scene: Scene, baseline: str) -> Scene:
     """Warn where the darkest pixels say that the offset is another than metadata have it.
 
     Public catalogues have said of one processing baseline both that the offset is in the numbers and that it is not.
+    Reflectance below zero is odd in any band. A single band may be bright without fault, so of those without an offset
+    the darkest decides.
     """
-    asset = next(iter(scene.bands.values()))
-    dark = _darkest(asset)
-    if dark is None:
-        return scene
-    reflectance = dark * asset.scale + asset.offset
-    if asset.offset < 0 and reflectance < -DARK:
-        return with_warning(
-            scene,
-            f"its darkest pixels have {reflectance:.3f} with an offset of {asset.offset:g}, which seems to be applied "
-            "already",
-        )
+    numbers = {name: _darkest(asset) for name, asset in scene.bands.items()}
+    dark = {
+        name: number * scene.bands[name].scale + scene.bands[name].offset
+        for name, number in numbers.items()
+        if number is not None
+    }
+    below = {name: value for name, value in dark.items() if scene.bands[name].offset < 0 and value < -DARK}
+    if below:
+        offset = scene.bands[min(below, key=lambda name: below[name])].offset
+        words = f"with an offset of {offset:g}, which seems to be applied already"
+        scene = with_warning(scene, f"{', '.join(below)}: darkest pixels have {min(below.values()):.3f} {words}")
+    plain = {name: value for name, value in dark.items() if scene.bands[name].offset == 0}
     late = baseline.replace(".", "").isdigit() and float(baseline) >= FIRST_WITH_OFFSET
-    if late and asset.offset == 0 and reflectance > -OFFSET - DARK:
-        return with_warning(
-            scene, f"its darkest pixels have {reflectance:.3f} without an offset: it seems to be missing"
-        )
+    if late and plain and min(plain.values()) > -OFFSET - DARK:
+        words = "without an offset: it seems to be missing"
+        scene = with_warning(scene, f"{', '.join(plain)}: darkest pixels have {min(plain.values()):.3f} {words}")
     return scene
 
 
 def _darkest(asset: Asset) -> float | None:
-    """Return the number that a hundredth of valid pixels has at most, of windows spread over a scene."""
+    """Return the number that a hundredth of valid pixels has at most, of windows spread over a scene.
+
+    Windows begin at multiples of their side, so that each lies in one tile of the usual sides.
+    """
     from apps.satellite.rasters import read_window
 
     found = []
     raster = asset.raster
     for down, right in ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)):
-        top = max(0, min(round(raster.height * down) - SAMPLE // 2, raster.height - SAMPLE))
-        left = max(0, min(round(raster.width * right) - SAMPLE // 2, raster.width - SAMPLE))
-        window = read_window(asset, (top, min(top + SAMPLE, raster.height)), (left, min(left + SAMPLE, raster.width)))
+        top = max(0, min(round(raster.height * down) - SAMPLE // 2, raster.height - SAMPLE)) // SAMPLE * SAMPLE
+        left = max(0, min(round(raster.width * right) - SAMPLE // 2, raster.width - SAMPLE)) // SAMPLE * SAMPLE
+        rows, columns = (top, min(top + SAMPLE, raster.height)), (left, min(left + SAMPLE, raster.width))
+        try:
+            window = read_window(asset, rows, columns)
+        except ConnectionError:
+            raise
+        except Exception:  # what is damaged costs its scene where it is needed, wherever in it that is
+            continue
         found.append(window[(window != asset.nodata) & (window != SATURATED)])
-    valid = np.concatenate(found)
-    return float(np.percentile(valid.astype(np.float64), 1)) if valid.size else None
+    valid = np.concatenate([np.empty(0), *found])
+    valid = valid[np.isfinite(valid)]
+    return float(np.percentile(valid, 1)) if valid.size else None
 
 
 def _first_line(error: BaseException) -> str:

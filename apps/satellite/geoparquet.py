@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,20 @@ import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
+from apps._frame.stored import Stored
 from apps.satellite.science.geodesy import hilbert_order
 
 ROWS = 5000
 """Of a row group: as small a file as with 20,000, and half the time of a query by area."""
 SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+def layer_table(shapes: NDArray[np.object_], columns: Mapping[str, Any]) -> Any:
+    """Return shapes, what is beside them and their boxes as a table, in the order given."""
+    boxes = shapely.bounds(shapes).reshape(-1, 4) if len(shapes) else np.empty((0, 4))
+    box = pa.StructArray.from_arrays([pa.array(side) for side in boxes.T], names=list(SIDES))
+    geometry = pa.array([shapely.to_wkb(each) for each in shapes], pa.binary())
+    return pa.table({"geometry": geometry, **{name: _array(each) for name, each in columns.items()}, "bbox": box})
 
 
 def layer_bytes(shapes: NDArray[np.object_], columns: Mapping[str, Any], epsg: int | None = None) -> bytes:
@@ -32,30 +41,79 @@ def layer_bytes(shapes: NDArray[np.object_], columns: Mapping[str, Any], epsg: i
     epsg : int, optional
         Of their coordinates; longitude and latitude (OGC:CRS84) without, and then sorted along a Hilbert curve.
     """
-    values = {name: _array(each) for name, each in columns.items()}
+    table = layer_table(shapes, columns)
     if epsg is None and len(shapes):
-        order = hilbert_order(shapes)
-        shapes, values = shapes[order], {name: each.take(pa.array(order)) for name, each in values.items()}
-    boxes = shapely.bounds(shapes).reshape(-1, 4) if len(shapes) else np.empty((0, 4))
-    box = pa.StructArray.from_arrays([pa.array(side) for side in boxes.T], names=list(SIDES))
-    geometry = pa.array([shapely.to_wkb(each) for each in shapes], pa.binary())
-    table = pa.table({"geometry": geometry, **values, "bbox": box})
+        table = table.take(pa.array(hilbert_order(shapes)))
+    types = sorted({each.geom_type for each in shapes})
+    return b"".join(layer_stream([table], types, shapely.total_bounds(shapes).tolist() if len(shapes) else None, epsg))
+
+
+def layer_stream(
+    tables: Iterable[Any], types: Sequence[str], box: Sequence[float] | None, epsg: int | None = None
+) -> Iterator[bytes]:
+    """Yield a layer as a file, of which a few row groups are in memory at a time.
+
+    Parameters
+    ----------
+    tables : iterable of pyarrow.Table
+        Its rows, at least one table of them, as `layer_table` gives them.
+    types : sequence of str
+        Of the geometry, sorted.
+    box : sequence of float, optional
+        Around all shapes; none of a layer without any.
+    """
     about: dict[str, Any] = {
         "encoding": "WKB",
-        "geometry_types": sorted({each.geom_type for each in shapes}),
+        "geometry_types": list(types),
         "covering": {"bbox": {side: ["bbox", side] for side in SIDES}},
     }
-    if len(shapes):
-        about["bbox"] = [*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist()]
+    if box is not None:
+        about["bbox"] = list(box)
     if epsg is not None:
         from pyproj import CRS
 
         about["crs"] = CRS.from_epsg(epsg).to_json_dict()
     told = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}}
-    table = table.replace_schema_metadata({"geo": json.dumps(told)})
-    out = io.BytesIO()
-    pq.write_table(table, out, row_group_size=ROWS, compression="zstd", write_page_index=True)
-    return out.getvalue()
+    remaining = iter(tables)
+    waiting = next(remaining)
+    schema = waiting.schema.with_metadata({"geo": json.dumps(told)})
+    out = _Written()
+    with pq.ParquetWriter(out, schema, compression="zstd", write_page_index=True) as writer:
+        for table in remaining:
+            whole = len(waiting) // ROWS * ROWS
+            if whole:
+                writer.write_table(waiting.slice(0, whole), ROWS)
+            waiting = pa.concat_tables([waiting.slice(whole), table]).combine_chunks()
+            yield out.taken()
+        writer.write_table(waiting, ROWS)
+    yield out.taken()
+
+
+class _Written(io.RawIOBase):
+    """A file that gives away what has been written to it."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return how much has been written, of what was given away too."""
+        return self._length
+
+    def write(self, data: Any) -> int:
+        """Take in bytes."""
+        self._parts.append(bytes(data))
+        self._length += len(self._parts[-1])
+        return len(self._parts[-1])
+
+    def taken(self) -> bytes:
+        """Return what has been written since the last time."""
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
 
 
 def _array(values: Any) -> Any:
@@ -63,6 +121,13 @@ def _array(values: Any) -> Any:
         return pa.array(values)
     values = list(values)
     return pa.array(values, None if values else pa.string())
+
+
+def layer_batches(source: Stored) -> Iterator[tuple[NDArray[np.object_], dict[str, list[Any]]]]:
+    """Yield the shapes of a layer and what is beside them, a row group at a time."""
+    file = pq.ParquetFile(pa.BufferReader(source.read()))
+    for at in range(file.num_row_groups):
+        yield _split(file.read_row_group(at))
 
 
 def read_layer(data: Any) -> tuple[NDArray[np.object_], dict[str, list[Any]]]:

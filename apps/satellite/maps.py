@@ -17,10 +17,14 @@ from apps.satellite.records import Cell, CellDone
 from apps.satellite.science.reflectance import NODATA, SCALE
 from core.storage import Storage
 
+Extent = tuple[float, float, float, float]
+
 SIDE = 700
 """Pixels a side of a map at most."""
 MOST_CELLS = 2000
-"""Of a zone, for which a map is drawn."""
+"""Of a zone, for which a map is drawn: each costs a read of its overview."""
+NOTHING = "#d5d9df"
+"""Colour of what has no valid pixel: none of those that values have, of which white is the most usual."""
 MAPS = {
     "ndvi": ("RdYlGn", -1.0, 1.0),
     "ndwi": ("BrBG", -1.0, 1.0),
@@ -35,23 +39,31 @@ CAPTIONS = {
 }
 
 
-def pictures(storage: Storage, cells: Sequence[Cell], done: Sequence[CellDone]) -> list[Picture]:
-    """Return the maps of all zones."""
-    made = []
+def pictures(storage: Storage, cells: Sequence[Cell], done: Sequence[CellDone]) -> tuple[list[Picture], list[int]]:
+    """Return the maps of all zones, and the zones that have too many cells for one."""
+    made, without = [], []
     for zone in sorted({cell.zone for cell in cells}):
         here = [(cell, each) for cell, each in zip(cells, done, strict=True) if cell.zone == zone and each.valid]
+        if len(here) > MOST_CELLS:
+            without.append(zone)
         if not here or len(here) > MOST_CELLS:
             continue
         images = _mosaic(storage, here)
+        extent = _extent([cell for cell, _ in here])
         if {"red", "green", "blue"} <= set(images):
             colours = np.dstack([images[name] for name in ("red", "green", "blue")])
-            made.append(Picture(_colour(colours), f"EPSG:{zone} in natural colours", f"Composite of EPSG:{zone}."))
+            made.append(
+                Picture(
+                    _colour(colours, extent),
+                    f"EPSG:{zone} in natural colours",
+                    f"Composite of EPSG:{zone}. Grey: no valid pixel.",
+                )
+            )
         for name in [each for each in MAPS if each in images] or list(images)[:4]:
             caption = f"{CAPTIONS.get(name, name)} EPSG:{zone}."
-            made.append(
-                Picture(_map(images[name], *MAPS.get(name, ("viridis", None, None))), f"{name} of EPSG:{zone}", caption)
-            )
-    return made
+            drawn = _map(images[name], extent, name == COUNT, *MAPS.get(name, ("viridis", None, None)))
+            made.append(Picture(drawn, f"{name} of EPSG:{zone}", caption))
+    return made, without
 
 
 def _mosaic(storage: Storage, here: Sequence[tuple[Cell, CellDone]]) -> dict[str, NDArray[np.float64]]:
@@ -74,25 +86,47 @@ def _mosaic(storage: Storage, here: Sequence[tuple[Cell, CellDone]]) -> dict[str
     return {name: whole[at] * (SCALE if is_built_in and name != COUNT else 1) for at, name in enumerate(names)}
 
 
-def _colour(image: NDArray[np.float64]) -> bytes:
+def _extent(cells: Sequence[Cell]) -> Extent:
+    """Return west, east, south and north of all cells, in km."""
+    sides = np.array([cell.raster.bounds for cell in cells]) / 1000
+    (west, south), (east, north) = sides[:, :2].min(0), sides[:, 2:].max(0)
+    return float(west), float(east), float(south), float(north)
+
+
+def _colour(image: NDArray[np.float64], extent: Extent) -> bytes:
     some = np.isfinite(image)
     top = float(np.percentile(image[some], 98)) if some.any() else 1.0
-    return _drawn(np.clip(np.nan_to_num(image, nan=1.0) / max(top, 1e-6), 0, 1))
+    colours = np.clip(np.nan_to_num(image) / max(top, 1e-6), 0, 1)
+    return _drawn(np.dstack([colours, some.all(2)]), extent)
 
 
-def _map(image: NDArray[np.float64], colours: str, least: float | None, most: float | None) -> bytes:
-    return _drawn(image, cmap=colours, vmin=least, vmax=most)
+def _map(
+    image: NDArray[np.float64],
+    extent: Extent,
+    is_whole: bool,
+    colours: str,
+    least: float | None,
+    most: float | None,
+) -> bytes:
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(6, integer=True) if is_whole else None
+    return _drawn(image, extent, ticks, cmap=colours, vmin=least, vmax=most)
 
 
-def _drawn(image: NDArray[np.float64], **options: Any) -> bytes:
+def _drawn(image: NDArray[np.float64], extent: Extent, ticks: Any = None, **options: Any) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure((5.2, 4.6), layout="constrained")
     axes = figure.subplots()
-    shown = axes.imshow(image, interpolation="nearest", **options)
-    axes.set_axis_off()
+    shown = axes.imshow(image, interpolation="nearest", extent=extent, **options)
+    axes.set_facecolor(NOTHING)
+    axes.set_xlabel("easting, km")
+    axes.set_ylabel("northing, km")
+    axes.ticklabel_format(useOffset=False, style="plain")
+    axes.locator_params(nbins=5)
     if options:
-        figure.colorbar(shown, ax=axes, shrink=0.8)
+        figure.colorbar(shown, ax=axes, shrink=0.8, ticks=ticks)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return out.getvalue()

@@ -132,7 +132,7 @@ class Params:
     checksums: bool = setting(
         True, switch, doc="read scenes whole where their items have checksums, and compare", metavar="TRUE|FALSE"
     )
-    strict: bool = setting(False, switch, doc="reject scenes with warnings, or that are not cloud-optimized")
+    strict: bool = setting(False, switch, doc="reject scenes with warnings, in strips, or in JPEG 2000")
     function: str = setting(
         "", _function, "FILE.py:name", "your own function of a cell in place of composite and indices", "FILE.py:NAME"
     )

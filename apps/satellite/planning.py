@@ -171,7 +171,7 @@ def _cells(grid: Grid, scenes: Sequence[Scene], later: str, zones: Sequence[Zone
     for (x, y), takes in sorted(_dealt(grid, scenes).items()):
         ordered = tuple(tuple(take) for take in takes.values())
         first = sum(take[0].when[:10] < later for take in ordered)
-        made.append(Cell(grid.epsg, x, y, grid.raster(x, y), ordered, first))
+        made.append(Cell(grid.epsg, x, y, grid.raster(x, y), (grid.anchor_x, grid.anchor_y), ordered, first))
     return _with_zones(made, grid.epsg, zones)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -70,14 +72,14 @@ def read_range(source: Stored, start: int, end: int) -> bytes:
     return process_storage(source.address).get(source.key, start, end, etag=tag)
 
 
-def opened(source: Stored) -> io.BufferedReader:
-    """Return an object as a buffered file."""
-    return io.BufferedReader(PinnedFile(source), HEADER)
+def opened(source: Stored, buffer: int = HEADER) -> io.BufferedReader:
+    """Return an object as a file of which so many bytes are read at a time."""
+    return io.BufferedReader(PinnedFile(source), buffer)
 
 
 @contextmanager
-def gdal(source: Stored) -> Iterator[Any]:
-    """Open a raster with GDAL, through the storage's own client.
+def gdal(source: Stored, buffer: int = HEADER) -> Iterator[Any]:
+    """Open a raster with GDAL, through the storage's own client; so many bytes are read at a time.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def gdal(source: Stored) -> Iterator[Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.Env(**GDAL_OPTIONS), opened(source) as file, rasterio.open(file) as dataset:
+        with rasterio.Env(**GDAL_OPTIONS), opened(source, buffer) as file, rasterio.open(file) as dataset:
             yield dataset
 
 
@@ -116,14 +118,29 @@ def read_window(asset: Asset, rows: tuple[int, int], columns: tuple[int, int]) -
         return found
 
 
-def strips(asset: Asset, start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Yield parts of some rows that can be read one after the other without decoding a tile twice."""
-    height = tiles(asset.source).rows if asset.fast else 0
-    while height and stop - start > height:
-        end = min((start // height + 1) * height, stop)
-        yield start, end
-        start = end
-    yield start, stop
+def read_parts(
+    asset: Asset, rows: tuple[int, int], columns: tuple[int, int], wanted: NDArray[np.bool_] | None = None
+) -> Iterator[tuple[int, int, NDArray[np.generic]]]:
+    """Yield a part of a band in pieces as they are decoded, so that little is held beside what is made of them.
+
+    Parameters
+    ----------
+    rows, columns : tuple of int
+        First, and one after the last; within the raster.
+    wanted : ndarray of bool, shape (rows, columns), optional
+        Pieces in which none is true are left out.
+
+    Yields
+    ------
+    int, int
+        Row and column of the piece's corner, from that of the part.
+    ndarray, shape (h, w)
+        Its pixels, until the next piece is asked for.
+    """
+    if asset.fast:
+        yield from tiles(asset.source).parts(asset.index, rows, columns, wanted)
+    else:
+        yield 0, 0, read_window(asset, rows, columns)
 
 
 @lru_cache(maxsize=HEADERS_KEPT)
@@ -148,6 +165,8 @@ class Tiles:
     is_tiled : bool
     rows : int
         Of pixels in a tile.
+    packed : int
+        Bytes of all tiles of one band.
     """
 
     def __init__(self, source: Stored) -> None:
@@ -165,7 +184,10 @@ class Tiles:
             bits, missing = page.bitspersample, page.nodata
             self.rows: int = page.tilelength if self.is_tiled else 0
             self._columns: int = page.tilewidth if self.is_tiled else 0
+        self._shape = (self.rows, self._columns, 1 if self._planar else self._samples)
+        self._size = math.prod(self._shape) * self._dtype.itemsize
         pairs = zip(self._offsets, self._counts, strict=True)
+        self.packed = sum(self._counts) // self._samples
         self.end = max((start + length for start, length in pairs), default=0)
         self.fast = (
             self.is_tiled
@@ -180,29 +202,55 @@ class Tiles:
 
     def read(self, index: int, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.generic]:
         """Return a part of a band; tiles that the file leaves out, as sparse ones do, are zeros."""
-        out = np.zeros((rows[1] - rows[0], columns[1] - columns[0]), self._dtype.newbyteorder("="))
+        out = np.empty((rows[1] - rows[0], columns[1] - columns[0]), self._dtype.newbyteorder("="))
+        for down, right, numbers in self._unpacked(index, rows, columns, None):
+            self._restore(numbers, down, right, out[down.of_window, right.of_window])
+        return out
+
+    def parts(
+        self, index: int, rows: tuple[int, int], columns: tuple[int, int], wanted: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[int, int, NDArray[np.generic]]]:
+        """Yield what is in each tile of a part of a band; see `read_parts`."""
+        for down, right, numbers in self._unpacked(index, rows, columns, wanted):
+            part = numbers[down.of_tile, right.of_tile]
+            self._restore(numbers, down, right, part)
+            yield down.of_window.start, right.of_window.start, part
+
+    def _restore(self, numbers: NDArray[np.generic], down: _Shared, right: _Shared, out: NDArray[np.generic]) -> None:
+        """Write the wanted pixels of a tile whose predictor is not undone yet; `out` may be these pixels themselves."""
+        import imagecodecs
+
+        rows = numbers[down.of_tile]
+        if self._predictor == 2:
+            whole = right.of_tile == slice(0, self._columns)
+            imagecodecs.delta_decode(rows, axis=1, out=out if whole else rows)
+            if whole:
+                return
+        np.copyto(out, rows[:, right.of_tile])
+
+    def _unpacked(
+        self, index: int, rows: tuple[int, int], columns: tuple[int, int], wanted: NDArray[np.bool_] | None
+    ) -> Iterator[tuple[_Shared, _Shared, NDArray[np.generic]]]:
+        """Yield the tiles of a part of a band: what they have in common with it, and their numbers until the next."""
         across = -(-self._width // self._columns)
         plane = across * -(-self._height // self.rows) * (index - 1) if self._planar else 0
         band = 0 if self._planar else index - 1
-        wanted = [
-            (plane + down * across + right, down * self.rows, right * self._columns)
-            for down in range(rows[0] // self.rows, -(-rows[1] // self.rows))
-            for right in range(columns[0] // self._columns, -(-columns[1] // self._columns))
-        ]
-        for (_, top, left), data in zip(wanted, self._packed([number for number, _, _ in wanted]), strict=True):
-            if not data:
-                continue
-            tile = self._decoded(data)[:, :, band]
-            first, last = max(top, rows[0]), min(top + self.rows, rows[1])
-            begin, end = max(left, columns[0]), min(left + self._columns, columns[1])
-            out[first - rows[0] : last - rows[0], begin - columns[0] : end - columns[0]] = tile[
-                first - top : last - top, begin - left : end - left
-            ]
-        return out
+        places = []
+        for at in range(rows[0] // self.rows, -(-rows[1] // self.rows)):
+            down = _shared(at * self.rows, self.rows, rows)
+            for beside in range(columns[0] // self._columns, -(-columns[1] // self._columns)):
+                right = _shared(beside * self._columns, self._columns, columns)
+                if wanted is None or wanted[down.of_window, right.of_window].any():
+                    places.append((plane + at * across + beside, down, right))
+        memory = np.empty(self._size, np.uint8)  # one for all: new pages for each tile cost a third of decoding it
+        packed = self._packed([number for number, _, _ in places])
+        for (_, down, right), data in zip(places, packed, strict=True):
+            self._unpack(data, memory)
+            yield down, right, memory.view(self._dtype).reshape(self._shape)[:, :, band]
 
-    def _packed(self, numbers: list[int]) -> list[bytes]:
+    def _packed(self, numbers: list[int]) -> list[memoryview]:
         """Return tiles as they stand in the file; those close together come by one request."""
-        found = dict.fromkeys(numbers, b"")
+        found = dict.fromkeys(numbers, memoryview(b""))
         places = sorted((self._offsets[each], self._counts[each], each) for each in numbers if self._counts[each])
         groups: list[list[tuple[int, int, int]]] = []
         for place in places:
@@ -212,24 +260,37 @@ class Tiles:
                 groups.append([place])
         for group in groups:
             start, end = group[0][0], max(offset + length for offset, length, _ in group)
-            data = read_range(self._source, start, end)
+            data = memoryview(read_range(self._source, start, end))
             for offset, length, each in group:
                 found[each] = data[offset - start : offset - start + length]
         return [found[each] for each in numbers]
 
-    def _decoded(self, data: bytes) -> NDArray[np.generic]:
+    def _unpack(self, data: Any, memory: Any) -> None:
+        """Unpack the bytes of a tile into an array of bytes that has just the room."""
         import imagecodecs
 
-        samples = 1 if self._planar else self._samples
-        size = self.rows * self._columns * samples * self._dtype.itemsize
-        unpacked: Any = data
-        if self._compression == ZSTD:
-            unpacked = imagecodecs.zstd_decode(data, out=size)
+        unpacked = data
+        if not data:
+            unpacked = memory
+            memory.fill(0)
+        elif self._compression == ZSTD:
+            unpacked = imagecodecs.zstd_decode(data, out=memory)
         elif self._compression != UNCOMPRESSED:
-            unpacked = imagecodecs.deflate_decode(data, out=size)  # libdeflate
-        if len(unpacked) != size:
-            raise ValueError(f"a tile has {len(unpacked):,} bytes where {size:,} belong")
-        tile: NDArray[np.generic] = np.frombuffer(unpacked, self._dtype).reshape(self.rows, self._columns, samples)
-        if self._predictor == 2:
-            tile = imagecodecs.delta_decode(tile, axis=1)
-        return tile
+            unpacked = imagecodecs.deflate_decode(data, out=memory)  # libdeflate
+        if len(unpacked) != self._size:
+            raise ValueError(f"a tile has {len(unpacked):,} bytes where {self._size:,} belong")
+        if unpacked is data:
+            memory[:] = np.frombuffer(data, np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What a tile and a window have in common along an axis, from the begin of each."""
+
+    of_tile: slice
+    of_window: slice
+
+
+def _shared(start: int, length: int, window: tuple[int, int]) -> _Shared:
+    first, last = max(start, window[0]), min(start + length, window[1])
+    return _Shared(slice(first - start, last - start), slice(first - window[0], last - window[0]))

@@ -12,6 +12,8 @@ from apps.satellite.science.grid import Bounds, Raster
 
 ACCEPTED, REJECTED, SUPERSEDED, DAMAGED = "accepted", "rejected", "superseded", "damaged"
 """What became of a scene; damaged is one whose pixels could not be read where they were needed."""
+PASSED_OVER = "passed over"
+"""Of a file that may be a scene, and that nothing says is one."""
 SCL, QA_PIXEL = "scl", "qa_pixel"
 """Kinds of masks."""
 
@@ -128,6 +130,8 @@ class Cell:
     x, y : int
         Numbers of the cell, eastward and northward.
     raster : Raster
+    anchor : tuple of float
+        Where the cell numbered 0, 0 has its lower left corner.
     datatakes : tuple of tuple of Scene
         In the order of their times.
     later : int
@@ -140,6 +144,7 @@ class Cell:
     x: int
     y: int
     raster: Raster
+    anchor: tuple[float, float]
     datatakes: tuple[tuple[Scene, ...], ...]
     later: int
     zones: tuple[tuple[int, bytes], ...] = ()
@@ -161,6 +166,8 @@ class CellDone:
         Size and SHA-256 of each file that was written, by name below the cell's folder.
     bands : tuple of str
         Of the composite, in order.
+    scales : tuple of float
+        What a step of each band is.
     valid : int
         Pixels that have a value.
     dates : tuple of str
@@ -171,17 +178,21 @@ class CellDone:
         Why a scene could not be read here, by its name.
     zonal : dict
         Sums by number of a zone, as text.
+    shapes : dict
+        What there is in the layer of shapes, where there is one.
     """
 
     name: str
     files: dict[str, dict[str, Any]]
     bands: tuple[str, ...]
+    scales: tuple[float, ...]
     dtype: str
     valid: int
     dates: tuple[str, ...]
     scenes: tuple[str, ...]
     lost: dict[str, str]
     zonal: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    shapes: dict[str, Any] = field(default_factory=dict)
 
 
 def scene_json(scene: Scene) -> dict[str, Any]:
@@ -215,7 +226,7 @@ def done_bytes(done: CellDone) -> bytes:
 
 def cell_done_from(found: Mapping[str, Any]) -> CellDone:
     """Return the record of a cell from JSON."""
-    told = {name: tuple(found[name]) for name in ("bands", "dates", "scenes")}
+    told = {name: tuple(found[name]) for name in ("bands", "scales", "dates", "scenes")}
     return CellDone(**{**found, **told})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from apps._frame.report import Block, Card, Cards, Facts, Figures, Link, Picture, Report, Table, Text, report_files
 from apps._frame.tables import TextTable, counted, facts_text
 from apps.satellite.cells import CELLS, COMPOSITE
+from apps.satellite.maps import MOST_CELLS
 from apps.satellite.params import Params
 from apps.satellite.records import ACCEPTED, DAMAGED, REJECTED, SUPERSEDED, Cell, CellDone, Row
 
@@ -17,7 +18,7 @@ SHOWN = 20
 
 def report_of(
     figures: Mapping[str, Any], params: Params, rows: Sequence[Row], cells: Sequence[Cell], done: Sequence[CellDone],
-    pictures: Sequence[Picture], zonal: Sequence[Mapping[str, Any]],
+    pictures: Sequence[Picture], undrawn: Sequence[int], zonal: Sequence[Mapping[str, Any]],
 ) -> dict[str, Iterable[bytes]]:  # fmt: skip
     """Return the report as files by name."""
     scenes = figures["scenes"]
@@ -39,6 +40,10 @@ def report_of(
         blocks.append(Text("Read with care", figures["warnings"]))
     if pictures:
         blocks.append(Figures(pictures, "Maps"))
+    if undrawn:
+        large = ", ".join(f"EPSG:{zone}" for zone in undrawn)
+        sentence = f"{large}: more than {MOST_CELLS:,} cells. Ask for an area with query, and look at what it writes."
+        blocks.append(Text("Too large for a map", [sentence]))
     if zonal:
         names = [name for name in zonal[0] if name.endswith(("_mean", "_pixels")) or name in ("name", "zone")]
         table = ([_shown(row[name]) for name in names] for row in zonal)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,25 +14,28 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from apps._frame import Session
-from apps._frame.plan import Plan, StagePlan
+from apps._frame.plan import Plan
 from apps._frame.report import FOLDER
 from apps._frame.run import Run, new_run_path
 from apps._frame.stages import Outputs, Stage, Stages
-from apps._frame.stored import BYTES, Stored, sha256
+from apps._frame.stored import Stored, sha256
 from apps._frame.tables import counted, json_text
 from apps.satellite import catalog, demo, report
 from apps.satellite.cells import CELLS, CODEC, FEATURES, WATER, CellParams, compute_cell, write_files
-from apps.satellite.checksums import CHECKSUMS, checksums, damaged_cells, sealed
-from apps.satellite.dataset import Candidate, find
+from apps.satellite.checksums import CHECKSUMS, MANIFEST_CHECKSUM, damaged_cells, with_checksums
+from apps.satellite.dataset import BESIDE, READERS, Candidate, find
+from apps.satellite.estimate import plan_of
 from apps.satellite.function import UserFunction, load
 from apps.satellite.ingest import ingest
+from apps.satellite.layers import assembled, parts_of, sort_part
 from apps.satellite.maps import pictures
-from apps.satellite.merging import Borders, merge
+from apps.satellite.merging import Borders, Layer, merge, merge_all
 from apps.satellite.params import Params
-from apps.satellite.planning import MB, Layout, Zone, check_day, lay_out, read_zones
+from apps.satellite.planning import Layout, Zone, check_day, lay_out, read_zones
 from apps.satellite.records import (
     ACCEPTED,
     DAMAGED,
+    PASSED_OVER,
     REJECTED,
     SUPERSEDED,
     CellDone,
@@ -41,21 +46,17 @@ from apps.satellite.records import (
     scene_from,
 )
 from apps.satellite.sources import SOURCES, check_sources, sources_json
-from core import FanfoldError, InputError, RetryPolicy
-from core.storage import process_storage, split_address
+from core import ConfigError, FanfoldError, InputError, RetryPolicy
+from core.storage import join_address, process_storage, split_address
 
 RUNS = "satellite-runs"
 RESULTS = (
     catalog.ITEMS, catalog.INDEX, "scenes.csv", SOURCES, "zonal.csv", FOLDER, catalog.CATALOG, "report.html", CHECKSUMS,
-    "result.json",
+    MANIFEST_CHECKSUM, "result.json",
 )  # fmt: skip
 STAGES = ("ingest", "plan", "cell", "merge", "publish")
 RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
 """For workers that die, and for a storage that is away for longer than its client tries."""
-SECONDS_PER_PIXEL, SECONDS_PER_SCENE = 3.4e-8, 0.05
-"""CPU of a band of a date, and of opening a scene, measured on one core of a 2020s server."""
-BYTES_PER_PIXEL = 1.6
-"""Of a band of 16 bits as it is packed, in sources and in what is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Job:
     """What a command is to do, found out before its run is opened."""
 
     candidates: list[Candidate]
+    beside: list[Candidate]
     zones: list[Zone]
     function: UserFunction | None
     inputs: dict[str, str]
@@ -71,7 +73,10 @@ class Job:
 def _look(session: Session, params: Params) -> Job:
     if params.change:
         check_day(params.change)
-    candidates = find(params.input, session.output)
+    _check_apart(session, params)
+    found = find(params.input, session.output)
+    candidates = [each for each in found if each.kind != BESIDE]
+    beside = [each for each in found if each.kind == BESIDE]
     inputs = {file.url: file.tag for each in candidates for file in each.files}
     function = load(params.function)
     if function is not None:
@@ -80,7 +85,16 @@ def _look(session: Session, params: Params) -> Job:
     if params.zones:
         root, key = split_address(params.zones)
         inputs[params.zones] = process_storage(root).head(key).etag
-    return Job(candidates, zones, function, inputs)
+    return Job(candidates, beside, zones, function, inputs)
+
+
+def _check_apart(session: Session, params: Params) -> None:
+    """Refuse a run in the place where its scenes are, since what it writes would be input when it is taken up."""
+    for given in params.input if session.output else ():
+        root, key = split_address(given)
+        places = join_address(process_storage(root).address, key), process_storage(session.output).address
+        if len({each.partition("?")[0].rstrip("/") for each in places}) == 1:
+            raise ConfigError(f"--output {session.output} is where --input is; choose a folder in it, or another place")
 
 
 def run(session: Session, params: Params) -> int:
@@ -108,8 +122,8 @@ def run(session: Session, params: Params) -> int:
 def _compute(session: Session, opened: Run, params: Params, job: Job) -> None:
     stages = session.stages(opened, STAGES)
     ingested = stages.run(Stage("ingest", job.candidates, ingest, params, options={"retries": RETRIES}), go_on=True)
-    scenes, rows = _settled(opened, job.candidates, ingested)
-    if not (scenes or rows):
+    scenes, rows = _settled(opened, job, ingested)
+    if not (scenes or any(row.status != PASSED_OVER for row in rows)):
         raise InputError(
             f"none of {counted(len(job.candidates), 'JSON document')} at {', '.join(params.input)} is a STAC item, and "
             "GeoTIFFs beside JSON are taken for assets of items; name GeoTIFFs by --input themselves"
@@ -118,27 +132,16 @@ def _compute(session: Session, opened: Run, params: Params, job: Job) -> None:
     rows += layout.rows
     opened.check(f"2/5 plan: {counted(len(layout.cells), 'cell')}")
     done = _cells(session, opened, stages, params, job, layout)
-    layer = WATER if job.function is None else FEATURES
-    layers = {
-        at: _stored(opened, each, f"{layer}.parquet")
-        for at, each in enumerate(done)
-        if f"{layer}.parquet" in each.files
-    }
-    tasks = [
-        Borders(zone, tuple(stored for at, stored in layers.items() if layout.cells[at].zone == zone))
-        for zone in sorted({layout.cells[at].zone for at in layers})
-    ]
-    merged: list[bytes] = []
-    if job.function is None and tasks:
-        merged = list(stages.run(Stage("merge", tasks, merge, codec=BYTES, options={"retries": RETRIES})).values())
+    shapes = _shapes(opened, stages, job, layout, done)
     opened.check("5/5 publish")
-    _publish(opened, params, job, layout, rows, done, list(layers.values()), merged)
+    _publish(opened, params, job, layout, rows, done, shapes)
 
 
-def _settled(opened: Run, candidates: Sequence[Candidate], ingested: Outputs) -> tuple[list[Scene], list[Row]]:
-    """Return the scenes that passed the gate, and the rows of those that did not."""
+def _settled(opened: Run, job: Job, ingested: Outputs) -> tuple[list[Scene], list[Row]]:
+    """Return the scenes that passed the gate, and rows of those that did not and of files that no item names."""
     scenes, rows = [], []
-    for at, candidate in enumerate(candidates):
+    named: set[tuple[str, str]] = set()
+    for at, candidate in enumerate(job.candidates):
         if at in ingested.failures:
             reason = f"whatever is in it ended the worker: {str(ingested.failures[at]).splitlines()[0]}"
             rows.append(Row(candidate.name, candidate.source, REJECTED, reason))
@@ -148,7 +151,11 @@ def _settled(opened: Run, candidates: Sequence[Candidate], ingested: Outputs) ->
             rows.append(Row(**found["row"]))
         elif "scene" in found:
             scenes.append(_placed(opened, scene_from(found["scene"])))
-    return scenes, rows
+        if job.beside:
+            named.update(map(split_address, found.get("assets", ())))
+    why = "a GeoTIFF among items or metadata, and none of them names it; name it by --input itself"
+    nobodys = (each for each in job.beside if split_address(each.source) not in named)
+    return scenes, rows + [Row(each.name, each.source, PASSED_OVER, why) for each in nobodys]
 
 
 def _placed(opened: Run, scene: Scene) -> Scene:
@@ -197,9 +204,40 @@ def _stored(opened: Run, done: CellDone, file: str) -> Stored:
     return Stored(opened.address, f"{CELLS}{done.name}/{file}", told["size"], f"sha256:{told['sha256']}")
 
 
+def _shapes(
+    opened: Run, stages: Stages, job: Job, layout: Layout, done: Sequence[CellDone]
+) -> list[dict[str, Any]] | None:
+    """Put the shapes of all cells in order; returns the records of the parts of their layer, None if there is none."""
+    file = f"{_layer(job)}.parquet"
+    layers = [
+        Layer(_stored(opened, each, file), cell.zone, cell.x, cell.y, cell.raster.bounds, each.shapes)
+        for cell, each in zip(layout.cells, done, strict=True)
+        if file in each.files
+    ]
+    if not layers:
+        return None
+
+    def joined(tasks: Sequence[Borders]) -> Outputs:
+        return stages.run(Stage("merge", tasks, merge, options={"retries": RETRIES}))
+
+    whole = merge_all(layers, opened.address, joined)
+    parts = list(stages.run(Stage("publish", parts_of(whole), sort_part, options={"retries": RETRIES})).values())
+    expected, found = sum(each.told["inner"] for each in whole), sum(each["shapes"] for each in parts)
+    if expected != found:
+        raise FanfoldError(
+            f"{found:,} shapes were sorted of {expected:,} that cells have; nothing was published, and what is in "
+            f"{opened.address} cannot be trusted: run with --overwrite"
+        )
+    return parts
+
+
+def _layer(job: Job) -> str:
+    return WATER if job.function is None else FEATURES
+
+
 def _publish(
-    opened: Run, params: Params, job: Job, layout: Layout, rows: list[Row], done: list[CellDone], layers: list[Stored],
-    merged: list[bytes],
+    opened: Run, params: Params, job: Job, layout: Layout, rows: list[Row], done: list[CellDone],
+    shapes: list[dict[str, Any]] | None,
 ) -> None:  # fmt: skip
     lost = {name: f"in cell {each.name}: {why}" for each in done for name, why in each.lost.items()}
     rows += [
@@ -208,22 +246,27 @@ def _publish(
     rows.sort(key=lambda row: (row.status == ACCEPTED, row.status, row.name, row.source))
     files: dict[str, Any] = {**catalog.catalogue(layout.cells, done)}
     files[f"{catalog.INDEX}cells.parquet"] = catalog.cells_layer(layout.cells, done)
-    layer, shapes, area = WATER if job.function is None else FEATURES, None, 0.0
-    if layers:
-        files[f"{catalog.INDEX}{layer}.parquet"], shapes, area = catalog.shapes_layer(layers, merged)
+    if shapes is not None:
+        files[f"{catalog.INDEX}{_layer(job)}.parquet"] = assembled(opened.address, shapes)
     zonal = catalog.zonal_table(job.zones, layout.cells, done)
     if job.zones:
         files[f"{catalog.INDEX}zonal.parquet"] = catalog.zonal_layer(zonal, job.zones)
         files["zonal.csv"] = catalog.zonal_csv(zonal)
     files["scenes.csv"] = catalog.scenes_csv(rows)
     files[SOURCES] = sources_json(layout.scenes, opened.address)
-    figures = {**_figures(layout, rows, done), "layer": layer, "shapes": shapes, "area_km2": area / 1e6}
-    drawn = pictures(opened.storage, layout.cells, done)
-    pages = report.report_of(figures, params, rows, layout.cells, done, drawn, zonal)
-    files.update({name: b"".join(page) for name, page in pages.items()})
-    files[CHECKSUMS] = checksums(files, done)
-    files["result.json"] = sealed(figures, files[CHECKSUMS])
-    opened.publish(files)
+    figures = {**_figures(layout, rows, done), "layer": _layer(job), **_sum_of(shapes)}
+    drawn, undrawn = pictures(opened.storage, layout.cells, done)
+    files.update(report.report_of(figures, params, rows, layout.cells, done, drawn, undrawn, zonal))
+    opened.publish(with_checksums(opened.storage, files, done, figures))
+
+
+def _sum_of(shapes: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+    if shapes is None:
+        return {"shapes": None, "area_km2": 0.0}
+    return {
+        "shapes": sum(each["shapes"] for each in shapes),
+        "area_km2": math.fsum(each["area"] for each in shapes) / 1e6,
+    }
 
 
 def _figures(layout: Layout, rows: Sequence[Row], done: Sequence[CellDone]) -> dict[str, Any]:
@@ -252,55 +295,16 @@ def _figures(layout: Layout, rows: Sequence[Row], done: Sequence[CellDone]) -> d
 
 
 def plan(session: Session, params: Params) -> Plan:
-    """Command: say what a run would take; headers are read, and nothing written."""
+    """Command: say what a run would take; headers are read, and nothing is decoded or written."""
     with TemporaryDirectory() as folder:
         if not params.input:
             params = _on_example(params, Path(folder))
         job = _look(session, params)
-        found = [ingest(each, replace(params, checksums=False), _Nowhere()) for each in job.candidates]  # type: ignore[arg-type]
+        with ThreadPoolExecutor(READERS) as readers:
+            found = list(readers.map(lambda each: ingest(each, params, None), job.candidates))
         scenes = [scene_from(each["scene"]) for each in found if "scene" in each]
         layout = lay_out(scenes, params, job.zones)
-    refused = sum("row" in each for each in found)
-    bands = len(params.bands)
-    pixels = [cell.raster.width * cell.raster.height for cell in layout.cells]
-    read = (
-        sum(size * len(cell.datatakes) for size, cell in zip(pixels, layout.cells, strict=True))
-        * bands
-        * BYTES_PER_PIXEL
-    )
-    written = sum(pixels) * (bands + 4) * BYTES_PER_PIXEL
-    seconds = (
-        sum(size * len(cell.datatakes) * bands for size, cell in zip(pixels, layout.cells, strict=True))
-        * SECONDS_PER_PIXEL
-    )
-    tasks = len(layout.cells)
-    stages = [
-        StagePlan("ingest", len(job.candidates), SECONDS_PER_SCENE, gets=4 * len(job.candidates) * bands),
-        StagePlan(
-            "cell", tasks, seconds / tasks if tasks else 0.0, layout.memory, gets=tasks * catalog.sources_of(layout),
-            puts=3 * tasks, bytes_in=round(read), bytes_out=round(written),
-        ),
-        StagePlan("merge", len(layout.grids), 0.2, gets=tasks),
-    ]  # fmt: skip
-    grids = [f"EPSG:{epsg}: cells of {grid.cell} pixels of {grid.x_size:g} m" for epsg, grid in layout.grids.items()]
-    facts = [
-        ("Scenes", f"{len(layout.scenes):,} to be used, {refused + len(layout.rows):,} not"),
-        *(("Grid", each) for each in grids),
-        ("Memory", f"{layout.memory / MB:,.0f} MB a worker"),
-    ]
-    return Plan(
-        stages,
-        facts,
-        {"scenes": len(layout.scenes), "refused": refused + len(layout.rows), "cells": tasks, "memory": layout.memory},
-    )
-
-
-class _Nowhere:
-    """Stands for the output of a task where nothing is to be written."""
-
-    def put(self, name: str, data: bytes) -> str:
-        """Forget an object."""
-        return name
+    return plan_of(params, layout, found)
 
 
 def _example(session: Session, params: Params) -> Params:

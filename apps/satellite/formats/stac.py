@@ -128,10 +128,12 @@ def _landsat(draft: Draft, properties: Item) -> Draft:
             )
             for band, claim in draft.bands.items()
         }
-    path, row = str(properties.get("landsat:wrs_path", "")), str(properties.get("landsat:wrs_row", ""))
+    path = str(properties.get("landsat:wrs_path") or (match[4] if match else ""))
+    row = str(properties.get("landsat:wrs_row") or (match[5] if match else ""))
     day = re.sub(r"\D", "", draft.when[:10])
+    datatake = f"{draft.platform} {path:0>3} {day}" if path else draft.datatake
     return replace(
-        draft, datatake=f"{draft.platform} {path:0>3} {day}", tile=f"{row:0>3}" if row else draft.name,
+        draft, datatake=datatake, tile=f"{row:0>3}" if row else draft.name,
         version=landsat.version_of(match[0]) if match else ("",), bands=made,
     )  # fmt: skip
 
@@ -224,6 +226,14 @@ class _Common:
         if not isinstance(href, str) or not href:
             raise Rejected(f"asset {key} has no href")
         return resolve(href, self._base)
+
+
+def addresses(item: Item, base: str) -> list[str]:
+    """Return where the assets of an item are, whatever it may be."""
+    assets = item.get("assets")
+    found = assets.values() if isinstance(assets, Mapping) else ()
+    hrefs = (each.get("href") for each in found if isinstance(each, Mapping))
+    return [resolve(href, base) for href in hrefs if isinstance(href, str)]
 
 
 def resolve(href: str, base: str) -> str:

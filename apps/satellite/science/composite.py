@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from apps.satellite.science.reflectance import LARGEST, NODATA
 
 STATS = ("median", "mean")
-ROWS = 32
-"""Rows that are worked on at a time, so that all their dates stay in a processor's cache."""
+CHUNK = 96 << 10
+"""Numbers of all dates that are worked on at a time, so that they stay in a processor's cache of a megabyte."""
 LONGEST_NETWORK = 16
 """Dates up to which comparing whole rows with each other is faster than sorting the dates of each pixel."""
 
@@ -42,61 +42,100 @@ def composite(
     wanted = range(stack.shape[1]) if bands is None else bands
     out = np.empty((len(wanted), height, width), np.int16)
     count = np.empty((height, width), np.int16)
-    for top in range(0, height, ROWS):
-        rows = slice(top, top + ROWS)
+    step = max(1, CHUNK // max(1, len(stack) * width))
+    for top in range(0, height, step):
+        rows = slice(top, top + step)
         good = valid[:, rows]
-        number = good.sum(0, dtype=np.int16)
-        count[rows] = number
-        instead = _instead(good) if stat == "median" else None
-        for at, band in enumerate(wanted):
-            values = stack[:, band, rows]
-            made = _mean(values, good, number) if instead is None else _median(values, good, instead, number)
-            out[at, rows] = np.where(number > 0, made, NODATA)
+        count[rows] = number = good.sum(0, dtype=np.int16)
+        made = out[:, rows]
+        if stat == "median":
+            _medians(stack[:, :, rows], good, number, wanted, made)
+        else:
+            _means(stack[:, :, rows], good, number, wanted, made)
     return out, count
 
 
-def _instead(good: NDArray[np.bool_]) -> NDArray[np.int16]:
+def _medians(
+    values: NDArray[np.int16], good: NDArray[np.bool_], number: NDArray[np.int16], bands: Sequence[int],
+    out: NDArray[np.int16],
+) -> None:  # fmt: skip
+    """Fill in the median of what is valid, shape (bands, rows, width), by whole numbers of 16 bits alone."""
+    dates = len(values)
+    if not dates:
+        out[:] = NODATA
+        return
+    kept = _bits(good)
+    instead = _instead(kept)
+    odd, some = -(number & 1), _bits(number > 0)
+    nothing = ~some & NODATA
+    # Of the values that are not valid the first counts as greatest, so of an odd number of them one more does.
+    middle = (dates - 1) // 2
+    beside = middle - 1 if dates % 2 else middle + 1
+    for image, band in zip(out, bands, strict=True):
+        ordered = values[:, band] & kept
+        ordered |= instead
+        _order(ordered, middle, max(beside, 0))
+        alone, other = ordered[middle], ordered[max(beside, 0)]
+        other ^= (other ^ alone) & odd  # of an odd number of valid ones the middle one stands alone
+        half = _half(alone, other)
+        half &= some
+        np.bitwise_or(half, nothing, out=image)
+
+
+def _bits(flags: NDArray[np.bool_]) -> NDArray[np.int16]:
+    """Return all bits set where a flag is true, and none elsewhere."""
+    bits = flags.astype(np.int16)
+    return np.negative(bits, out=bits)
+
+
+def _instead(kept: NDArray[np.int16]) -> NDArray[np.int16]:
     """Return what stands for values that are not valid: greatest and least in turn, so that the middle stays it."""
-    made = np.empty(good.shape, np.int16)
-    low = np.zeros(good.shape[1:], bool)
-    for date, here in enumerate(good):
-        made[date] = np.where(low, np.int16(-LARGEST), np.int16(LARGEST))
-        low ^= ~here
+    made = ~kept
+    next_one = np.full(kept.shape[1:], LARGEST, np.int16)
+    for here in made:
+        turned = here & (LARGEST ^ -LARGEST)
+        here &= next_one
+        next_one ^= turned
     return made
 
 
-def _median(
-    values: NDArray[np.int16], good: NDArray[np.bool_], instead: NDArray[np.int16], number: NDArray[np.int16]
-) -> NDArray[np.int32]:
-    """Return the median of what is valid; where nothing is, anything."""
-    dates = len(values)
-    if not dates:
-        return np.zeros(number.shape, np.int32)
-    ordered = np.where(good, values, instead)
-    if dates <= LONGEST_NETWORK:
-        for low, high in network(dates):
-            least = np.minimum(ordered[low], ordered[high])
-            np.maximum(ordered[low], ordered[high], out=ordered[high])
-            ordered[low] = least
-    else:
-        ordered.sort(axis=0)
-    # Of the values that are not valid the first counts as greatest, so of an odd number of them one more does.
-    middle = (dates - 1) // 2
-    if dates % 2:
-        alone, lower, upper = ordered[middle], ordered[max(middle - 1, 0)], ordered[middle]
-    else:
-        alone, lower, upper = ordered[middle], ordered[middle], ordered[middle + 1]
-    total = lower.astype(np.int32) + upper
-    half: NDArray[np.int32] = total >> 1
-    half += total & half & 1
-    np.copyto(half, alone, where=(number & 1).astype(bool))
+def _order(values: NDArray[np.int16], *wanted: int) -> None:
+    """Sort along the dates, at least so far that the wanted ones are what they are when all are sorted."""
+    if len(values) > LONGEST_NETWORK:
+        values.sort(axis=0)
+        return
+    least = np.empty_like(values[0])
+    for low, high, is_low, is_high in selection(len(values), wanted):
+        if is_low and is_high:
+            np.minimum(values[low], values[high], out=least)
+            np.maximum(values[low], values[high], out=values[high])
+            values[low] = least
+        elif is_low:
+            np.minimum(values[low], values[high], out=values[low])
+        else:
+            np.maximum(values[low], values[high], out=values[high])
+
+
+def _half(first: NDArray[np.int16], second: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Return the mean of two numbers, rounded half to even, without a sum that 16 bits could not hold."""
+    unlike = first ^ second
+    half = first & second
+    half += unlike >> 1
+    unlike &= half
+    unlike &= 1
+    half += unlike
     return half
 
 
-def _mean(values: NDArray[np.int16], good: NDArray[np.bool_], number: NDArray[np.int16]) -> NDArray[np.float64]:
-    total = np.where(good, values, 0).sum(0, dtype=np.int64)
-    mean: NDArray[np.float64] = total / np.maximum(number, 1)
-    return np.rint(mean, out=mean)
+def _means(
+    values: NDArray[np.int16], good: NDArray[np.bool_], number: NDArray[np.int16], bands: Sequence[int],
+    out: NDArray[np.int16],
+) -> None:  # fmt: skip
+    """Fill in the mean of what is valid."""
+    for image, band in zip(out, bands, strict=True):
+        total = np.where(good, values[:, band], 0).sum(0, dtype=np.int64)
+        mean = np.rint(total / np.maximum(number, 1))
+        image[:] = np.where(number > 0, mean, NODATA)
 
 
 @cache
@@ -106,6 +145,17 @@ def network(length: int) -> tuple[tuple[int, int], ...]:
     Source: D. E. Knuth, The Art of Computer Programming 3, algorithm 5.2.2M (K. E. Batcher's merge exchange).
     """
     return tuple(_merge_exchange(length))
+
+
+@cache
+def selection(length: int, wanted: tuple[int, ...]) -> tuple[tuple[int, int, bool, bool], ...]:
+    """Return the comparisons of `network` that decide the wanted places, and whether least and greatest matter."""
+    needed, kept = set(wanted), []
+    for low, high in reversed(network(length)):
+        if needed & {low, high}:
+            kept.append((low, high, low in needed, high in needed))
+            needed |= {low, high}
+    return tuple(reversed(kept))
 
 
 def _merge_exchange(length: int) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 LONGEST_EDGE = 1000.0
 """Metres of an edge; a straight line of a zone then lies within 3 cm of the one between its ends in degrees."""
 
+HILBERT_ORDER = 16
+"""Halvings of the world along each axis: steps of 600 m by 300 m at the equator."""
+
 
 @cache
 def _to_degrees(epsg: int) -> Any:
@@ -87,16 +90,17 @@ def bounds_boxes(west: float, south: float, east: float, north: float) -> Any:
     return shapely.MultiPolygon([shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)])
 
 
-def hilbert_order(shapes: NDArray[np.object_], order: int = 16) -> NDArray[np.intp]:
-    """Return the order of shapes along a Hilbert curve over the world, so that near ones stand together.
+def hilbert_distances(longitude: NDArray[np.float64], latitude: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how far along a Hilbert curve over the world places lie, in steps of `HILBERT_ORDER`.
+
+    Without their last 2 n bits distances are those of a curve that is n orders coarser.
 
     Source: J. Skilling, Programming the Hilbert curve, AIP Conf. Proc. 707 (2004), in two dimensions.
     """
-    boxes = shapely.bounds(shapes)
-    side = 1 << order
-    x = np.clip(((boxes[:, 0] + boxes[:, 2]) / 2 + 180) / 360 * side, 0, side - 1).astype(np.int64)
-    y = np.clip(((boxes[:, 1] + boxes[:, 3]) / 2 + 90) / 180 * side, 0, side - 1).astype(np.int64)
-    distance = np.zeros(len(boxes), np.int64)
+    side = 1 << HILBERT_ORDER
+    x = np.clip((longitude + 180) / 360 * side, 0, side - 1).astype(np.int64)
+    y = np.clip((latitude + 90) / 180 * side, 0, side - 1).astype(np.int64)
+    distance = np.zeros(len(x), np.int64)
     step = side >> 1
     while step:
         right, up = (x & step) > 0, (y & step) > 0
@@ -106,4 +110,15 @@ def hilbert_order(shapes: NDArray[np.object_], order: int = 16) -> NDArray[np.in
         x, y = np.where(turned, step - 1 - (x & (step - 1)), x), np.where(turned, step - 1 - (y & (step - 1)), y)
         x, y = np.where(flip, y, x), np.where(flip, x, y)
         step >>= 1
-    return np.argsort(distance, kind="stable")
+    return distance
+
+
+def middles(shapes: NDArray[np.object_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return longitude and latitude of the middles of shapes' boxes, by which they are sorted."""
+    west, south, east, north = shapely.bounds(shapes).reshape(-1, 4).T
+    return (west + east) / 2, (south + north) / 2
+
+
+def hilbert_order(shapes: NDArray[np.object_]) -> NDArray[np.intp]:
+    """Return the order of shapes along the curve, so that near ones stand together."""
+    return np.argsort(hilbert_distances(*middles(shapes)), kind="stable")

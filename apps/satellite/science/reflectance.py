@@ -15,6 +15,8 @@ LARGEST = 32767
 """Valid values lie within plus and minus this, so that none can be taken for `NODATA`."""
 ROWS = 64
 """Rows that are worked on at a time where numbers are wide, so that they take little memory beside the image."""
+CHUNK = 1 << 16
+"""Pixels that are worked on at a time, so that they stay in a processor's cache."""
 SATURATED = 65535
 """Digital number of a saturated pixel (Sentinel-2: SPECIAL_VALUE; Landsat: QUANTIZE_CAL_MAX)."""
 SCL_INVALID = (0, 1, 3, 8, 9, 10)
@@ -46,25 +48,61 @@ def to_reflectance(
     ndarray of int16, ndarray of bool, shape (h, w)
         Values above 1 are kept; they are clipped at 3.2767. Where nothing is valid they are anything.
     """
-    factor, addend = scale / SCALE, offset / SCALE
-    whole = numbers.dtype.kind in "iu" and numbers.dtype.itemsize <= 2
-    added = round(addend) if whole and abs(factor - 1) < 1e-9 and _is_whole(addend) else None
-    values, valid = np.empty(numbers.shape, np.int16), np.empty(numbers.shape, bool)
-    for top in range(0, len(numbers), ROWS):
-        rows = slice(top, top + ROWS)
-        part = numbers[rows]
-        good = valid[rows]
-        np.not_equal(part, np.nan if nodata is None else nodata, out=good)
-        if numbers.dtype == np.uint16:
-            good &= part != SATURATED
-        if numbers.dtype.kind == "f":
-            good &= np.isfinite(part)
-        if added is not None:
-            steps: NDArray[Any] = np.add(part, added, dtype=np.int32)
-        else:
-            steps = np.rint(np.where(good, part, 0).astype(np.float64) * factor + addend)
-        values[rows] = np.clip(steps, -LARGEST, LARGEST, out=steps)
+    values, valid = np.empty(numbers.shape, np.int16), np.ones(numbers.shape, bool)
+    fill_reflectance(numbers, scale, offset, nodata, values, valid)
     return values, valid
+
+
+def fill_reflectance(
+    numbers: NDArray[np.generic], scale: float, offset: float, nodata: float | None,
+    values: NDArray[np.int16], valid: NDArray[np.bool_],
+) -> None:  # fmt: skip
+    """Fill in reflectance as `to_reflectance` returns it, and set `valid` to false where there is none."""
+    factor, addend = scale / SCALE, offset / SCALE
+    narrow = numbers.dtype.kind in "iu" and numbers.dtype.itemsize <= 2
+    added = round(addend) if narrow and abs(factor - 1) < 1e-9 and _is_whole(addend) else None
+    rows = max(1, CHUNK // numbers.shape[1])
+    for top in range(0, len(numbers), rows):
+        place = slice(top, top + rows)
+        good = _has_value(numbers[place], nodata)
+        valid[place] &= good
+        if added is not None and abs(added) <= LARGEST:
+            _add(numbers[place], added, values[place])
+        else:
+            steps = np.rint(np.where(good, numbers[place], 0).astype(np.float64) * factor + addend)
+            values[place] = np.clip(steps, -LARGEST, LARGEST, out=steps)
+
+
+def _has_value(numbers: NDArray[np.generic], nodata: float | None) -> NDArray[np.bool_]:
+    """Return where digital numbers are neither no data nor saturated."""
+    good = np.isfinite(numbers) if numbers.dtype.kind == "f" else np.ones(numbers.shape, bool)
+    if nodata is not None and numbers.dtype.kind == "f":
+        good &= numbers != nodata
+    elif nodata is not None and _is_of(numbers.dtype, nodata):
+        np.not_equal(numbers, int(nodata), out=good)  # of one type with the numbers, which compares several at a time
+    if numbers.dtype == np.uint16:
+        good &= numbers != SATURATED
+    return good
+
+
+def _is_of(dtype: np.dtype[Any], number: float) -> bool:
+    """Whether an integer type has a number."""
+    info: Any = np.iinfo(dtype.name)
+    return bool(float(number).is_integer() and info.min <= number <= info.max)
+
+
+def _add(numbers: NDArray[np.generic], added: int, out: NDArray[np.int16]) -> None:
+    """Add to integers of at most 16 bits what keeps the sum within `LARGEST` by clipping them before, in 16 bits."""
+    if numbers.dtype.itemsize == 1:
+        numbers = numbers.astype(np.int16)
+    info: Any = np.iinfo(numbers.dtype.name)
+    least, most = info.min, info.max
+    sums = out.view(numbers.dtype)
+    np.minimum(numbers, min(most, LARGEST - added), out=sums)
+    if least < -LARGEST - added:
+        np.maximum(sums, -LARGEST - added, out=sums)
+    if added:
+        sums += np.array(added & 0xFFFF, np.uint16).view(numbers.dtype)
 
 
 def _is_whole(number: float) -> bool:

@@ -14,22 +14,33 @@ from apps.satellite.science.grid import Bounds, Raster
 Polygons = NDArray[np.object_]
 
 
-def outlines(inside: NDArray[np.bool_], raster: Raster) -> Polygons:
+def outlines(inside: NDArray[np.bool_], raster: Raster, anchor: tuple[float, float] | None = None) -> Polygons:
     """Return the outlines of the areas where a mask is true.
 
     Pixels are of one area if they share a side; with shared corners outlines would touch themselves, and not be valid.
+
+    Parameters
+    ----------
+    anchor : tuple of float, optional
+        A corner of pixels from which coordinates are computed: rasters that are cells of one grid then have the very
+        same numbers at their common border, which they would not have from corners of their own.
 
     Returns
     -------
     ndarray of shapely.Polygon
         In the coordinates of the raster.
     """
-    from affine import Affine
     from rasterio.features import shapes
 
-    found = shapes(inside.astype(np.uint8), mask=inside, connectivity=4, transform=Affine(*raster.transform))
+    found = shapes(inside.astype(np.uint8), mask=inside, connectivity=4)
     polygons = [_polygon(shape["coordinates"]) for shape, _ in found]
-    return np.array(polygons, object) if polygons else np.empty(0, object)
+    if not polygons:
+        return np.empty(0, object)
+    corner, size = np.array([raster.left, raster.top]), np.array([raster.x_size, -raster.y_size])
+    begin = corner if anchor is None else np.array(anchor)
+    first = np.rint((corner - begin) / size)
+    made: Polygons = shapely.transform(np.array(polygons, object), lambda pixels: begin + (first + pixels) * size)
+    return made
 
 
 def _polygon(rings: Sequence[Any]) -> shapely.Polygon:

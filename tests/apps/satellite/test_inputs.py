@@ -27,6 +27,34 @@ def test_rasters_beside_json_that_is_no_item_are_not_passed_over_silently(tmp_pa
     assert "name GeoTIFFs by --input themselves" in err
 
 
+def test_a_geotiff_among_items_that_none_of_them_names_is_a_row(site: Site, main: Any, tmp_path: Path) -> None:
+    site.scene("one", flat(64), assets={"nir": {"href": f"file://{site.folder}/one/nir.tif"}})
+    beside = written(site.folder / "one/2024-06-01.tif", np.full((128, 128), 3000, np.uint16), nodata=0)
+
+    status, _, _ = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run")
+
+    rows = rows_of(tmp_path / "run")
+    assert (status, {name: row["status"] for name, row in rows.items()}) == (
+        0, {"one": "accepted", beside.name: "passed over"},
+    )  # fmt: skip
+    assert rows[beside.name]["source"].endswith("one/2024-06-01.tif")
+    assert "name it by --input itself" in rows[beside.name]["reason"]
+
+
+def test_a_run_in_the_folder_of_its_scenes_is_refused_and_one_below_it_is_taken_up(site: Site, main: Any) -> None:
+    site.scene("one", flat(64))
+    run = ("run", "--input", f"{site.folder}/", "--output")
+
+    status, _, err = main(*run, site.folder)
+
+    assert (status, "is where --input is" in err) == (2, True)
+    assert [path.name for path in site.folder.iterdir()] == ["one"]
+    assert main(*run, site.folder / "below")[0] == 0
+    status, _, err = main(*run, site.folder / "below")
+    assert (status, "was finished before" in err) == (0, True)
+    assert len(rows_of(site.folder / "below")) == 1
+
+
 def test_a_collection_of_items_among_other_files_is_a_row(site: Site, main: Any, tmp_path: Path) -> None:
     item = site.scene("one", flat(64))
     collection = {"type": "FeatureCollection", "features": [json.loads(item.read_text())]}
@@ -123,6 +151,28 @@ def test_an_item_of_landsat_has_the_scale_of_its_collection_where_it_says_none()
     red = read_item(item, "/scenes/one.json", ["red"], masked=True).bands["red"]
 
     assert (red.scale, red.offset, red.nodata) == (2.75e-5, -0.2, 0)  # Landsat 8-9 C2 L2 Science Product Guide
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "datatake", "tile"),
+    [
+        ("LC08_L2SP_195028_20240601_20240611_02_T1", {}, "landsat-8 195 20240601", "028"),
+        ("x", {"landsat:wrs_path": "5", "landsat:wrs_row": 9}, "landsat-8 005 20240601", "009"),
+        ("x", {}, "landsat-8 2024-06-01T10:00:00.000Z", "x"),
+        ("x", {"landsat:wrs_row": "9"}, "landsat-8 2024-06-01T10:00:00.000Z", "009"),
+    ],
+)
+def test_scenes_of_landsat_are_one_date_by_their_path_or_not_at_all(
+    name: str, told: dict[str, Any], datatake: str, tile: str
+) -> None:
+    item = {
+        "type": "Feature", "stac_version": "1.1.0", "id": name, "assets": {"red": {"href": "/scenes/B4.tif"}},
+        "properties": {"datetime": "2024-06-01T10:00:00Z", "platform": "landsat-8", **told},
+    }  # fmt: skip
+
+    draft = read_item(item, "/scenes/one.json", ["red"], masked=False)
+
+    assert (draft.datatake, draft.tile) == (datatake, tile)
 
 
 def test_an_index_that_is_the_threshold_is_not_water(site: Site, main: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.apps.satellite.conftest import Site, noisy, pixels
 
-odc = pytest.importorskip("odc.stac", reason="needs odc-stac: pip install '.[bench]'")
+odc = pytest.importorskip("odc.stac", reason="needs odc-stac: pip install '.[oracles]'")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from apps._frame.stored import Stored
-from apps.satellite.rasters import Tiles, gdal, read_window, strips, tiles
+from apps.satellite.rasters import Tiles, gdal, read_parts, read_window, tiles
 from apps.satellite.records import Asset
 from apps.satellite.science.grid import Raster
 from core import open_storage
@@ -100,12 +100,35 @@ def test_a_tile_that_is_cut_is_an_error_and_no_pixels(tmp_path: Path) -> None:
         Tiles(broken).read(1, (0, 300), (0, 420))
 
 
-def test_strips_of_rows_never_decode_a_tile_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compress", ["none", "deflate", "lzw"])
+def test_the_pieces_of_a_part_are_together_what_the_part_is(tmp_path: Path, compress: str) -> None:
+    source = written(
+        tmp_path / "a.tif", image_of("uint16"), tiled=True, blockxsize=128, blockysize=128, compress=compress
+    )
+    asset = Asset(source, 1, Raster(5e5, 5e6, 10, 10, 420, 300), "uint16", fast=Tiles(source).fast)
+    made = np.zeros((200, 310), np.uint16)
+
+    for top, left, part in read_parts(asset, (90, 290), (17, 327)):
+        made[top : top + part.shape[0], left : left + part.shape[1]] = part
+
+    assert (made == read_window(asset, (90, 290), (17, 327))).all()
+
+
+def test_pieces_of_which_no_pixel_is_wanted_are_neither_fetched_nor_decoded(tmp_path: Path) -> None:
+    from core.storage import process_storage
+
     source = written(tmp_path / "a.tif", image_of("uint16"), tiled=True, blockxsize=128, blockysize=128)
     asset = Asset(source, 1, Raster(5e5, 5e6, 10, 10, 420, 300), "uint16", fast=True)
+    wanted = np.zeros((300, 420), bool)
+    wanted[299, 0], wanted[127, 129] = True, True
+    tiles(source)
+    storage = process_storage(source.address)
+    before = storage.bytes_in
 
-    assert list(strips(asset, 100, 300)) == [(100, 128), (128, 256), (256, 300)]
-    assert list(strips(asset, 130, 131)) == [(130, 131)]
+    found = [(top, left, part.shape) for top, left, part in read_parts(asset, (0, 300), (0, 420), wanted)]
+
+    assert found == [(0, 128, (128, 128)), (256, 0, (44, 128))]
+    assert storage.bytes_in - before == 2 * 128 * 128 * 2
 
 
 def test_only_the_tiles_that_are_needed_are_read(tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ def finished(driver: subprocess.Popen[str]) -> None:
 def published(place: str) -> dict[str, bytes]:
     """Every file of a run but its manifest, which says where and when it was begun."""
     storage = open_storage(place)
-    names = [info.key for info in storage.list() if not info.key.startswith(".run/") and info.key != "manifest.json"]
+    names = [
+        info.key for info in storage.list() if not info.key.startswith(".run/") and not info.key.startswith("manifest.")
+    ]
     return {name: storage.get(name) for name in names}
 
 
