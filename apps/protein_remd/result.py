@@ -209,8 +209,8 @@ def _shown(error: float | None) -> str:
     return "?" if error is None or not math.isfinite(error) else f"{error:.2g}"
 
 
-SHOWN = ("system", "force field", "solvent", "cutoff", "box", "pressure", "atoms", "residues", "constraints",
-         "net charge", "platform", "threads")  # fmt: skip
+SHOWN = ("system", "force field", "solvent", "cutoff", "box", "pressure", "atoms", "residues", "histidines",
+         "constraints", "net charge", "platform", "threads")  # fmt: skip
 """What is said of a system before it runs, by its facts."""
 
 
