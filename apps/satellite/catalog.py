@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from apps._frame.tables import csv_bytes, json_text
 from apps.satellite.cells import CELLS, COMPOSITE
 from apps.satellite.geoparquet import layer_bytes
-from apps.satellite.planning import Layout, Zone, footprint
+from apps.satellite.planning import Zone, footprint
 from apps.satellite.records import Cell, CellDone, Row
 from apps.satellite.science.reflectance import NODATA
 from apps.satellite.science.zonal import Sums, added
@@ -187,8 +187,3 @@ def zonal_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the statistics as a table."""
     names = [name for name in (rows[0] if rows else {"name": "", "zone": ""}) if name != "number"]
     return csv_bytes(names, ([row[name] for name in names] for row in rows))
-
-
-def sources_of(layout: Layout) -> int:
-    """Return how many assets the cells read."""
-    return sum(len(scene.bands) + (scene.mask is not None) for scene in layout.scenes)

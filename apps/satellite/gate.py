@@ -14,7 +14,7 @@ from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.formats.draft import Claim, Draft
 from apps.satellite.formats.sentinel2 import FIRST_WITH_OFFSET, OFFSET
 from apps.satellite.params import Params
-from apps.satellite.rasters import gdal, opened, tiles
+from apps.satellite.rasters import HEADER, gdal, opened, tiles
 from apps.satellite.records import Asset, Rejected, Scene, with_warning
 from apps.satellite.science.grid import Raster
 from apps.satellite.science.reflectance import SATURATED
@@ -52,8 +52,8 @@ class Header:
     offsets: tuple[float, ...]
 
 
-def admit(draft: Draft, params: Params, keep: Keep) -> Scene:
-    """Open a scene, and return it as it passes the gate.
+def admit(draft: Draft, params: Params, keep: Keep | None) -> Scene:
+    """Open a scene, and return it as it passes the gate; by its headers alone if nothing is to be kept.
 
     Raises
     ------
@@ -80,21 +80,21 @@ def admit(draft: Draft, params: Params, keep: Keep) -> Scene:
         draft.name, draft.source, draft.when, draft.platform, draft.datatake, draft.tile, draft.version, epsgs.pop(),
         assets, mask, draft.mask_kind if mask is not None else "", draft.warnings,
     )  # fmt: skip
-    if draft.is_sentinel2:
+    if draft.is_sentinel2 and keep is not None:
         scene = _judged(scene, draft.baseline)
     if params.strict and scene.warnings:
         raise Rejected("; ".join(scene.warnings))
     return scene
 
 
-def _asset(name: str, claim: Claim, params: Params, keep: Keep, *, is_mask: bool) -> tuple[Asset, int]:
+def _asset(name: str, claim: Claim, params: Params, keep: Keep | None, *, is_mask: bool) -> tuple[Asset, int]:
     source = _found(name, claim)
-    if claim.checksum and params.checksums:
+    if claim.checksum and params.checksums and keep is not None:
         _compare_checksum(name, claim.checksum, source)
-    if claim.member or source.key.lower().endswith((".jp2", ".j2k")):
+    if claim.member or is_jpeg(source):
         if params.strict:
             raise Rejected(f"{name} is JPEG 2000, and --strict wants cloud-optimized GeoTIFF")
-        source = _converted(name, claim, source, keep)
+        source = _begun(name, claim, source) if keep is None else _converted(name, claim, source, keep)
         claim = replace(claim, index=1)
     header = _header(name, source)
     _compare(name, claim, header)
@@ -243,21 +243,39 @@ def _agreed(name: str, what: str, told: tuple[float | None, float | None], own: 
     return claimed
 
 
-def _converted(name: str, claim: Claim, source: Stored, keep: Keep) -> Stored:
-    """Write a JPEG 2000 image, which can only be decoded in whole tiles, as a GeoTIFF once."""
+def is_jpeg(source: Stored) -> bool:
+    """Whether an object is JPEG 2000, by its name."""
+    return source.key.lower().endswith((".jp2", ".j2k"))
+
+
+def _begun(name: str, claim: Claim, source: Stored) -> Stored:
+    """Return an image of which only the beginning is at hand, if it has to be unpacked."""
+    if not claim.member:
+        return source
+    data, size = _member(name, claim, source, HEADER)
+    return replace(source, key=claim.member, size=size, data=data)
+
+
+def _member(name: str, claim: Claim, source: Stored, length: int = -1) -> tuple[bytes, int]:
+    """Return what a member of an archive has, all of it or its beginning, and its size."""
     from zipfile import BadZipFile, ZipFile
 
+    try:
+        with opened(source) as file, ZipFile(file) as archive, archive.open(claim.member) as member:
+            return member.read(length), archive.getinfo(claim.member).file_size
+    except (BadZipFile, KeyError, EOFError, ValueError) as error:
+        raise Rejected(f"{name} cannot be unpacked: {_first_line(error)}") from None
+
+
+def _converted(name: str, claim: Claim, source: Stored, keep: Keep) -> Stored:
+    """Write a JPEG 2000 image, which can only be decoded in whole tiles, as a GeoTIFF once."""
     from rasterio.errors import RasterioError
 
     if claim.member:
-        try:
-            with opened(source) as file, ZipFile(file) as archive:
-                data = archive.read(claim.member)
-        except (BadZipFile, KeyError, EOFError, ValueError) as error:
-            raise Rejected(f"{name} cannot be unpacked: {_first_line(error)}") from None
-        source = replace(source, key=claim.member, size=len(data), data=data)
+        data, size = _member(name, claim, source)
+        source = replace(source, key=claim.member, size=size, data=data)
     try:
-        with gdal(source) as dataset:
+        with gdal(source, HASHED) as dataset:
             header = _placed(name, source, dataset)
             image = dataset.read(claim.index)
     except RasterioError as error:

@@ -11,29 +11,32 @@ from zipfile import BadZipFile, ZipFile
 from apps._frame.stages import TaskOutput
 from apps.satellite.dataset import LANDSAT, PLAIN, SAFE, STAC, ZIP, Candidate
 from apps.satellite.formats import landsat, sentinel2
-from apps.satellite.formats.draft import Draft
+from apps.satellite.formats.draft import Claim, Draft
 from apps.satellite.formats.plain import read_plain
 from apps.satellite.formats.stac import addresses, read_item
-from apps.satellite.gate import admit
+from apps.satellite.gate import admit, is_jpeg
 from apps.satellite.params import Params
-from apps.satellite.rasters import gdal, opened
-from apps.satellite.records import REJECTED, Rejected, Row, scene_json
+from apps.satellite.rasters import gdal, opened, tiles
+from apps.satellite.records import REJECTED, Rejected, Row, Scene, scene_json
 
 LARGEST_DOCUMENT = 64 << 20
 _METADATA = ("MTD_MSIL2A.xml", "MTD_TL.xml")
 
 
-def ingest(candidate: Candidate, params: Params, output: TaskOutput) -> dict[str, Any]:
+def ingest(candidate: Candidate, params: Params, output: TaskOutput | None) -> dict[str, Any]:
     """Map function: open a candidate; returns its scene or its row, or neither if it is no scene's document.
 
-    Beside them, of an item that was found among files, where its assets are.
+    Beside them, of an item that was found among files, where its assets are. Without an output only headers are read,
+    and beside a scene stands what opening it takes.
     """
     assets: list[str] = []
     try:
         draft = _draft(candidate, params, assets)
         if draft is None:
             return {}
-        return {"scene": scene_json(admit(draft, params, output.put)), "assets": assets}
+        scene = admit(draft, params, None if output is None else output.put)
+        told = {"scene": scene_json(scene), "assets": assets}
+        return told if output is not None else {**told, "effort": _effort(draft, scene, params)}
     except ConnectionError:
         raise
     except Rejected as error:
@@ -41,6 +44,27 @@ def ingest(candidate: Candidate, params: Params, output: TaskOutput) -> dict[str
     except Exception as error:  # whatever a file may hold stops its own scene alone
         reason = f"it cannot be read: {(str(error).splitlines() or [''])[0] or type(error).__name__}"
     return {"row": asdict(Row(candidate.name, candidate.source, REJECTED, reason)), "assets": assets}
+
+
+def _effort(draft: Draft, scene: Scene, params: Params) -> dict[str, Any]:
+    """Return what it takes to open a scene: bytes that are read whole, pixels that are decoded, in all and at a time.
+
+    Beside them, of each asset, how many bytes its full image is packed in; 0 where that is not known.
+    """
+    claims: list[tuple[str, Claim | None]] = [*draft.bands.items(), ("", draft.mask)]
+    whole = decoded = largest = 0
+    packed: dict[str, int] = {}
+    for name, claim in claims:
+        asset = scene.bands.get(name, scene.mask)
+        if claim is None or asset is None:
+            continue
+        pixels = asset.raster.width * asset.raster.height
+        if is_jpeg(asset.source):
+            whole, decoded, largest = whole + asset.source.size, decoded + pixels, max(largest, pixels)
+        elif claim.checksum and params.checksums:
+            whole += asset.source.size
+        packed[name] = tiles(asset.source).packed if asset.fast else 0
+    return {"whole": whole, "decoded": decoded, "largest": largest, "packed": packed}
 
 
 def _draft(candidate: Candidate, params: Params, assets: list[str]) -> Draft | None:

@@ -85,14 +85,14 @@ def read_range(source: Stored, start: int, end: int) -> bytes:
     return process_storage(source.address).get(source.key, start, end, etag=tag)
 
 
-def opened(source: Stored, faults: list[Exception] | None = None) -> io.BufferedReader:
-    """Return an object as a buffered file; see `PinnedFile`."""
-    return io.BufferedReader(PinnedFile(source, faults), HEADER)
+def opened(source: Stored, buffer: int = HEADER, faults: list[Exception] | None = None) -> io.BufferedReader:
+    """Return an object as a file of which so many bytes are read at a time; see `PinnedFile`."""
+    return io.BufferedReader(PinnedFile(source, faults), buffer)
 
 
 @contextmanager
-def gdal(source: Stored) -> Iterator[Any]:
-    """Open a raster with GDAL, through the storage's own client.
+def gdal(source: Stored, buffer: int = HEADER) -> Iterator[Any]:
+    """Open a raster with GDAL, through the storage's own client; so many bytes are read at a time.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def gdal(source: Stored) -> Iterator[Any]:
     def open_file(path: str, mode: str = "rb") -> io.BufferedReader:
         if path.rpartition("/")[2] != name[1:]:
             raise FileNotFoundError(path)  # files beside it, which GDAL would ask for
-        return opened(source, faults)
+        return opened(source, buffer, faults)
 
     try:
         with warnings.catch_warnings():
@@ -191,6 +191,8 @@ class Tiles:
     is_tiled : bool
     rows : int
         Of pixels in a tile.
+    packed : int
+        Bytes of all tiles of one band.
     """
 
     def __init__(self, source: Stored) -> None:
@@ -211,6 +213,7 @@ class Tiles:
         self._shape = (self.rows, self._columns, 1 if self._planar else self._samples)
         self._size = math.prod(self._shape) * self._dtype.itemsize
         pairs = zip(self._offsets, self._counts, strict=True)
+        self.packed = sum(self._counts) // self._samples
         self.end = max((start + length for start, length in pairs), default=0)
         self.fast = (
             self.is_tiled

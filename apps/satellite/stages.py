@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from apps._frame import Session
-from apps._frame.plan import Plan, StagePlan
+from apps._frame.plan import Plan
 from apps._frame.report import FOLDER
 from apps._frame.run import Run, new_run_path
 from apps._frame.stages import Outputs, Stage, Stages
@@ -22,14 +23,15 @@ from apps._frame.tables import counted, json_text
 from apps.satellite import catalog, demo, report
 from apps.satellite.cells import CELLS, CODEC, FEATURES, WATER, CellParams, compute_cell, write_files
 from apps.satellite.checksums import CHECKSUMS, MANIFEST_CHECKSUM, damaged_cells, with_checksums
-from apps.satellite.dataset import BESIDE, Candidate, find
+from apps.satellite.dataset import BESIDE, READERS, Candidate, find
+from apps.satellite.estimate import plan_of
 from apps.satellite.function import UserFunction, load
 from apps.satellite.ingest import ingest
 from apps.satellite.layers import assembled, parts_of, sort_part
 from apps.satellite.maps import pictures
 from apps.satellite.merging import Borders, Layer, merge, merge_all
 from apps.satellite.params import Params
-from apps.satellite.planning import MB, Layout, Zone, check_day, lay_out, read_zones
+from apps.satellite.planning import Layout, Zone, check_day, lay_out, read_zones
 from apps.satellite.records import (
     ACCEPTED,
     DAMAGED,
@@ -55,10 +57,6 @@ RESULTS = (
 STAGES = ("ingest", "plan", "cell", "merge", "publish")
 RETRIES = RetryPolicy(retries=3, retry_on=(ConnectionError,), backoff=2.0)
 """For workers that die, and for a storage that is away for longer than its client tries."""
-SECONDS_PER_PIXEL, SECONDS_PER_SCENE = 3.4e-8, 0.05
-"""CPU of a band of a date, and of opening a scene, measured on one core of a 2020s server."""
-BYTES_PER_PIXEL = 1.6
-"""Of a band of 16 bits as it is packed, in sources and in what is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,55 +295,16 @@ def _figures(layout: Layout, rows: Sequence[Row], done: Sequence[CellDone]) -> d
 
 
 def plan(session: Session, params: Params) -> Plan:
-    """Command: say what a run would take; headers are read, and nothing written."""
+    """Command: say what a run would take; headers are read, and nothing is decoded or written."""
     with TemporaryDirectory() as folder:
         if not params.input:
             params = _on_example(params, Path(folder))
         job = _look(session, params)
-        found = [ingest(each, replace(params, checksums=False), _Nowhere()) for each in job.candidates]  # type: ignore[arg-type]
+        with ThreadPoolExecutor(READERS) as readers:
+            found = list(readers.map(lambda each: ingest(each, params, None), job.candidates))
         scenes = [scene_from(each["scene"]) for each in found if "scene" in each]
         layout = lay_out(scenes, params, job.zones)
-    refused = sum("row" in each for each in found)
-    bands = len(params.bands)
-    pixels = [cell.raster.width * cell.raster.height for cell in layout.cells]
-    read = (
-        sum(size * len(cell.datatakes) for size, cell in zip(pixels, layout.cells, strict=True))
-        * bands
-        * BYTES_PER_PIXEL
-    )
-    written = sum(pixels) * (bands + 4) * BYTES_PER_PIXEL
-    seconds = (
-        sum(size * len(cell.datatakes) * bands for size, cell in zip(pixels, layout.cells, strict=True))
-        * SECONDS_PER_PIXEL
-    )
-    tasks = len(layout.cells)
-    stages = [
-        StagePlan("ingest", len(job.candidates), SECONDS_PER_SCENE, gets=4 * len(job.candidates) * bands),
-        StagePlan(
-            "cell", tasks, seconds / tasks if tasks else 0.0, layout.memory, gets=tasks * catalog.sources_of(layout),
-            puts=3 * tasks, bytes_in=round(read), bytes_out=round(written),
-        ),
-        StagePlan("merge", len(layout.grids), 0.2, gets=tasks),
-    ]  # fmt: skip
-    grids = [f"EPSG:{epsg}: cells of {grid.cell} pixels of {grid.x_size:g} m" for epsg, grid in layout.grids.items()]
-    facts = [
-        ("Scenes", f"{len(layout.scenes):,} to be used, {refused + len(layout.rows):,} not"),
-        *(("Grid", each) for each in grids),
-        ("Memory", f"{layout.memory / MB:,.0f} MB a worker"),
-    ]
-    return Plan(
-        stages,
-        facts,
-        {"scenes": len(layout.scenes), "refused": refused + len(layout.rows), "cells": tasks, "memory": layout.memory},
-    )
-
-
-class _Nowhere:
-    """Stands for the output of a task where nothing is to be written."""
-
-    def put(self, name: str, data: bytes) -> str:
-        """Forget an object."""
-        return name
+    return plan_of(params, layout, found)
 
 
 def _example(session: Session, params: Params) -> Params:

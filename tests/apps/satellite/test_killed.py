@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from apps._frame.manifest import STAGES
-from apps.satellite import demo
 from core import FunctionExecutor
 from tests.apps.satellite.conftest import Site, noisy
 
@@ -29,14 +28,17 @@ def commits(run: Path) -> int:
     return len(list((run / STAGES / "cell").glob("*.out"))) if run.exists() else 0
 
 
-def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(tmp_path: Path, main: Any) -> None:
-    scenes = demo.write_example(tmp_path)
-    arguments = ["run", "--input", scenes, "--zones", str(tmp_path / demo.ZONES), "--cell", "128"]
-    assert main(*arguments, "--output", tmp_path / "whole")[0] == 0
+def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
+    site: Site, tmp_path: Path, drawing_main: Any
+) -> None:
+    for date, epsg in enumerate((32632, 32632, 32633), 1):
+        site.scene(f"s{date}", noisy(date, 192), when=f"2024-06-0{date}T10:00:00Z", epsg=epsg)
+    arguments = ["run", "--input", f"{site.folder}/", "--cell", "64"]
+    assert drawing_main(*arguments, "--output", tmp_path / "whole")[0] == 0
     target, environment = tmp_path / "run", {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "apps.satellite", *arguments, "--output", str(target), "--workers", "2", "--quiet"]
 
-    for goal in (3, 20, 45):
+    for goal in (2, 11):  # of 18 cells
         driver = subprocess.Popen(command, env=environment, cwd=tmp_path)
         deadline = time.monotonic() + 120
         while commits(target) < goal and driver.poll() is None:

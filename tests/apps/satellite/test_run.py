@@ -253,36 +253,6 @@ def test_a_query_elsewhere_finds_nothing(example: Path, main: Any, tmp_path: Pat
     assert (status, json.loads(out)["rasters"], json.loads(out)["features"]["water.parquet"]) == (0, {}, 0)
 
 
-def test_a_query_across_180_degrees_finds_both_sides(site: Site, main: Any, tmp_path: Path) -> None:
-    import rasterio
-
-    water = flat(red=100, nir=50, green=900)
-    site.scene("west", water, epsg=32601, corner=(300_000.0, 7_400_000.0))  # about 178.6 degrees west
-    site.scene("across", water, epsg=32701, corner=(181_800.0, 8_000_000.0))  # 180 degrees runs through it
-    status, _, err = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run")
-    assert status == 0, err
-
-    status, out, err = main(
-        "query",
-        "--output",
-        tmp_path / "run",
-        "--bbox",
-        "179.9,-20,-179.9,-10",
-        "--result",
-        tmp_path / "found",
-        "--json",
-    )
-
-    assert status == 0, err
-    found = json.loads(out)
-    assert list(found["rasters"]) == ["32701.tif"]
-    with rasterio.open(tmp_path / "found/32701.tif") as dataset:
-        assert (dataset.read(1) == 800).sum() == 128 * 128
-    assert found["features"]["water.parquet"] == 1
-    (shape,), _ = read_layer((tmp_path / "found/water.parquet").read_bytes())
-    assert shape.geom_type == "MultiPolygon"
-
-
 def test_a_run_is_verified_and_any_changed_byte_is_found(site: Site, main: Any, tmp_path: Path) -> None:
     site.scene("one", noisy(1))
     run = tmp_path / "run"

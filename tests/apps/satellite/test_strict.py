@@ -70,6 +70,7 @@ def mixed(site: Site) -> Site:
                 dataset.write(image, 1)
         if name == "jpeg":
             write_jp2(item.parent / "nir.jp2", noisy(date, bands=BANDS)["nir"], 10)
+            (item.parent / "nir.tif").unlink()
         if name == "cut":
             (item.parent / "red.tif").write_bytes((item.parent / "red.tif").read_bytes()[:-3000])
     return site
