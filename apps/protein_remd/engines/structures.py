@@ -17,9 +17,8 @@ from apps.protein_remd.science.peptide import NAMES, chirality, dihedral
 from core import InputError
 
 LONGEST_BOND = 0.25
-"""nm between C and N of neighbours; a peptide bond is 0.133 nm long, and what is beyond this is a gap in the chain."""
-LONGEST_OF_ALL = 0.3
-"""nm; no two atoms that are bonded are further apart: sulfurs of a bridge are 0.205 nm, those of metals hardly more."""
+"""nm; a peptide bond is 0.133 nm long, and what is beyond this is a gap in the chain; sulfurs of a bridge are 0.205 nm
+apart, those of metals hardly more."""
 ALPHA = frozenset(["CA", "CH3"])
 """One of which amino acids and their caps have beside C and N."""
 LEAST_APART = 0.05
@@ -107,7 +106,7 @@ def check_bonds(
         for at in (2, 1, 0):
             between -= np.round(between[:, at] / box[at, at])[:, None] * box[at]
     apart = np.linalg.norm(between, axis=1)
-    long = np.flatnonzero(apart > LONGEST_OF_ALL)
+    long = np.flatnonzero(apart > LONGEST_BOND)
     if len(long):
         one, other = map(named, bonds[long[0]].tolist())
         raise InputError(
