@@ -229,7 +229,15 @@ def test_real_products_of_landsat_are_processed_as_an_oracle_does(real: Path, tm
     import rasterio
 
     status, _, err = main(
-        "run", "--input", f"{real}/landsat_c2/", "--output", tmp_path / "run", "--bands", "green,red,nir"
+        "run",
+        "--input",
+        f"{real}/landsat_c2/",
+        "--output",
+        tmp_path / "run",
+        "--bands",
+        "green,red,nir",
+        "--cell",
+        1024,
     )
 
     assert status == 0, err
