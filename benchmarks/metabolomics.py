@@ -25,7 +25,7 @@ from benchmarks._measure import isolated, machine, table
 
 PIXELS, PEAKS = 20_000, 4_000
 QUICK = (1_600, 500)
-MOLECULES = 2_000
+MOLECULES = 5_000
 CASES = ("first", "another database", "again")
 GOAL = 1.8
 """How much quicker two workers are to be than one."""

@@ -60,14 +60,14 @@ class TaskOutput:
         self.beside: dict[str, bytes] = {}
         self._address, self._prefix = address, prefix
 
-    def put(self, name: str, data: bytes) -> str:
+    def put(self, name: str, data: bytes | memoryview) -> str:
         """Write an object of this task straight to the run's storage; returns its key there.
 
         If the task ends before it returns, such objects are there for its next attempt.
         """
         key = f"{self._prefix}{PART}{name}"
         if self._address is None:
-            self.beside[key] = data
+            self.beside[key] = bytes(data)
         else:
             process_storage(self._address).put(key, data)
         return key

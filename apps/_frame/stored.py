@@ -181,6 +181,6 @@ def look_up(storage: Storage, base: str) -> Stored:
         raise InputError(f"{where} is damaged; delete it, and resume the run") from None
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     """Return the tag of a content."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

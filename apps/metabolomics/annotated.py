@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from apps.metabolomics.databases import Molecule, find_molecules
+from apps.metabolomics.parquet_pieces import read_parquet
 from apps.metabolomics.pictures import Field, normalised
 from apps.metabolomics.result import FIGURES, IonImage, IonImages, open_all_ions, read_accepted
 from apps.metabolomics.science.images import ImageSet
@@ -24,6 +25,38 @@ from core.storage import NotFound, Storage, open_storage
 
 PIXELS = "pixels.parquet"
 MOLECULES = "molecules.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """Images of a run as they are shown.
+
+    Attributes
+    ----------
+    field : Field
+    tic : float64[n]
+        Total ion current of each pixel that has a spectrum.
+    images : IonImages
+    norm : str
+        ``tic`` if they are divided by it.
+    """
+
+    field: Field
+    tic: NDArray[np.float64]
+    images: IonImages
+    norm: str
+
+    @cached_property
+    def dense_tic(self) -> NDArray[np.float64]:
+        """Return the total ion current of every pixel, 0 without a spectrum, float64[width * height]."""
+        found = np.zeros(self.field.width * self.field.height)
+        found[self.field.pixels] = self.tic
+        return found
+
+    def isotopes(self, ion: str) -> list[IonImage]:
+        """Return the isotope images of an ion."""
+        found = self.images[ion]
+        return [normalised(image, self.dense_tic) for image in found] if self.norm == "tic" else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +104,18 @@ class Annotated:
         return np.asarray(self.ions.column(name).cast(pa.float64()).to_numpy(), np.float64)
 
     @cached_property
+    def shown(self) -> Shown:
+        """Images as they are shown."""
+        return Shown(self.field, self.tic, self.images, str(self.figures.get("norm")))
+
+    @property
     def dense_tic(self) -> NDArray[np.float64]:
-        """Return the total ion current of every pixel, 0 without a spectrum, float64[width * height]."""
-        found = np.zeros(self.field.width * self.field.height)
-        found[self.field.pixels] = self.tic
-        return found
+        """Total ion current of every pixel, 0 without a spectrum, float64[width * height]."""
+        return self.shown.dense_tic
 
     def isotopes(self, ion: str) -> list[IonImage]:
         """Return the isotope images of an accepted ion, normalised as the run was asked to."""
-        found = self.images[ion]
-        return [normalised(image, self.dense_tic) for image in found] if self.figures.get("norm") == "tic" else found
+        return self.shown.isotopes(ion)
 
     def image(self, ion: str, peak: int = 0) -> IonImage:
         """Return one isotope image of an accepted ion."""
@@ -157,7 +192,7 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def _decode_molecules(data: bytes) -> dict[str, list[tuple[str, Molecule]]]:
-    table = pq.read_table(pa.BufferReader(data))
+    table = read_parquet(data)
     columns = [
         [value.decode("utf-8", "surrogateescape") for value in table.column(name).to_pylist()]
         for name in ("database", "formula", "name", "id")
@@ -201,7 +236,7 @@ def read_run(address: str, level: float | None = None) -> Annotated:
 
 def of_storage(storage: Storage, figures: Mapping[str, Any], level: float) -> Annotated:
     """Return what a run's storage holds, by its figures; see `read_run`."""
-    pixels = pq.read_table(pa.BufferReader(storage.get(PIXELS)))
+    pixels = read_parquet(storage.get(PIXELS))
     field = Field(int(figures["width"]), int(figures["height"]), pixels.column("pixel").to_numpy())
     return Annotated(
         figures, field, pixels.column("tic").to_numpy(), read_accepted(storage, level),

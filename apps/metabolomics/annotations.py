@@ -162,4 +162,6 @@ def intensities(run: Annotated) -> Iterator[bytes]:
             arrays = [texts, *map(pa.array, (image.pixels, columns, rows, image.values))]
             yield pa.Table.from_arrays(arrays, schema=schema)
 
-    return parquet_pieces(tables(), schema, GROUP_ROWS)
+    # Tables of values that hardly repeat would cost most of the time, and four tenths of the size.
+    encoding = {"pixel": "DELTA_BINARY_PACKED", "intensity": "BYTE_STREAM_SPLIT"}
+    return parquet_pieces(tables(), schema, GROUP_ROWS, use_dictionary=["ion", "x", "y"], column_encoding=encoding)

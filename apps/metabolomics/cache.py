@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from apps._frame.content import content_of
 from apps._frame.stored import sha256
 from core import ConfigError, InputError
-from core.storage import NotFound, Storage
+from core.storage import NotFound, Storage, StorageError
 
 CACHE = "metabolomics-cache"
 T = TypeVar("T")
@@ -86,8 +86,14 @@ def entered(kept: AbstractContextManager[T], address: str) -> Iterator[T]:
     with ExitStack() as held:
         try:
             found = held.enter_context(kept)
-        except ConfigError as error:
+        except (ConfigError, StorageError) as error:
             what = str(error).partition("; ")[0]
+            if isinstance(error, StorageError) or isinstance(error.__cause__, StorageError):
+                kind = type(error) if isinstance(error, StorageError) else ConfigError
+                raise kind(
+                    f"{what}; it is to keep indexed datasets and isotope patterns for other runs: choose a place that "
+                    "can be written, with --cache"
+                ) from error
             raise ConfigError(
                 f"{what}; remove {address}, which will be made anew, or choose another --cache"
             ) from error

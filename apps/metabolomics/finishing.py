@@ -16,6 +16,7 @@ from apps.metabolomics.annotated import MOLECULES, PIXELS, encode_molecules, enc
 from apps.metabolomics.databases.tables import SHIPPED
 from apps.metabolomics.demonstration import truth_text
 from apps.metabolomics.join import read_table
+from apps.metabolomics.library import KINDS
 from apps.metabolomics.parquet_pieces import parquet_pieces
 from apps.metabolomics.parts import stored
 from apps.metabolomics.result import ALL_IONS, ION_IMAGES, ions_schema, read_accepted
@@ -29,22 +30,22 @@ ROW_GROUP = 65_536
 _DATASET = ("width", "height", "n_spectra", "peaks", "dropped", "quirks")
 
 
-def render_all(work: Work, opened: Run, found: Annotated) -> dict[str, Any]:
-    """Write the table of all ions and the images of the accepted ones; returns their counts."""
+def render_all(work: Work, opened: Run, found: Annotated) -> tuple[dict[str, Any], dict[str, str]]:
+    """Write the table of all ions and the images of the accepted ones; returns their counts, and the images' tags."""
     params = work.params
     common = found.rendering(work, params.fdr)
     outputs = work.stages.run(Stage("render", [*enumerate(found.scored)], rendering.render, common))
     schema = ions_schema(params.n_peaks)
     tables = (read_table(stored(work.address, each["table"])).cast(schema) for each in outputs.values())
     opened.storage.put(ALL_IONS, parquet_pieces(tables, schema, ROW_GROUP))
-    images = {each["images"] for each in outputs.values()}
+    images = {each["images"]: each["tag"] for each in outputs.values() if each["images"]}
     opened.storage.delete([info.key for info in opened.storage.list(ION_IMAGES) if info.key not in images])
     levels = {str(level): 0 for level in LEVELS if level <= params.fdr}
     totals = {"rows": 0, "accepted": 0}
     for each in outputs.values():
         totals = {name: total + each[name] for name, total in totals.items()}
         levels = {level: number + each["levels"][level] for level, number in levels.items()}
-    return {**totals, "levels": levels}
+    return {**totals, "levels": levels}, images
 
 
 def write_context(work: Work, opened: Run, mask: np.ndarray[Any, Any] | None) -> None:
@@ -74,7 +75,7 @@ def figures_of(work: Work, found: Annotated, rendered: dict[str, Any]) -> dict[s
         "pixel_size_um": facts["pixel_size"],
         "formulas": library["formulas"],
         "databases": library["databases"],
-        "ions": {name: library[name] for name in ("ions", "decoys", "impossible", "endless")},
+        "ions": {name: library[name] for name in KINDS},
         **found.counts,
         **rendered,
         "recalibration": [list(each) for each in found.matching.shift],
@@ -94,6 +95,10 @@ def notes_of(work: Work, found: Annotated) -> list[str]:
         (facts["dropped"]["not_finite"], "peaks have an m/z or intensity that is no number, and were left out"),
         (facts["dropped"]["not_positive"], "peaks have an m/z or intensity of 0 or below, and were left out"),
         (work.patterns.facts["endless"], "ions have more isotopologues than can be listed, and were not looked for"),
+        (
+            work.patterns.facts["single"],
+            "ions (decoys among them) have a single isotope peak, and so no score, which compares images of two",
+        ),
     ]
     # Its remedy was given, else it would have been refused.
     quirks = [f"{each['sentence']}; {each['remedy']}." for each in facts["quirks"] if each["code"] != "no-polarity"]

@@ -6,18 +6,17 @@ their windows meet, some strips about 1 Da apart.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from apps._frame.stages import TaskOutput
 from apps._frame.stored import Stored
 from apps.metabolomics import runs
+from apps.metabolomics.parquet_pieces import read_parquet
 from apps.metabolomics.parts import put_part
 from apps.metabolomics.ranking import histograms, score_bin
 from apps.metabolomics.science.chaos import measures_of_chaos
@@ -214,4 +213,4 @@ def put_table(output: TaskOutput, name: str, table: pa.Table) -> dict[str, Any]:
 
 def read_table(found: Stored, columns: list[str] | None = None) -> pa.Table:
     """Return a table that a task has written."""
-    return pq.read_table(io.BytesIO(found.read()), columns=columns)
+    return read_parquet(found.read(), columns)

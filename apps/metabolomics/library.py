@@ -36,9 +36,12 @@ from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import join_address, process_storage
 
-ALGORITHM = 2
+ALGORITHM = 3
 """To be raised when the same databases give other patterns."""
 STAGES = ("formulas", "centroids", "ions")
+KINDS = ("ions", "decoys", "impossible", "endless", "single")
+"""What is counted of ions: those that have a pattern, decoys among them, those that would lack an atom, those of too
+many isotopologues to be listed, and those that have a pattern of one peak."""
 PATTERNS = "patterns/"
 DATABASES = "databases/"
 LIBRARY = "library.json"
@@ -60,8 +63,8 @@ class Library:
     ----------
     address : str
     facts : dict
-        Counts, JSON-ready: formulas, ions (targets and decoys), impossible (ions that would lack an atom), and of each
-        database its name, rows, formulas and what was left out.
+        Counts, JSON-ready: formulas, those of `KINDS`, and of each database its name, rows, formulas and what was left
+        out.
     segments : tuple of Segment
         Ions in the order of the m/z of their first peak.
     counts : int64[BINS]
@@ -150,7 +153,7 @@ def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> di
     columns, atoms = atom_matrix(formulas, made)
     names = np.array(formulas, f"S{params.width}")
     instrument = instrument_of(molecules)
-    found, impossible, endless = [], 0, 0
+    found, impossible, endless, single = [], 0, 0, 0
     for rows, modifier in ions_of(formulas, chunk.first, made, molecules):
         counts, possible = ion_counts(atoms[rows], columns, *made.changes[modifier])
         impossible += int(len(rows) - np.count_nonzero(possible))
@@ -159,6 +162,7 @@ def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> di
             continue
         pattern = patterns_of_counts(columns, counts, made.modifiers[modifier].charge, instrument, molecules.n_peaks)
         kept = pattern.count > 0
+        single += int(np.count_nonzero(pattern.count == 1))
         endless += int(len(rows) - np.count_nonzero(kept))
         records = np.empty(int(np.count_nonzero(kept)), record_type(molecules.n_peaks, params.width))
         records["mz"], records["theory"] = pattern.mz[kept], pattern.intensity[kept]
@@ -167,7 +171,10 @@ def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> di
     ions = np.concatenate(found) if found else np.empty(0, record_type(molecules.n_peaks, params.width))
     ions = ions[np.argsort(ions["mz"][:, 0], kind="stable")]
     decoy = np.array([each.decoy for each in made.modifiers])[ions["modifier"]]
-    totals = {"impossible": impossible, "endless": endless, "decoys": int(np.count_nonzero(decoy)), "ions": len(ions)}
+    totals = {
+        "impossible": impossible, "endless": endless, "single": single,
+        "decoys": int(np.count_nonzero(decoy)), "ions": len(ions),
+    }  # fmt: skip
     return {**runs.put_run(output, ions, np.ascontiguousarray(ions["mz"][:, 0])), "totals": totals}
 
 
@@ -317,7 +324,7 @@ class Patterns:
         chunks = [Chunk(each["first"], stored(address, each)) for each in found["parts"]]
         computed = self._stages.run(Stage("centroids", chunks, compute_patterns, Patterning(params, found["width"])))
         written = runs.gathered(address, computed.values())
-        totals = {name: written.totals[name] for name in ("ions", "decoys", "impossible", "endless")}
+        totals = {name: written.totals[name] for name in KINDS}
         if totals["ions"] == totals["decoys"]:
             raise InputError(
                 f"none of the {found['formulas']:,} formulas makes an ion with these adducts, losses and "

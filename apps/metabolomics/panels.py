@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from apps._frame.report import Cell, Facts, Figures, Link, Panel, Picture, Plain, Table
 from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.annotations import Annotation
+from apps.metabolomics.drawing import Drawn
 from apps.metabolomics.figures import spectrum_svg
-from apps.metabolomics.pictures import coloured_png, levels, side_by_side, significant
-from apps.metabolomics.result import IonImage
+from apps.metabolomics.pictures import significant
 from apps.metabolomics.science.colocalisation import colocalisation
 
-SIDE, LEAST_SIDE = 200, 160
-"""Pixels a side of an isotope image, at most and at least."""
 ALIKE, LEAST_ALIKE, ALIKE_SIDE = 6, 0.5, 128
 """Colocalised ions that a panel names at most, their least cosine, and pixels a side of the images compared."""
 NAMES = 3
 """Molecules that a row names; its panel names more."""
 LISTED_NAMES = 50
 
+Alike = Sequence[tuple[Annotation, float]]
+"""Annotations whose images are like one's, with their cosine."""
 
-def panels_of(run: Annotated, shown: Sequence[Annotation]) -> list[Panel]:
-    """Return a panel for each of some annotations."""
-    return [_panel(run, each, alike) for each, alike in zip(shown, _colocalized(run, shown), strict=True)]
+
+def panels_of(
+    run: Annotated, shown: Sequence[Annotation], alike: Sequence[Alike], drawn: Callable[[str], Drawn]
+) -> list[Panel]:
+    """Return a panel for each of some annotations, with those that are like it, and what is drawn of it."""
+    return [_panel(run, each, like, drawn(each.ion)) for each, like in zip(shown, alike, strict=True)]
 
 
 def three_digits(value: float | None) -> str:
@@ -45,7 +48,7 @@ def name_of(each: Annotation) -> str:
     return ", ".join(names[:NAMES]) + more if names else each.formula
 
 
-def _colocalized(run: Annotated, shown: Sequence[Annotation]) -> list[list[tuple[Annotation, float]]]:
+def colocalized(run: Annotated, shown: Sequence[Annotation]) -> list[Alike]:
     """Return, for each of some annotations, those whose images are most alike, with their cosine."""
     if not shown:
         return []
@@ -58,19 +61,16 @@ def _colocalized(run: Annotated, shown: Sequence[Annotation]) -> list[list[tuple
     ]
 
 
-def _panel(run: Annotated, each: Annotation, alike: Sequence[tuple[Annotation, float]]) -> Panel:
+def _panel(run: Annotated, each: Annotation, alike: Alike, drawn: Drawn) -> Panel:
     mz, theory, total, pixels = (run.matrix(name)[each.number] for name in ("mz", "theory", "total", "n_pixels"))
     held = np.flatnonzero(~np.isnan(mz))
-    found = run.isotopes(each.ion)
-    images = [found[peak] for peak in held]
-    row = side_by_side([levels(image, run.field, SIDE) for image in images], LEAST_SIDE)
     spectrum = spectrum_svg(mz, theory, total)
     relative = total / (np.nanmax(total) or 1.0) * 100.0
     peaks = [
-        [f"{mz[peak]:.5f}", f"{theory[peak]:.2f}", f"{relative[peak]:.2f}", f"{int(pixels[peak]):,}", _top(image)]
-        for peak, image in zip(held, images, strict=True)
+        [f"{mz[peak]:.5f}", f"{theory[peak]:.2f}", f"{relative[peak]:.2f}", f"{int(pixels[peak]):,}", significant(top)]
+        for peak, top in zip(held, drawn.tops, strict=True)
     ]
-    isotopes = Picture(coloured_png(row), f"Isotope images of {each.ion}", "Isotope images in the order of their m/z, "
+    isotopes = Picture(drawn.row, f"Isotope images of {each.ion}", "Isotope images in the order of their m/z, "
                        "each in its own scale; the brightest 1% of the pixels alike.")  # fmt: skip
     brightest = "max. share of the total ion current" if run.figures.get("norm") == "tic" else "max. intensity"
     blocks: list[Plain] = [
@@ -85,10 +85,6 @@ def _panel(run: Annotated, each: Annotation, alike: Sequence[tuple[Annotation, f
         note = "Cosine of the first isotope images without their weaker halves, of the ions that have images here."
         blocks.append(Table("Colocalised", ["ion", "molecules", "cosine"], rows, note))
     return Panel(key_of(each.number), each.ion, blocks)
-
-
-def _top(image: IonImage) -> str:
-    return significant(float(image.values.max(initial=0.0)))
 
 
 def _facts_of(each: Annotation) -> list[tuple[str, str]]:

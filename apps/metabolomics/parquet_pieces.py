@@ -1,9 +1,9 @@
-"""Parquet that is handed on while it is written, so that a large table is never in memory whole."""
+"""Parquet, read from memory, and handed on while it is written, so that a large table is never in memory whole."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +32,13 @@ class _Pieces(io.RawIOBase):
         return taken
 
 
-def parquet_pieces(tables: Iterable[pa.Table], schema: pa.Schema, group_rows: int) -> Iterator[bytes]:
+def read_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a table, or some of its columns; ``pyarrow.parquet.read_table`` loads pyarrow.dataset in every process."""
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    return file.read(columns if columns is None else list(columns))
+
+
+def parquet_pieces(tables: Iterable[pa.Table], schema: pa.Schema, group_rows: int, **encoding: Any) -> Iterator[bytes]:
     """Yield tables, one after the other, as one Parquet file.
 
     Parameters
@@ -43,9 +49,11 @@ def parquet_pieces(tables: Iterable[pa.Table], schema: pa.Schema, group_rows: in
         Of them all.
     group_rows : int
         Tables are gathered into row groups of at least so many rows.
+    **encoding
+        What `pyarrow.parquet.ParquetWriter` is told of columns.
     """
     sink, waiting, rows = _Pieces(), list[pa.Table](), 0
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, schema, compression="zstd", **encoding) as writer:
         for table in tables:
             waiting.append(table)
             rows += table.num_rows

@@ -9,9 +9,9 @@ from apps._frame.stages import TaskOutput
 from apps._frame.stored import Stored, sha256
 
 
-def put_part(output: TaskOutput, name: str, data: bytes) -> dict[str, Any]:
+def put_part(output: TaskOutput, name: str, data: bytes | memoryview) -> dict[str, Any]:
     """Write an object of a task; returns what the task has to return of it."""
-    return {"key": output.put(name, data), "size": len(data), "tag": sha256(data)}
+    return {"key": output.put(name, data), "size": memoryview(data).nbytes, "tag": sha256(data)}
 
 
 def stored(address: str, found: Mapping[str, Any]) -> Stored:

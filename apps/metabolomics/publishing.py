@@ -15,10 +15,11 @@ from apps._frame.report import FOLDER, report_files
 from apps._frame.tables import json_text
 from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.annotations import Annotations, intensities
+from apps.metabolomics.drawing import Draw, Drawn, here
 from apps.metabolomics.figures import SCORE_EDGES, read_scores
 from apps.metabolomics.params import Params
-from apps.metabolomics.pictures import Field, grey_png
-from apps.metabolomics.report import MOST_IMAGES, fdr_counts, report_of, rgb_of
+from apps.metabolomics.pictures import grey_png
+from apps.metabolomics.report import MOST_IMAGES, SHOWN, fdr_counts, overview, report_of, rgb_of
 from apps.metabolomics.result import FIGURES, IonImage
 
 IMAGES = "images/"
@@ -31,20 +32,23 @@ EMBEDDED = 13 << 20
 """Bytes of pictures that the page holds at most, so that it stays below 20 MB: 500 annotations of 100 x 100 pixels."""
 
 
-def files(run: Annotated) -> dict[str, Content]:
+def files(run: Annotated, draw: Draw = here) -> dict[str, Content]:
     """Return the results of an annotation by name; large ones are made as they are written."""
     annotations = Annotations(run)
-    rgb = rgb_of(run)
+    rgb, as_files = rgb_of(run), run.figures.get("images") != "none"
+    seen = lru_cache(maxsize=1)(lambda: overview(run, annotations))
+    ions = run.ions.column("ion").to_pylist()[: max(SHOWN, MOST_IMAGES)]
+    drawn = draw(run, ions, as_files, seen)
     written: dict[str, Content] = {
         "annotations.csv": annotations.csv(),
         "annotations.parquet": annotations.parquet(),
         "intensities.parquet": intensities(run),
         "tic.png": grey_png(IonImage(run.field.pixels, run.tic), run.field),
         **({"rgb.png": rgb[0]} if rgb else {}),
-        **({} if run.figures.get("images") == "none" else dict(image_files(run))),
+        **(dict(image_files(run, drawn)) if as_files else {}),
         "diagnostics.json": (json_text(diagnostics(run), indent=2) + "\n").encode(),
     }
-    return written | report_files(report_of(run, annotations, command_of(run)), embedded=EMBEDDED)
+    return written | report_files(report_of(run, annotations, seen(), drawn, command_of(run)), embedded=EMBEDDED)
 
 
 def command_of(run: Annotated) -> str:
@@ -54,17 +58,16 @@ def command_of(run: Annotated) -> str:
     return shlex.join(["python", "-m", "apps.metabolomics", "annotate", *flags])
 
 
-def image_files(run: Annotated) -> Iterator[tuple[str, Iterator[bytes]]]:
+def image_files(run: Annotated, drawn: Callable[[str], Drawn]) -> Iterator[tuple[str, Iterator[bytes]]]:
     """Yield name and content of the isotope images of the best annotations, by their rank, ion and isotope peak."""
     held = ~np.isnan(run.matrix("mz"))
-    isotopes = lru_cache(maxsize=1)(run.isotopes)  # written one after the other
     for number, ion in enumerate(run.ions.column("ion").to_pylist()[:MOST_IMAGES]):
         for peak in np.flatnonzero(held[number]):
-            yield f"{IMAGES}{number + 1:04d}_{ion}_{peak}.png", _image(isotopes, run.field, ion, int(peak))
+            yield f"{IMAGES}{number + 1:04d}_{ion}_{peak}.png", _file(drawn, ion, int(peak))
 
 
-def _image(isotopes: Callable[[str], list[IonImage]], field: Field, ion: str, peak: int) -> Iterator[bytes]:
-    yield grey_png(isotopes(ion)[peak], field)
+def _file(drawn: Callable[[str], Drawn], ion: str, peak: int) -> Iterator[bytes]:
+    yield drawn(ion).files[peak]
 
 
 def diagnostics(run: Annotated) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from apps._frame.stages import TaskOutput
-from apps._frame.stored import Stored
+from apps._frame.stored import Stored, sha256
 from apps.metabolomics.join import Floats, Matching, put_table, read_peaks, read_table
 from apps.metabolomics.modifiers import Modifier
 from apps.metabolomics.result import ION_IMAGES, IonImage, encode_images, ions_schema
@@ -92,10 +92,10 @@ def render(task: tuple[int, Scored], params: Rendering, output: TaskOutput) -> d
     accepted = np.flatnonzero(rates <= params.level)
     counts = {str(level): int(np.count_nonzero(rates <= level)) for level in LEVELS if level <= params.level}
     images = f"{ION_IMAGES}{number:06d}.parquet" if len(accepted) else ""
+    data = encode_images(_images(params.matching, table.take(accepted))) if images else b""
     if images:
-        data = encode_images(_images(params.matching, table.take(accepted)))
         process_storage(params.address).put(images, data)
-    about = {"rows": count, "accepted": len(accepted), "levels": counts, "images": images}
+    about = {"rows": count, "accepted": len(accepted), "levels": counts, "images": images, "tag": sha256(data)}
     return {**about, "table": put_table(output, "table", table)}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -26,7 +27,8 @@ from apps._frame.tables import counted
 from apps.metabolomics import figures as charts
 from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.annotations import Annotation, Annotations
-from apps.metabolomics.panels import key_of, name_of, panels_of, three_digits
+from apps.metabolomics.drawing import Drawn
+from apps.metabolomics.panels import Alike, colocalized, key_of, name_of, panels_of, three_digits
 from apps.metabolomics.pictures import coloured_png, levels, rgb_png, side_by_side, significant
 from apps.metabolomics.result import IonImage
 
@@ -53,11 +55,31 @@ HEADER = (
 )  # fmt: skip
 
 
-def report_of(run: Annotated, annotations: Annotations, again: str = "") -> Report:
+@dataclass(frozen=True)
+class Overview:
+    """What the page shows of all annotations together, and of each those that are like it."""
+
+    shown: Sequence[Annotation]
+    charts: Figures
+    alike: Sequence[Alike]
+
+
+def overview(run: Annotated, annotations: Annotations) -> Overview:
+    """Draw the charts, and compare the images of the annotations that have some in the page."""
+    shown = list(islice(annotations, ROWS))
+    return Overview(shown, _charts(run), colocalized(run, shown[:SHOWN]))
+
+
+def report_of(
+    run: Annotated, annotations: Annotations, seen: Overview, drawn: Callable[[str], Drawn], again: str = ""
+) -> Report:
     """Return what the page says.
 
     Parameters
     ----------
+    seen : Overview
+    drawn : callable
+        Gives the pictures of an ion that is among the first `SHOWN`.
     again : str, optional
         The command that makes the run.
     """
@@ -67,14 +89,14 @@ def report_of(run: Annotated, annotations: Annotations, again: str = "") -> Repo
         f"{annotations.dataset}: {run.field.width:,} x {run.field.height:,} pixels, "
         f"{run.field.pixels.size:,} with a spectrum."
     )
-    shown = list(islice(annotations, ROWS))
+    shown = seen.shown
     blocks: list[Block] = [_cards(run, shown), *_care(run)]
     if shown:
         blocks += [_best(run, shown), _table(run, shown, count)]
-    blocks += [*_truth(figures), _charts(run), *_counts(run), Facts("What it stands on", _facts(figures))]
+    blocks += [*_truth(figures), seen.charts, *_counts(run), Facts("What it stands on", _facts(figures))]
     if again:
         blocks.append(Text("The same again", [again], code=True))
-    blocks += panels_of(run, shown[:SHOWN])
+    blocks += panels_of(run, shown[:SHOWN], seen.alike, drawn)
     versions = ", ".join(f"{name} {release}" for name, release in figures.get("versions", {}).items())
     return Report(f"Annotations: {annotations.dataset}", lead, blocks, versions)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -175,10 +175,12 @@ class IonImages:
     ----------
     storage : Storage
         The run's.
+    places : mapping, optional
+        Of those that matter, the object that holds them and which of its row groups; all are looked for unless given.
     """
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, places: Mapping[str, tuple[str, int]] | None = None) -> None:
+        self._storage, self._known = storage, places
         self._open: dict[str, tuple[pq.ParquetFile, int]] = {}
         self._held = 0
 
@@ -193,13 +195,19 @@ class IonImages:
 
     def __getitem__(self, ion: str) -> list[IonImage]:
         """Return the images of an ion, in the order of its isotope peaks; KeyError if it is not among them."""
-        key, group = self._places[ion]
+        key, group = self.place(ion)
         table = self._file(key).read_row_group(group, columns=["pixels", "values"])
         pairs = zip(table.column("pixels"), table.column("values"), strict=True)
         return [IonImage(pixels.values.to_numpy(), values.values.to_numpy()) for pixels, values in pairs]
 
+    def place(self, ion: str) -> tuple[str, int]:
+        """Return the object that holds an ion's images, and which of its row groups; KeyError if none does."""
+        return self._places[ion]
+
     @cached_property
-    def _places(self) -> dict[str, tuple[str, int]]:
+    def _places(self) -> Mapping[str, tuple[str, int]]:
+        if self._known is not None:
+            return self._known
         places: dict[str, tuple[str, int]] = {}
         for info in self._storage.list(ION_IMAGES):
             file = self._file(info.key)

@@ -55,17 +55,17 @@ def put_run(output: TaskOutput, records: NDArray[Any], mz: NDArray[Any]) -> dict
     mz : float[n]
         What they are sorted by.
     """
-    return {**put_part(output, "run", records.tobytes()), "counts": pack(count_bins(mz))}
+    return {**put_part(output, "run", records.view(np.uint8).data), "counts": pack(count_bins(mz))}
 
 
 def pack(counts: NDArray[Any]) -> str:
     """Return whole numbers as text that JSON can hold."""
-    return base64.b85encode(zlib.compress(counts.astype("<i8").tobytes(), 1)).decode()
+    return base64.b64encode(zlib.compress(counts.astype("<i8").tobytes(), 1)).decode()
 
 
 def unpack(text: str) -> Counts:
     """Return what ``pack`` was given, in one dimension."""
-    return np.frombuffer(zlib.decompress(base64.b85decode(text)), "<i8").astype(np.int64)
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8").astype(np.int64)
 
 
 def counts_of(run: dict[str, Any]) -> Counts:

@@ -13,7 +13,7 @@ from apps._frame import Session
 from apps._frame.run import Run
 from apps._frame.stored import Stored, find_inputs, sha256
 from apps._frame.tables import json_text
-from apps.metabolomics import finishing, indexing, library, publishing
+from apps.metabolomics import drawing, finishing, indexing, library, publishing
 from apps.metabolomics.annotated import of_storage
 from apps.metabolomics.cache import cache_address, entered, entry
 from apps.metabolomics.demonstration import compared, demonstrated
@@ -28,7 +28,7 @@ from apps.metabolomics.result import FIGURES, ION_IMAGES
 from apps.metabolomics.scoring import Work, matching_of, recalibrated, score_all
 from core import ConfigError, InputError
 
-STAGES = ("score", "chaos", "fdr", "calibrate", "render")
+STAGES = ("score", "chaos", "fdr", "calibrate", "render", "draw")
 RESULTS = (*publishing.RESULTS, FIGURES)
 
 
@@ -50,9 +50,9 @@ def run(session: Session, params: Params) -> None:
     with session.open_run(RESULTS, inputs=inputs, keeps=(ION_IMAGES,)) as opened:
         if not opened.finished:
             opened.claim(finishing.KEPT)
-            found = annotate(session, opened, params, databases)
+            found, draw = annotate(session, opened, params, databases)
             found["truth"] = compared(opened.storage, params)
-            written = publishing.files(of_storage(opened.storage, found, params.fdr))
+            written = publishing.files(of_storage(opened.storage, found, params.fdr), draw)
             opened.publish({**written, FIGURES: json_text(found, indent=2).encode()})
         figures = opened.figures()
     session.show(figures, finishing.terminal)
@@ -60,8 +60,10 @@ def run(session: Session, params: Params) -> None:
     session.show_bill()
 
 
-def annotate(session: Session, opened: Run, params: Params, databases: dict[str, Stored]) -> dict[str, Any]:
-    """Do what is not done yet, and write tables and images; returns the figures."""
+def annotate(
+    session: Session, opened: Run, params: Params, databases: dict[str, Stored]
+) -> tuple[dict[str, Any], drawing.Draw]:
+    """Do what is not done yet, and write tables and images; returns the figures, and what draws pictures of them."""
     own = [name for name in STAGES if name != "calibrate" or params.recalibrate]
     names = ["offsets", *library.STAGES, *indexing.STAGES[1:], *own]
     indexing.refuse_unreachable(session, opened.storage, "the output")
@@ -74,10 +76,10 @@ def annotate(session: Session, opened: Run, params: Params, databases: dict[str,
     found = score_all(work, matching_of(work, sampled, bits))
     if params.recalibrate:
         found = recalibrated(work, found)
-    rendered = finishing.render_all(work, opened, found)
+    rendered, tags = finishing.render_all(work, opened, found)
     finishing.write_context(work, opened, mask)
     library.refuse_changed(params, databases)
-    return finishing.figures_of(work, found, rendered)
+    return finishing.figures_of(work, found, rendered), drawing.by_tasks(work.stages, opened.address, tags)
 
 
 def read_mask(params: Params, dataset: DatasetIndex) -> tuple[NDArray[np.bool_] | None, Stored | None]:

@@ -22,7 +22,7 @@ from apps.protein_remd.records import RoundRecord, last_round, read_record, read
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.exchange import enthalpy, exchange
 from apps.protein_remd.science.prediction import harmonic_acceptance
-from apps.protein_remd.science.units import BOLTZMANN
+from apps.protein_remd.science.units import BOLTZMANN, beta
 from apps.protein_remd.segments import BUNDLE, Bundle, Segment, Shared, chained, read_state, warm_system
 from apps.protein_remd.system import System
 from core import InputError, open_storage
@@ -128,6 +128,8 @@ def _exchange_problems(record: RoundRecord, before: RoundRecord | None, params: 
     )  # fmt: skip
     if tuple(after) != record.replica_after or tuple(attempts) != record.attempts:
         yield f"{where}: its exchange is not the one that its energies and the seed give"
+    if record.reduced != tuple(tuple(beta(t) * energy for t in record.temperatures) for energy in compared):
+        yield f"{where}: its reduced potentials are not those of its energies"
 
 
 def _damage(storage: Storage, named: dict[str, Any]) -> str | None:

@@ -26,6 +26,8 @@ IntArray = npt.NDArray[np.int64]
 TARGET = 0.3
 """Acceptance that a ladder is proposed for. Source: Kone and Kofke, J. Chem. Phys. 122, 206101 (2005): 0.23 moves
 fastest, and the maximum is flat."""
+LEAST_STATES, LEAST_ROUNDS = 2, 5
+"""Of which energies tell a ladder."""
 LEAST_VARIANCE = 1e-9
 """(kJ/mol)**2; a parabola through measured variances may be negative."""
 
@@ -241,8 +243,8 @@ def energy_moments(history: History) -> tuple[Callable[[float], float], Callable
     """
     ladder = list(history.temperatures)
     later = history.exchanged[history.rounds // 5 :]
-    if len(ladder) < 2 or len(later) < 4:
-        raise ValueError("it takes at least 2 temperatures and 5 rounds")
+    if len(ladder) < LEAST_STATES or history.rounds < LEAST_ROUNDS:
+        raise ValueError(f"it takes at least {LEAST_STATES} temperatures and {LEAST_ROUNDS} rounds")
     mean = interpolated(ladder, [float(value) for value in later.mean(axis=0)])
     variance = interpolated(ladder, [float(value) for value in later.var(axis=0)])
     return mean, lambda temperature: max(variance(temperature), LEAST_VARIANCE)

@@ -58,7 +58,9 @@ def estimated(history: History, begin: int, every: int) -> dict[str, Any]:
     except ImportError:
         raise ConfigError("analyze needs pymbar: pip install 'fanfold[remd]'") from None
     try:
-        return _estimated(history, begin, every)
+        # A variance that rounding makes negative is no number, and is shown as none.
+        with np.errstate(invalid="ignore"):
+            return _estimated(history, begin, every)
     except (ParameterError, ConvergenceError, BoundsError, np.linalg.LinAlgError):
         raise FanfoldError(
             "MBAR finds no free energies: neighbouring temperatures overlap too little, or there are too few rounds; "

@@ -23,7 +23,7 @@ from apps.protein_remd import until
 from apps.protein_remd.science.exchange import SCHEMES
 from apps.protein_remd.science.ladder import LONGEST, by_acceptance, geometric
 from apps.protein_remd.science.prediction import effective_degrees
-from apps.protein_remd.system import BAROSTAT_INTERVAL, OPENMM_ALONE, PERIODIC, System
+from apps.protein_remd.system import BAROSTAT_INTERVAL, ENGINES_OF, PERIODIC, System
 from core import ConfigError
 
 HOTTEST = 5000.0
@@ -32,7 +32,10 @@ HOTTEST = 5000.0
 
 def temperature(value: Any) -> float:
     """Parse a temperature in K."""
-    return number(0, HOTTEST, open_ends=True)(value) if not value == HOTTEST else float(value)
+    found: float = number(0, HOTTEST)(value)
+    if found == 0.0:
+        raise ValueError
+    return found
 
 
 def at_least(least: int) -> Callable[[Any], int]:
@@ -194,11 +197,11 @@ class Params:
 
     def _check_engine(self) -> None:
         engine = self.system.engine
-        given = [name for name in OPENMM_ALONE if getattr(self.system, name)]
-        if self.system.nonbonded != "auto":
-            given.append("nonbonded")
-        if engine != "openmm" and given:
-            raise ConfigError(f"--{given[0].replace('_', '-')} is of engine openmm; {engine} has it not: drop it")
+        for name, engines in ENGINES_OF.items():
+            if engine not in engines and getattr(self.system, name) != getattr(System(), name):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} is of engine {' or '.join(engines)}; {engine} has it not: drop it"
+                )
         if engine != "openmm" and self.system.solvent not in ("vacuum", System().solvent):
             raise ConfigError(f"--solvent {self.system.solvent} is of engine openmm; {engine} knows no water: drop it")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from apps._frame import Session
 from apps._frame.plan import Plan, StagePlan, worked_seconds
@@ -19,8 +20,22 @@ CALIBRATION_SECONDS = 0.2
 MOST_TURNS = 20
 UNIT = 100
 """Rounds for which hours and price are told."""
+COLDEST = 200.0
+"""K; glasses of proteins and their water thaw about there. Source: Ringe and Petsko, Biophys. Chem. 105, 667 (2003)."""
+ZERO_CELSIUS = 273.15
+"""K."""
 _NS_PER_FS = 1e-6
 _HOUR = 3600.0
+
+
+def doubts(params: Params, ladder: Sequence[float]) -> list[str]:
+    """Return what of a ladder in K may be a mistake, in sentences."""
+    if params.system.engine == "harmonic" or ladder[0] >= COLDEST:
+        return []
+    return [
+        f"the ladder begins at {ladder[0]:g} K, at which molecules are frozen: temperatures are in kelvin, and "
+        f"{ladder[0]:g} degrees Celsius are {ladder[0] + ZERO_CELSIUS:g} K"
+    ]
 
 
 def calibrated(warm: Warm, temperature: float) -> tuple[float, float]:
@@ -49,6 +64,8 @@ def plan(session: Session, params: Params) -> Plan:
     for sentence in about.get("cautions", []):
         session.tell(sentence)
     ladder = params.temperatures(warm.degrees)
+    for sentence in doubts(params, ladder):
+        session.tell(sentence)
     fixed, step = calibrated(warm, ladder[0])
     steps = params.md.steps * params.md.segments
     seconds = max(params.md.segments * fixed + steps * step, 1e-9)

@@ -94,5 +94,8 @@ def report(session: Session, params: RunParams) -> None:
         for name, content in files.items():
             # The last of a run's results says that it is finished.
             if name != "result.json" or complete:
-                storage.put(name, content)
+                try:
+                    storage.put(name, content)
+                except PermissionError as error:
+                    raise ConfigError(str(error)) from error  # as of a run that cannot be resumed
     session.say(f"Report: {params.run}/report.html")

@@ -19,8 +19,18 @@ from apps.protein_remd.campaign import Campaign, Setup
 from apps.protein_remd.costs import COSTS, read_spent, spent_figures, spent_rows
 from apps.protein_remd.evaluations import VERDICTS
 from apps.protein_remd.frames import Watched, seen_by_state
-from apps.protein_remd.history import TARGET, History, gathered, predicted_acceptances, propose, read_history
+from apps.protein_remd.history import (
+    LEAST_ROUNDS,
+    LEAST_STATES,
+    TARGET,
+    History,
+    gathered,
+    predicted_acceptances,
+    propose,
+    read_history,
+)
 from apps.protein_remd.params import Params
+from apps.protein_remd.planning import doubts
 from apps.protein_remd.records import ROUNDS, RoundRecord, last_round
 from apps.protein_remd.resumes import RESUMES, Accepted, note_resume, resumed_after
 from apps.protein_remd.segments import BUNDLE, FRAMES, QUARANTINE, STATE
@@ -55,7 +65,8 @@ def run(session: Session, params: Params) -> None:
             )
         opened.remember(found_out(campaign.setup))
         session.say(f"{result.system_text(campaign.setup)}\n\n{result.ladder_text(campaign.setup)}\n")
-        for sentence in campaign.setup.facts.get("cautions", []):
+        doubted = doubts(params, campaign.setup.temperatures)
+        for sentence in [*campaign.setup.facts.get("cautions", []), *doubted]:
             session.tell(sentence)
         warn_of_short_segments(session, params)
         drive(session, opened, campaign, params)
@@ -165,12 +176,20 @@ def derived(storage: Storage, setup: Setup, params: Params) -> Iterator[dict[str
 
 def pilot(session: Session, params: Params) -> None:
     """Run a short campaign that is not kept, and propose a ladder."""
+    if params.ladder.least < LEAST_STATES or params.exchange.rounds < LEAST_ROUNDS:
+        raise ConfigError(
+            f"a ladder is proposed by at least {LEAST_STATES} temperatures and {LEAST_ROUNDS} rounds, and "
+            f"{params.ladder.least} and {params.exchange.rounds} were asked for; give --lowest and --highest, or more "
+            "--rounds"
+        )
     if params.exchange.until:
         session.tell(
             f"--until {params.exchange.until} ends no pilot: all its {params.exchange.rounds:,} rounds are run"
         )
     storage = open_storage(f"memory://pilot-{secrets.token_hex(8)}")
     campaign = Campaign(storage, session.executor, params, warn=session.tell)
+    for sentence in doubts(params, campaign.setup.temperatures):
+        session.tell(sentence)
     replicas = len(campaign.setup.temperatures)
     with session.together("pilot", params.exchange.rounds * replicas):
         history = gathered(campaign.advance() for _ in range(params.exchange.rounds))
@@ -179,7 +198,7 @@ def pilot(session: Session, params: Params) -> None:
     try:
         figures |= {"target": target, "proposed": list(propose(history, target))}
     except ValueError as error:
-        raise ConfigError(f"no ladder is proposed: {error}; run more --rounds, or lower --highest") from None
+        raise ConfigError(f"no ladder is proposed: {error}; lower --highest") from None
     session.show(figures, lambda found: f"{result.text(found)}\n\n{_proposal_text(history, found)}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from apps._frame.params import check_fields, choice, number, optional, setting, several, switch, text, whole
@@ -20,7 +20,13 @@ BAROSTAT_INTERVAL = 25
 """Steps between two attempts to change the volume: OpenMM's own value; it counts from the beginning of a segment."""
 CUTOFF, PADDING = 1.0, 1.2
 """nm, where none is given."""
-OPENMM_ALONE = ("padding", "ionic_strength", "box", "cutoff", "switch_distance", "no_bitwise")
+ENGINES_OF: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(["pdb", "psf", "parameters"], ("openmm", "protomol")),
+    **dict.fromkeys(["sequence", "force_field", "prmtop", "inpcrd", "padding", "ionic_strength", "box", "nonbonded",
+                     "cutoff", "switch_distance", "platform", "threads", "no_bitwise"], ("openmm",)),
+    "protomol": ("protomol",), "dof": ("harmonic",), "dynamics": ("harmonic",),
+}  # fmt: skip
+"""Settings that not every engine has, and which have them: elsewhere they would have no effect."""
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 
 
@@ -110,6 +116,7 @@ class System:
             raise ConfigError("--prmtop and --inpcrd belong together; give both")
         if self.prmtop and (self.psf or self.pdb):
             raise ConfigError("--prmtop and --inpcrd are a whole molecule; drop --pdb and --psf")
+        self._check_molecule()
         if self.threads > 1 and self.platform == "Reference":
             raise ConfigError(f"--threads {self.threads}: the Reference platform has one; use --platform CPU")
         self._check_solvent()
@@ -124,6 +131,17 @@ class System:
         """How far atoms see each other: "none", "cutoff" or "pme"."""
         periodic = self.solvent in PERIODIC
         return self.nonbonded if self.nonbonded != "auto" else "pme" if periodic else "none"
+
+    def _check_molecule(self) -> None:
+        """Refuse two molecules, and a force field where files have their own."""
+        files = next((name for name in ("psf", "prmtop", "pdb") if getattr(self, name)), None)
+        defaults = {each.name: each.default for each in fields(self)}
+        if files and self.sequence != defaults["sequence"]:
+            raise ConfigError(f"--sequence {self.sequence} and --{files} are two molecules; give one of them")
+        if files not in (None, "pdb") and self.force_field != defaults["force_field"]:
+            raise ConfigError(
+                f"--force-field {self.force_field} is of a sequence or PDB file, and --{files} has its own; drop it"
+            )
 
     def _check_solvent(self) -> None:
         """Refuse what would have no effect, or not be what its words say."""

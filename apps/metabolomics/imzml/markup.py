@@ -33,7 +33,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _ATTRIBUTE = re.compile(rb"(" + _NAME + rb")\s*+=\s*+(" + _VALUE + rb")")
-_PADDING = b"\0 \t\r\n"
+PADDING = b"\0 \t\r\n"
 _ENTITY = re.compile(rb"&(#x[0-9a-fA-F]+|#[0-9]+|\w+);")
 _ENTITIES = {b"amp": b"&", b"lt": b"<", b"gt": b">", b"quot": b'"', b"apos": b"'"}
 
@@ -119,10 +119,10 @@ class Markup:
                     raise self.error("no tag can be read")
                 if self.more():
                     continue
-                if not self.open and not self.buffer[self.position - self.start :].strip(_PADDING):
+                if not self.open and not self.buffer[self.position - self.start :].strip(PADDING):
                     return None
                 raise self._cut_off()
-            if not self.open and found["text"].strip(_PADDING):
+            if not self.open and found["text"].strip(PADDING):
                 raise self.error("text outside of the document's element")
             if found["name"] is None:
                 self.position = self.start + found.end()

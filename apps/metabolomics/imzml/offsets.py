@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from apps.metabolomics.imzml.header import Header, read_header
-from apps.metabolomics.imzml.markup import Markup, Tag
+from apps.metabolomics.imzml.markup import PADDING, Markup, Tag
+from apps.metabolomics.imzml.skeleton import Skeletons
 from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, INTENSITY_LENGTH, MZ_LENGTH, Shape, Z, read_spectrum
 from apps.metabolomics.imzml.template import Template, learn, match
 from core import InputError
@@ -18,6 +20,10 @@ MAX_TEMPLATES = 8
 MAX_SHAPES = 4096
 MAX_POSITION = 2**31 - 1
 MAX_LENGTH = 2**31 - 1
+LONGEST_TAG = 64
+"""Bytes of a tag that is looked for behind the spectra, at most."""
+_SECOND = re.compile(rb"<(?:\?xml|(?:[\w.-]{1,20}:)?(?:indexedmzML|mzML|spectrum))[\s?>]")
+_INDEX_END = re.compile(rb"</(?:[\w.-]{1,20}:)?indexedmzML\s{0,20}>")
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +46,8 @@ class Table:
     shapes : list of Shape
     by_template : int
         How many spectra were like a template.
+    behind : int
+        Bytes behind the end of the document that are not blank.
     """
 
     header: Header
@@ -50,6 +58,7 @@ class Table:
     shape: NDArray[np.uint16]
     shapes: list[Shape]
     by_template: int
+    behind: int
 
 
 @dataclass(slots=True)
@@ -120,7 +129,8 @@ def scan(read: Callable[[], bytes], source: str) -> Table:
     rows = _Rows(source)
     codes: dict[Shape, int] = {}
     templates: list[Template] = []
-    matched = 0
+    skeletons = Skeletons()
+    matched = parsed = 0
     while tag is not None and tag.name == b"spectrum" and not tag.close:
         markup.keep = tag.begin
         spectrum = read_spectrum(markup, tag, header.groups, rows.count + 1)
@@ -130,51 +140,82 @@ def scan(read: Callable[[], bytes], source: str) -> Table:
         rows.add_row(spectrum.numbers, code)
         tag = markup.next()
         if tag is not None and tag.name == b"spectrum" and not tag.close:
-            tail = markup.text(spectrum.end, tag.begin)
-            template = learn(spectrum, markup.text(spectrum.begin, spectrum.end), tail, code) if _blank(tail) else None
+            text, tail = markup.text(spectrum.begin, spectrum.end), markup.text(spectrum.end, tag.begin)
+            template = learn(spectrum, text, tail, code) if _blank(tail) else None
             if template is not None:
                 templates = [template, *templates[: MAX_TEMPLATES - 1]]
+            parsed += 1
+            if parsed >= MAX_TEMPLATES:  # earlier ones would keep a template from being learnt, which is quicker
+                skeletons.learn(spectrum, text, code)
             markup.back(tag)
-            matched += _match_all(markup, templates, rows)
+            matched += _match_all(markup, templates, skeletons, rows)
             tag = markup.next()
-    _finish(markup, tag)
+    behind = _finish(markup, tag)
     rows.flush()
-    return _table(header, rows, list(codes), matched)
+    return _table(header, rows, list(codes), matched, behind)
 
 
 def _blank(text: bytes) -> bool:
     return not text.strip()
 
 
-def _match_all(markup: Markup, templates: list[Template], rows: _Rows) -> int:
-    """Take all spectra that are like a template from here on; the one that fits is put first."""
+def _match_all(markup: Markup, templates: list[Template], skeletons: Skeletons, rows: _Rows) -> int:
+    """Take all spectra from here on that are like a template, the one that fits being put first, or known otherwise.
+
+    Returns how many were like a template.
+    """
     markup.keep = None
-    before, longest = rows.count, 0
+    matched = longest = 0
     while True:
         for index, template in enumerate(templates):
             numbers, stop = match(template, markup.buffer, markup.position - markup.start)
             if len(numbers):
                 longest = max(longest, (stop + markup.start - markup.position) // len(numbers))
                 rows.add_block(numbers, template.shape)
+                matched += len(numbers)
                 markup.position = markup.start + stop
                 templates.insert(0, templates.pop(index))
                 break
         else:
+            found = skeletons.match(markup.buffer, markup.position - markup.start)
+            if found is not None:
+                rows.add_row(*found[:2])
+                longest = max(longest, found[2] + markup.start - markup.position)
+                markup.position = markup.start + found[2]
+                continue
             # One that was cut off by the end of the piece may still be like a template.
             left = markup.start + len(markup.buffer) - markup.position
             if left > 2 * longest + len(markup.buffer) // 16 or not markup.more():
-                return rows.count - before
+                return matched
 
 
-def _finish(markup: Markup, tag: Tag | None) -> None:
-    """Read the rest of the document, which may be cut off."""
+def _finish(markup: Markup, tag: Tag | None) -> int:
+    """Read the rest of the document, whose index may be cut off; returns how many bytes behind it are not blank."""
     while tag is not None and not (tag.close and tag.name == b"mzML"):
         if tag.name == b"spectrum" and not tag.close:
             raise markup.error("a spectrum stands outside of the list of spectra", tag.begin)
         tag = markup.next()
+    markup.keep = None
+    outside, behind, more = not markup.open, 0, True
+    while more:
+        more = markup.more()
+        rest = markup.text(markup.position, markup.start + len(markup.buffer))
+        if found := _SECOND.search(rest):
+            raise InputError(
+                f"{markup.source}: a second document begins behind the end of the first, at byte "
+                f"{markup.position + found.start():,}; split the file, or export it again"
+            )
+        done = max(0, len(rest) - LONGEST_TAG) if more else len(rest)
+        if not outside and (found := _INDEX_END.search(rest)):
+            outside, done = True, found.end()
+            more = True
+        elif outside:
+            behind += len(rest[:done].translate(None, PADDING))
+        markup.position += done
+    return behind
 
 
-def _table(header: Header, rows: _Rows, shapes: list[Shape], matched: int) -> Table:
+def _table(header: Header, rows: _Rows, shapes: list[Shape], matched: int, behind: int) -> Table:
     if not rows.blocks:
         empty = _Rows(rows.source)
         empty.add_row([0] * len(FIELDS), 0)
@@ -187,4 +228,4 @@ def _table(header: Header, rows: _Rows, shapes: list[Shape], matched: int) -> Ta
         joined.append(np.concatenate(column))
         column.clear()  # of millions of spectra no two copies are held
     positions, offsets, lengths, encoded, shape = joined
-    return Table(header, positions, offsets, lengths, encoded, shape, shapes, matched)
+    return Table(header, positions, offsets, lengths, encoded, shape, shapes, matched, behind)

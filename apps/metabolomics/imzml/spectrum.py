@@ -41,7 +41,8 @@ ROUNDED_DIGITS = 6
 _POSITIONS = {terms.POSITION_X: X, terms.POSITION_Y: Y, terms.POSITION_Z: Z}
 _EXTERNAL = {terms.EXTERNAL_OFFSET: 0, terms.EXTERNAL_ARRAY_LENGTH: 1, terms.EXTERNAL_ENCODED_LENGTH: 2}
 _ROLES = {terms.MZ_ARRAY: MZ_OFFSET, terms.INTENSITY_ARRAY: INTENSITY_OFFSET}
-_DECIDING = (b"accession", b"ref", b"name", b"cvRef", b"unitCvRef", b"unitAccession", b"unitName", b"count")
+DECIDING = (b"accession", b"ref", b"name", b"cvRef", b"unitCvRef", b"unitAccession", b"unitName", b"count")
+"""Attributes whose values decide what a spectrum is, beside its numbers and its MS level."""
 _DIGITS = tuple(b"0123456789")
 _NUMBER = re.compile(rb"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 
@@ -125,7 +126,7 @@ class Spectrum:
 
 def _varies(name: bytes, text: bytes) -> bool:
     """Tell whether an attribute is likely to differ from spectrum to spectrum; a wrong guess costs time alone."""
-    if name in _DECIDING:
+    if name in DECIDING:
         return False
     return bool(text) if name == b"value" else text != b"0" and any(map(text.__contains__, _DIGITS))
 

@@ -122,6 +122,8 @@ def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int
             continue
         break
     count = len(begins)
+    if not count:
+        return np.empty((0, len(FIELDS)), np.int64), start
     del found[count * width :]
     begins.append(begin)
     values, wrong = _numbers(found)

@@ -99,6 +99,9 @@ def file_quirks(table: Table) -> list[Quirk]:
     others = sorted({name for shape in table.shapes for name in shape.others})
     if others:
         quirks.append(Quirk("other-arrays", f"spectra have further arrays: {', '.join(others)}", "they are not read"))
+    if table.behind:
+        sentence = f"{table.behind:,} bytes that are not blank stand behind the end of the document"
+        quirks.append(Quirk("behind", sentence, "they are not read"))
     dangling = sorted({name for shape in table.shapes for name in shape.dangling})
     if dangling:
         names = ", ".join(map(repr, dangling[:3]))

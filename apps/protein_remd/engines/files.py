@@ -57,13 +57,28 @@ def named(files: str) -> Iterator[None]:
 
 
 def coordinates(data: bytes, where: str) -> FloatArray:
-    """Return the positions in nm of the atoms of a PDB file, whatever they are called."""
-    lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.startswith(("ATOM", "HETATM"))]
-    try:
-        found = np.array([[float(line[at : at + 8]) for at in (30, 38, 46)] for line in lines])
-    except ValueError as error:
-        raise InputError(f"{where}: {error}; expected a PDB file") from None
-    return found.reshape(-1, 3) * ANGSTROM
+    """Return the positions in nm of the atoms of a PDB file, shape (atoms, 3), whatever they are called.
+
+    Raises
+    ------
+    InputError
+        It is no such file; the message names the line.
+    """
+    found = []
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+        if line.startswith(("ATOM", "HETATM")):
+            try:
+                found.append([float(line[at : at + 8]) for at in (30, 38, 46)])
+            except ValueError:
+                found.append([np.nan])
+            if not np.isfinite(found[-1]).all():
+                raise InputError(
+                    f"{where}, line {number}: {line[30:54]!r} are no coordinates; expected a PDB file, with x, y and z "
+                    "in columns 31 to 54"
+                )
+    if not found:
+        raise InputError(f"{where} has no line that begins with ATOM: expected a PDB file, not compressed, nor mmCIF")
+    return np.array(found) * ANGSTROM
 
 
 def unit_cell(data: bytes) -> str:

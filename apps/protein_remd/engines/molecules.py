@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from apps.protein_remd.engines import FloatArray, boxes, solvents, structures, toppar
+from apps.protein_remd.engines import FloatArray, boxes, protonation, solvents, structures, toppar
 from apps.protein_remd.engines.files import (
     check_count,
     coordinates,
@@ -87,6 +87,8 @@ def molecule(given: System, seed: int, pressure: float | None = None) -> Molecul
     where = given.psf or given.prmtop or given.pdb or given.sequence
     solvents.check_water(made.topology, given, where)
     boxes.check_box(made.system, boxes.nonbonded(given), where, pressure)
+    box = boxes.default_box(made.system) if boxes.nonbonded(given).periodic else None
+    structures.check_bonds(made.topology, made.positions, box, where)
     solvents.finish(made.system, made.topology, given, pressure)
     return made
 
@@ -110,26 +112,37 @@ def _by_force_field(given: System, seed: int) -> Molecule:
     files: dict[str, bytes] = {}
     if given.pdb:
         files = read_files([given.pdb])
-        text, title = next(iter(files.values())).decode("utf-8", "replace"), given.pdb
+        data, title = next(iter(files.values())), given.pdb
+        coordinates(data, title)
+        named_states = data.decode("utf-8-sig", "replace")
     else:
-        text, title = pdb_text(build(given.sequence)), f"{given.sequence} with capped ends"
+        named_states, title = pdb_text(build(given.sequence)), f"{given.sequence} with capped ends"
+    text = protonation.standard(named_states)
     fields = app.ForceField(*FORCE_FIELDS[given.force_field], *_water_field(given))
     with named(title):
         read = app.PDBFile(io.StringIO(text))
-    structures.check(text, read.topology, read.positions, given.pdb)
+    x = np.array([[float(part) for part in row] for row in read.positions.value_in_unit(openmm.unit.nanometer)])
+    structures.check(text, read.topology, x, given.pdb)
+    protonation.check_bridges(named_states, read.topology, title)
     solvents.check_water(read.topology, given, title)
     box = boxes.box_vectors(given, read.topology.getPeriodicBoxVectors(), title)
     read.topology.setPeriodicBoxVectors(box)
     with structures.residues_named(text, read.topology, title):
         modeller = app.Modeller(read.topology, read.positions)
         with seeded(seed):
-            modeller.addHydrogens(fields, platform=openmm.Platform.getPlatformByName("Reference"))
+            chosen = modeller.addHydrogens(
+                fields, variants=protonation.states(named_states),
+                platform=openmm.Platform.getPlatformByName("Reference"),
+            )  # fmt: skip
             if given.solvent == "tip3p":
                 solvents.add_water(modeller, fields, given)
         system = fields.createSystem(modeller.topology, **boxes.nonbonded(given).keywords(app))
     positions = np.array(modeller.positions.value_in_unit(openmm.unit.nanometer))
     about = {"system": _title(given.pdb) or title, "force field": given.force_field, **hashes(files)}
-    return Molecule(modeller.topology, positions, system, about, structures.cautions(text) if given.pdb else [])
+    if histidines := protonation.histidines(read.topology, chosen):
+        about["histidines"] = histidines
+    cautions = structures.cautions(text, read.topology, x) if given.pdb else []
+    return Molecule(modeller.topology, positions, system, about, cautions)
 
 
 def _water_field(given: System) -> tuple[str, ...]:

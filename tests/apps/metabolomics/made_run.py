@@ -75,7 +75,8 @@ def made_run(
     pixels = every[every % 17 != 3] if every.size > 17 else every
     storage.put(PIXELS, encode_pixels(pixels, np.random.default_rng(seed).uniform(1e3, 1e4, pixels.size)))
     accepted = [row for row in rows if row["fdr"] is not None]
-    found = ((row["ion"], spots(width, height, pixels, at)) for at, row in enumerate(accepted))
+    peaks = [sum(row[f"mz_{peak}"] is not None for peak in range(PEAKS)) for row in accepted]
+    found = ((row["ion"], spots(width, height, pixels, at)[: peaks[at]]) for at, row in enumerate(accepted))
     storage.put(f"{ION_IMAGES}000.parquet", encode_images(found))
     database = tmp_path / f"{name}.tsv"
     lines = [f"M{at}\tmolecule {at}\t{row['formula']}" for at, row in enumerate(rows)]

@@ -203,3 +203,17 @@ def test_of_several_slices_each_is_indexed_and_annotated_by_itself(annotate, pla
     assert "--z" in refused["error"]
     assert [each["peaks"] for each in figures] == [400, 800]
     assert len(list(Path("metabolomics-cache").glob("deep-*"))) >= 2
+
+
+def test_ions_of_a_single_isotope_peak_are_counted_with_the_reason_why_they_have_no_score(planted, annotate, tmp_path):
+    database = write_database(tmp_path / "single.tsv", ["F2", "PF3", "C6H12O6"])
+
+    found = annotate(
+        "annotate", planted[0], "--db", database, "--adducts", "+Na", "--decoys", "1", "--images", "none",
+        "--output", "run",
+    )  # fmt: skip
+
+    assert found["ions"]["single"] >= 2
+    (note,) = [note for note in found["notes"] if "single isotope peak" in note]
+    assert note.startswith(f"{found['ions']['single']} ions (decoys among them)")
+    assert "single isotope peak" in (tmp_path / "run/report.html").read_text()

@@ -56,6 +56,19 @@ def test_a_damaged_object_is_named_with_its_remedy(annotate, planted, tmp_path, 
     assert f"{name} in file://{path.parent.absolute()} is damaged; remove file://" in said["error"]
 
 
+@pytest.mark.parametrize("place", ["/proc/nowhere", "afile/cache"])
+def test_a_cache_that_cannot_be_written_is_told_with_its_flag(annotate, planted, tmp_path, place):
+    (tmp_path / "afile").write_text("")
+
+    said = annotate(
+        planted[0], "--db", planted[1], "--output", "run", "--cache", place, status=1 if place[0] == "/" else 2
+    )
+
+    assert "cannot write" in said["error"]
+    assert "choose a place that can be written, with --cache" in said["error"]
+    assert "made anew" not in said["error"]
+
+
 def test_an_entry_without_its_manifest_is_told_with_the_remedy_of_a_cache(annotate, planted, tmp_path):
     annotate(planted[0], "--db", planted[1], "--output", "first")
     (path,) = Path("metabolomics-cache").glob("spots-*/manifest.json")

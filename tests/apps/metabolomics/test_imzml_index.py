@@ -45,6 +45,14 @@ def many(count: int, **options: Any) -> str:
     return pair.xml(pair.binary()[1])
 
 
+def parsed(monkeypatch: pytest.MonkeyPatch, text: str) -> Table:
+    """Read every spectrum tag by tag."""
+    with monkeypatch.context() as patched:
+        patched.setattr(offsets, "learn", lambda *_: None)
+        patched.setattr(offsets.Skeletons, "learn", lambda *_: None)
+        return scanned(text)
+
+
 def test_nearly_all_spectra_of_a_file_are_like_its_template() -> None:
     table = scanned(many(1000))
 
@@ -62,12 +70,80 @@ def test_pieces_of_any_size_give_the_same_index(piece: int) -> None:
 def test_spectra_by_template_are_those_that_parsing_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     text = many(300)
     fast = scanned(text)
-    monkeypatch.setattr(offsets, "learn", lambda *_: None)
 
-    slow = scanned(text)
+    slow = parsed(monkeypatch, text)
 
     assert (slow.by_template, fast.by_template > 250) == (0, True)
     assert rows(slow) == rows(fast)
+
+
+def varied(count: int) -> str:
+    """Spectra of some sixty ways of writing in no order, more than there are templates."""
+    choices = random.Random(3)
+    extras = [
+        '<cvParam accession="MS:1000129"/>',
+        '<cvParam accession="MS:1000130"/>',
+        '<userParam name="a" value="7"/>',
+    ]
+    inside = ["", '<userParam name="t" value="1.5"/>', "<!-- none -->"]
+    spectra = [
+        Peaks(
+            i % 40, i // 40, np.arange(i % 3) + 100.0, np.ones(i % 3), z=choices.choice([None, 1]),
+            extra="".join(choices.sample(extras[:1] + extras[2:], choices.randrange(3))),
+            inside=choices.choice(inside) * choices.randrange(3),
+        )
+        for i in range(count)
+    ]  # fmt: skip
+    pair = Pair(spectra, spectrum="")
+    return pair.xml(pair.binary()[1])
+
+
+def test_spectra_of_many_ways_in_no_order_are_those_that_parsing_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, read = varied(500), []
+    honest = offsets.read_spectrum
+    monkeypatch.setattr(offsets, "read_spectrum", lambda *about: read.append(1) or honest(*about))
+    fast = scanned(text)
+    few = len(read)
+
+    slow = parsed(monkeypatch, text)
+
+    assert (few < 130, len(read) - few) == (True, 500)
+    assert rows(slow) == rows(fast) == rows(scanned(text, 777))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('value="{}"', 'value="NA"', "'NA' is not a whole number"),
+        ('id="Scan=400"', 'id="Scan<400"', "not well-formed XML at byte"),
+        ('id="Scan=400"', 'id="Scan&400"', "not well-formed XML at byte"),
+        ('ref="intensityArray"', 'ref="mzArray"', "two m/z arrays"),
+    ],
+)
+def test_what_is_wrong_with_a_known_way_of_writing_is_refused_as_ever(
+    monkeypatch: pytest.MonkeyPatch, old: str, new: str, said: str
+) -> None:
+    text = varied(500)
+    at = text.index('<spectrum id="Scan=400"')
+    begin = text.index('value="', text.index("IMS:1000102", at)) + 7
+    old = old.format(text[begin : text.index('"', begin)])
+    changed = text[:at] + text[at:].replace(old, new, 1)
+
+    messages = []
+    for read in (scanned, lambda document: parsed(monkeypatch, document)):
+        with pytest.raises(InputError, match=said) as refused:
+            read(changed)
+        messages.append(re.sub(r"byte [0-9,]+", "byte", str(refused.value)))
+    assert messages[0] == messages[1]
+
+
+def test_an_ms_level_of_a_known_way_of_writing_is_read() -> None:
+    text = varied(300).replace("</scanList>", '</scanList><cvParam accession="MS:1000511" value="1"/>')
+    at = text.index("MS:1000511", text.index('id="Scan=200"'))
+
+    table = scanned(text[:at] + text[at:].replace('value="1"', 'value="2"', 1))
+
+    assert [row + 1 for row, code in enumerate(table.shape) if table.shapes[code].level == 2] == [200]
 
 
 def test_spectra_of_several_kinds_in_turn_all_have_their_template() -> None:
@@ -294,3 +370,34 @@ def test_damage_is_refused_or_changes_nothing_that_a_plain_reader_does_not_see(
             read += 1
             assert found == expected_outcome(path), f"seed {seed}"
     assert read > 0
+
+
+@pytest.mark.parametrize("piece", [97, 1 << 20])
+@pytest.mark.parametrize(
+    ("behind", "count"),
+    [("", 0), ("\n \0\n", 0), ("<!-- made by hand -->", 17), ("trailing words " * 50, 650), ("<notes/>", 8)],
+)
+def test_text_behind_the_document_is_counted(behind: str, count: int, piece: int) -> None:
+    assert scanned(f"{many(3)}{behind}", piece).behind == count
+
+
+def test_an_index_behind_the_spectra_is_part_of_the_document() -> None:
+    text = many(3)
+    begin = text.index("<mzML")
+    wrapped = (
+        f"{text[:begin]}<indexedmzML>{text[begin:]}<indexList>{'<offset>9</offset>' * 99}</indexList></indexedmzML>"
+    )
+
+    assert scanned(f"{wrapped}\n", 101).behind == 0
+    assert scanned(f"{wrapped} more").behind == 4
+
+
+@pytest.mark.parametrize("piece", [61, 1 << 20])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_second_document_is_refused(wrapped: bool, piece: int) -> None:
+    text = many(3)
+    begin = text.index("<mzML")
+    first = f"{text[:begin]}<indexedmzML>{text[begin:]}</indexedmzML>" if wrapped else text
+
+    with pytest.raises(InputError, match="a second document begins behind the end of the first, at byte"):
+        scanned(f"{first}{text}", piece)

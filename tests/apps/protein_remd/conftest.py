@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,16 @@ HARMONIC = ("--engine", "harmonic", "--dof", "12", "--temperatures", "300,350,41
 Remd = Callable[..., int]
 
 
+PICTURES = ("acceptance", "energies", "helix", "kinetic", "paths", "slopes", "transitions", "trips")
+
+
 @pytest.fixture(autouse=True)
-def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
     """Leave pictures undrawn, which take most of the time of a short campaign, where they are not what is tested."""
-    if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("apps.protein_remd.plots._png", lambda figure: b"")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in () if "drawn" in request.fixturenames else PICTURES:
+            patch.setattr(f"apps.protein_remd.plots.{name}", lambda found: b"")
+        yield
 
 
 @pytest.fixture
@@ -59,18 +65,18 @@ def figures(remd: Remd, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any
     return run
 
 
+def started_in(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "apps.protein_remd", *arguments], cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def started(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Return a function that starts a command in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "apps.protein_remd", *arguments],
-            cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    return start
+    return partial(started_in, tmp_path)
 
 
 def ended(process: subprocess.Popen[str]) -> bool:

@@ -16,6 +16,7 @@ from apps.protein_remd import segments
 from apps.protein_remd.campaign import Campaign
 from apps.protein_remd.engines import Schedule, harmonic
 from apps.protein_remd.params import MD, Exchange, Ladder, Output, Params
+from apps.protein_remd.planning import doubts
 from apps.protein_remd.science.draws import segment_seed
 from apps.protein_remd.science.prediction import harmonic_acceptance
 from apps.protein_remd.segments import STATE, packed, unpacked
@@ -376,3 +377,23 @@ def test_the_example_of_a_helix_has_its_ladder_and_as_many_rounds_as_it_takes(fi
     assert len(found["temperatures"]) == 6
     assert (found["temperatures"][0], found["temperatures"][-1]) == (280.0, 520.0)
     assert found["steps"] == 40 * 6 * 2500
+
+
+@pytest.mark.parametrize(
+    "given", [("--temperatures", "300", "--rounds", "9"), ("--temperatures", "300,350", "--rounds", "4")]
+)
+def test_a_pilot_that_could_propose_no_ladder_is_refused_before_it_runs(remd, capsys, monkeypatch, given):
+    monkeypatch.setattr(Campaign, "advance", lambda self: pytest.fail("it ran"))
+
+    assert remd("ladder", "--engine", "harmonic", *given) == 2
+    assert "a ladder is proposed by at least 2 temperatures and 5 rounds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("engine", "lowest", "said"), [("openmm", 25.0, 1), ("openmm", 273.15, 0), ("harmonic", 25.0, 0)]
+)
+def test_a_ladder_in_degrees_celsius_is_doubted(engine, lowest, said):
+    found = doubts(Params(system=System(engine=engine)), (lowest, 400.0))
+
+    assert len(found) == said
+    assert all("25 degrees Celsius are 298.15 K" in sentence for sentence in found)

@@ -107,6 +107,13 @@ def test_a_list_of_files_stands_for_the_files_that_it_lists(charmm, text):
     assert len(made.about["inputs"]) == (3 if "stream" in text else 4)
 
 
+def test_coordinates_in_another_order_or_of_another_molecule_are_refused_by_their_bonds(charmm):
+    (charmm.folder / "two.pdb").write_text(TWO.replace("   1.000", "   4.000"))
+
+    with pytest.raises(InputError, match=r"two.psf: N of XYZ 1 and H of XYZ 1 are bonded, and 0.40 nm apart \(1 such"):
+        charmm("toppar/top_two.rtf", "toppar/par_two.prm")
+
+
 def test_topology_and_parameters_in_one_file_are_no_list(charmm):
     made = charmm("toppar/two.str")
 

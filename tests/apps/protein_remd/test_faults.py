@@ -93,6 +93,17 @@ def test_verify_finds_a_sound_run_sound_and_computes_segments_again(figures, rem
     assert figures("verify", "a", "--segments", "10") == {"rounds": 6, "objects": 36, "segments": 10, "problems": []}
 
 
+def test_verify_sees_reduced_potentials_that_are_not_those_of_the_energies(remd, tmp_path, capsys):
+    remd("run", *HARMONIC, "--rounds", "3", "--output", "a")
+    path = tmp_path / "a" / "rounds" / "00000002.json"
+    record = json.loads(path.read_text())
+    record["reduced"][1][2] *= 1.01
+    path.write_text(json.dumps(record, sort_keys=True))
+
+    assert remd("verify", "a") == 1
+    assert "round 2: its reduced potentials are not those of its energies" in capsys.readouterr().err
+
+
 def test_verify_names_a_state_that_was_changed(remd, tmp_path, capsys):
     remd("run", *HARMONIC, "--rounds", "3", "--output", "a")
     state = next((tmp_path / "a" / "state" / "00000002").iterdir())
@@ -253,6 +264,12 @@ def test_a_kinetic_energy_that_no_temperature_gives_is_refused():
         (["--sequence", "GXP"], "expected one-letter codes of amino acids"),
         (["--tempratures", "300"], "unrecognized arguments: --tempratures"),
         (["--seed", "-1"], "--md-seed -1: expected a whole number from 0"),
+        (["--sequence", "GG", "--pdb", "a.pdb"], "--sequence GG and --pdb are two molecules; give one of them"),
+        (["--prmtop", "a", "--inpcrd", "b", "--force-field", "amber03"], "--prmtop has its own; drop it"),
+        (["--platform", "CPU"], "--platform is of engine openmm; harmonic has it not: drop it"),
+        (["--pdb", "a.pdb"], "--pdb is of engine openmm or protomol; harmonic has it not: drop it"),
+        (["--engine", "openmm", "--dof", "9"], "--dof is of engine harmonic; openmm has it not: drop it"),
+        (["--engine", "openmm", "--protomol", "P"], "--protomol is of engine protomol; openmm has it not: drop it"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence_before_anything_is_written(remd, tmp_path, capsys, arguments, said):

@@ -45,6 +45,19 @@ def test_a_peptide_is_built_in_the_same_way_each_time(alanine):
     assert engine.prepare(System(platform="Reference"), MD()) == alanine
 
 
+def test_a_time_step_that_is_long_for_the_lightest_atoms_is_told():
+    import openmm
+
+    for mass, timestep, said in ((1.008, 4.0, 1), (1.008, 2.0, 0), (3.024, 4.0, 0)):
+        system = openmm.System()
+        for each in (0.0, 12.0, mass):
+            system.addParticle(each)
+
+        assert len(engine._of_time_step(system, timestep)) == said
+    facts = engine.prepare(System(platform="Reference"), MD(timestep=4.0))["facts.json"].decode()
+    assert "a time step of 4 fs is long for atoms of 1.01 dalton" in facts
+
+
 def test_every_amino_acid_is_built_left_handed_with_trans_bonds_and_all_its_hydrogens():
     files = engine.prepare(System(sequence=RESIDUES, platform="Reference"), MD())
 

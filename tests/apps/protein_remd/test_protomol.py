@@ -277,7 +277,11 @@ def test_settings_that_it_cannot_use_are_refused(molecule):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("numstep 10\n", "line 1 .* no keyword 'numstep'"), ("integrator {\n", "opens 1 braces and closes 0")],
+    [
+        ("numstep 10\n", "line 1 .* no keyword 'numstep'"),
+        ("finPDBPosFile end.pdb\n", "no keyword 'finPDBPosFile'"),  # of three decimals, and without exponents
+        ("integrator {\n", "opens 1 braces and closes 0"),
+    ],
 )
 def test_what_it_would_pass_over_without_a_word_is_refused(text, said):
     with pytest.raises(ValueError, match=said):
@@ -285,7 +289,35 @@ def test_what_it_would_pass_over_without_a_word_is_refused(text, said):
 
 
 @pytest.mark.parametrize(
-    ("word", "value"), [("0x1.dc49p+7", 238.142578125), ("-5.48e-06", -5.48e-06), ("12.5", 12.5), ("1", 1.0)]
-)
+    ("word", "value"),
+    [
+        ("0x1.dc49p+7", 238.142578125), ("-0X1.8P+1", -3.0), ("-5.48e-06", -5.48e-06), ("12.5", 12.5), ("1", 1.0),
+        ("-nan", np.nan), ("inf", np.inf),
+    ],
+)  # fmt: skip
 def test_a_number_is_read_as_it_was_written(word, value):
-    assert files.number(word) == value
+    assert files.number(word) == pytest.approx(value, rel=0, abs=0, nan_ok=True)
+
+
+@pytest.mark.parametrize("row", ["10.0 ******** 3.0", "10.0 2.0", "10.0 0x1.8q+1 3.0"])
+def test_a_row_of_energies_that_cannot_be_read_is_told(row):
+    with pytest.raises(files.BadOutput, match="a row of its energies cannot be read"):
+        files.energies("Time(fs) E_potential E_kinetic", f"0.0 1.0 2.0\n{row}\n", 10, 10)
+
+
+@pytest.mark.parametrize("line", ["N 1.0 2.0", "N 1.0 2.0 ********"])
+def test_an_end_that_cannot_be_read_is_told(line):
+    with pytest.raises(files.BadOutput, match="end.pos.xyz cannot be read"):
+        files.read_xyz(f"1\ncomment\n{line}\n", 1, files.ANGSTROM, "end.pos.xyz")
+
+
+def test_velocities_are_written_in_angstrom_per_the_time_that_kcal_and_daltons_give():
+    # sqrt(dalton Angstrom^2 / (kcal/mol)), with 1 kcal = 4184 J, is the unit in which kinetic energies need no factor.
+    unit = 1e-10 * np.sqrt(1e-3 / 4184.0) * 1e12
+    velocity = np.array([[1.0, -2.0, 0.5]])
+
+    text = files.xyz_text(velocity, ["N"], files.ANGSTROM / files.TIME_UNIT)
+
+    written = [float(word) for word in text.splitlines()[2].split()[1:]]
+    assert written == pytest.approx((10.0 * unit * velocity[0]).tolist(), rel=1e-4)
+    assert files.read_xyz(text, 1, files.ANGSTROM / files.TIME_UNIT, "v") == pytest.approx(velocity, rel=1e-15)

@@ -69,6 +69,21 @@ def test_every_picture_of_a_report_shows_something(drawn, remd, tmp_path):
     assert all(each.shape[:2] == (440, 704) and each[..., :3].std() > 0.05 for each in pixels)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--temperatures", "300", "--rounds", "1"),
+        ("--temperatures", "300,301", "--rounds", "1"),
+        ("--temperatures", "10,5000", "--rounds", "3"),
+        ("--temperatures", "300,350,410", "--rounds", "2", "--scheme", "gibbs", "--pressure", "1"),
+    ],
+)
+def test_pictures_are_drawn_of_any_history(drawn, remd, tmp_path, given):
+    assert remd("run", *HARMONIC[:4], *given, "--output", "a") == 0
+
+    assert (tmp_path / "a" / "report.html").read_text().count("data:image/png") >= 6
+
+
 def test_a_history_has_the_map_that_held_during_each_round(remd, tmp_path):
     remd("run", *HARMONIC, "--rounds", "12", "--output", "a")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from apps.protein_remd.science import peptide
 from apps.protein_remd.science.peptide import build, pdb_text
 from apps.protein_remd.system import System
 from core import InputError
 
 pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
 
+from apps.protein_remd.engines import structures  # noqa: E402
 from apps.protein_remd.engines.molecules import molecule  # noqa: E402
 
 
@@ -141,3 +143,114 @@ def test_insertion_codes_are_residues_of_their_own_and_are_named_so(read):
 
 def test_a_structure_without_problems_has_no_cautions(read):
     assert read(lines_of("AG")).cautions == []
+
+
+def charge(made) -> float:
+    (force,) = (one for one in made.system.getForces() if one.getName() == "NonbondedForce")
+    return sum(force.getParticleParameters(at)[0]._value for at in range(force.getNumParticles()))
+
+
+@pytest.mark.parametrize(
+    ("letter", "name", "hydrogens", "net"),
+    [
+        ("H", "HID", {"HD1"}, 0), ("H", "HSD", {"HD1"}, 0), ("H", "HIE", {"HE2"}, 0), ("H", "HSE", {"HE2"}, 0),
+        ("H", "HIP", {"HD1", "HE2"}, 1), ("H", "HSP", {"HD1", "HE2"}, 1), ("D", "ASH", {"HD2"}, 0),
+        ("D", "ASP", set(), -1), ("E", "GLH", {"HE2"}, 0), ("K", "LYN", {"HZ1", "HZ2"}, 0),
+        ("K", "LYS", {"HZ1", "HZ2", "HZ3"}, 1), ("C", "CYM", set(), -1), ("C", "CYS", {"HG"}, 0),
+    ],
+)  # fmt: skip
+def test_a_residue_has_the_protons_that_its_name_says(read, letter, name, hydrogens, net):
+    made = read([f"{line[:17]}{name}{line[20:]}" if line[22:26].strip() == "2" else line for line in lines_of(letter)])
+
+    (residue,) = (one for one in made.topology.residues() if one.id == "2")
+    polar = {"HD1", "HD2", "HE2", "HZ1", "HZ2", "HZ3", "HG"} & {atom.name for atom in residue.atoms()}
+    carbons = {bond[0].name for bond in made.topology.bonds() if bond[0].name in polar and bond[1].name[0] == "C"}
+    carbons |= {bond[1].name for bond in made.topology.bonds() if bond[1].name in polar and bond[0].name[0] == "C"}
+    assert polar - carbons == hydrogens
+    assert charge(made) == pytest.approx(net, abs=1e-3)
+
+
+def test_which_protons_histidines_have_got_is_told(read):
+    lines = [f"{line[:17]}HIP{line[20:]}" if line[22:26].strip() == "3" else line for line in lines_of("HH")]
+
+    assert read(lines).about["histidines"] in ("A2 HIE, A3 HIP", "A2 HID, A3 HIP")
+    assert "histidines" not in read(lines_of("A")).about
+
+
+def test_a_cysteine_of_a_bridge_without_its_partner_is_refused(read):
+    with pytest.raises(InputError, match="CYX 2 of chain A is in a disulfide bridge by its name, and no other sulfur"):
+        read([line.replace("CYS", "CYX") for line in lines_of("C")])
+
+
+def test_right_handed_residues_and_cis_bonds_are_told(read):
+    mirrored = [
+        f"{line[:46]}{-float(line[46:54]):8.3f}{line[54:]}" if line.startswith("ATOM") else line
+        for line in lines_of("AGSVAKLA")
+    ]
+
+    assert read(mirrored).cautions == [
+        "ALA 2, SER 4, VAL 5, ALA 6, LYS 7 and 2 more are right-handed, as D amino acids are; mend the structure if "
+        "that is not meant"
+    ]
+
+
+def test_a_peptide_bond_that_is_cis_is_told(read, monkeypatch):
+    monkeypatch.setattr(peptide, "OMEGA", 0.0)
+    lines = pdb_text(build("AP")).splitlines(True)
+
+    assert read(lines).cautions == [
+        "ALA 2, NME 4 are behind a peptide bond that is cis; mend the structure if that is not meant"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda line: f"{line[:30]}   0.000   0.000   0.000{line[54:]}", "are 0.000 nm apart, nearer than any two"),
+        (lambda line: f"{line[:30]}********{line[38:]}", r"mine.pdb, line 1: '\*\*\*\*\*\*\*\*.* are no coordinates"),
+        (lambda line: f"{line[:30]}     nan{line[38:]}", "mine.pdb, line 1: '     nan.* are no coordinates"),
+        (lambda line: line.lower(), "has no line that begins with ATOM: expected a PDB file"),
+    ],
+)
+def test_coordinates_that_are_none_are_refused_with_their_line(read, change, said):
+    with pytest.raises(InputError, match=said):
+        read([change(line) if line.startswith("ATOM") else line for line in lines_of("A")])
+
+
+def test_atoms_that_are_there_twice_or_in_nanometres_are_refused_before_a_minimisation_that_never_ends(read):
+    atoms = [line for line in lines_of("A") if line.startswith("ATOM")]
+    none = np.zeros(3)
+    small = [
+        f"{line[:30]}{''.join(f'{float(line[at : at + 8]) / 10:8.3f}' for at in (30, 38, 46))}{line[54:]}"
+        for line in atoms
+    ]
+
+    for lines in ([*atoms, "TER\n", *(shifted(line, "B", none) for line in atoms)], small):
+        with pytest.raises(InputError, match="some are in it twice, or its coordinates are not in Angstrom"):
+            read(lines)
+
+
+def test_a_residue_that_no_reader_knows_is_named_and_not_its_neighbour(read):
+    with pytest.raises(InputError, match=r"MSE 3 of chain A \(line 9\), beside ALA 2, is no residue that the force"):
+        read([line.replace("MET", "MSE") for line in lines_of("AMA")])
+
+
+def test_a_byte_order_mark_and_carriage_returns_lose_no_atom(read):
+    lines = [line.replace("\n", "\r\n") for line in lines_of("A")]
+
+    assert read([f"\ufeff{lines[0]}", *lines[1:]]).system.getNumParticles() == 22
+
+
+def test_bonds_across_the_faces_of_a_box_are_no_longer_than_within_it():
+    from openmm import app
+
+    topology = app.Topology()
+    residue = topology.addResidue("XYZ", topology.addChain())
+    topology.addBond(*(topology.addAtom(name, None, residue) for name in ("C", "N")))
+    box = np.array([[3.0, 0.0, 0.0], [1.0, 3.0, 0.0], [-1.0, 1.0, 3.0]])
+    begin = np.array([0.1, 0.1, 0.05])
+    x = np.array([begin, begin + [0.0, 0.0, -0.13] + 2 * box[0] - box[1] + box[2]])
+
+    structures.check_bonds(topology, x, box, "a.psf")
+    with pytest.raises(InputError, match="a.psf: C of XYZ 1 and N of XYZ 1 are bonded, and 5.3"):
+        structures.check_bonds(topology, x, None, "a.psf")

@@ -20,7 +20,7 @@ from tests.conftest import S3_KEY, S3_SECRET
 from tests.servers.processes import processes
 
 ROOT = Path(__file__).parents[3]
-ROUNDS = 12
+ROUNDS = 9
 CAMPAIGN = ("--engine", "harmonic", "--dof", "12", "--dynamics", "langevin", "--temperatures", "300,350,410")
 PLATFORMS = [
     "dask",
