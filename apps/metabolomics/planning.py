@@ -28,7 +28,7 @@ SCAN_SECONDS = 8e-6
 10 to 40 million peaks and 46,000 to 460,000 ions."""
 MAP_SECONDS, REDUCE_SECONDS = 1.2e-7, 9e-8
 """Of one peak."""
-ROW_SECONDS, UNITE_SECONDS = 4e-6, 3e-7
+ROW_SECONDS, UNITE_SECONDS = 4e-6, 7e-7
 """Of one row of a database: to read it, and to unite its formula with others."""
 PATTERN_SECONDS, SORT_SECONDS = 1.7e-5, 7e-7
 """Of one ion."""
