@@ -22,8 +22,8 @@ from apps.satellite.geoparquet import layer_batches, layer_stream, layer_table
 from apps.satellite.merging import Layer
 from apps.satellite.science.geodesy import HILBERT_ORDER, hilbert_distances, middles, to_degrees
 
-PART_BYTES = 4 << 20
-"""Of layers as they are packed, from which the shapes of a part come; they take ten times that in memory."""
+PART_BYTES = 512 << 10
+"""Of layers as they are packed, from which the shapes of a part come; small ones take forty times that in memory."""
 MARGIN = 1e-6
 """Degrees around a layer: its shapes have their places there, whatever machine computes them again."""
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 def workers_of(pid: int) -> list[int]:
@@ -34,3 +37,23 @@ def processes(*words: str) -> list[int]:
         if all(word in line for word in words) and int(path.parent.name) != os.getpid():
             found.append(int(path.parent.name))
     return found
+
+
+def peak_of(pid: int) -> int:
+    """Return the most memory that a process has had so far, in bytes."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def peaks_until_done(driver: subprocess.Popen[Any]) -> tuple[int, int]:
+    """Wait for a process; returns the most memory that it had, and that the largest of those below it had."""
+    peak = largest = 0
+    while driver.poll() is None:
+        peak = max(peak, peak_of(driver.pid))
+        largest = max([largest, *map(peak_of, workers_of(driver.pid))])
+        with suppress(subprocess.TimeoutExpired):
+            driver.wait(0.1)
+    return peak, largest

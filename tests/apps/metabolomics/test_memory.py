@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 
 from apps.metabolomics.imzml.writing import Format, Pixel, write_imzml
 from tests.apps.metabolomics.planted import FORMULAS, MANY, write_database, write_dataset
+from tests.servers.processes import peaks_until_done
 
 ROOT = Path(__file__).parents[3]
 SIDE, PEAKS = 128, 16_000
@@ -36,36 +36,14 @@ def pixels() -> Iterator[Pixel]:
         yield Pixel(place % SIDE + 1, place // SIDE + 1, mz, intensity)
 
 
-def peak_of(pid: int) -> int:
-    """Return the most memory that a process has had so far, in MB."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
-
-
-def children_of(pid: int) -> list[int]:
-    try:
-        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [each for child in map(int, found) for each in (child, *children_of(child))]
-
-
 def annotated(dataset: str, output: str) -> tuple[int, int]:
     """Annotate with a limit on memory; returns the peaks of the driver and of its largest worker, in MB."""
     command = [sys.executable, "-m", "apps.metabolomics", "annotate", dataset, "--db", "molecules.tsv", "--quiet"]
     flags = ["--output", output, "--compute", "process", "--workers", "2", "--memory", "2GB"]
     driver = subprocess.Popen([*command, *flags], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    peak, largest = 0, 0
-    while driver.poll() is None:
-        peak = max(peak, peak_of(driver.pid))
-        largest = max([largest, *map(peak_of, children_of(driver.pid))])
-        with suppress(subprocess.TimeoutExpired):
-            driver.wait(0.2)
+    peak, largest = peaks_until_done(driver)
     assert driver.returncode == 0
-    return peak, largest
+    return peak >> 20, largest >> 20
 
 
 def test_three_gigabytes_take_no_more_memory_than_their_tasks(tmp_path, monkeypatch):

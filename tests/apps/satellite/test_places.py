@@ -105,3 +105,36 @@ def test_a_finished_run_in_a_bucket_that_may_only_be_read_is_queried_and_verifie
     assert verified.returncode == 0, verified.stderr
     assert queried.returncode == 0, queried.stderr
     assert (tmp_path / "found/32632.tif").exists()
+
+
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "apps.satellite", *arguments, "--workers", "1"]
+    return subprocess.Popen(
+        command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_one_command_given_twice_at_once_is_one_run(asked: tuple[str, ...], tmp_path: Path) -> None:
+    assert ran(tmp_path, *asked, "--output", "whole", "--compute", "serial").returncode == 0
+
+    both = [started(tmp_path, *asked, "--output", "run") for _ in range(2)]
+    said = [each.communicate(timeout=250)[1] for each in both]
+
+    assert [each.returncode for each in both] == [0, 0], said
+    assert sum("was finished before" in each for each in said) == 1
+    assert published(tmp_path / "run") == published(tmp_path / "whole")
+
+
+def test_another_command_on_a_place_where_one_runs_is_refused(asked: tuple[str, ...], tmp_path: Path) -> None:
+    first = started(tmp_path, *asked, "--output", "run")
+    while not (tmp_path / "run/manifest.json").exists():
+        assert first.poll() is None
+
+    second = ran(tmp_path, *asked, "--output", "run", "--stat", "mean")
+    said = first.communicate(timeout=250)[1]
+
+    assert second.returncode == 2
+    assert "stat" in second.stderr
+    assert second.stderr.count("\n") == 1
+    assert first.returncode == 0, said
