@@ -52,11 +52,11 @@ def undisturbed(s3_server, database, tmp_path_factory) -> dict[str, bytes]:
     return tables(place)
 
 
-@pytest.mark.parametrize("platform", ["process", "http", "dask", "lambda_async", "slurm"])
+@pytest.mark.parametrize("platform", ["process", "http", "dask", "lambda_async"])
 def test_every_backend_leaves_the_same_tables(platform, request, undisturbed, database):
     compute = platform if platform == "process" else request.getfixturevalue(f"{platform}_site")["compute"]
     place = f"s3://fanfold/metabolomics/{platform}"
-    store = ("--storage", f"{place}/store") if platform in ("lambda_async", "slurm") else ()
+    store = ("--storage", f"{place}/store") if platform == "lambda_async" else ()
 
     finished(started(database, f"{place}/run", "--compute", str(compute), "--workers", "2", *store))
 
