@@ -12,7 +12,7 @@ import numpy as np
 
 from apps._frame.tables import counted
 from apps.protein_remd import mbar
-from apps.protein_remd.history import FloatArray, History
+from apps.protein_remd.history import FloatArray, History, predicted_acceptances
 from apps.protein_remd.science import statistics
 from apps.protein_remd.science.units import BOLTZMANN, beta
 from apps.protein_remd.until import FIRST
@@ -20,6 +20,8 @@ from core import ConfigError, FanfoldError
 
 RARE = 0.05
 """Acceptance below which a pair is a bottleneck."""
+UNLIKELY = 0.05
+"""Chance of as few swaps at that acceptance, below which a pair is one although its energies do not say so."""
 FALSE_ALARMS = 0.01
 """Of campaigns whose halves differ by chance alone, how many are to be told so."""
 LEAST_SAMPLES = 50
@@ -131,6 +133,28 @@ def assessed(history: History, found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_bottleneck(accepted: int, attempted: int, predicted: float, rounds: int) -> bool:
+    """Whether a pair swaps too rarely, by its energies or beyond chance; a few attempts without a swap say nothing."""
+    if not attempted or accepted >= RARE * attempted:
+        return False
+    by_energies = rounds >= FIRST and predicted < RARE
+    return by_energies or statistics.at_most(accepted, attempted, RARE) < UNLIKELY
+
+
+def _swap_check(history: History) -> Check:
+    """Return whether every pair swaps; where too few attempts are the reason, how many rounds would tell."""
+    predicted = predicted_acceptances(history, history.temperatures)
+    pairs = [
+        (int(history.accepted[k, k + 1]), int(history.attempted[k, k + 1]), predicted[k]) for k in range(len(predicted))
+    ]
+    accepted, attempted, _ = min(pairs, key=lambda pair: pair[0] / max(1, pair[1]))
+    least = accepted / max(1, attempted)
+    found = f"{least:.1%} of {counted(attempted, 'attempt')} at least"
+    stuck = any(is_bottleneck(*pair, history.rounds) for pair in pairs)
+    telling = math.log(UNLIKELY) / math.log1p(-RARE) * history.rounds / max(1, attempted)
+    return Check("every pair swaps", least >= RARE, found, None if stuck else telling)
+
+
 def _checks(history: History, found: Mapping[str, Any]) -> list[Check]:
     states, rounds = len(history.temperatures), history.rounds
     apart, most = found["halves"], most_errors(2 * states)
@@ -146,9 +170,7 @@ def _checks(history: History, found: Mapping[str, Any]) -> list[Check]:
         checks.append(Check("MBAR has a solution", False, "none for these energies", None))
     if states == 1:
         return checks
-    tried = [int(history.attempted[k, k + 1]) for k in range(states - 1)]
-    least = min(int(history.accepted[k, k + 1]) / max(1, tried[k]) for k in range(states - 1))
-    checks.append(Check("every pair swaps", least >= RARE, f"{least:.1%} at least", None))
+    checks.append(_swap_check(history))
     if "overlap" in found:
         overlap = min(found["overlap"])
         shown = f"{overlap:.3f} at least, of {mbar.LEAST_OVERLAP} needed"

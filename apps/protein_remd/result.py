@@ -9,7 +9,7 @@ from typing import Any
 from apps._frame.tables import TextTable, facts_text
 from apps.protein_remd import convergence, resumes, until
 from apps.protein_remd.campaign import Setup
-from apps.protein_remd.convergence import RARE
+from apps.protein_remd.convergence import is_bottleneck
 from apps.protein_remd.history import TARGET, History, pair_figures, propose
 from apps.protein_remd.params import Params
 from apps.protein_remd.records import RoundRecord
@@ -57,7 +57,10 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
     volume = [statistics.mean_and_error(history.volume[:, k]) for k in columns if history.pressure is not None]
     to_kelvin = 2.0 / (setup.degrees * BOLTZMANN)
     pairs = pair_figures(history)
-    rare = any(pair.attempted and pair.acceptance < RARE for pair in pairs)
+    rare = [
+        is_bottleneck(int(history.accepted[k, k + 1]), pair.attempted, pair.predicted, history.rounds)
+        for k, pair in enumerate(pairs)
+    ]
     return {
         "engine": setup.engine,
         "version": setup.version,
@@ -87,6 +90,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
                 "overlap": pair.overlap,
                 "ensemble_slope": pair.slope,
                 "ensemble_slope_error": pair.slope_error,
+                "bottleneck": rare[k],
             }
             for k, pair in enumerate(pairs)
         ],
@@ -94,7 +98,7 @@ def figures(history: History, setup: Setup, rounds: int) -> dict[str, Any]:
         "second_eigenvalue": statistics.second_eigenvalue(matrix),
         "salted_segments": [list(each) for each in history.salted],
         "canaries": list(history.canaries),
-        "proposed": _closer_ladder(history) if rare else None,
+        "proposed": _closer_ladder(history) if any(rare) else None,
         "history_sha256": history.digest(),
         "facts": setup.facts,
     }
@@ -150,7 +154,7 @@ def warnings(found: Mapping[str, Any]) -> list[str]:
     """Return in sentences what a reader of the figures must know."""
     said = [*found["facts"].get("cautions", []), *found.get("isomers_said", [])]
     for pair in found["pairs"]:
-        if pair["attempted"] and pair["acceptance"] < RARE:
+        if pair["bottleneck"]:
             between = f"{pair['lower']:g} and {pair['upper']:g} K"
             said.append(
                 f"Swaps between {between} are accepted in {pair['acceptance']:.1%} of {pair['attempted']:,} attempts: "

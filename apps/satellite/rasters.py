@@ -31,10 +31,17 @@ HEADERS_KEPT = 64
 
 
 class PinnedFile(io.RawIOBase):
-    """An object of a storage as a seekable file; reading fails once the object is another."""
+    """An object of a storage as a seekable file; reading fails once the object is another.
 
-    def __init__(self, source: Stored) -> None:
-        self._source, self._at = source, 0
+    Parameters
+    ----------
+    source : Stored
+    faults : list of Exception, optional
+        Where errors go instead of being raised; the file ends there. For readers that would lose them.
+    """
+
+    def __init__(self, source: Stored, faults: list[Exception] | None = None) -> None:
+        self._source, self._at, self._faults = source, 0, faults
 
     def readable(self) -> bool:
         """Return True."""
@@ -56,7 +63,13 @@ class PinnedFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read up to ``len(buffer)`` bytes."""
-        data = read_range(self._source, self._at, min(self._at + len(buffer), self._source.size))
+        try:
+            data = read_range(self._source, self._at, min(self._at + len(buffer), self._source.size))
+        except Exception as error:
+            if self._faults is None:
+                raise
+            self._faults.append(error)
+            return 0
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -72,9 +85,9 @@ def read_range(source: Stored, start: int, end: int) -> bytes:
     return process_storage(source.address).get(source.key, start, end, etag=tag)
 
 
-def opened(source: Stored, buffer: int = HEADER) -> io.BufferedReader:
-    """Return an object as a file of which so many bytes are read at a time."""
-    return io.BufferedReader(PinnedFile(source), buffer)
+def opened(source: Stored, buffer: int = HEADER, faults: list[Exception] | None = None) -> io.BufferedReader:
+    """Return an object as a file of which so many bytes are read at a time; see `PinnedFile`."""
+    return io.BufferedReader(PinnedFile(source, faults), buffer)
 
 
 @contextmanager
@@ -89,10 +102,23 @@ def gdal(source: Stored, buffer: int = HEADER) -> Iterator[Any]:
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.Env(**GDAL_OPTIONS), opened(source, buffer) as file, rasterio.open(file) as dataset:
-            yield dataset
+    name = f"/{source.key.rpartition('/')[2]}"
+    faults: list[Exception] = []
+
+    def open_file(path: str, mode: str = "rb") -> io.BufferedReader:
+        if path.rpartition("/")[2] != name[1:]:
+            raise FileNotFoundError(path)  # files beside it, which GDAL would ask for
+        return opened(source, buffer, faults)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            # A file given to `open` itself would be read as a whole; an opener is asked for ranges.
+            with rasterio.Env(**GDAL_OPTIONS), rasterio.open(name, opener=open_file) as dataset:
+                yield dataset
+    finally:
+        if faults:
+            raise faults[0]  # GDAL passes on none of its own accord, and goes without what it need not have
 
 
 def read_window(asset: Asset, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.generic]:

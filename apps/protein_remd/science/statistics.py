@@ -83,17 +83,26 @@ def fisher(first: tuple[int, int], second: tuple[int, int]) -> float:
     (some, all_first), (others, all_second) = first, second
     total, all_some = all_first + all_second, some + others
 
-    def log_binomial(n: int, k: int) -> float:
-        return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-
     def log_chance(k: int) -> float:
-        ways = log_binomial(all_first, k) + log_binomial(all_second, all_some - k)
-        return ways - log_binomial(total, all_some)
+        ways = _log_binomial(all_first, k) + _log_binomial(all_second, all_some - k)
+        return ways - _log_binomial(total, all_some)
 
     # Two tables that are as likely differ in the last digits.
     most = log_chance(some) + 1e-7
     possible = range(max(0, all_some - all_second), min(all_some, all_first) + 1)
     return min(1.0, math.fsum(math.exp(each) for each in map(log_chance, possible) if each <= most))
+
+
+def at_most(successes: int, trials: int, share: float) -> float:
+    """Return the chance of so many successes or fewer, where a trial succeeds with a probability between 0 and 1."""
+    terms = (
+        _log_binomial(trials, k) + k * math.log(share) + (trials - k) * math.log1p(-share) for k in range(successes + 1)
+    )
+    return min(1.0, math.fsum(map(math.exp, terms)))
+
+
+def _log_binomial(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def histogram_overlap(first: FloatArray, second: FloatArray, bins: int = 40) -> float:

@@ -136,7 +136,7 @@ def test_replicas_that_never_move_are_no_converged_campaign_and_a_ladder_is_advi
     found = convergence.measured(oscillators(100, moving=False))
 
     assert found["second_eigenvalue"] == pytest.approx(1.0)
-    assert "'every pair swaps' does not hold (0.0% at least)" in found["verdict"]
+    assert "'every pair swaps' does not hold (0.0% of " in found["verdict"]
     assert "'ladder' proposes a ladder" in found["verdict"]
 
 
@@ -270,3 +270,14 @@ def test_an_evaluation_that_is_damaged_is_made_again(remd, figures, tmp_path):
     found = figures("resume", "a", "--rounds", "100", *until)
 
     assert found["rounds"] == len(list((tmp_path / "whole" / "rounds").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("accepted", "attempted", "predicted", "rounds", "said"),
+    [
+        (0, 1, 0.2, 2, False), (0, 1, 0.0, 2, False), (0, 58, 0.2, 200, False), (0, 59, 0.2, 200, True),
+        (0, 5, 0.01, 10, True), (1, 20, 0.0, 40, False), (0, 0, 0.0, 40, False), (2, 200, 0.3, 400, True),
+    ],
+)  # fmt: skip
+def test_a_pair_is_a_bottleneck_by_its_energies_or_beyond_chance(accepted, attempted, predicted, rounds, said):
+    assert convergence.is_bottleneck(accepted, attempted, predicted, rounds) == said

@@ -211,3 +211,10 @@ def test_a_ladder_from_measured_energies_never_looks_beyond_them():
     assert (rungs[0], rungs[-1], len(rungs)) == (300.0, 440.0, 4)
     assert all(0.3 < each < 0.45 for each in exact)
     assert harmonic_acceptance(200, 300.0, (300.0 * 440.0) ** 0.5) < 0.3
+
+
+def test_the_chance_of_so_few_successes_is_the_binomial_one():
+    from scipy.stats import binom
+
+    for successes, trials, share in ((0, 1, 0.05), (0, 59, 0.05), (3, 200, 0.05), (40, 50, 0.5), (7, 7, 0.3)):
+        assert statistics.at_most(successes, trials, share) == pytest.approx(binom.cdf(successes, trials, share))

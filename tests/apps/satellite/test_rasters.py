@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from apps._frame.stored import Stored
-from apps.satellite.rasters import Tiles, gdal, read_parts, read_window, tiles
+from apps.satellite.rasters import HEADER, Tiles, gdal, read_parts, read_window, tiles
 from apps.satellite.records import Asset
 from apps.satellite.science.grid import Raster
 from core import open_storage
@@ -151,3 +151,59 @@ def test_reading_an_object_that_has_changed_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(Exception, match="changed while"):
         found.read(1, (0, 10), (0, 10))
+
+
+def large(path: Path, **options: Any) -> Stored:
+    image = np.random.default_rng(5).integers(0, 65536, (1, 1024, 1024), np.uint16)
+    return written(path, image, **options)
+
+
+def bytes_read_by_gdal(source: Stored, rows: tuple[int, int] | None) -> int:
+    from rasterio.windows import Window
+
+    from core.storage import process_storage
+
+    storage = process_storage(source.address)
+    before = storage.bytes_in
+    with gdal(source) as dataset:
+        if rows is not None:
+            dataset.read(1, window=Window.from_slices(rows, (0, 1024)))
+    return storage.bytes_in - before
+
+
+@pytest.mark.parametrize("options", [{"compress": "lzw"}, {"tiled": True, "compress": "deflate"}])
+def test_opening_a_raster_reads_its_header_and_not_the_file(tmp_path: Path, options: dict[str, Any]) -> None:
+    source = large(tmp_path / "a.tif", **options)
+
+    assert source.size > 20 * HEADER
+    assert bytes_read_by_gdal(source, None) <= 2 * HEADER
+
+
+def test_gdal_reads_what_a_window_needs_and_not_the_file(tmp_path: Path) -> None:
+    source = large(tmp_path / "a.tif", compress="lzw")
+
+    assert bytes_read_by_gdal(source, (512, 540)) < source.size / 8
+
+
+@pytest.mark.parametrize("options", [{"compress": "lzw"}, {"tiled": True, "compress": "deflate"}])
+def test_an_object_that_changes_while_gdal_has_it_open_is_an_error_that_says_so(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    source = large(tmp_path / "a.tif", **options)
+
+    with pytest.raises(Exception, match="changed while"), gdal(source) as dataset:  # noqa: PT012
+        written(tmp_path / "a.tif", image_of("uint16"))
+        dataset.read(1)
+
+
+def test_a_connection_that_fails_beneath_gdal_is_a_failed_connection_which_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = large(tmp_path / "a.tif", compress="lzw")
+
+    def away(*_: Any) -> bytes:
+        raise ConnectionError("the storage is away")
+
+    with pytest.raises(ConnectionError, match="away"), gdal(source) as dataset:  # noqa: PT012
+        monkeypatch.setattr("apps.satellite.rasters.read_range", away)
+        dataset.read(1)
