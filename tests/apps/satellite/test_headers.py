@@ -27,7 +27,7 @@ def written(path: Path, image: Any, **options: Any) -> Path:
     given = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate", **options}
     with rasterio.open(
         path, "w", driver="GTiff", width=image.shape[-1], height=image.shape[-2], count=1, dtype=image.dtype,
-        crs="EPSG:32632", transform=Affine(*PLACE.transform), **given,
+        crs="EPSG:32632", **{"transform": Affine(*PLACE.transform), **given},
     ) as dataset:  # fmt: skip
         dataset.write(image, 1)
     return path
@@ -161,3 +161,50 @@ def test_a_side_of_a_zone_is_straight_in_degrees(site: Site, main: Any, tmp_path
     expected = (degrees(32632, x, y)[1] > south).sum()
     row = dict(zip(*(line.split(",") for line in (tmp_path / "run/zonal.csv").read_text().splitlines()), strict=True))
     assert row["red_pixels"] == str(expected)
+
+
+FLAGS = ("--bands", "red", "--band-names", "red", "--scale", "1e-4", "--mask", "none")
+
+
+def test_each_file_has_its_own_number_for_no_data(tmp_path: Path, main: Any) -> None:
+    random = np.random.default_rng(5)
+    values = []
+    for day, (nodata, dtype) in enumerate([(0, "uint16"), (-9999, "int16"), (65535, "uint16"), (np.nan, "float32")], 1):
+        image, missing = random.integers(1, 9000, (128, 128)).astype(dtype), random.random((128, 128)) < 0.3
+        values.append(np.where(missing, np.nan, image))
+        image[missing] = nodata
+        written(tmp_path / f"in/2024-06-0{day}.tif", image, nodata=nodata)
+
+    status, _, err = main("run", "--input", f"{tmp_path}/in/", "--output", tmp_path / "run", *FLAGS)
+
+    assert status == 0, err
+    some = np.isfinite(values).any(0)
+    red = pixels(tmp_path / "run", "red")[:128, :128]
+    assert (red[some] == np.rint(np.nanmedian(np.array(values)[:, some], 0))).all()
+    assert (red[~some] == -32768).all()
+
+
+@pytest.mark.parametrize("size", [10.0, 10 / 3, 9.554628535647032])
+def test_files_side_by_side_are_the_whole_without_a_seam(tmp_path: Path, main: Any, size: float) -> None:
+    import rasterio
+    from affine import Affine
+
+    side = 101
+    whole = np.random.default_rng(6).integers(1, 9000, (2 * side, 2 * side)).astype(np.uint16)
+    for row in (0, side):
+        for column in (0, side):
+            place = Affine(size, 0, 500_000 + column * size, 0, -size, 5_000_000 - row * size)
+            part = whole[row : row + side, column : column + side]
+            written(tmp_path / f"in/{row}_{column}/2024-06-01.tif", part, nodata=0, transform=place)
+
+    status, _, err = main("run", "--input", f"{tmp_path}/in/", "--output", tmp_path / "run", *FLAGS)
+
+    assert status == 0, err
+    found = 0
+    for path in (tmp_path / "run").glob("cells/*/*/composite.tif"):
+        with rasterio.open(path) as dataset:
+            image, (row, column) = dataset.read(1), dataset.index(500_000 + size / 2, 5_000_000 - size / 2)
+        rows, columns = np.nonzero(image != -32768)
+        found += rows.size
+        assert (image[rows, columns] == whole[rows - row, columns - column]).all()
+    assert found == whole.size
