@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ pytest_plugins = [
 PLATFORMS = ("container", "kubernetes", "slurm", "dask", "lambda", "whisk", "redis", "ceph")
 """Platforms whose tests share one worker of pytest-xdist, so that each is started once, and gets its processors."""
 
+LONG = ("integration", "ecosystem", "benchmarks", "notebooks", "killed")
+"""What the paths of tests say that take seconds; a test of any other takes a twentieth of one's time."""
+
 S3_KEY, S3_SECRET = "fanfold-test-key", "fanfold-test-secret-9d41c7"
 S3_START = 60.0
 PR_SET_PDEATHSIG = 1
@@ -50,14 +54,32 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Gather thousands of tests, and what they import, without looking for garbage among them, then or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share tests among workers by platform, or else by file."""
+    """Share tests among workers by platform, or else by file, the longest first: none is alone at work at the end."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return next((platform for platform in PLATFORMS if platform in nodeid), nodeid.partition("::")[0])
+
+        def _assign_work_unit(self, node: Any) -> None:
+            def length(scope: str) -> int:
+                return sum(20 if any(word in nodeid for word in LONG) else 1 for nodeid in self.workqueue[scope])
+
+            self.workqueue.move_to_end(max(self.workqueue, key=length), last=False)
+            super()._assign_work_unit(node)
 
     return Scheduling(config, log)
 

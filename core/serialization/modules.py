@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,9 +58,7 @@ class LocalModules:
         changed = {_package(name) for name in self.note() if os.path.isfile(self._loaded[name].__file__ or "")}
         if changed:  # what is compiled can often not be loaded twice
             compiled = {_package(n) for n, module in self._loaded.items() if not str(module.__file__).endswith(".py")}
-            for name in self._loaded:
-                if _package(name) not in compiled - changed:
-                    sys.modules.pop(name, None)
+            _forget(name for name in self._loaded if _package(name) not in compiled - changed)
             self._states.clear()
         self.changed.clear()
 
@@ -96,7 +95,16 @@ _renewed: dict[str, tuple[int, int]] = {}
 def _renew(states: dict[str, tuple[int, int]]) -> None:
     if registry.worker == os.getpid() and any(_renewed.get(name) != state for name, state in states.items()):
         _renewed.update(states)
-        for name in states:
+        _forget(states)
+
+
+def _forget(modules: Iterable[str]) -> None:
+    """Have modules read again, and with them folders that are packages without a file: these hold what is in them."""
+    names = set(modules)
+    packages = {_package(name) for name in names}
+    for name, module in list(sys.modules.items()):
+        is_folder = hasattr(module, "__path__") and getattr(module, "__file__", None) is None
+        if name in names or (is_folder and _package(name) in packages):
             sys.modules.pop(name, None)
 
 

@@ -666,6 +666,38 @@ def test_a_module_that_tasks_alone_import_is_read_again_when_it_has_changed(tmp_
     assert " ".join(shown) == "old the newer one"
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["to tasks alone", "to the driver too"])
+def test_a_package_that_has_changed_is_read_again_with_the_folders_in_it_that_are_no_packages(tmp_path, known):
+    (tmp_path / "lab" / "inner").mkdir(parents=True)
+    shown = run_script(
+        tmp_path,
+        PLACES["fork"],
+        f"""
+        import pathlib, sys
+        sys.dont_write_bytecode = True
+
+        def told(x):
+            from lab.inner import again
+            return again.told()
+
+        def write(text):
+            pathlib.Path("lab/__init__.py").write_text(f"TEXT = {{text!r}}")
+            pathlib.Path("lab/inner/again.py").write_text("from lab import TEXT\\ndef told(): return TEXT")
+
+        if __name__ == "__main__":
+            write("old")
+            if {known}:
+                import lab.inner.again
+            with open_executor() as executor:
+                print(*set(executor.map(told, range(8), batch_size=1).results(60)))
+                write("the newer one")
+                print(*set(executor.map(told, range(8), batch_size=1).results(60)))
+        """,
+    )
+
+    assert " ".join(shown) == "old the newer one"
+
+
 def test_the_main_module_itself_is_as_the_driver_has_it_now(tmp_path, place):
     shown = run_script(
         tmp_path,

@@ -57,7 +57,8 @@ class DaskCluster:
 
     def _run(self, *arguments: str) -> None:
         root = str(Path(__file__).parents[2])
-        environment = {**os.environ, "PYTHONPATH": root}
+        # Its statistical profile of the workers takes a fiftieth of a processor as long as they are there.
+        environment = {**os.environ, "PYTHONPATH": root, "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
         with open(self.folder / "log", "ab") as log:
             command = [sys.executable, "-m", "dask", *arguments]
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)

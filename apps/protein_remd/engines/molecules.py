@@ -88,7 +88,8 @@ def molecule(given: System, seed: int, pressure: float | None = None) -> Molecul
     solvents.check_water(made.topology, given, where)
     boxes.check_box(made.system, boxes.nonbonded(given), where, pressure)
     box = boxes.default_box(made.system) if boxes.nonbonded(given).periodic else None
-    structures.check_bonds(made.topology, made.positions, box, where)
+    bonds, called = structures.bonds_of(made.topology)
+    structures.check_bonds(bonds, made.positions, box, called, where)
     solvents.finish(made.system, made.topology, given, pressure)
     return made
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace, described
 from apps.protein_remd.engines.files import check_count, coordinates, hashes, named, read_files
+from apps.protein_remd.engines.structures import check_bonds
 from apps.protein_remd.params import MD
 from apps.protein_remd.science import protomol_files as files_of
 from apps.protein_remd.science.units import BOLTZMANN
@@ -49,6 +50,7 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
         topology = files_of.read_psf(psf.decode("utf-8", "replace"))
     start = coordinates(pdb, system.pdb)
     check_count(len(start), system.pdb, len(topology.names), system.psf)
+    check_bonds(topology.bonds, start, None, lambda at: f"{topology.names[at]} of {topology.residues[at]}", system.pdb)
     array = io.BytesIO()
     np.save(array, start)
     about = {"program": system.protomol, "timestep": md.timestep, "friction": md.friction}
@@ -59,7 +61,7 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
         "solvent": "none",
         "cutoff": "switched off between 10 and 12 Angstrom",
         "atoms": len(start),
-        "constraints": topology.bonds if shake else 0,
+        "constraints": len(topology.bonds) if shake else 0,
         "residues": topology.residue_count,
         "net charge": round(topology.charge),
         "threads": 1,
@@ -117,7 +119,7 @@ class Molecule:
         self._timestep, self._friction = timestep, friction
         self._topology = files_of.read_psf(files["molecule.psf"].decode("utf-8", "replace"))
         self._start: FloatArray = np.load(io.BytesIO(files["start.npy"]))
-        bonds = self._topology.bonds if timestep > files_of.SHAKE_ABOVE else 0
+        bonds = len(self._topology.bonds) if timestep > files_of.SHAKE_ABOVE else 0
         self.degrees = 3 * len(self._start) - bonds
         self.version = f"{PROGRAM} {hashlib.sha256(Path(program).read_bytes()).hexdigest()[:16]}"
         trial = self.run(Snapshot(self._start, np.zeros_like(self._start)), 300.0, 1, CANARY)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from apps._frame.tables import counted
 from apps.protein_remd.engines import FloatArray
@@ -16,9 +17,8 @@ from apps.protein_remd.science.peptide import NAMES, chirality, dihedral
 from core import InputError
 
 LONGEST_BOND = 0.25
-"""nm between C and N of neighbours; a peptide bond is 0.133 nm long, and what is beyond this is a gap in the chain."""
-LONGEST_OF_ALL = 0.3
-"""nm; no two atoms that are bonded are further apart: sulfurs of a bridge are 0.205 nm, those of metals hardly more."""
+"""nm; a peptide bond is 0.133 nm long, and what is beyond this is a gap in the chain; sulfurs of a bridge are 0.205 nm
+apart, those of metals hardly more."""
 ALPHA = frozenset(["CA", "CH3"])
 """One of which amino acids and their caps have beside C and N."""
 LEAST_APART = 0.05
@@ -81,34 +81,49 @@ def _check_apart(text: str, topology: Any, x: FloatArray, where: str) -> None:
         )
 
 
-def check_bonds(topology: Any, x: FloatArray, box: FloatArray | None, where: str) -> None:
+def check_bonds(
+    bonds: npt.NDArray[np.int64], x: FloatArray, box: FloatArray | None, named: Callable[[int], str], where: str
+) -> None:
     """Refuse coordinates in another order than their topology's, or of another molecule with as many atoms.
 
     Parameters
     ----------
+    bonds : array, shape (bonds, 2)
+        Indices of atoms.
     x : array, shape (atoms, 3)
         nm.
     box : array, shape (3, 3), optional
         Vectors of the periodic box in nm, a row each, in reduced form: molecules may cross its faces.
+    named : callable
+        Returns what an atom is called, by its index.
 
     Raises
     ------
     InputError
     """
-    bonds = list(topology.bonds())
-    ends = np.array([[one.index, other.index] for one, other in bonds], dtype=np.int64).reshape(-1, 2)
-    between = x[ends[:, 0]] - x[ends[:, 1]]
+    between = x[bonds[:, 0]] - x[bonds[:, 1]]
     if box is not None:
         for at in (2, 1, 0):
             between -= np.round(between[:, at] / box[at, at])[:, None] * box[at]
     apart = np.linalg.norm(between, axis=1)
-    long = np.flatnonzero(apart > LONGEST_OF_ALL)
+    long = np.flatnonzero(apart > LONGEST_BOND)
     if len(long):
-        one, other = (f"{atom.name} of {_name(atom.residue)}" for atom in bonds[long[0]][:2])
+        one, other = map(named, bonds[long[0]].tolist())
         raise InputError(
             f"{where}: {one} and {other} are bonded, and {apart[long[0]]:.2f} nm apart "
             f"({counted(len(long), 'such bond')}): the coordinates are those of another molecule, or in another order"
         )
+
+
+def bonds_of(topology: Any) -> tuple[npt.NDArray[np.int64], Callable[[int], str]]:
+    """Return the bonds of a topology, and what its atoms are called; see ``check_bonds``."""
+    pairs = [(one.index, other.index) for one, other in topology.bonds()]
+    atoms = list(topology.atoms())
+
+    def named(at: int) -> str:
+        return f"{atoms[at].name} of {_name(atoms[at].residue)}"
+
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2), named
 
 
 def cautions(text: str, topology: Any, x: FloatArray) -> list[str]:

@@ -204,15 +204,15 @@ def read_dcd(data: bytes, atoms: int, steps: int, every: int) -> npt.NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Of a PSF file: names and masses (g/mol) of the atoms, their residues' names, the number of bonds and residues.
+    """Of a PSF file: names and masses (g/mol) of the atoms, their residues' names, bonds, and the number of residues.
 
-    `charge` is of all atoms together, in elementary charges.
+    `bonds` has indices of atoms, shape (bonds, 2); `charge` is of all atoms together, in elementary charges.
     """
 
     names: tuple[str, ...]
     masses: tuple[float, ...]
     residues: tuple[str, ...]
-    bonds: int
+    bonds: npt.NDArray[np.int64]
     residue_count: int
     charge: float
 
@@ -227,7 +227,7 @@ def read_psf(text: str) -> Topology:
     """
     lines = text.splitlines()
     atoms = next((at for at, line in enumerate(lines) if "!NATOM" in line), None)
-    bonds = next((line for line in lines if "!NBOND" in line), None)
+    bonds = next((at for at, line in enumerate(lines) if "!NBOND" in line), None)
     if atoms is None or bonds is None:
         raise ValueError("it has no !NATOM and !NBOND; expected a PSF file")
     count = int(lines[atoms].split()[0])
@@ -239,4 +239,18 @@ def read_psf(text: str) -> Topology:
         raise ValueError("it has a mass that is not above 0")
     names, residues = tuple(row[4] for row in rows), tuple(row[3] for row in rows)
     count = len({(row[1], row[2]) for row in rows})
-    return Topology(names, masses, residues, int(bonds.split()[0]), count, sum(float(row[6]) for row in rows))
+    return Topology(names, masses, residues, _pairs(lines, bonds, len(rows)), count, sum(float(row[6]) for row in rows))
+
+
+def _pairs(lines: Sequence[str], head: int, atoms: int) -> npt.NDArray[np.int64]:
+    """Return the bonds of a PSF file, which follow their heading, as indices of atoms."""
+    count = int(lines[head].split()[0])
+    words: list[str] = []
+    for line in lines[head + 1 :]:
+        if len(words) >= 2 * count or "!" in line:
+            break
+        words += line.split()
+    found = np.array(words[: 2 * count], dtype=np.int64) - 1
+    if len(found) != 2 * count or not ((found >= 0) & (found < atoms)).all():
+        raise ValueError(f"its {count} bonds are not whole, or of atoms that it has not")
+    return found.reshape(-1, 2)

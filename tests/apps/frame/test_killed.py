@@ -113,7 +113,8 @@ def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
         driver = start("texts", "--output", place)
         wait_until(lambda goal=goal: len(commits(storage)) >= goal, driver)
         kill(driver)
-        assert seen <= commits(storage)
+        # A driver that comes to its end before it is killed removes them.
+        assert seen <= commits(storage) or "result.json" in contents(storage)
         seen = commits(storage)
     last = start("texts", "--output", place)
     out, err = last.communicate()

@@ -126,10 +126,10 @@ def test_an_asian_price_is_quantlibs() -> None:
     ("spot", "volatility", "years", "published"),
     [
         (36.0, 0.2, 1, 4.478),
-        (36.0, 0.4, 2, 8.508),
-        (40.0, 0.2, 1, 2.314),
-        (40.0, 0.4, 1, 5.312),
-        (44.0, 0.2, 2, 1.690),
+        pytest.param(36.0, 0.4, 2, 8.508, marks=pytest.mark.slow),
+        pytest.param(40.0, 0.2, 1, 2.314, marks=pytest.mark.slow),
+        pytest.param(40.0, 0.4, 1, 5.312, marks=pytest.mark.slow),
+        pytest.param(44.0, 0.2, 2, 1.690, marks=pytest.mark.slow),
         (44.0, 0.4, 2, 5.647),
     ],
 )

@@ -28,6 +28,7 @@ def test_everything_agrees_with_what_is_known(figures: dict[str, list[dict[str, 
     assert {row["against"] for row in figures["checks"]} >= {"lognormal law", "QuantLib 1.44", "stored hash"}
 
 
+@pytest.mark.slow
 def test_another_seed_agrees_too() -> None:
     with FunctionExecutor("serial") as executor:
         found = validate.run(ValidateParams(paths=8192, seed=5), on_executor(executor))

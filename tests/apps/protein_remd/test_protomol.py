@@ -12,7 +12,7 @@ from apps.protein_remd.engines import Exploded, Schedule, protomol
 from apps.protein_remd.params import MD
 from apps.protein_remd.science import protomol_files as files
 from apps.protein_remd.system import System
-from core import ConfigError, FanfoldError
+from core import ConfigError, FanfoldError, InputError
 from tests.apps.protein_remd.conftest import history
 
 PROGRAM = """#!{python}
@@ -259,6 +259,20 @@ def test_a_campaign_goes_on_bit_for_bit(molecule, remd, tmp_path, capsys):
     assert history(tmp_path / "parts") == history(tmp_path / "whole")
     assert remd("verify", "parts", "--segments", "2") == 0
     assert "caution" in (tmp_path / "whole" / "result.json").read_text()
+
+
+def test_coordinates_in_another_order_are_refused_by_their_bonds(molecule, tmp_path):
+    system = molecule()
+    (tmp_path / "a.pdb").write_text(PDB.replace("   1.000   0.000", "   9.000   0.000"))
+
+    with pytest.raises(InputError, match=r"a.pdb: N of HIS and HN of HIS are bonded, and 0.90 nm apart \(1 such bond"):
+        protomol.prepare(system, MD())
+
+
+@pytest.mark.parametrize("bonds", ["       1       2       1\n", "       1       2       1       4\n"])
+def test_bonds_of_a_topology_that_are_not_whole_are_refused(bonds):
+    with pytest.raises(ValueError, match="its 2 bonds are not whole, or of atoms that it has not"):
+        files.read_psf(PSF.replace("       1       2       1       3\n", bonds))
 
 
 def test_a_program_that_is_nowhere_is_named(molecule, monkeypatch):

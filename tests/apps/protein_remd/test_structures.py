@@ -251,6 +251,7 @@ def test_bonds_across_the_faces_of_a_box_are_no_longer_than_within_it():
     begin = np.array([0.1, 0.1, 0.05])
     x = np.array([begin, begin + [0.0, 0.0, -0.13] + 2 * box[0] - box[1] + box[2]])
 
-    structures.check_bonds(topology, x, box, "a.psf")
+    bonds, named = structures.bonds_of(topology)
+    structures.check_bonds(bonds, x, box, named, "a.psf")
     with pytest.raises(InputError, match="a.psf: C of XYZ 1 and N of XYZ 1 are bonded, and 5.3"):
-        structures.check_bonds(topology, x, None, "a.psf")
+        structures.check_bonds(bonds, x, None, named, "a.psf")

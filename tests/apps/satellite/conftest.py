@@ -51,9 +51,10 @@ def drawing_main(capfd: pytest.CaptureFixture[str]) -> Main:
 
 @pytest.fixture
 def main(drawing_main: Main) -> Main:
-    """Run the command line likewise, with empty maps: drawing them is two thirds of what a small run takes."""
+    """Run the command line likewise, by cells as small as the scenes are and with empty maps, which take longest."""
 
     def call(*argv: object) -> tuple[int, str, str]:
+        argv = (*argv, "--cell", 128) if argv[0] == "run" and "--cell" not in argv else argv
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("apps.satellite.maps._drawn", lambda *_, **__: b"")
             return drawing_main(*argv)

@@ -229,7 +229,15 @@ def test_real_products_of_landsat_are_processed_as_an_oracle_does(real: Path, tm
     import rasterio
 
     status, _, err = main(
-        "run", "--input", f"{real}/landsat_c2/", "--output", tmp_path / "run", "--bands", "green,red,nir"
+        "run",
+        "--input",
+        f"{real}/landsat_c2/",
+        "--output",
+        tmp_path / "run",
+        "--bands",
+        "green,red,nir",
+        "--cell",
+        1024,
     )
 
     assert status == 0, err
@@ -304,7 +312,7 @@ def test_real_odd_rasters_are_rejected_with_their_reason(
 
 def test_a_real_raster_in_strips_is_read_and_strictly_rejected(real: Path, tmp_path: Path, main: Any) -> None:
     flags = ("--mask", "none", "--band-names", "red", "--bands", "red", "--scale", 1e-4, "--date", "2024-06-01")
-    flags += ("--nodata", 0)
+    flags += ("--nodata", 0, "--cell", 1024)
     source = real / "tiff/rio-tiler/nocog.tif"
 
     status, _, err = main("run", "--input", source, "--output", tmp_path / "run", *flags)

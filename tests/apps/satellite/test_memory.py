@@ -43,13 +43,14 @@ def test_workers_take_what_the_model_says_at_any_extent(tmp_path: Path) -> None:
     model = cell_memory(CELL, DATES, 4)
 
     peaks = []
-    for side in (1, 3):
+    for side in (1, 2):
         site = Site(tmp_path / f"scenes{side}")
         for date in range(DATES):
-            site.scene(f"s{date}", noisy(date, side * CELL), when=f"2024-06-0{date + 1}T10:00:00Z")
+            images = noisy(date, side * CELL)
+            images["nir"] += 9000  # no speckles of water
+            site.scene(f"s{date}", images, when=f"2024-06-0{date + 1}T10:00:00Z")
         peaks.append(measured(site.folder, tmp_path / f"run{side}", CELL)[1])
 
-    print(peaks, model)
     assert max(peaks) <= 1.15 * model
     assert peaks[1] <= 1.05 * peaks[0]
 
@@ -64,9 +65,7 @@ def test_the_driver_holds_no_more_shapes_of_many_cells_than_of_few(tmp_path: Pat
         driver, worker = measured(site.folder, tmp_path / f"run{across}", SMALL_CELL)
         drivers.append(driver)
         shapes.append(json.loads((tmp_path / f"run{across}/result.json").read_text())["shapes"])
-        print(driver, worker)
         assert worker <= 1.15 * cell_memory(SMALL_CELL, 1, 4)
 
-    print(drivers, shapes)
     assert shapes[1] > 150_000
     assert drivers[1] - drivers[0] < FLAT + PER_CELL * (24 * 24 - 8 * 8)

@@ -16,7 +16,7 @@ from apps.satellite.science.grid import Raster
 from tests.apps.satellite.conftest import Site, noisy, rows_of
 
 BANDS = ("green", "red", "nir")
-FLAGS = ("--bands", ",".join(BANDS), "--cell", "64", "--stat", "mean")
+FLAGS = ("--bands", ",".join(BANDS), "--stat", "mean")
 SENTINEL, LANDSAT = (600_000.0, 5_000_040.0), (599_985.0, 5_000_055.0)
 """Corners: Sentinel-2's are multiples of 20 m, Landsat's lie 15 m beyond those of 30 m."""
 CLEAR, CLOUD = 21824, 22280

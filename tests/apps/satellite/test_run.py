@@ -305,11 +305,13 @@ def test_a_function_that_fails_ends_the_run_with_its_own_line(site: Site, main: 
     assert "no function nothing" in said
 
 
-def test_a_dry_run_says_cells_and_memory_and_writes_nothing(site: Site, main: Any, tmp_path: Path) -> None:
+def test_a_dry_run_says_cells_and_memory_and_writes_nothing(site: Site, drawing_main: Any, tmp_path: Path) -> None:
     site.scene("one", flat())
     site.scene("two", flat(), when="2024-06-02T10:00:00Z")
 
-    status, out, _ = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run", "--dry-run", "--json")
+    status, out, _ = drawing_main(
+        "run", "--input", f"{site.folder}/", "--output", tmp_path / "run", "--dry-run", "--json"
+    )
 
     told = json.loads(out)
     assert (status, told["cells"], told["scenes"]) == (0, 1, 2)
@@ -318,12 +320,12 @@ def test_a_dry_run_says_cells_and_memory_and_writes_nothing(site: Site, main: An
 
 
 def test_cells_are_refused_before_any_work_where_memory_is_too_small_for_all(
-    site: Site, main: Any, tmp_path: Path
+    site: Site, drawing_main: Any, tmp_path: Path
 ) -> None:
     for date in range(9):
         site.scene(f"s{date}", flat(16), when=f"2024-06-{date + 1:02d}T10:00:00Z")
 
-    status, _, _ = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run", "--memory-mb", 256)
+    status, _, _ = drawing_main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run", "--memory-mb", 256)
 
     figures = json.loads((tmp_path / "run/result.json").read_text())
     assert status == 0

@@ -241,16 +241,16 @@ def test_bilinear_values_lie_between_and_need_all_four_pixels() -> None:
     assert good.tolist() == [[True, True], [True, False]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 1000), part=st.floats(0.3, 0.7))
 def test_outlines_joined_over_borders_are_those_of_the_whole(seed: int, part: float) -> None:
-    inside = np.random.default_rng(seed).random((32, 32)) < part
-    whole = outlines(inside, replace(RASTER, width=32, height=32))
+    inside = np.random.default_rng(seed).random((48, 48)) < part
     pieces = []
-    for row in range(0, 32, 8):
-        for column in range(0, 32, 8):
-            here = Raster(RASTER.left + 10 * column, RASTER.top - 10 * row, 10, 10, 8, 8)
-            shapes = outlines(inside[row : row + 8, column : column + 8], here)
+    whole = outlines(inside, replace(RASTER, width=48, height=48))
+    for row in range(0, 48, 16):
+        for column in range(0, 48, 16):
+            here = Raster(RASTER.left + 10 * column, RASTER.top - 10 * row, 10, 10, 16, 16)
+            shapes = outlines(inside[row : row + 16, column : column + 16], here)
             border = at_border(shapes, here.bounds)
             pieces.append((shapes[border], shapes[~border]))
 

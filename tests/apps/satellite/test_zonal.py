@@ -50,7 +50,7 @@ def outlines() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of noise with holes, over nine cells."""
+    """A run of noise with holes, over four cells."""
     from apps.satellite.__main__ import main
 
     folder = tmp_path_factory.mktemp("zones")
@@ -60,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site.scene("one", images)
     write_zones(folder / "zones.geojson", outlines())
     arguments = ["--input", f"{site.folder}/", "--output", str(folder / "run"), "--zones", f"{folder}/zones.geojson"]
-    assert main(["run", *arguments, "--bands", ",".join(BANDS), "--cell", "64", "--compute", "serial", "--quiet"]) == 0
+    assert main(["run", *arguments, "--bands", ",".join(BANDS), "--cell", "96", "--compute", "serial", "--quiet"]) == 0
     return folder / "run"
 
 

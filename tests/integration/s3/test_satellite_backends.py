@@ -100,7 +100,10 @@ def placed(platform: str, request: pytest.FixtureRequest, place: str) -> Sequenc
     return ("--compute", str(compute), "--workers", "2", *store)
 
 
-@pytest.mark.parametrize("platform", ["process", "http", "dask", "lambda_async"])
+ASYNCHRONOUS = pytest.param("lambda_async", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("platform", ["process", "http", "dask", ASYNCHRONOUS])
 def test_every_backend_leaves_the_same_files(platform, request, undisturbed):
     place = f"s3://fanfold/satellite-on/{platform}"
 
@@ -109,7 +112,7 @@ def test_every_backend_leaves_the_same_files(platform, request, undisturbed):
     assert published(f"{place}/run") == undisturbed["built-in"]
 
 
-@pytest.mark.parametrize("platform", ["http", "dask", "lambda_async"])
+@pytest.mark.parametrize("platform", ["http", "dask", ASYNCHRONOUS])
 def test_a_function_and_the_module_beside_it_run_on_every_backend(platform, request, undisturbed, mine):
     place = f"s3://fanfold/satellite-mine/{platform}"
 
