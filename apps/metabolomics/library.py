@@ -7,8 +7,9 @@ adducts, losses and modifications, and the instrument: every dataset that is ann
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -21,12 +22,13 @@ from apps._frame.stages import Stage, TaskOutput
 from apps._frame.stored import Stored, find_inputs, sha256
 from apps.metabolomics import runs
 from apps.metabolomics.cache import CACHE, entry, sealed, unsealed
-from apps.metabolomics.databases import read_databases, shipped, unique_formulas
-from apps.metabolomics.databases.tables import SHIPPED, SHIPPED_NAME
+from apps.metabolomics.databases import SHIPPED, cuts, names_of
+from apps.metabolomics.databases.tables import SHIPPED_NAME
+from apps.metabolomics.formulas import TASKS, about_database, read_rows, unite
 from apps.metabolomics.indexing import refuse_unreachable
 from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import MoleculeParams
-from apps.metabolomics.parts import put_part, stored
+from apps.metabolomics.parts import stored
 from apps.metabolomics.science.centroids import Instrument, patterns_of_counts
 from apps.metabolomics.science.decoys import decoys
 from apps.metabolomics.science.elements import isotope_table
@@ -38,7 +40,7 @@ from core.storage import join_address, process_storage
 
 ALGORITHM = 3
 """To be raised when the same databases give other patterns."""
-STAGES = ("formulas", "centroids", "ions")
+STAGES = ("rows", "formulas", "centroids", "ions")
 KINDS = ("ions", "decoys", "impossible", "endless", "single")
 """What is counted of ions: those that have a pattern, decoys among them, those that would lack an atom, those of too
 many isotopologues to be listed, and those that have a pattern of one peak."""
@@ -47,12 +49,9 @@ DATABASES = "databases/"
 LIBRARY = "library.json"
 KEPT: Any = {"results": (LIBRARY,), "keeps": (PATTERNS, DATABASES)}
 
-TASK_IONS = (5_000, 400_000)
-"""Ions whose patterns one task computes, at least and at most: a quarter of a second to twenty."""
 SEGMENT_IONS = (1 << 13, 1 << 18)
 """Ions of one segment of patterns, likewise: 20 MB at most before they are packed."""
 SLICE_IONS = 8_192
-TASKS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,42 +106,6 @@ def record_type(n_peaks: int, width: int) -> np.dtype[Any]:
     """Return the type of an ion in a run."""
     peaks = [("mz", "<f8", (n_peaks,)), ("theory", "<f8", (n_peaks,))]
     return np.dtype([*peaks, ("count", "i1"), ("modifier", "<u2"), ("formula", f"S{width}")])
-
-
-def read_formulas(task: Sequence[str], params: int, output: TaskOutput) -> dict[str, Any]:
-    """Map function of ``formulas``: unique formulas of databases, an object for each task of ``centroids``.
-
-    Parameters
-    ----------
-    task : sequence of str
-        Addresses of the databases, in order, and how decoys are drawn; none for the one that comes with it.
-    params : int
-        Ions that a formula has.
-    """
-    *addresses, seed = task
-    found = read_databases(addresses) if addresses else (shipped(),)
-    formulas = unique_formulas(found)
-    if seed == "formula":  # no result may depend on the order of a database
-        formulas = formulas.take(pa.compute.sort_indices(formulas))
-    size = max(1, min(max(len(formulas) * params // TASKS, TASK_IONS[0]), TASK_IONS[1]) // params)
-    parts, width = [], 1
-    for first in range(0, len(formulas), size):
-        lines = formulas.slice(first, size).to_pylist()
-        width = max(width, *map(len, lines))
-        data = "\n".join(lines).encode()
-        parts.append({"first": first, **put_part(output, f"{first:09d}", data)})
-    about = [
-        {
-            "name": each.name,
-            "rows": each.rows,
-            "formulas": len(each.formulas),
-            "rejected": each.rejected_rows,
-            "reasons": each.reasons,
-            "examples": [asdict(one) for one in each.rejected[:20]],
-        }
-        for each in found
-    ]
-    return {"parts": parts, "formulas": len(formulas), "width": width, "databases": about}
 
 
 def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> dict[str, Any]:
@@ -306,8 +269,19 @@ class Patterns:
             a_formula = self._made.n_targets + len(self._made.decoy_place) * min(
                 self._params.decoys, self._made.candidates
             )
-            task = [*(self._seen(each) for each in self._params.db), self._params.decoy_seed]
-            self._found = dict(self._stages.run(Stage("formulas", [task], read_formulas, a_formula)).value(0))
+            names = names_of(self._params.db) if self._params.db else [SHIPPED_NAME]
+            places = [self._seen(each) for each in self._params.db] or [""]
+            ranges = [cuts(each, self._inputs[given].size) for each, given in zip(places, self._inputs, strict=True)]
+            tasks = [(place, *each) for place, some in zip(places, ranges, strict=True) for each in some]
+            read = iter([*self._stages.run(Stage("rows", tasks, read_rows)).values()])
+            found = [list(islice(read, len(some))) for some in ranges]
+            about = [
+                about_database(*each) for each in zip(self._params.db or [SHIPPED_NAME], names, found, strict=True)
+            ]
+            parts = tuple(tuple(stored(self._run.address, one) for one in each) for each in found)
+            united = self._stages.run(Stage("formulas", [(parts, self._params.decoy_seed)], unite, a_formula)).value(0)
+            told = zip(about, united.pop("counts"), strict=True)
+            self._found = {**united, "databases": [{**each, "formulas": count} for each, count in told]}
         return self._found
 
     def build(self) -> Library:

@@ -11,9 +11,10 @@ from apps._frame import Session
 from apps._frame.manifest import exists
 from apps._frame.plan import Plan, StagePlan
 from apps._frame.tables import counted, size_text
-from apps.metabolomics import blocks, indexing, library
+from apps.metabolomics import blocks, formulas, indexing, library
 from apps.metabolomics.cache import cache_address, entry
 from apps.metabolomics.databases import read_databases, shipped, unique_formulas
+from apps.metabolomics.databases.cutting import PART
 from apps.metabolomics.demonstration import demonstrated
 from apps.metabolomics.imzml import open_dataset
 from apps.metabolomics.imzml.pair import find_pair
@@ -27,8 +28,8 @@ SCAN_SECONDS = 8e-6
 10 to 40 million peaks and 46,000 to 460,000 ions."""
 MAP_SECONDS, REDUCE_SECONDS = 1.2e-7, 9e-8
 """Of one peak."""
-ROW_SECONDS = 5e-6
-"""Of one row of a database."""
+ROW_SECONDS, UNITE_SECONDS = 4e-6, 7e-7
+"""Of one row of a database: to read it, and to unite its formula with others."""
 PATTERN_SECONDS, SORT_SECONDS = 1.7e-5, 7e-7
 """Of one ion."""
 ION_SECONDS, TOUCH_SECONDS, READ_SECONDS = 8e-6, 2.5e-9, 3e-8
@@ -131,12 +132,12 @@ def found_sizes(session: Session, params: Params) -> Sizes:
     size = sum(each.size for each in databases.values())
     if size <= EXACT_BYTES:
         found = read_databases(list(databases)) if params.db else (shipped(),)
-        rows, formulas = sum(each.rows for each in found), len(unique_formulas(found))
+        rows, unique = sum(each.rows for each in found), len(unique_formulas(found))
     else:
         rows = size // DATABASE_ROW_BYTES
-        formulas = _unique(rows)
+        unique = _unique(rows)
     there = exists(open_storage(index), indexing.INDEX), exists(open_storage(patterns), library.LIBRARY)
-    return Sizes(dataset.n_spectra, dataset.n_peaks, rows, formulas, *there)
+    return Sizes(dataset.n_spectra, dataset.n_peaks, rows, unique, *there)
 
 
 def stage_plans(params: Params, sizes: Sizes, ions: int) -> Iterator[StagePlan]:
@@ -148,10 +149,12 @@ def stage_plans(params: Params, sizes: Sizes, ions: int) -> Iterator[StagePlan]:
         yield _stage("offsets", 1, sizes.spectra * SCAN_SECONDS, gets=sizes.spectra // 20_000 + 2, puts=maps,
                      bytes_in=sizes.spectra * 800)  # fmt: skip
     if not sizes.prepared:
-        chunks = parts(ions, library.TASK_IONS, library.TASKS)
-        merges = parts(ions, library.SEGMENT_IONS, library.TASKS)
-        yield _stage("formulas", 1, sizes.rows * ROW_SECONDS, gets=2, puts=chunks,
+        chunks = parts(ions, formulas.TASK_IONS, formulas.TASKS)
+        merges = parts(ions, library.SEGMENT_IONS, formulas.TASKS)
+        tables = parts(sizes.rows * DATABASE_ROW_BYTES, (PART, PART), 1)
+        yield _stage("rows", tables, sizes.rows * ROW_SECONDS, gets=3 * tables, puts=2 * tables,
                      bytes_in=sizes.rows * DATABASE_ROW_BYTES)  # fmt: skip
+        yield _stage("formulas", 1, sizes.rows * UNITE_SECONDS, gets=tables, puts=chunks)
         yield _stage("centroids", chunks, ions * PATTERN_SECONDS, gets=chunks, puts=chunks,
                      bytes_out=ions * ION_RUN_BYTES)  # fmt: skip
         yield _stage("ions", merges, ions * SORT_SECONDS, gets=chunks * merges, puts=merges,

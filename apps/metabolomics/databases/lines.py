@@ -15,6 +15,8 @@ from core.storage import NotFound, process_storage, split_address
 BUFFER = 1 << 20
 """Bytes read at once."""
 _LOOK = 4096
+GZIP = b"\x1f\x8b"
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BINARY = {
     b"PK\x03\x04": "a spreadsheet or zip archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
@@ -41,8 +43,8 @@ def tag_of(address: str) -> str:
         raise InputError(f"there is no database at {address}; check the address") from None
 
 
-def read_lines(address: str) -> Iterator[str]:
-    """Yield the lines of a text without their ends, a few in memory at a time.
+def read_lines(address: str, start: int = 0, stop: int | None = None) -> Iterator[str]:
+    """Yield the lines of a text, or of the part between two bytes, without their ends, a few in memory at a time.
 
     gzip is known by its content; UTF-8, UTF-16 with a byte order mark; LF, CRLF and CR. Bytes that are not UTF-8 are
     kept as lone surrogates.
@@ -54,14 +56,14 @@ def read_lines(address: str) -> Iterator[str]:
     """
     tag_of(address)
     root, key = split_address(address)
-    with process_storage(root).get_stream(key) as stream:
+    with process_storage(root).get_stream(key, start, stop) as stream:
         # The drivers' streams have readinto, which is all that a buffer asks of a raw stream.
         packed = io.BufferedReader(cast(io.RawIOBase, stream), BUFFER)
         try:
-            if packed.peek(2)[:2] == b"\x1f\x8b":
+            if not start and packed.peek(2)[:2] == GZIP:
                 unpacked = gzip.GzipFile(fileobj=cast(BinaryIO, packed))
                 packed = io.BufferedReader(cast(io.RawIOBase, unpacked), BUFFER)
-            encoding, errors = _encoding(address, packed.peek(_LOOK)[:_LOOK])
+            encoding, errors = ("utf-8", "surrogateescape") if start else _encoding(address, packed.peek(_LOOK)[:_LOOK])
             for line in io.TextIOWrapper(packed, encoding, errors):
                 yield line.rstrip("\n")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -72,7 +74,7 @@ def _encoding(address: str, begin: bytes) -> tuple[str, str]:
     for mark, what in _BINARY.items():
         if begin.startswith(mark):
             raise InputError(f"{address} is {what}; save it as tab-separated text, or compress that by gzip")
-    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if begin.startswith(UTF_16):
         return "utf-16", "replace"
     if b"\0" in begin:
         raise InputError(f"{address} is no text in UTF-8; save it as tab-separated text in UTF-8")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from apps.metabolomics.databases.columns import read_layout, read_rows
 from apps.metabolomics.databases.lines import read_lines, tag_of
-from apps.metabolomics.science.formulas import FormulaError, parse_formula
+from apps.metabolomics.science.formulas import FormulaError, is_canonical, parse_formula
 from core import InputError
 
 LISTED = 1000
@@ -111,6 +112,8 @@ class _Spellings:
         self._known: dict[str, str | FormulaError] = {}
 
     def canonical(self, spelling: str) -> str:
+        if is_canonical(spelling):
+            return spelling
         found = self._known.get(spelling)
         if found is None:
             if len(self._known) >= REMEMBERED:
@@ -123,6 +126,48 @@ class _Spellings:
         if isinstance(found, str):
             return found
         raise FormulaError(str(found))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What stands between two places of a database; attributes as of `Database`, and how many lines there are."""
+
+    formulas: Any
+    rows: int
+    lines: int
+    rejected: tuple[Rejected, ...]
+    reasons: dict[str, int]
+
+
+def read_part(address: str, start: int = 0, stop: int | None = None) -> Part:
+    """Read what stands between two places of a database that ``cuts`` has given; all of it unless given.
+
+    Raises
+    ------
+    InputError
+        There is no such object, it is no table, or has no column of formulas.
+    """
+    formulas, rejected, reasons = UniqueTexts(), list[Rejected](), Counter[str]()
+    rows, batch, counter = 0, list[str](), itertools.count(1)
+    for cells in _molecule_rows(address, counter, start, stop):
+        if isinstance(cells, Rejected):
+            reasons[_kind(cells)] += 1
+            if len(rejected) < LISTED:
+                rejected.append(cells)
+            continue
+        rows += 1
+        batch.append(cells.formula)
+        if len(batch) >= REMEMBERED:
+            formulas.add(batch)
+            batch = []
+    formulas.add(batch)
+    return Part(formulas.array(), rows, next(counter) - 1, tuple(rejected), dict(reasons.most_common()))
+
+
+def no_formulas(address: str, rejected: Sequence[Rejected]) -> InputError:
+    """Return the error of a database in which no row was taken."""
+    first = f"; the first: line {rejected[0].line}, {rejected[0].reason}" if rejected else ", it has no rows"
+    return InputError(f"{address}: there is no formula in it that can be read{first}")
 
 
 def read_database(address: str, name: str | None = None) -> Database:
@@ -144,27 +189,11 @@ def read_database(address: str, name: str | None = None) -> Database:
     InputError
         There is no such object, it is no table, has no column of formulas, or not one formula in it can be read.
     """
-    formulas, rejected, reasons = UniqueTexts(), list[Rejected](), Counter[str]()
-    rows, batch = 0, list[str]()
-    for cells in _molecule_rows(address):
-        if isinstance(cells, Rejected):
-            reasons[_kind(cells)] += 1
-            if len(rejected) < LISTED:
-                rejected.append(cells)
-            continue
-        rows += 1
-        batch.append(cells.formula)
-        if len(batch) >= REMEMBERED:
-            formulas.add(batch)
-            batch = []
-    formulas.add(batch)
-    if not rows:
-        first = f"; the first: line {rejected[0].line}, {rejected[0].reason}" if rejected else ", it has no rows"
-        raise InputError(f"{address}: there is no formula in it that can be read{first}")
-    return Database(
-        _stem(address) if name is None else name, address, tag_of(address), formulas.array(), rows, tuple(rejected),
-        dict(reasons.most_common()),
-    )  # fmt: skip
+    found = read_part(address)
+    if not found.rows:
+        raise no_formulas(address, found.rejected)
+    name = stem(address) if name is None else name
+    return Database(name, address, tag_of(address), found.formulas, found.rows, found.rejected, found.reasons)
 
 
 def read_databases(addresses: Sequence[str]) -> tuple[Database, ...]:
@@ -175,15 +204,25 @@ def read_databases(addresses: Sequence[str]) -> tuple[Database, ...]:
     InputError
         One cannot be read, or is given twice.
     """
+    return tuple(map(read_database, addresses, names_of(addresses)))
+
+
+def names_of(addresses: Sequence[str]) -> list[str]:
+    """Return what databases are called; those of equal names are numbered.
+
+    Raises
+    ------
+    InputError
+        One is given twice.
+    """
     twice = [address for address, count in Counter(addresses).items() if count > 1]
     if twice:
         raise InputError(f"the database {twice[0]} is given twice; give it once")
-    taken, databases = Counter[str](), list[Database]()
-    for database in map(read_database, addresses):
-        taken[database.name] += 1
-        number = taken[database.name]
-        databases.append(database if number == 1 else replace(database, name=f"{database.name}-{number}"))
-    return tuple(databases)
+    taken, names = Counter[str](), list[str]()
+    for name in map(stem, addresses):
+        taken[name] += 1
+        names.append(name if taken[name] == 1 else f"{name}-{taken[name]}")
+    return names
 
 
 def unique_formulas(databases: Sequence[Database]) -> Any:
@@ -201,7 +240,7 @@ def find_molecules(address: str, wanted: Collection[str]) -> dict[str, list[Mole
     """
     formulas = set(wanted)
     found: dict[str, dict[Molecule, None]] = {}
-    for cells in _molecule_rows(address):
+    for cells in _molecule_rows(address, itertools.count(1)):
         if isinstance(cells, Molecule) and cells.formula in formulas:
             found.setdefault(cells.formula, {})[cells] = None
     return {formula: list(molecules) for formula, molecules in found.items()}
@@ -212,10 +251,13 @@ def shipped() -> Database:
     return read_database(str(SHIPPED), SHIPPED_NAME)
 
 
-def _molecule_rows(address: str) -> Iterator[Molecule | Rejected]:
+def _molecule_rows(
+    address: str, counter: Iterator[int], start: int = 0, stop: int | None = None
+) -> Iterator[Molecule | Rejected]:
+    """Yield what the rows of a part are; `counter` gives the numbers of its lines, and stands behind the last."""
     spellings = _Spellings()
-    lines = enumerate(read_lines(address), 1)
-    layout = read_layout(lines, address)
+    lines = ((number, line) for line, number in zip(read_lines(address, start, stop), counter, strict=False))
+    layout = read_layout(enumerate(read_lines(address), 1) if start else lines, address)
     for line, cells in read_rows(lines, layout):
         if isinstance(cells, str):
             yield Rejected(line, "", cells)
@@ -241,7 +283,8 @@ def _kind(rejected: Rejected) -> str:
     return re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "…", reason)
 
 
-def _stem(address: str) -> str:
+def stem(address: str) -> str:
+    """Return what a database is called: its file's name without endings."""
     path = address.partition("?")[0] if "://" in address else address
     name = path.rstrip("/").rpartition("/")[2]
     return re.sub(r"\.gz$", "", name, flags=re.IGNORECASE).rpartition(".")[0] or name

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.metabolomics.science.elements import isotope_table
-from apps.metabolomics.science.formulas import Composition, FormulaError, parse_formula
+from apps.metabolomics.science.formulas import Composition, FormulaError, is_canonical, parse_formula
 
 counts = st.dictionaries(
     st.sampled_from(["C", "H", "N", "O", "P", "S", "Na", "Cl", "Co", "[13C]", "[2H]", "[15N]"]),
@@ -213,3 +213,26 @@ def test_abundances_of_every_element_sum_to_one() -> None:
     for name, isotopes in isotope_table().items():
         assert isotopes.abundances.sum() == pytest.approx(1.0, abs=2e-4), name
         assert (isotopes.masses[1:] > isotopes.masses[:-1]).all(), name
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["C", "H", "Br", "Cl", "F", "I", "N", "O", "P", "S", "Na", "CO"]),
+                  st.sampled_from(["", "1", "2", "10", "01", "0", "999", "1000"])),
+        max_size=6,
+    )
+)  # fmt: skip
+@settings(max_examples=400, deadline=None)
+def test_a_formula_that_counts_as_canonical_is_what_parsing_gives(parts: list[tuple[str, str]]) -> None:
+    order = ["C", "CO", "H", "Br", "Cl", "F", "I", "N", "Na", "O", "P", "S"]
+    for text in (
+        "".join(map("".join, parts)),
+        "".join(map("".join, sorted(parts, key=lambda each: order.index(each[0])))),
+    ):
+        if is_canonical(text):
+            assert str(parse_formula(text)) == text
+
+
+def test_usual_formulas_are_canonical_and_words_are_none() -> None:
+    assert all(map(is_canonical, ["C6H12O6", "CH4", "C", "C10H16N5O13P3", "C2H5Cl", "C2HBrClF3"]))
+    assert not any(map(is_canonical, ["", "H2O", "C1H4", "C06H12", "C6O6H12", "C6H12O6 ", "C6H12Na", "C6H12O6\n"]))
