@@ -219,7 +219,17 @@ def _nodata(name: str, claim: Claim, header: Header, params: Params) -> float | 
     found = own if told is None else told
     if found is None and not header.dtype.startswith("float"):
         raise Rejected(f"nothing says which number of {name} stands for no data; give --nodata")
+    if found is not None and not _may_be(found, header.dtype):
+        raise Rejected(f"{name} has numbers of {header.dtype}, and none can be {found:g} for no data; give --nodata")
     return found
+
+
+def _may_be(number: float, dtype: str) -> bool:
+    """Whether a pixel can be a number; one that says 'no data' by what no pixel can be does not say it."""
+    kind = np.dtype(dtype)
+    if kind.kind not in "iu":
+        return True
+    return float(number).is_integer() and np.iinfo(kind).min <= number <= np.iinfo(kind).max
 
 
 def _calibration(name: str, claim: Claim, header: Header, params: Params) -> tuple[float, float]:

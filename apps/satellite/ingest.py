@@ -13,7 +13,7 @@ from apps.satellite.dataset import LANDSAT, PLAIN, SAFE, STAC, ZIP, Candidate
 from apps.satellite.formats import landsat, sentinel2
 from apps.satellite.formats.draft import Claim, Draft
 from apps.satellite.formats.plain import read_plain
-from apps.satellite.formats.stac import addresses, read_item
+from apps.satellite.formats.stac import addresses, base_of, read_item
 from apps.satellite.gate import admit, is_jpeg
 from apps.satellite.params import Params
 from apps.satellite.rasters import gdal, opened, tiles
@@ -80,7 +80,8 @@ def _draft(candidate: Candidate, params: Params, assets: list[str]) -> Draft | N
             raise Rejected("it is no STAC item")
         if not candidate.feature:
             assets += addresses(item, first.url)
-        return read_item(item, first.url, params.bands, params.mask != "none")
+        base = base_of(item, first.url) if candidate.feature else first.url
+        return read_item(item, base, params.bands, params.mask != "none")
     if candidate.kind == SAFE:
         files = {_below(each.key, candidate.name): each for each in candidate.files}
         xml = {posixpath.basename(path): file for path, file in files.items() if posixpath.basename(path) in _METADATA}

@@ -94,8 +94,8 @@ class Scene:
 
     @property
     def raster(self) -> Raster:
-        """Where the pixels of its first band are."""
-        return next(iter(self.bands.values())).raster
+        """Where the pixels of its band with the smallest ones are."""
+        return min((band.raster for band in self.bands.values()), key=lambda each: each.x_size)
 
     @property
     def bounds(self) -> Bounds:

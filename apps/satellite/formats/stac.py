@@ -228,6 +228,14 @@ class _Common:
         return resolve(href, self._base)
 
 
+def base_of(item: Item, place: str) -> str:
+    """Return the address that an item of a collection is relative to: its own, if it says so, or the collection's."""
+    links = item.get("links")
+    found = (each for each in (links if isinstance(links, list) else ()) if isinstance(each, Mapping))
+    own = (each.get("href") for each in found if each.get("rel") == "self")
+    return next((href for href in own if isinstance(href, str) and ("://" in href or href.startswith("/"))), place)
+
+
 def addresses(item: Item, base: str) -> list[str]:
     """Return where the assets of an item are, whatever it may be."""
     assets = item.get("assets")
@@ -238,6 +246,8 @@ def addresses(item: Item, base: str) -> list[str]:
 
 def resolve(href: str, base: str) -> str:
     """Return an address that may be relative to another."""
+    if href.startswith("file:/") and not href.startswith("file://"):
+        return href.removeprefix("file:")  # RFC 8089 has this form too
     if "://" in href or href.startswith("/"):
         return href
     root, key = split_address(base)

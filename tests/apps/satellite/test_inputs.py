@@ -12,7 +12,7 @@ import pytest
 from apps.satellite.formats.stac import read_item
 from apps.satellite.geoparquet import read_layer
 from apps.satellite.science.geodesy import degrees
-from tests.apps.satellite.conftest import Site, flat, noisy, rows_of
+from tests.apps.satellite.conftest import Site, flat, noisy, pixels, rows_of
 from tests.apps.satellite.test_headers import written
 
 
@@ -53,6 +53,61 @@ def test_a_run_in_the_folder_of_its_scenes_is_refused_and_one_below_it_is_taken_
     status, _, err = main(*run, site.folder / "below")
     assert (status, "was finished before" in err) == (0, True)
     assert len(rows_of(site.folder / "below")) == 1
+
+
+def test_items_of_a_collection_are_relative_to_their_own_addresses(site: Site, main: Any, tmp_path: Path) -> None:
+    features = []
+    for date in (1, 2):
+        path = site.scene(f"s{date}", flat(64, red=1000 * date), when=f"2024-06-0{date}T10:00:00Z")
+        links = [{"rel": "self", "href": f"file://{path}"}]
+        features.append({**json.loads(path.read_text()), "links": links})
+    found = site.folder / "s1/found.json"  # beside files of the same names
+    found.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+    status, _, err = main("run", "--input", found, "--output", tmp_path / "run", "--stat", "mean")
+
+    assert status == 0, err
+    assert (pixels(tmp_path / "run", "red")[:64, :64] == 1500).all()
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "file:{}"])
+def test_an_asset_is_found_by_each_form_of_a_file_s_address(site: Site, main: Any, tmp_path: Path, form: str) -> None:
+    nir = tmp_path / "elsewhere/nir #1 é.tif"
+    item = site.scene("a b", flat(64), assets={"nir": {"href": form.format(nir)}})
+    nir.parent.mkdir()
+    (item.parent / "nir.tif").rename(nir)
+
+    status, _, err = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run")
+
+    assert status == 0, err
+
+
+def test_pixels_of_a_zone_are_the_smallest_of_its_scenes_whatever_bands_are_called(
+    site: Site, main: Any, tmp_path: Path
+) -> None:
+    images = {**noisy(1), "blue": noisy(2, 64)["blue"]}
+    site.scene("one", images)
+
+    status, _, err = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run", "--resample", "nearest")
+
+    assert status == 0, err
+    assert (pixels(tmp_path / "run", "red")[:128, :128] == images["red"]).all()
+    assert (pixels(tmp_path / "run", "blue")[:128, :128] == images["blue"].repeat(2, 0).repeat(2, 1)).all()
+
+
+@pytest.mark.parametrize("claimed", [-9999, 0.5, 70_000, "nan"])
+def test_a_number_that_no_pixel_can_be_does_not_stand_for_no_data(
+    site: Site, main: Any, tmp_path: Path, claimed: Any
+) -> None:
+    item = site.scene("one", flat(128), assets={"red": {"nodata": claimed}})
+    written(item.parent / "red.tif", np.full((128, 128), 700, np.uint16))
+
+    status, _, _ = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run")
+
+    (row,) = rows_of(tmp_path / "run").values()
+    assert (status, row["status"]) == (1, "rejected")
+    assert "red has numbers of uint16, and none can be" in row["reason"]
+    assert main("run", "--input", f"{site.folder}/", "--output", tmp_path / "other", "--nodata", "-1")[0] == 0
 
 
 def test_a_collection_of_items_among_other_files_is_a_row(site: Site, main: Any, tmp_path: Path) -> None:
