@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from apps.metabolomics import blocks, indexing, library, segments, stages
+from apps.metabolomics import blocks, formulas, indexing, library, segments, stages
 from apps.metabolomics.annotated import read_run
 from apps.metabolomics.imzml.writing import Format, Pixel, write_imzml
 from apps.metabolomics.join import Block
@@ -36,7 +36,7 @@ Annotate = Callable[..., Any]
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing, "TASK_BYTES", (1000, 6000))
     monkeypatch.setattr(indexing, "SEGMENT_PEAKS", (50, 300))
-    monkeypatch.setattr(library, "TASK_IONS", (20, 100))
+    monkeypatch.setattr(formulas, "TASK_IONS", (20, 100))
     monkeypatch.setattr(library, "SEGMENT_IONS", (10, 60))
     monkeypatch.setattr(segments.put_segment, "__defaults__", (37,))
     monkeypatch.setattr(blocks, "BLOCK_TOUCHES", (10_000, 10_000))
