@@ -29,8 +29,8 @@ SAMPLE = 256
 DARK = 0.01
 """Reflectance by which the darkest hundredth of a band may lie below 0, or short of what an offset adds."""
 HASHED = 4 << 20
-_SHA256 = "1220"
-"""How a multihash of SHA-256 begins: its code, and its length of 32."""
+_HASHES = {"1220": "sha256", "1620": "sha3_256"}
+"""How multihashes begin, by their code and their length of 32; source: the multicodec table."""
 
 Keep = Callable[[str, bytes], str]
 """Writes an object beside the output of a task, by name; returns its key."""
@@ -89,13 +89,14 @@ def admit(draft: Draft, params: Params, keep: Keep | None) -> Scene:
 
 def _asset(name: str, claim: Claim, params: Params, keep: Keep | None, *, is_mask: bool) -> tuple[Asset, int]:
     source = _found(name, claim)
-    if claim.checksum and params.checksums and keep is not None:
-        _compare_checksum(name, claim.checksum, source)
+    checksum = claim.checksum if params.checksums and keep is not None else ""
     if claim.member or is_jpeg(source):
         if params.strict:
             raise Rejected(f"{name} is JPEG 2000, and --strict wants cloud-optimized GeoTIFF")
-        source = _begun(name, claim, source) if keep is None else _converted(name, claim, source, keep)
+        source = _begun(name, claim, source) if keep is None else _converted(name, claim, source, checksum, keep)
         claim = replace(claim, index=1)
+    elif checksum:
+        _compare_checksum(name, checksum, source)
     header = _header(name, source)
     _compare(name, claim, header)
     if params.strict and not header.is_tiled:
@@ -123,16 +124,20 @@ def _found(name: str, claim: Claim) -> Stored:
 
 
 def _compare_checksum(name: str, told: str, source: Stored) -> None:
-    if not told.lower().startswith(_SHA256):
+    kind = _HASHES.get(told[:4])
+    if kind is None:
         raise Rejected(
             f"the checksum of {name} is of a kind that is not known ({told[:8]}...); --checksums false goes without"
         )
-    digest = hashlib.sha256()
+    digest = hashlib.new(kind)
     with opened(source) as file:
         while block := file.read(HASHED):
             digest.update(block)
-    if digest.hexdigest() != told.lower().removeprefix(_SHA256):
-        raise Rejected(f"{name} is damaged: its SHA-256 is not the one of its item")
+    if digest.hexdigest() != told[4:].lower():
+        shown = kind.upper().replace("SHA256", "SHA-256").replace("_", "-")
+        raise Rejected(
+            f"{name} is damaged: its {shown} is not the one of its metadata; --checksums false takes it as it is"
+        )
 
 
 def _header(name: str, source: Stored) -> Header:
@@ -277,13 +282,19 @@ def _member(name: str, claim: Claim, source: Stored, length: int = -1) -> tuple[
         raise Rejected(f"{name} cannot be unpacked: {_first_line(error)}") from None
 
 
-def _converted(name: str, claim: Claim, source: Stored, keep: Keep) -> Stored:
-    """Write a JPEG 2000 image, which can only be decoded in whole tiles, as a GeoTIFF once."""
+def _converted(name: str, claim: Claim, source: Stored, checksum: str, keep: Keep) -> Stored:
+    """Write a JPEG 2000 image, which can only be decoded in whole tiles, as a GeoTIFF once.
+
+    Without a checksum its damage may pass: what is missing behind the beginning of a tile decodes as if it were smooth.
+    """
     from rasterio.errors import RasterioError
 
     if claim.member:
         data, size = _member(name, claim, source)
         source = replace(source, key=claim.member, size=size, data=data)
+    if checksum:
+        source = replace(source, data=source.read())  # once, to be hashed and to be decoded
+        _compare_checksum(name, checksum, source)
     try:
         with gdal(source, HASHED) as dataset:
             header = _placed(name, source, dataset)

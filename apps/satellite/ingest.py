@@ -20,7 +20,7 @@ from apps.satellite.rasters import gdal, opened, tiles
 from apps.satellite.records import REJECTED, Rejected, Row, Scene, scene_json
 
 LARGEST_DOCUMENT = 64 << 20
-_METADATA = ("MTD_MSIL2A.xml", "MTD_TL.xml")
+_METADATA = ("MTD_MSIL2A.xml", "MTD_TL.xml", sentinel2.MANIFEST)
 
 
 def ingest(candidate: Candidate, params: Params, output: TaskOutput | None) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Claim:
     transform : tuple of float
         The six numbers of the affine transform.
     checksum : str
-        SHA-256 as a hexadecimal multihash (STAC file extension), or empty.
+        A hexadecimal multihash (as in STAC's file extension), or empty.
     """
 
     href: str = ""

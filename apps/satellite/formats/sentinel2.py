@@ -23,6 +23,9 @@ OFFSET = -1000 * SCALE
 """Of reflectance since processing baseline 04.00 (25 January 2022; reprocessed older scenes have it too)."""
 FIRST_WITH_OFFSET = 4.0
 LARGEST_XML = 16 << 20
+MANIFEST = "manifest.safe"
+SHA3_256 = "1620"
+"""How a multihash of SHA3-256 begins; source: the multicodec table."""
 
 _DATATAKE = re.compile(r"GS2[A-D]_(\d{8}T\d{6})_\d+_N(\d\d\.\d\d)")
 _PRODUCT = re.compile(r"S2[A-D]_MSIL\d[AC]_(\d{8}T\d{6})_N(\d\d)(\d\d)_R\d{3}_T(\w{5})_(\d{8}T\d{6})")
@@ -91,7 +94,7 @@ def read_safe(
     files : mapping
         What is in the folder, by path; where that is an archive, each stands for the archive.
     xml : mapping
-        Content of the metadata, ``MTD_MSIL2A.xml`` and ``MTD_TL.xml``, by file name.
+        Content of the metadata, ``MTD_MSIL2A.xml``, ``MTD_TL.xml`` and ``manifest.safe``, by file name.
     wanted : iterable of str
         Names of bands.
     """
@@ -114,14 +117,15 @@ def read_safe(
         for each in product.iter("Special_Values")
     }
     nodata = special.get("NODATA", NODATA)
+    sums = _checksums(xml)
     claims = {}
     for band in wanted:
         if band not in BANDS:
             raise Rejected(f"Sentinel-2 has no band {band!r}; it has {', '.join(BANDS)}")
         own, number = BANDS[band]
         offset = offsets.get(str(number), 0.0) * scale
-        claims[band] = _claim(files, own, tile, scale=scale, offset=offset, nodata=nodata)
-    mask = _claim(files, "SCL", tile, scale=None, offset=None, nodata=None)
+        claims[band] = _claim(files, own, tile, sums, scale=scale, offset=offset, nodata=nodata)
+    mask = _claim(files, "SCL", tile, sums, scale=None, offset=None, nodata=None)
     platform = f"sentinel-2{name[2:3].lower()}"
     # Two editions may be of one second; the names of their products then differ alone.
     version = (baseline, _text(product, "GENERATION_TIME"), known.get("generated", ""))
@@ -133,8 +137,8 @@ def read_safe(
 
 
 def _claim(
-    files: Mapping[str, Stored], own: str, tile: ElementTree.Element | None, *, scale: float | None,
-    offset: float | None, nodata: float | None,
+    files: Mapping[str, Stored], own: str, tile: ElementTree.Element | None, sums: Mapping[str, str], *,
+    scale: float | None, offset: float | None, nodata: float | None,
 ) -> Claim:  # fmt: skip
     pattern = re.compile(rf"_{own}(?:_(10|20|60)m)?\.(jp2|tiff?)$", re.IGNORECASE)
     found = [(int(match[1] or 10), path) for path in files if (match := pattern.search(path))]
@@ -146,8 +150,24 @@ def _claim(
     member = "" if stored.key.endswith(path) else path
     return Claim(
         stored=stored, member=member, scale=scale, offset=offset, nodata=nodata, epsg=epsg, shape=shape,
-        transform=transform,
+        transform=transform, checksum=sums.get(path.rpartition("/")[2], ""),
     )  # fmt: skip
+
+
+def _checksums(xml: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the multihashes that a manifest has, by file name, which is a product's own for each image.
+
+    Of its kinds of checksums SHA3-256 is taken alone: MD5 in products of earlier baselines is not always that of the
+    file that was delivered.
+    """
+    if MANIFEST not in xml:
+        return {}
+    found = {}
+    for stream in _parsed(xml[MANIFEST], MANIFEST).iter("byteStream"):
+        location, checksum = stream.find("fileLocation"), stream.find("checksum")
+        if location is not None and checksum is not None and checksum.get("checksumName") == "SHA3-256":
+            found[location.get("href", "").rpartition("/")[2]] = f"{SHA3_256}{(checksum.text or '').strip()}"
+    return found
 
 
 def _geometry(

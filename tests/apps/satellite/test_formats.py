@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -104,6 +105,66 @@ def test_a_safe_product_is_read_with_the_offset_of_each_band(
     (row,) = rows_of(tmp_path / "run").values()
     assert (row["name"], row["tile"]) == (NAME.removesuffix(".SAFE"), "32TPS 20240601T101023")
     assert row["version"] == "05.10 2024-06-01T13:00:00.000Z 20240601T130000"
+
+
+def write_manifest(place: Path, kind: str, name: str) -> None:
+    """Write a product's manifest, with a checksum of each of its files."""
+    streams = "".join(
+        f'<dataObject><byteStream size="{path.stat().st_size}"><fileLocation href="./{path.relative_to(place)}"/>'
+        f'<checksum checksumName="{name}">{hashlib.new(kind, path.read_bytes()).hexdigest()}</checksum>'
+        "</byteStream></dataObject>"
+        for path in sorted(place.rglob("*.jp2"))
+    )
+    xfdu = 'xmlns:xfdu="urn:ccsds:schema:xfdu:1"'
+    text = f"<xfdu:XFDU {xfdu}><dataObjectSection>{streams}</dataObjectSection></xfdu:XFDU>"
+    (place / "manifest.safe").write_text(text)
+
+
+def cut_in_place(path: Path) -> None:
+    """Set the second half of a file to zeros, as a download does that did not end."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_an_image_that_is_not_the_one_of_its_manifest_is_damaged_though_it_decodes(
+    safe: Any, zipped: bool, tmp_path: Path, main: Any
+) -> None:
+    place, _ = safe
+    write_manifest(place, "sha3_256", "SHA3-256")
+    cut_in_place(next(place.rglob("*B04_10m.jp2")))
+    source = place.parent
+    if zipped:
+        source = tmp_path / "zips"
+        source.mkdir()
+        with zipfile.ZipFile(source / f"{NAME}.zip", "w") as archive:
+            for path in sorted(place.rglob("*")):
+                archive.write(path, str(path.relative_to(place.parent)))
+    flags = ("--input", f"{source}/", "--bands", "red,nir")
+
+    status, _, err = main("run", *flags, "--output", tmp_path / "run")
+    unchecked, *_ = main("run", *flags, "--output", tmp_path / "unchecked", "--checksums", "false")
+
+    assert status == 1, err
+    (row,) = rows_of(tmp_path / "run").values()
+    assert row["status"] == "rejected"
+    assert row["reason"] == (
+        "red is damaged: its SHA3-256 is not the one of its metadata; --checksums false takes it as it is"
+    )
+    assert unchecked == 0
+
+
+@pytest.mark.parametrize(("kind", "name"), [("sha3_256", "SHA3-256"), ("sha256", "MD5")])
+def test_a_manifest_that_agrees_and_sums_that_are_not_trusted_let_a_product_pass(
+    safe: Any, kind: str, name: str, tmp_path: Path, main: Any
+) -> None:
+    place, images = safe
+    write_manifest(place, kind, name)
+
+    status, _, err = main("run", "--input", place, "--output", tmp_path / "run", "--bands", "red,nir")
+
+    assert (status, err) == (0, "")
+    assert (pixels(tmp_path / "run", "red")[16:128, :128] == images["red"].astype(int)[16:] + 3).all()
 
 
 def test_a_safe_product_is_addressed_by_its_own_folder_too(safe: Any, tmp_path: Path, main: Any) -> None:
