@@ -106,7 +106,7 @@ def test_a_scene_replaced_while_cells_read_it_is_a_row_and_no_mixture(scenes, tm
     from types import SimpleNamespace
 
     from apps.satellite.cells import CellParams, compute_cell
-    from apps.satellite.dataset import find
+    from apps.satellite.dataset import STAC, find
     from apps.satellite.ingest import ingest
     from apps.satellite.params import Params
     from apps.satellite.planning import lay_out
@@ -114,7 +114,8 @@ def test_a_scene_replaced_while_cells_read_it_is_a_row_and_no_mixture(scenes, tm
 
     bucket = open_storage(SOURCES)
     params, output = Params(input=(f"{SOURCES}/scenes/33TTM/",), cell=256), SimpleNamespace(put=None)
-    scenes_found = [scene_from(ingest(each, params, output)["scene"]) for each in find(params.input)]
+    items = [each for each in find(params.input) if each.kind == STAC]
+    scenes_found = [scene_from(ingest(each, params, output)["scene"]) for each in items]
     cell = lay_out(scenes_found, params).cells[0]
     key = "scenes/33TTM/20240615T101601/red.tif"
     before = bucket.get(key)
