@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 
 from apps.metabolomics.imzml.writing import Format, Pixel, write_imzml
 from tests.apps.metabolomics.planted import FORMULAS, write_database, write_dataset
+from tests.servers.disks import remount
 
 
 def refused(annotate, dataset: object, *arguments: object) -> str:
@@ -89,27 +88,15 @@ def test_a_file_of_the_users_own_is_not_replaced(annotate, planted):
     assert Path("run/all_ions.parquet").read_bytes() == b"mine"
 
 
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"mounting a small file system needs root and a kernel that allows it: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 def test_a_disk_that_fills_up_loses_nothing(annotate, planted, small_disk):
     annotate(planted[0], "--db", planted[1], "--output", "whole")
+    remount(small_disk, "size=300k")
 
     found = annotate(planted[0], "--db", planted[1], "--output", "disk/run", status=1)
 
     assert "No space left on device" in found["error"]
     assert "resume disk/run" in found["error"]
-    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    remount(small_disk, "size=64m")
     annotate("resume", "disk/run")
     assert Path("disk/run/all_ions.parquet").read_bytes() == Path("whole/all_ions.parquet").read_bytes()
 

@@ -15,6 +15,7 @@ for package in ("rasterio", "imagecodecs", "tifffile", "shapely", "pyproj"):
 
 from apps.satellite.cog import Band, cog_bytes  # noqa: E402
 from apps.satellite.science.grid import Raster  # noqa: E402
+from core import open_storage  # noqa: E402
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "satellite"
 """Real small products, which are no part of the repository."""
@@ -172,3 +173,11 @@ def pixels(run: Path, band: str) -> NDArray[Any]:
         whole[row : row + side, column : column + side] = image
     down, right = round((top - 5_000_000) / size), round((500_000 - left) / size)
     return whole.astype(pieces[0][1].dtype)[max(down, 0) :, max(right, 0) :]
+
+
+def put_files(folder: Path, address: str) -> None:
+    """Copy what is below a folder to a storage."""
+    storage = open_storage(address)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            storage.put(str(path.relative_to(folder)), path.read_bytes())

@@ -82,18 +82,21 @@ def safe(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray[Any, Any]]]:
     return place, images
 
 
+def zipped_up(place: Path, folder: Path) -> Path:
+    """Return a folder with the archive of a product."""
+    folder.mkdir()
+    with zipfile.ZipFile(folder / f"{NAME}.zip", "w") as archive:
+        for path in sorted(place.rglob("*")):
+            archive.write(path, str(path.relative_to(place.parent)))
+    return folder
+
+
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_safe_product_is_read_with_the_offset_of_each_band(
     safe: Any, zipped: bool, tmp_path: Path, main: Any
 ) -> None:
     place, images = safe
-    source = place.parent
-    if zipped:
-        source = tmp_path / "zips"
-        source.mkdir()
-        with zipfile.ZipFile(source / f"{NAME}.zip", "w") as archive:
-            for path in sorted(place.rglob("*")):
-                archive.write(path, str(path.relative_to(place.parent)))
+    source = zipped_up(place, tmp_path / "zips") if zipped else place.parent
 
     status, _, err = main("run", "--input", f"{source}/", "--output", tmp_path / "run")
 
@@ -133,13 +136,7 @@ def test_an_image_that_is_not_the_one_of_its_manifest_is_damaged_though_it_decod
     place, _ = safe
     write_manifest(place, "sha3_256", "SHA3-256")
     cut_in_place(next(place.rglob("*B04_10m.jp2")))
-    source = place.parent
-    if zipped:
-        source = tmp_path / "zips"
-        source.mkdir()
-        with zipfile.ZipFile(source / f"{NAME}.zip", "w") as archive:
-            for path in sorted(place.rglob("*")):
-                archive.write(path, str(path.relative_to(place.parent)))
+    source = zipped_up(place, tmp_path / "zips") if zipped else place.parent
     flags = ("--input", f"{source}/", "--bands", "red,nir")
 
     status, _, err = main("run", *flags, "--output", tmp_path / "run")

@@ -18,6 +18,7 @@ from tests.servers.http import TOKEN, HttpWorker
 pytest.importorskip("rasterio", reason="needs rasterio: pip install '.[satellite]'")
 
 from apps.satellite import demo  # noqa: E402
+from tests.apps.satellite.conftest import put_files  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 SOURCES = "s3://fanfold/satellite-backends"
@@ -75,10 +76,7 @@ def mine(tmp_path_factory) -> tuple[str, str]:
 def scenes(s3_server, tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("satellite")
     demo.write_example(folder)
-    bucket = open_storage(SOURCES)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            bucket.put(str(path.relative_to(folder)), path.read_bytes())
+    put_files(folder, SOURCES)
     return SOURCES
 
 

@@ -17,6 +17,7 @@ from core import open_storage
 pytest.importorskip("rasterio", reason="needs rasterio: pip install '.[satellite]'")
 
 from apps.satellite import demo  # noqa: E402
+from tests.apps.satellite.conftest import put_files  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 SOURCES = "s3://fanfold/satellite-scenes"
@@ -43,10 +44,7 @@ def named_by_content(place: str) -> dict[str, bytes]:
 def scenes(s3_server, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("satellite")
     demo.write_example(folder)
-    bucket = open_storage(SOURCES)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            bucket.put(str(path.relative_to(folder)), path.read_bytes())
+    put_files(folder, SOURCES)
     return folder
 
 
