@@ -116,9 +116,10 @@ def test_variables_that_an_address_names_reach_tasks_by_a_file_for_their_owner_a
         secret = "".join(halves).encode()
         job = os.environ["SLURM_JOB_ID"]
         shown = [
-            subprocess.run(["scontrol", *words, job], capture_output=True, check=True).stdout
-            for words in (("-d", "show", "job"), ("write", "batch_script"))
+            subprocess.run(["scontrol", *words], capture_output=True, check=True).stdout
+            for words in (("-d", "show", "job", job), ("write", "batch_script", job, "-"))
         ]
+        assert b"core.worker.entry" in shown[1]
         files = [path for folder in folders for path in Path(folder).rglob("*") if path.is_file()]
         holding = [path for path in files if secret in path.read_bytes()]
         modes = {path.name: (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) for path in holding}
