@@ -298,8 +298,8 @@ class CellLayer:
 
 def _wet(least: float, images: Sequence[Band]) -> Valid | None:
     """Return where water is; None if there is no index that says so."""
-    found = (band.image for band in images if band.name == NDWI)
-    return next(((image != NODATA) & (image > least / SCALE) for image in found), None)
+    found = next((np.asarray(band.image, np.int16) for band in images if band.name == NDWI), None)
+    return None if found is None else (found != NODATA) & (found > least / SCALE)
 
 
 def _water_layer(cell: Cell, memory: int, wet: Valid) -> CellLayer:
@@ -312,7 +312,7 @@ def _water_layer(cell: Cell, memory: int, wet: Valid) -> CellLayer:
     """
     corners = lattice(cell.raster, cell.anchor)
     drawn = outlines_in_parts(wet, corners, memory - WORKER_BYTES)
-    parts = ((shapes, at_border(shapes, cell.raster.bounds), {}) for shapes in drawn)
+    parts: Iterable[Part] = ((shapes, at_border(shapes, cell.raster.bounds), {}) for shapes in drawn)
     try:
         return _layer(cell, WATER, parts, ["Polygon"] if wet.any() else [], extent(wet, corners))
     except TooSpeckled as error:

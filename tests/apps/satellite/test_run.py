@@ -412,5 +412,5 @@ def test_water_whose_outline_does_not_fit_into_a_worker_is_refused_with_a_way_ou
     )
 
     assert status != 0
-    assert "water of cell 32632/0_-1 is too speckled for workers of 256 MB: the outline of one area takes 99 MB" in error
+    assert "32632/0_-1 is too speckled for workers of 256 MB: the outline of one area takes 99 MB" in error
     assert "raise --memory-mb or --water" in error
