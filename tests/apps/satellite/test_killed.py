@@ -51,6 +51,10 @@ def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
     assert published(target) == published(tmp_path / "whole")
 
 
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_cell_that_was_damaged_meanwhile_is_computed_again(
     site: Site, main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -58,9 +62,6 @@ def test_a_cell_that_was_damaged_meanwhile_is_computed_again(
         site.scene(f"s{date}", noisy(date), when=f"2024-06-0{date + 1}T10:00:00Z")
     arguments = ("run", "--input", f"{site.folder}/", "--cell", 64)
     main(*arguments, "--output", tmp_path / "whole")
-
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr("apps.satellite.stages._publish", full_disk)
@@ -72,6 +73,27 @@ def test_a_cell_that_was_damaged_meanwhile_is_computed_again(
 
     status, _, err = main("resume", tmp_path / "run")
 
+    assert status == 0, err
+    assert published(tmp_path / "run") == published(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("stage", ["merge", "publish"])
+def test_shapes_that_were_lost_meanwhile_are_computed_again(
+    stage: str, site: Site, main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.scene("one", noisy(1))
+    arguments = ("run", "--input", f"{site.folder}/", "--cell", 64)
+    main(*arguments, "--output", tmp_path / "whole")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("apps.satellite.stages._publish", full_disk)
+        main(*arguments, "--output", tmp_path / "run")
+    written = list((tmp_path / "run").rglob(f"{stage}/*.parquet"))
+    for path in written:
+        path.unlink()
+    status, _, err = main("resume", tmp_path / "run")
+
+    assert written
     assert status == 0, err
     assert published(tmp_path / "run") == published(tmp_path / "whole")
 
