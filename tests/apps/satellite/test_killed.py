@@ -77,16 +77,16 @@ def test_a_cell_that_was_damaged_meanwhile_is_computed_again(
     assert published(tmp_path / "run") == published(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("stage", ["merge", "publish"])
+@pytest.mark.parametrize(("stage", "following"), [("merge", "parts_of"), ("publish", "_publish")])
 def test_shapes_that_were_lost_meanwhile_are_computed_again(
-    stage: str, site: Site, main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, following: str, site: Site, main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.scene("one", noisy(1))
     arguments = ("run", "--input", f"{site.folder}/", "--cell", 64)
     main(*arguments, "--output", tmp_path / "whole")
 
     with monkeypatch.context() as patched:
-        patched.setattr("apps.satellite.stages._publish", full_disk)
+        patched.setattr(f"apps.satellite.stages.{following}", full_disk)
         main(*arguments, "--output", tmp_path / "run")
     written = list((tmp_path / "run").rglob(f"{stage}/*.parquet"))
     for path in written:
