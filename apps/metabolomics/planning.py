@@ -33,8 +33,8 @@ MAP_SECONDS, REDUCE_SECONDS = 1.2e-7, 9e-8
 """Of one peak."""
 ROW_SECONDS, UNITE_SECONDS = 4e-6, 7e-7
 """Of one row of a database: to read it, and to unite its formula with others."""
-PATTERN_SECONDS, SORT_SECONDS = 1.7e-5, 7e-7
-"""Of one ion."""
+FORMULA_SECONDS, PATTERN_SECONDS, SORT_SECONDS = 1.2e-4, 1.2e-5, 7e-7
+"""Of one formula, and of one ion: to compute its pattern, and to sort it."""
 ION_SECONDS, TOUCH_SECONDS, READ_SECONDS = 8e-6, 2.5e-9, 3e-8
 """Scoring: of an ion, of a peak in its windows, and of a peak that is fetched."""
 CHAOS_SECONDS = 9e-8
@@ -173,8 +173,8 @@ def stage_plans(params: Params, sizes: Sizes, ions: int) -> Iterator[StagePlan]:
                      bytes_in=sizes.rows * DATABASE_ROW_BYTES, bytes_out=lists)  # fmt: skip
         yield _stage("formulas", unites, sizes.rows * UNITE_SECONDS, gets=tables * unites, puts=chunks,
                      bytes_in=lists, bytes_out=sizes.formulas * FORMULA_BYTES)  # fmt: skip
-        yield _stage("centroids", chunks, ions * PATTERN_SECONDS, gets=chunks, puts=chunks,
-                     bytes_out=ions * ION_RUN_BYTES)  # fmt: skip
+        yield _stage("centroids", chunks, sizes.formulas * FORMULA_SECONDS + ions * PATTERN_SECONDS, gets=chunks,
+                     puts=chunks, bytes_out=ions * ION_RUN_BYTES)  # fmt: skip
         yield _stage("ions", merges, ions * SORT_SECONDS, gets=chunks * merges, puts=merges,
                      bytes_in=ions * ION_RUN_BYTES, bytes_out=ions * ION_BYTES)  # fmt: skip
     if not sizes.indexed:
