@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from platform import node
 from typing import Any
 
 from core.errors import (
@@ -41,8 +42,8 @@ def typed(error: Exception, place: str, key: str, endpoint: str) -> FanfoldError
     what = f"object {key!r} in {place}" if key else place
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
         return AccessDenied(
-            f"cannot use {what}: there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "AWS_PROFILE, or add ?anonymous=true for public data"
+            f"cannot use {what}: there are no credentials on {node()}; set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY there, AWS_PROFILE, or add ?anonymous=true for public data"
         )
     if isinstance(error, ParamValidationError):
         return InputError(f"cannot use {what}: {' '.join(str(error).split())}")

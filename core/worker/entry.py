@@ -119,7 +119,7 @@ def job(path: str, workers: int = 1) -> int:
                 try:
                     write_loss_report(invocations[reply.batch_id], reply)
                 except FanfoldError as error:
-                    print(f"fanfold: {error}", file=sys.stderr)
+                    print(f"fanfold: {type(error).__name__}: {error}", file=sys.stderr)
                     status = FAILED
                     continue
             note(path, reply.batch_id, False)

@@ -1,9 +1,12 @@
+import os
+import subprocess
+
 import pytest
 
 from core import ConfigError
 from core.compute.base import open_backend
 from core.compute.cluster.base import WorkerJob, note, read_notes, take_notes
-from core.compute.cluster.slurm_commands import environment, explain
+from core.compute.cluster.slurm_commands import environment, explain, exports
 from core.errors import ComputeDenied, ComputeError, ComputeUnavailable
 from core.settings import ExecutorConfig, parse_address
 from core.task.protocol import Invocation
@@ -76,9 +79,11 @@ def test_jobs_inherit_neither_secrets_nor_what_an_outer_job_imposes(monkeypatch,
         "AWS_SESSION_TOKEN": "s",
         "SERVICE_API_KEY": "s",
         "PGPASSWORD": "s",
+        "AZURE_STORAGE_CONNECTION_STRING": "AccountKey=s",
         "SLURM_MEM_PER_CPU": "1",
         "SLURM_CONF": "slurm.conf",
         "AWS_PROFILE": "reader",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/home/user/key.json",
         "OMP_NUM_THREADS": "1",
     }
     for name, value in given.items():
@@ -90,8 +95,26 @@ def test_jobs_inherit_neither_secrets_nor_what_an_outer_job_imposes(monkeypatch,
     assert {name: inherited[name] for name in given if name in inherited} == {
         "SLURM_CONF": str(tmp_path / "slurm.conf"),
         "AWS_PROFILE": "reader",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/home/user/key.json",
         "OMP_NUM_THREADS": "1",
     }
+
+
+@pytest.mark.parametrize("name", ["NOT_SET", "A;rm", "PATH,NOT_SET"])
+def test_a_variable_to_pass_on_that_is_not_set_is_refused(monkeypatch, name):
+    monkeypatch.delenv("NOT_SET", raising=False)
+
+    with pytest.raises(ConfigError, match="which is no variable that is set here"):
+        opened(f"slurm://main?env={name}")
+
+
+def test_a_variable_reaches_the_shell_as_it_is_whatever_it_holds(monkeypatch):
+    value = "a'b \\n$(c) \n`d`\udce9"
+    monkeypatch.setenv("NAMED", value)
+
+    commands = exports(["NAMED"]) + b'printf "%s" "$NAMED"'
+
+    assert os.fsdecode(subprocess.run(["sh"], input=commands, capture_output=True, check=True, env={}).stdout) == value
 
 
 def test_memory_that_grew_after_a_failure_stops_at_what_a_node_has():

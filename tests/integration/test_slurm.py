@@ -6,12 +6,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
-from core import ConfigError, FunctionExecutor, TaskError
+from core import ConfigError, FunctionExecutor, TaskError, open_storage
 from core.compute.cluster import base as fleet
-from core.errors import ComputeError, ComputeUnavailable, MemoryLimitExceeded, TaskTimeout, VersionMismatch
+from core.errors import (
+    AccessDenied,
+    ComputeError,
+    ComputeUnavailable,
+    MemoryLimitExceeded,
+    TaskTimeout,
+    VersionMismatch,
+)
 from core.settings import state_dir
 
 pytestmark = pytest.mark.usefixtures("slurm")
@@ -97,6 +105,46 @@ def test_files_that_carry_keys_are_for_their_owner_alone_and_tasks_get_no_secret
     assert requests
     folders = {mode for path, mode in found.items() if path.suffix == "" and not path.name.isdigit()}
     assert folders == {0o700}
+
+
+def test_variables_that_an_address_names_reach_tasks_by_a_file_for_their_owner_alone(slurm, s3_server, monkeypatch):
+    halves = "fanfold-test-sec", uuid4().hex  # a function that had the whole would be what puts it into storage
+    monkeypatch.setenv("SERVICE_TOKEN", "".join(halves))
+    store = f"s3://fanfold/slurm-named?endpoint={s3_server.endpoint}"
+
+    def look(*folders):
+        secret = "".join(halves).encode()
+        job = os.environ["SLURM_JOB_ID"]
+        shown = [
+            subprocess.run(["scontrol", *words], capture_output=True, check=True).stdout
+            for words in (("-d", "show", "job", job), ("write", "batch_script", job, "-"))
+        ]
+        assert b"core.worker.entry" in shown[1]
+        files = [path for folder in folders for path in Path(folder).rglob("*") if path.is_file()]
+        holding = [path for path in files if secret in path.read_bytes()]
+        modes = {path.name: (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) for path in holding}
+        return os.environ["SERVICE_TOKEN"].encode() == secret, any(secret in text for text in shown), modes
+
+    names = "SERVICE_TOKEN,AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY"
+    with opened(store, f"slurm://main?env={names}") as executor:
+        has_it, is_shown, modes = executor.call_async(look, str(state_dir()), str(slurm.folder)).result(60)
+        objects = [open_storage(store).get(info.key) for info in open_storage(store).list()]
+
+    assert (has_it, is_shown) == (True, False)
+    assert modes == {"exports": (0o600, 0o700)}
+    assert objects
+    assert not any("".join(halves).encode() in content for content in objects)
+    assert files_of_drivers() == []
+
+
+def test_nodes_without_credentials_for_the_storage_are_named_at_once_with_what_would_help(s3_server):
+    store = f"s3://fanfold/slurm-denied?endpoint={s3_server.endpoint}"
+
+    with opened(store) as executor:
+        future = executor.call_async(abs, -1)
+
+        with pytest.raises(AccessDenied, match=r"there are no credentials on .*~/.aws/credentials.*\?env=AWS_ACC"):
+            future.result(60)
 
 
 def test_a_unit_asks_for_what_the_options_say(slurm, store, tmp_path):

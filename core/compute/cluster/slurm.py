@@ -21,8 +21,8 @@ from uuid import uuid4
 
 from core.compute.base import check_options
 from core.compute.cluster.base import ClusterBackend, WorkerJob, WorkerJobEnd, read_notes
-from core.compute.cluster.slurm_commands import CANCELLED, OPTIONS, Commands, JobState, environment
-from core.errors import ComputeError, ConfigError, FanfoldError, VersionMismatch
+from core.compute.cluster.slurm_commands import CANCELLED, OPTIONS, Commands, JobState, environment, exports
+from core.errors import AccessDenied, ComputeError, ConfigError, FanfoldError, VersionMismatch
 from core.settings import Address, ExecutorConfig, parse_duration, state_dir
 from core.storage.owner import this_owner
 from core.task.leases import Lease
@@ -55,8 +55,11 @@ _WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
 _NEVER = re.compile(r"BadConstraints|Partition(Config|TimeLimit)|Invalid(Account|QOS)|(Account|QOS)NotAllowed", re.I)
 _HELD = re.compile(r"launch.?failed.?requeued.?held|JobHoldMaxRequeue", re.I)
 _MEMORY = re.compile(r"exceeded .{0,12}memory limit|oom.kill", re.I)
+_NO_ACCESS = re.compile(r"^fanfold: AccessDenied: ([^;]*)")
 _NO_ENTRY = re.compile(r"No module named '?core\b")
 _STATUS_WRONG_USE, _STATUS_NO_PYTHON = 2, (126, 127)
+
+_EXPORTS = "exports"
 
 _NAME = re.compile(r"[\w.,+-]+")
 
@@ -95,6 +98,7 @@ class SlurmBackend(ClusterBackend):
         self._numbers_of_launches = itertools.count()
         self._files: dict[int, Path] = {}
         self._slurm = Commands(environment(get("python")))
+        self._exports = exports([name for name in get("env", "").split(",") if name])
         self._largest_array = self._node_memory = 0
 
     def prepare(self) -> None:
@@ -125,8 +129,14 @@ class SlurmBackend(ClusterBackend):
         try:
             self._sweep()
             self._folder.mkdir(mode=0o700, parents=True)
+            if self._exports:
+                self._write(self._folder / _EXPORTS, self._exports)
         except OSError as error:
             raise self._unusable(error) from None
+
+    def _write(self, path: Path, content: bytes) -> None:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
 
     def _unusable(self, error: OSError) -> ComputeError:
         return ComputeError(
@@ -173,8 +183,7 @@ class SlurmBackend(ClusterBackend):
             folder.mkdir(mode=0o700)
             for index, worker_job in enumerate(worker_jobs):
                 path = folder / str(index)
-                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                    file.write(worker_job.requests(self.versions))
+                self._write(path, worker_job.requests(self.versions))
                 self._files[worker_job.number] = path
         except OSError as error:
             raise self._unusable(error) from None
@@ -193,8 +202,10 @@ class SlurmBackend(ClusterBackend):
         }
         given = [f"--{name}={value}" for name, value in options.items() if value]
         python = self.address.options.get("python", sys.executable)
+        # Slurm keeps a job's script and environment, some sites for years: what is secret is read from the folder.
+        exported = f". {shlex.quote(str(self._folder / _EXPORTS))}\n" if self._exports else ""
         words = f"{shlex.quote(python)} -P -m core.worker.entry job {shlex.quote(str(folder))}"
-        ident = self._slurm.submit(given, f'#!/bin/sh\nexec {words}/"$SLURM_ARRAY_TASK_ID" {self.width}\n')
+        ident = self._slurm.submit(given, f'#!/bin/sh\n{exported}exec {words}/"$SLURM_ARRAY_TASK_ID" {self.width}\n')
         for index, worker_job in enumerate(worker_jobs):
             worker_job.ident = f"{ident}_{index}"
 
@@ -255,6 +266,12 @@ class SlurmBackend(ClusterBackend):
 
     def _check_node(self, worker_job: WorkerJob, node: str, code: int, words: str) -> None:
         """Give up on nodes that cannot run any batch, as their exit status and words tell."""
+        if code == 1 and (denied := _NO_ACCESS.search(words)):
+            raise AccessDenied(
+                f"slurm: node {node} cannot use the storage of the job ({denied[1]}); variables that hold secrets do "
+                "not reach the nodes: put credentials into a file of your home folder (~/.aws/credentials), or name "
+                "the variables in the address (slurm://PARTITION?env=AWS_ACCESS_KEY_ID,AWS_SECRET_ACCESS_KEY)"
+            )
         if code not in (_STATUS_WRONG_USE, *_STATUS_NO_PYTHON) and not (code == 1 and _NO_ENTRY.search(words)):
             return
         if "VersionMismatch" in words:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from core.errors import ComputeDenied, ComputeError, ComputeUnavailable, ConfigError, FanfoldError
 
-OPTIONS = ("python", "time", "cpus", "account", "qos", "constraint", "folder")
+OPTIONS = ("python", "time", "cpus", "account", "qos", "constraint", "folder", "env")
 """What an address may say besides the partition."""
 
 COMMAND_TIMEOUT = 30.0
@@ -40,7 +41,10 @@ _LATER = re.compile(
 )
 _DENIED = re.compile(r"permission|denied|not permitted|not allowed|policy|limit|user's group", re.I)
 _WRONG = re.compile(r"invalid|unrecogni[sz]ed|not available|can ?not be satisfied|specification", re.I)
-_SECRET = re.compile(r"(KEY|KEY_ID|TOKEN|PASSWORD|PASSWD|CREDENTIALS)$|SECRET", re.I)
+_SECRET = re.compile(r"(KEY|KEY_ID|TOKEN|PASSWORD|PASSWD|CREDENTIALS|CONNECTION_STRING)$|SECRET", re.I)
+_PATHS = ("GOOGLE_APPLICATION_CREDENTIALS",)
+"""Variables that are named like secrets and hold the path of a file with one."""
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,7 @@ def environment(python: str | None) -> dict[str, str]:
     chosen = {
         name: value
         for name, value in os.environ.items()
-        if not _SECRET.search(name) and (not name.startswith("SLURM_") or name == "SLURM_CONF")
+        if (name in _PATHS or not _SECRET.search(name)) and (not name.startswith("SLURM_") or name == "SLURM_CONF")
     }
     if "SLURM_CONF" in chosen:
         chosen["SLURM_CONF"] = os.path.abspath(chosen["SLURM_CONF"])
@@ -178,6 +182,22 @@ def environment(python: str | None) -> dict[str, str]:
         known = chosen.get("PYTHONPATH")
         chosen["PYTHONPATH"] = f"{source}:{known}" if known else source
     return chosen
+
+
+def exports(names: Sequence[str]) -> bytes:
+    """Return shell commands that set variables to what they are here.
+
+    Raises
+    ------
+    ConfigError
+        One has no value here.
+    """
+    for name in names:
+        if not _VARIABLE.fullmatch(name) or name not in os.environ:
+            raise ConfigError(
+                f"slurm: env= names {name!r}, which is no variable that is set here; set it, or leave it out"
+            )
+    return b"".join(os.fsencode(f"export {name}={shlex.quote(os.environ[name])}\n") for name in names)
 
 
 def _number(text: str) -> int:

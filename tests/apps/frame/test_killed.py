@@ -25,6 +25,20 @@ from tests.apps.frame.conftest import Words, environment, write_application
 TEXTS = 40
 LINES = 5_000
 """Of each text: some 30 ms of counting, so that there is time to kill."""
+HOLDING = """
+
+from pathlib import Path
+from time import sleep
+
+counts = count
+
+
+def count(source: Stored, params: Counting) -> dict[str, int]:
+    while source.key.rpartition("/")[2] >= "2" and Path({held!r}).exists():
+        sleep(0.01)
+    return counts(source, params)
+"""
+"""Put after the stages: texts from the 13th on (2.txt, after 19.txt) wait while there is a file."""
 VARIES = {"manifest.json"}
 """Says when the run was begun."""
 numbers = itertools.count()
@@ -41,6 +55,12 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = (" ".join("".join(chance.choices("abcdefgh", k=4)) for _ in range(8)) for _ in range(LINES))
         (folder / f"{number}.txt").write_text("\n".join(lines))
     return folder
+
+
+def hold_at(folder: Path, held: Path) -> None:
+    """Have the application in a folder wait half-way as long as there is a file."""
+    stages = folder / "words" / "stages.py"
+    stages.write_text(stages.read_text() + HOLDING.format(held=str(held)))
 
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -64,6 +84,15 @@ def start(home: Path, texts: Path) -> Iterator[Start]:
     for process in running:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def held(home: Path, tmp_path: Path) -> Path:
+    """Return a file: until it is taken away, a run comes no further than its 12th text."""
+    file = tmp_path / "held"
+    file.touch()
+    hold_at(home, file)
+    return file
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -144,24 +173,27 @@ def test_a_driver_killed_at_any_moment_leaves_a_run_that_can_be_resumed(
 
 
 def test_of_two_drivers_the_second_waits_says_who_has_the_run_and_shows_the_same(
-    start: Start, place: str, undisturbed: dict[str, bytes]
+    start: Start, place: str, held: Path, undisturbed: dict[str, bytes]
 ) -> None:
     storage = open_storage(place)
     first = start("texts", "--output", place)
     wait_until(lambda: len(commits(storage)) > 0, first)
 
     second = start("texts", "--output", place)
+    assert second.stderr is not None
+    said = second.stderr.readline()
+    held.unlink()
     (out, _), (shown, err) = first.communicate(), second.communicate()
 
     assert (first.returncode, second.returncode) == (0, 0)
-    assert re.search(rf"words: process {first.pid} on \S+ has driven run \S+ since \d\d:\d\d.*; waiting for it", err)
+    assert re.match(rf"words: process {first.pid} on \S+ has driven run \S+ since \d\d:\d\d.*; waiting for it", said)
     assert "JobCreated" not in err
     assert shown == out
     assert contents(storage) == undisturbed
 
 
 def test_a_second_driver_takes_over_when_the_first_is_killed(
-    start: Start, place: str, undisturbed: dict[str, bytes]
+    start: Start, place: str, held: Path, undisturbed: dict[str, bytes]
 ) -> None:
     storage = open_storage(place)
     first = start("texts", "--output", place)
@@ -171,17 +203,18 @@ def test_a_second_driver_takes_over_when_the_first_is_killed(
     assert "waiting for it" in second.stderr.readline()
 
     kill(first)
+    held.unlink()
     second.communicate()
 
     assert second.returncode == 0
     assert contents(storage) == undisturbed
 
 
+@pytest.mark.usefixtures("held")
 def test_status_tells_who_drives_a_run_how_far_it_is_and_how_to_go_on(start: Start, words: Words, place: str) -> None:
     storage = open_storage(place)
     driver = start("texts", "--output", place)
     wait_until(lambda: len(commits(storage)) > 2, driver)
-    driver.send_signal(signal.SIGSTOP)
 
     live = json.loads(words("status", place, "--json").stdout)
     kill(driver)
@@ -196,7 +229,7 @@ def test_status_tells_who_drives_a_run_how_far_it_is_and_how_to_go_on(start: Sta
 
 
 def test_an_interrupted_run_prints_the_line_that_resumes_it(
-    start: Start, words: Words, home: Path, undisturbed: dict[str, bytes]
+    start: Start, words: Words, home: Path, held: Path, undisturbed: dict[str, bytes]
 ) -> None:
     storage = open_storage(str(home / "my counts"))
     driver = start("texts", "--output", "my counts", "--retries", "1")
@@ -204,6 +237,7 @@ def test_an_interrupted_run_prints_the_line_that_resumes_it(
 
     driver.send_signal(signal.SIGINT)
     _, err = driver.communicate()
+    held.unlink()
     resumed = words("resume", "my counts", "--workers", "1")
 
     assert driver.returncode == 130
