@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that one has started and that have not ended."""
+    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for text in found for child in text.split()]
+
+
 def workers_of(pid: int) -> list[int]:
     """Return the processes below one, however deep."""
     children: dict[int, list[int]] = {}
