@@ -1,8 +1,8 @@
 """The index of an imzML file beside pyimzml's: ``python -m benchmarks.metabolomics_reading``.
 
 Prints a Markdown table, all measured in one run, CPU time of one core: where each spectrum lies, from the XML alone.
-By template, as for what exporters write; by known ways of writing, as where many alternate; by parsing each tag, as for
-spectra of which no two are alike; by pyimzml. The memory is what a process took on top of its imports.
+By template, as for what exporters write; by known tags, as for spectra of which no two are alike; by parsing each tag,
+as for the first; by pyimzml. The memory is what a process took on top of its imports.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ SPECTRA = 200_000
 PEAKS = 8
 WAYS = {
     "template": "found = len(offsets.scan(partial(open(path, 'rb').read, PIECE), path).shape)",
-    "known ways": (
+    "known tags": (
         "offsets.learn = lambda *_: None\nfound = len(offsets.scan(partial(open(path, 'rb').read, PIECE), path).shape)"
     ),
     "parsing": (
-        "offsets.learn = offsets.Skeletons.learn = lambda *_: None\n"
+        "offsets.learn = offsets.KnownTags.match = lambda *_: None\n"
         "found = len(offsets.scan(partial(open(path, 'rb').read, PIECE), path).shape)"
     ),
     "pyimzml": "found = len(ImzMLParser(path, ibd_file=None).coordinates)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from apps._frame import App, Command
@@ -50,4 +51,6 @@ APP = App(
 )
 
 if __name__ == "__main__":
+    # MBAR's matrices are small: threads of a BLAS library only wait for each other, on the processors of the workers.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     sys.exit(APP.main())

@@ -86,5 +86,5 @@ def test_the_help_of_an_application_needs_nothing_heavy(app: str, tmp_path: Path
     loaded = loaded_by(APPLICATION_HELP.format(app=app), tmp_path)
 
     assert "argparse" in loaded
-    assert loaded & (HEAVY - {"numpy"}) == set()
+    assert loaded & HEAVY == set()
     assert list(tmp_path.rglob("*")) == []

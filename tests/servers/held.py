@@ -17,12 +17,12 @@ PROCESS = "process?start=fork"
 
 
 def start_held(
-    package: str, count: Path, most: int, *arguments: str, cwd: Path, environment: Mapping[str, str] = os.environ
+    module: str, count: Path, most: int, *arguments: str, cwd: Path, environment: Mapping[str, str] = os.environ
 ) -> subprocess.Popen[str]:
-    """Start an application that goes no further than `most` committed outputs, which a file counts by its bytes."""
+    """Start a module's ``APP``, which goes no further than `most` committed outputs; a file counts them in bytes."""
     hold_after(count, most)
     flags = ("--compute", PROCESS, "--workers", "2", "--quiet")
-    command = [sys.executable, "-m", "tests.servers.held", package, str(count), *arguments, *flags]
+    command = [sys.executable, "-m", "tests.servers.held", module, str(count), *arguments, *flags]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=cwd, env={**environment, "PYTHONPATH": str(ROOT)}, **pipes)
 
@@ -54,7 +54,7 @@ def counted(count: Path) -> int:
     return count.stat().st_size if count.exists() else 0
 
 
-def main(package: str, place: str, *arguments: str) -> int:
+def main(module: str, place: str, *arguments: str) -> int:
     """Run an application; returns its exit status."""
     from apps._frame import stages
 
@@ -69,7 +69,7 @@ def main(package: str, place: str, *arguments: str) -> int:
         return done
 
     stages.commit = held
-    return int(import_module(f"{package}.__main__").APP.main(list(arguments)))
+    return int(import_module(module).APP.main(list(arguments)))
 
 
 if __name__ == "__main__":

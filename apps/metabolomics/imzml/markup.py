@@ -59,6 +59,9 @@ class Tag(NamedTuple):
         return None if found is None else (self.begin + found[0], self.begin + found[1])
 
 
+_NO_TAG = Tag(b"", {}, {}, False, True, 0, 0)
+
+
 class Markup:
     """Tags of an XML document, one after the other, each checked to stand where it may.
 
@@ -174,7 +177,10 @@ class Markup:
         text = self.buffer[begin:end]
         known = self._known.get(text)
         if known is None:
-            known = self._new_tag(found)
+            try:
+                known = _tag_of(found)
+            except ValueError as error:
+                raise self.error(str(error), self.start + begin) from None
             if len(self._known) < MAX_KNOWN:
                 self._known[text] = known
         return Tag(
@@ -187,22 +193,6 @@ class Markup:
             self.start + end,
         )
 
-    def _new_tag(self, found: re.Match[bytes]) -> Tag:
-        attributes: dict[bytes, bytes] = {}
-        spans: dict[bytes, tuple[int, int]] = {}
-        begin = found.end("text")
-        for each in _ATTRIBUTE.finditer(self.buffer, *found.span("attributes")):
-            name = each[1]
-            if name in attributes:
-                raise self.error(f"attribute {shown(name)} stands twice", self.start + each.start())
-            value = each[2][1:-1]
-            attributes[name] = _decoded(value) if b"&" in value else value
-            spans[name] = (each.start(2) + 1 - begin, each.end(2) - 1 - begin)
-        close, empty = found["close"] is not None, found["empty"] is not None
-        if close and (attributes or empty):
-            raise self.error("a closing tag has attributes", self.start + begin)
-        return Tag(_local(found["name"]), attributes, spans, close, empty, 0, 0)
-
     def _follow(self, tag: Tag) -> None:
         if tag.close:
             if not self.open or self.open[-1] != tag.name:
@@ -211,6 +201,34 @@ class Markup:
             self.open.pop()
         elif not tag.empty:
             self.open.append(tag.name)
+
+
+def parse_tag(text: bytes) -> Tag | None:
+    """Return the tag that a text begins with, an empty one without a name for a comment; None if it is neither."""
+    found = _TOKEN.match(text)
+    if found is None:
+        return None
+    try:
+        return _NO_TAG if found["name"] is None else _tag_of(found)
+    except ValueError:
+        return None
+
+
+def _tag_of(found: re.Match[bytes]) -> Tag:
+    attributes: dict[bytes, bytes] = {}
+    spans: dict[bytes, tuple[int, int]] = {}
+    begin = found.end("text")
+    for each in _ATTRIBUTE.finditer(found.string, *found.span("attributes")):
+        name = each[1]
+        if name in attributes:
+            raise ValueError(f"attribute {shown(name)} stands twice")
+        value = each[2][1:-1]
+        attributes[name] = _decoded(value) if b"&" in value else value
+        spans[name] = (each.start(2) + 1 - begin, each.end(2) - 1 - begin)
+    close, empty = found["close"] is not None, found["empty"] is not None
+    if close and (attributes or empty):
+        raise ValueError("a closing tag has attributes")
+    return Tag(_local(found["name"]), attributes, spans, close, empty, 0, 0)
 
 
 def _local(name: bytes) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,12 +12,16 @@ from numpy.typing import NDArray
 
 from apps.metabolomics.imzml.header import Header, read_header
 from apps.metabolomics.imzml.markup import PADDING, Markup, Tag
-from apps.metabolomics.imzml.skeleton import Skeletons
 from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, INTENSITY_LENGTH, MZ_LENGTH, Shape, Z, read_spectrum
+from apps.metabolomics.imzml.tags import KnownTags
 from apps.metabolomics.imzml.template import Template, learn, match
 from core import InputError
 
 MAX_TEMPLATES = 8
+FORGET = 32
+"""Spectra in a row that no template fits, after which all templates are forgotten: trying them costs time."""
+RELEARN = 256
+"""Such spectra after which one is parsed to learn a template, since all that follow may be written alike."""
 MAX_SHAPES = 4096
 MAX_POSITION = 2**31 - 1
 MAX_LENGTH = 2**31 - 1
@@ -65,15 +70,15 @@ class Table:
 class _Rows:
     source: str
     blocks: list[tuple[NDArray[np.generic], ...]] = field(default_factory=list)
-    pending: list[list[int]] = field(default_factory=list)
+    pending: array[int] = field(default_factory=lambda: array("q"))
     codes: list[int] = field(default_factory=list)
     count: int = 0
 
-    def add_row(self, numbers: list[int], code: int) -> None:
-        self.pending.append(numbers)
+    def add_row(self, numbers: Iterable[int], code: int) -> None:
+        self.pending.extend(numbers)
         self.codes.append(code)
         self.count += 1
-        if len(self.pending) >= 4096:
+        if len(self.codes) >= 4096:
             self.flush()
 
     def add_block(self, numbers: NDArray[np.int64], code: int) -> None:
@@ -84,9 +89,9 @@ class _Rows:
 
     def flush(self) -> None:
         if self.pending:
-            numbers = np.array(self.pending, np.int64).reshape(-1, len(FIELDS))
+            numbers = np.array(self.pending).reshape(-1, len(FIELDS))
             self._keep(numbers, np.array(self.codes, np.uint16), self.count - len(numbers))
-            self.pending, self.codes = [], []
+            self.pending, self.codes = array("q"), []
 
     def _keep(self, numbers: NDArray[np.int64], codes: NDArray[np.uint16], before: int) -> None:
         absent = numbers == ABSENT
@@ -128,15 +133,20 @@ def scan(read: Callable[[], bytes], source: str) -> Table:
     header, tag = read_header(markup)
     rows = _Rows(source)
     codes: dict[Shape, int] = {}
+
+    def code_of(shape: Shape) -> int:
+        code = codes.setdefault(shape, len(codes))
+        if len(codes) > MAX_SHAPES:
+            raise InputError(f"{source}: more than {MAX_SHAPES:,} kinds of spectra in one file; export it again")
+        return code
+
     templates: list[Template] = []
-    skeletons = Skeletons()
+    known = KnownTags(header.groups, markup.open, code_of)
     matched = parsed = 0
     while tag is not None and tag.name == b"spectrum" and not tag.close:
         markup.keep = tag.begin
         spectrum = read_spectrum(markup, tag, header.groups, rows.count + 1)
-        code = codes.setdefault(spectrum.shape, len(codes))
-        if len(codes) > MAX_SHAPES:
-            raise InputError(f"{source}: more than {MAX_SHAPES:,} kinds of spectra in one file; export it again")
+        code = code_of(spectrum.shape)
         rows.add_row(spectrum.numbers, code)
         tag = markup.next()
         if tag is not None and tag.name == b"spectrum" and not tag.close:
@@ -145,10 +155,9 @@ def scan(read: Callable[[], bytes], source: str) -> Table:
             if template is not None:
                 templates = [template, *templates[: MAX_TEMPLATES - 1]]
             parsed += 1
-            if parsed >= MAX_TEMPLATES:  # earlier ones would keep a template from being learnt, which is quicker
-                skeletons.learn(spectrum, text, code)
             markup.back(tag)
-            matched += _match_all(markup, templates, skeletons, rows)
+            # Read by their tags too early, spectra would keep a template from being learnt, which is quicker.
+            matched += _match_all(markup, templates, known if parsed >= MAX_TEMPLATES else None, rows)
             tag = markup.next()
     behind = _finish(markup, tag)
     rows.flush()
@@ -159,14 +168,14 @@ def _blank(text: bytes) -> bool:
     return not text.strip()
 
 
-def _match_all(markup: Markup, templates: list[Template], skeletons: Skeletons, rows: _Rows) -> int:
-    """Take all spectra from here on that are like a template, the one that fits being put first, or known otherwise.
+def _match_all(markup: Markup, templates: list[Template], known: KnownTags | None, rows: _Rows) -> int:
+    """Take all spectra from here on that are like a template, the one that fits being put first, or of known tags.
 
     Returns how many were like a template.
     """
     markup.keep = None
-    matched = longest = 0
-    while True:
+    matched = longest = unlike = 0
+    while unlike < RELEARN:
         for index, template in enumerate(templates):
             numbers, stop = match(template, markup.buffer, markup.position - markup.start)
             if len(numbers):
@@ -175,18 +184,23 @@ def _match_all(markup: Markup, templates: list[Template], skeletons: Skeletons, 
                 matched += len(numbers)
                 markup.position = markup.start + stop
                 templates.insert(0, templates.pop(index))
+                unlike = 0
                 break
         else:
-            found = skeletons.match(markup.buffer, markup.position - markup.start)
+            found = known.match(markup.buffer, markup.position - markup.start) if known is not None else None
             if found is not None:
                 rows.add_row(*found[:2])
                 longest = max(longest, found[2] + markup.start - markup.position)
                 markup.position = markup.start + found[2]
+                unlike += 1
+                if unlike == FORGET:
+                    templates.clear()
                 continue
             # One that was cut off by the end of the piece may still be like a template.
             left = markup.start + len(markup.buffer) - markup.position
             if left > 2 * longest + len(markup.buffer) // 16 or not markup.more():
-                return matched
+                break
+    return matched
 
 
 def _finish(markup: Markup, tag: Tag | None) -> int:

@@ -38,8 +38,8 @@ SURE_DIGITS = 18
 ROUNDED_DIGITS = 6
 """Significant digits from which a number with an exponent counts as rounded: ``%g`` keeps so many."""
 
-_POSITIONS = {terms.POSITION_X: X, terms.POSITION_Y: Y, terms.POSITION_Z: Z}
-_EXTERNAL = {terms.EXTERNAL_OFFSET: 0, terms.EXTERNAL_ARRAY_LENGTH: 1, terms.EXTERNAL_ENCODED_LENGTH: 2}
+POSITIONS = {terms.POSITION_X: X, terms.POSITION_Y: Y, terms.POSITION_Z: Z}
+EXTERNAL = {terms.EXTERNAL_OFFSET: 0, terms.EXTERNAL_ARRAY_LENGTH: 1, terms.EXTERNAL_ENCODED_LENGTH: 2}
 _ROLES = {terms.MZ_ARRAY: MZ_OFFSET, terms.INTENSITY_ARRAY: INTENSITY_OFFSET}
 DECIDING = (b"accession", b"ref", b"name", b"cvRef", b"unitCvRef", b"unitAccession", b"unitName", b"count")
 """Attributes whose values decide what a spectrum is, beside its numbers and its MS level."""
@@ -206,25 +206,20 @@ def read_spectrum(markup: Markup, first: Tag, groups: dict[bytes, tuple[Param, .
             continue
         if b"binaryDataArray" in markup.open and arrays:
             for param in each:
-                if param.accession in _EXTERNAL:
-                    arrays[-1].values.append((_EXTERNAL[param.accession], param.value, span))
+                if param.accession in EXTERNAL:
+                    arrays[-1].values.append((EXTERNAL[param.accession], param.value, span))
                 else:
                     arrays[-1].params.append(param)
         elif not (b"precursorList" in markup.open or b"productList" in markup.open):
             for param in each:
-                if param.accession in _POSITIONS:
-                    numbers.add(_POSITIONS[param.accession], param.value, span)
+                if param.accession in POSITIONS:
+                    numbers.add(POSITIONS[param.accession], param.value, span)
             params += each
-    kinds, others = _roles(arrays, numbers, where)
-    shape = Shape(
-        _level(params, where),
-        _only(params, terms.POLARITIES, "polarities", where),
-        _only(params, terms.MODES, "modes", where),
-        kinds.get(MZ_OFFSET),
-        kinds.get(INTENSITY_OFFSET),
-        tuple(others),
-        tuple(dangling),
-    )
+    shape, roles = shape_of(params, [array.params for array in arrays], dangling, where)
+    for array, role in zip(arrays, roles, strict=True):
+        if role is not None:
+            for index, text, span in array.values:
+                numbers.add(role + index, text, span)
     return Spectrum(
         numbers.values, shape, first.begin, tags[-1].end, tags, numbers.places, numbers.repeats or first.empty
     )
@@ -256,28 +251,46 @@ class _Numbers:
             self.places[index] = span
 
 
-def _roles(arrays: list[_Array], numbers: _Numbers, where: str) -> tuple[dict[int, ArrayKind], list[str]]:
+def shape_of(
+    params: list[Param], arrays: list[list[Param]], dangling: list[str], where: str
+) -> tuple[Shape, list[int | None]]:
+    """Return what kind of spectrum it is by what it and its arrays say, and the first number of each array's role.
+
+    Raises
+    ------
+    InputError
+        It contradicts itself, or its arrays are not read.
+    """
     kinds: dict[int, ArrayKind] = {}
     others: list[str] = []
+    roles: list[int | None] = []
     for array in arrays:
-        roles = {_ROLES[param.accession] for param in array.params if param.accession in _ROLES}
-        if len(roles) > 1:
+        found = {_ROLES[param.accession] for param in array if param.accession in _ROLES}
+        if len(found) > 1:
             raise InputError(f"{where} has an array that is both of m/z and of intensities; export the file again")
-        if not roles:
-            names = (shown(param.name) for param in array.params if param.name.lower().endswith(b"array"))
+        role = found.pop() if found else None
+        roles.append(role)
+        if role is None:
+            names = (shown(param.name) for param in array if param.name.lower().endswith(b"array"))
             others.append(next(names, "an array of no known kind"))
             continue
-        role = roles.pop()
         if role in kinds:
             what = "m/z" if role == MZ_OFFSET else "intensity"
             raise InputError(f"{where} has two {what} arrays; export the file with one")
-        kinds[role] = _kind(tuple(array.params), where)
-        for index, text, span in array.values:
-            numbers.add(role + index, text, span)
+        kinds[role] = _kind(tuple(array), where)
     if arrays and len(kinds) != len(_ROLES):
         missing = "m/z array (MS:1000514)" if MZ_OFFSET not in kinds else "intensity array (MS:1000515)"
         raise InputError(f"{where} has no {missing}; export the file again")
-    return kinds, others
+    shape = Shape(
+        _level(params, where),
+        _only(params, terms.POLARITIES, "polarities", where),
+        _only(params, terms.MODES, "modes", where),
+        kinds.get(MZ_OFFSET),
+        kinds.get(INTENSITY_OFFSET),
+        tuple(others),
+        tuple(dangling),
+    )
+    return shape, roles
 
 
 def _kind(params: tuple[Param, ...], where: str) -> ArrayKind:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-import numpy as np
-
 SEEDS = 2**31 - 1
 """Seeds are 1 to this: OpenMM takes 0 for "choose one", and its seeds are 32-bit integers."""
 _MANTISSA = 53
@@ -30,6 +28,8 @@ def uniform(seed: int, round_number: int, lower: int, upper: int, sweep: int = 0
     -----
     Source: Philox4x64-10, Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11 (2011).
     """
+    import numpy as np  # here, since the flags need this module and load nothing heavy
+
     generator = np.random.Philox(key=[seed, 0], counter=[0, (lower << 32) | upper, round_number, sweep])
     raw = int(np.asarray(generator.random_raw()))
     return ((raw >> (64 - _MANTISSA)) + 0.5) * 2.0**-_MANTISSA

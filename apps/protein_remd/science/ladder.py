@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from apps.protein_remd.science.prediction import gaussian_acceptance
 
 LONGEST = 512
@@ -75,6 +73,8 @@ def by_acceptance(
 
 def interpolated(temperatures: list[float], values: list[float]) -> Callable[[float], float]:
     """Return a function that goes through measured values: a straight line, or a parabola from three on."""
+    import numpy as np  # here, like scipy above
+
     degree = min(2, len(temperatures) - 1)
     fitted = np.polynomial.Polynomial.fit(temperatures, values, degree)
     return lambda temperature: float(fitted(temperature))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -49,7 +51,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch, text: str) -> Table:
     """Read every spectrum tag by tag."""
     with monkeypatch.context() as patched:
         patched.setattr(offsets, "learn", lambda *_: None)
-        patched.setattr(offsets.Skeletons, "learn", lambda *_: None)
+        patched.setattr(offsets.KnownTags, "match", lambda *_: None)
         return scanned(text)
 
 
@@ -144,6 +146,157 @@ def test_an_ms_level_of_a_known_way_of_writing_is_read() -> None:
     table = scanned(text[:at] + text[at:].replace('value="1"', 'value="2"', 1))
 
     assert [row + 1 for row, code in enumerate(table.shape) if table.shapes[code].level == 2] == [200]
+
+
+class Irregular:
+    """Spectra whose tags and attributes stand in any order, with whatever a spectrum may have, or should not have."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.strange = self.random.random() < 0.5
+
+    def param(self, accession: str, value: object = "", name: str = "") -> str:
+        attributes = [f'accession="{accession}"', f'name="{name}"', f'value="{value}"', 'cvRef="MS"']
+        self.random.shuffle(attributes)
+        end = self.random.choice(["/>", " />", "/>\n", '/> some "text" '])
+        return f"<cvParam {' '.join(attributes)}{end}"
+
+    def number(self) -> object:
+        usual = self.random.choice([7, 12, self.random.randrange(1 << 30)])
+        unusual = (-3, "+5", " 9 ", "1e+05", "&#49;2", "2.0", "", "NA", 2**31, 2**60, "1.23457e+06", "9" * 19, "12>")
+        return self.random.choice(unusual) if self.strange and self.random.random() < 0.01 else usual
+
+    def noise(self) -> str:
+        usual = [
+            self.param("MS:1000285", self.random.random()),
+            f'<userParam name="n{self.random.randrange(4)}" value="{self.random.randrange(99)}"/>',
+            f'<userParam name="at {self.random.random()}" value=""/>',
+            "<userParam name='a \"quoted\" one' value='5'/>",
+            f"<!-- {self.random.randrange(9)} -->",
+            f'<!-- "{self.random.randrange(99)}" -->\n',
+            "<precursorList>" + self.param("IMS:1000050", 3) + self.param("MS:1000129") + "</precursorList>",
+            f'<other id="{self.random.randrange(99)}"><inner/> text </other>',
+        ]
+        strange = [
+            self.param("MS:1000129"), self.param("MS:1000511", self.random.choice([1, 2, "x"])),
+            self.param("MS:1000580"), self.param("MS:1000128"), self.param("IMS:1000050", 8),
+            '<cvParam accession="MS:1000130" name="not empty"></cvParam>', '<x a="1" a="2"/>', "<x a='1\">'/>",
+            '<referenceableParamGroupRef ref="numbers"/>', '<referenceableParamGroupRef ref="nowhere"/>',
+            "<![CDATA[ </spectrum> ]]>", "<!-- <x> -->", '<!-- "a -- b" -->', '<?x "?>" ?>', "</scan>", "<scan>",
+            '<binaryDataArray encodedLength="0"/>', '<x a="&lt;"/>', '<x a="&"/>', '<x a="&no;"/>', "<spectrum/>",
+        ]  # fmt: skip
+        return self.random.choice(strange if self.strange and self.random.random() < 0.01 else usual)
+
+    def mixed(self, parts: list[str], most: int) -> str:
+        mixed = parts + [self.noise() for _ in range(self.random.randrange(most))]
+        self.random.shuffle(mixed)
+        return "".join(mixed)
+
+    def array(self, group: str) -> str:
+        numbers = [self.param(f"IMS:100010{i}", self.number()) for i in (2, 3, 4)]
+        inside = self.mixed([f'<referenceableParamGroupRef ref="{group}"/>', *numbers, "<binary/>"], 2)
+        return f'<binaryDataArray encodedLength="0">{inside}</binaryDataArray>'
+
+    def spectrum(self, index: int) -> str:
+        positions = [self.param(f"IMS:100005{axis}", self.number()) for axis in range(self.random.choice([2, 2, 3]))]
+        scan = f"<scanList><scan>{self.mixed(positions, 2)}</scan></scanList>"
+        arrays = [self.array("mz"), self.array("in")]
+        if self.strange and self.random.random() < 0.02:
+            arrays += [self.array(self.random.choice(["mz", "other"]))]
+        level = self.random.sample([self.param("MS:1000130", name="positive"), self.param("MS:1000127")], 2)
+        listed = f"<binaryDataArrayList>{''.join(arrays)}</binaryDataArrayList>"
+        inside = self.mixed([*level, scan, listed, self.param("IMS:1000103", 8)], 4)
+        return f'<spectrum id="s {index}" index="{index}">{inside}</spectrum>'
+
+    def document(self, count: int) -> str:
+        groups = {
+            "mz": self.param("MS:1000514") + self.param("MS:1000523"),
+            "in": self.param("MS:1000515") + self.param("MS:1000521"),
+            "other": self.param("MS:1000786", name="an array") + self.param("MS:1000521"),
+            "numbers": self.param("IMS:1000051", 4),
+        }
+        head = "".join(
+            f'<referenceableParamGroup id="{name}">{params}</referenceableParamGroup>'
+            for name, params in groups.items()
+        )
+        spectra = [self.spectrum(index) for index in range(count)]
+        text = f"<mzML>{head}<run><spectrumList>{self.random.choice(['', ' '])}{''.join(spectra)}"
+        for _ in range(self.random.choice([0, 0, 1])):
+            at = self.random.randrange(2 * len(text) // 3, len(text))
+            text = text[:at] + self.random.choice(["", *"<>&\"'/ -=9a"]) + text[at + self.random.randrange(2) :]
+        return f"{text}</spectrumList></run></mzML>"
+
+
+def said_of(text: str, read: Callable[[str], Table]) -> list[Any] | str:
+    try:
+        table = read(text)
+    except InputError as error:
+        return str(error)
+    return [len(table.shape), *rows(table)]
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_irregular_spectra_are_those_that_parsing_gives_and_refused_where_it_refuses(
+    monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    refused, known = 0, list[bool]()
+    honest = offsets.KnownTags.match
+
+    def match(*about: Any) -> Any:
+        found = honest(*about)
+        known.append(found is not None)
+        return found
+
+    monkeypatch.setattr(offsets, "learn", lambda *_: None)
+    for seed in range(50 * batch, 50 * batch + 50):
+        text = Irregular(seed).document(40)
+        monkeypatch.setattr(offsets.KnownTags, "match", match)
+        fast = said_of(text, scanned)
+        slow = said_of(text, partial(parsed, monkeypatch))
+
+        assert fast == slow, f"seed {seed}"
+        refused += isinstance(fast, str)
+    assert 5 < refused < 45
+    assert sum(known) > 500
+
+
+@pytest.mark.parametrize(
+    ("warm", "probe"),
+    [
+        ('<userParam name="a" value="5"/>', '<userParam name="a" value="&no;"/>'),
+        ("<x a='1\"2\"3'/>", "<x a='1\"2' b\"3'/>"),
+        ('<!-- "5" -->', '<!-- "a -- b" -->'),
+        ('<x a="w" id="5"/><x a="foo value=" id="7"/>', '<x a="foo value="!"7"/>'),
+        ('<x a="w"/>', '<x a="w" a="w"/>'),
+        ("", '<precursorList><cvParam accession="IMS:1000052" value="3"/></precursorList>'),
+        ("", '<cvParam accession="IMS:1000050" value="1"/><cvParam accession="IMS:1000050" value="2"/>'),
+        ("", '<binaryDataArray encodedLength="0"></binaryDataArray>'),
+    ],
+)
+def test_what_only_looks_like_known_tags_is_read_as_ever(
+    monkeypatch: pytest.MonkeyPatch, warm: str, probe: str
+) -> None:
+    pair = Pair([Peaks(i, 1, extra=warm if i < 30 else probe) for i in range(31)])
+    text = pair.xml(pair.binary()[1])
+    monkeypatch.setattr(offsets, "learn", lambda *_: None)
+
+    fast = said_of(text, scanned)
+
+    assert fast == said_of(text, partial(parsed, monkeypatch))
+
+
+def test_spectra_alike_behind_irregular_ones_have_their_template_and_none_is_tried_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spectra = [Peaks(i, 1, extra=f"<!-- {i} -->") for i in range(900)] + [Peaks(i, 2) for i in range(600)]
+    pair = Pair(spectra)
+    tried, honest = [], offsets.match
+    monkeypatch.setattr(offsets, "match", lambda *about: tried.append(1) or honest(*about))
+
+    table = scanned(pair.xml(pair.binary()[1]))
+
+    assert table.by_template >= 600 - offsets.RELEARN
+    assert len(tried) < 1500 + offsets.MAX_TEMPLATES * offsets.FORGET * 2
 
 
 def test_spectra_of_several_kinds_in_turn_all_have_their_template() -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from apps.metabolomics.__main__ import APP
 from tests.apps.metabolomics.planted import FORMULAS, MANY, write_database, write_dataset
 from tests.servers.held import await_count, hold_after, kill_held, start_held
 from tests.servers.processes import children
 
 ROOT = Path(__file__).parents[3]
-TABLES = ("annotations.csv", "all_ions.parquet")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+TABLES = ("annotations.csv", "all_ions.parquet", "molecules.parquet")
 COMMAND = ("annotate", "spots.imzML", "--db", "molecules.tsv", "--output", "killed")
-
+IN_PARTS = "tests.apps.metabolomics.in_parts"
 EVERYTHING = 1 << 20
 """More outputs than there are."""
 
@@ -32,7 +32,8 @@ def undisturbed(tmp_path_factory) -> Path:
     write_dataset(dataset, noise=1500)
     write_database(database, [*FORMULAS, *MANY])
     places = ["--output", str(folder / "whole"), "--cache", str(folder / "apart")]
-    assert APP.main(["annotate", dataset, "--db", str(database), *places, "--compute", "serial", "--quiet"]) == 0
+    in_order = ["annotate", dataset, "--db", str(database), *places, "--compute", "serial", "--quiet"]
+    subprocess.run([sys.executable, "-m", IN_PARTS, *in_order], env=ENVIRONMENT, check=True)
     return folder
 
 
@@ -50,11 +51,11 @@ def tables(run: str | Path) -> dict[str, bytes]:
 
 
 def test_a_driver_killed_again_and_again_leaves_the_tables_of_an_undisturbed_one(whole, tmp_path):
-    for most in (5, 12, 25, 45):  # of some 60 outputs: an index, scores, pictures and tables
-        driver = start_held("apps.metabolomics", tmp_path / "count", most, *COMMAND, cwd=tmp_path)
+    for most in (3, 8, 14, 19, 40, 70):  # of 74 outputs: rows, formulas, centroids, the index, scores, molecules
+        driver = start_held(IN_PARTS, tmp_path / "count", most, *COMMAND, cwd=tmp_path)
         kill_held(driver, tmp_path / "count", most)
         assert not Path("killed/result.json").exists()
-    last = start_held("apps.metabolomics", tmp_path / "count", EVERYTHING, *COMMAND, cwd=tmp_path)
+    last = start_held(IN_PARTS, tmp_path / "count", EVERYTHING, *COMMAND, cwd=tmp_path)
     said = last.communicate(timeout=250)
 
     assert last.returncode == 0, said
@@ -63,7 +64,7 @@ def test_a_driver_killed_again_and_again_leaves_the_tables_of_an_undisturbed_one
 
 def test_workers_killed_while_it_runs_change_nothing(whole, tmp_path):
     count = tmp_path / "count"
-    driver = start_held("apps.metabolomics", count, 4, *COMMAND, cwd=tmp_path)
+    driver = start_held(IN_PARTS, count, 4, *COMMAND, cwd=tmp_path)
     for most, more in ((4, 16), (16, 28), (28, EVERYTHING)):
         await_count(driver, count, most)
         (forkserver,) = children(driver.pid)
@@ -81,8 +82,8 @@ def test_two_runs_at_once_make_one_index(whole, tmp_path):
 
     drivers = [
         subprocess.Popen(
-            [sys.executable, "-m", "apps.metabolomics", "spots.imzML", "--db", database, "--output", run, "--quiet"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-m", IN_PARTS, "spots.imzML", "--db", database, "--output", run, "--quiet"],
+            env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
         )
         for run, database in runs.items()
     ]  # fmt: skip

@@ -6,7 +6,10 @@ import base64
 import io
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,9 +19,22 @@ from apps.protein_remd.frames import Watched
 from apps.protein_remd.history import read_history
 from apps.protein_remd.segments import unpacked
 from core import open_storage
-from tests.apps.protein_remd.conftest import HARMONIC
+from tests.apps.protein_remd.conftest import HARMONIC, ROOT
 
 KELVIN = 8.31446261815324e-3
+
+THREADS = """
+import os, runpy
+try:
+    runpy.run_module("apps.protein_remd", run_name="__main__")
+except SystemExit as end:
+    print(end.code, len(os.listdir("/proc/self/task")))
+"""
+
+
+def without_threads():
+    chosen = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    return {**chosen, "PYTHONPATH": str(ROOT)}
 
 
 def test_mbar_gives_the_exact_energies_and_free_energies_of_oscillators(remd, figures):
@@ -33,6 +49,21 @@ def test_mbar_gives_the_exact_energies_and_free_energies_of_oscillators(remd, fi
         assert abs(row["free_energy"] + 6 * math.log(t / 300.0)) <= 4 * row["free_energy_error"]
         assert row["effective_samples"] > found["samples"] / 3
     assert found["converged"], found["checks"]
+
+
+def test_mbar_takes_one_thread_of_the_processors_that_workers_have(remd, tmp_path):
+    pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
+    remd("run", *HARMONIC, "--rounds", "10", "--output", "a")
+
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS, "analyze", "a"],
+        capture_output=True,
+        text=True,
+        env=without_threads(),
+        cwd=tmp_path,
+    )
+
+    assert done.stdout.splitlines()[-1] == "0 1", done.stderr
 
 
 def test_replicas_that_do_not_travel_are_no_converged_campaign(remd, figures):

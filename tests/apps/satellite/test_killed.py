@@ -27,10 +27,10 @@ def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
     target, count = tmp_path / "run", tmp_path / "count"
 
     for most in (5, 15):  # of 3 scenes and 18 cells
-        driver = start_held("apps.satellite", count, most, *arguments, "--output", str(target), cwd=tmp_path)
+        driver = start_held("apps.satellite.__main__", count, most, *arguments, "--output", str(target), cwd=tmp_path)
         kill_held(driver, count, most)
         assert not (target / "result.json").exists()
-    last = start_held("apps.satellite", count, 1000, *arguments, "--output", str(target), cwd=tmp_path)
+    last = start_held("apps.satellite.__main__", count, 1000, *arguments, "--output", str(target), cwd=tmp_path)
     said = last.communicate(timeout=200)
 
     assert last.returncode == 0, said

@@ -55,7 +55,9 @@ def test_drivers_killed_in_a_bucket_leave_what_an_undisturbed_one_does_in_a_fold
     for most in (10, 36):  # scenes and cells
         flags = run_of(f"{SOURCES}/scenes/", f"{SOURCES}/{demo.ZONES}", place)
         kill_held(
-            start_held("apps.satellite", tmp_path / "count", most, *flags, cwd=tmp_path), tmp_path / "count", most
+            start_held("apps.satellite.__main__", tmp_path / "count", most, *flags, cwd=tmp_path),
+            tmp_path / "count",
+            most,
         )
         assert not list(storage.list("result.json"))
     last = subprocess.run(
@@ -115,7 +117,7 @@ def test_a_scene_replaced_while_cells_read_it_is_a_row_and_no_mixture(scenes, tm
     before = bucket.get(key)
     bucket.put(key, bucket.get("scenes/33TTM/20240405T101601/red.tif"))
 
-    chosen = CellParams(params.bands, params.stat, params.resample, params.scl_invalid, params.water, None)
+    chosen = CellParams(params.bands, params.stat, params.resample, params.scl_invalid, params.water, None, 2 << 30)
     done = compute_cell(replace(cell, zones=()), chosen)["done"]
     bucket.put(key, before)
 
