@@ -88,7 +88,7 @@ def scores_png(scores: Scores) -> bytes:
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         axes.yaxis.set_minor_formatter(lambda value, _: "")
         axes.set_ylim(top=1)
-        axes.legend(frameon=False, loc="upper right")
+        axes.legend(frameon=False, loc="upper center")  # scores gather at both ends
     else:
         _say_nothing(axes)
     axes.set_xlim(0, 1)
