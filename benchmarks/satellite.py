@@ -118,7 +118,7 @@ def laid_out(address: str, cell: int) -> Layout:
     return lay_out(scenes, params)
 
 
-CHOSEN = CellParams(BANDS, "median", "reject", (0, 1, 3, 8, 9, 10), 0.0, None)
+CHOSEN = CellParams(BANDS, "median", "reject", (0, 1, 3, 8, 9, 10), 0.0, None, 2 << 30)
 
 
 def cpu(works: Sequence[Callable[[], Any]], turns: int) -> list[float]:

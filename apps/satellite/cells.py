@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from apps._frame.stored import Codec, sha256
 from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.function import CellStack, UserFunction, call
-from apps.satellite.geoparquet import layer_bytes
-from apps.satellite.merging import contents
+from apps.satellite.geoparquet import layer_stream, layer_table
+from apps.satellite.merging import contents, together
 from apps.satellite.rasters import read_parts, read_window
 from apps.satellite.records import SCL, Asset, Cell, CellDone, Scene, done_bytes
 from apps.satellite.science.composite import composite
 from apps.satellite.science.geodesy import areas, to_degrees
-from apps.satellite.science.grid import Raster, centres, is_aligned
+from apps.satellite.science.grid import WORKER_BYTES, Raster, centres, is_aligned
 from apps.satellite.science.reflectance import (
     NODATA,
     SCALE,
@@ -33,7 +33,7 @@ from apps.satellite.science.reflectance import (
     to_reflectance,
 )
 from apps.satellite.science.resampling import Places, bilinear, nearest, taken
-from apps.satellite.science.shapes import at_border, outlines
+from apps.satellite.science.shapes import TooSpeckled, at_border, extent, lattice, outlines_in_parts
 from apps.satellite.science.zonal import zonal_sums
 from core import InputError
 from core.storage import process_storage
@@ -44,6 +44,7 @@ WATER, FEATURES = "water", "features"
 """Layers: of the built-in computation, and of the user's own function."""
 AROUND = 2
 """Pixels around a window that interpolation at its edge needs."""
+NDVI, NDWI = "ndvi", "ndwi"
 COUNT = "count"
 """Band of a composite: how many dates were valid."""
 
@@ -53,7 +54,10 @@ Valid = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class CellParams:
-    """What decides what becomes of a cell; `address` is where its files go, if its worker reaches that."""
+    """What decides what becomes of a cell; `address` is where its files go, if its worker reaches that.
+
+    `memory` are bytes that a worker may take.
+    """
 
     bands: tuple[str, ...]
     stat: str
@@ -61,6 +65,7 @@ class CellParams:
     scl_invalid: tuple[int, ...]
     water: float
     function: UserFunction | None
+    memory: int
     address: str | None = field(default=None, compare=False)
 
 
@@ -75,20 +80,25 @@ def compute_cell(cell: Cell, params: CellParams) -> dict[str, Any]:
     shapes: dict[str, Any] = {}
     dtype = "int16"
     if valid.any():
+        wet = layer = None
         if params.function is None:
-            images, layer = _built_in(cell, params, stack, valid)
+            images = _built_in(cell, params, stack, valid)
+            wet = _wet(params.water, images)
+            del stack  # before what is written takes its place
         else:
             given = CellStack(stack, valid, params.bands, dates, cell.raster.transform, cell.zone)
             arrays, features = call(params.function, given)
+            del stack, given
             images, layer = _described(arrays), _features_layer(cell, features)
-            del given
-        del stack  # before what is written takes its place
         names, dtype = tuple(band.name for band in images), str(images[0].image.dtype)
         nodata = float("nan") if dtype == "float32" else NODATA
         scales = tuple(band.scale for band in images)
         if cell.zones:
             sums = _sums(cell, images)
         files[COMPOSITE] = cog_bytes(images, cell.raster, cell.zone, nodata)
+        del images
+        if wet is not None:
+            layer = _water_layer(cell, params.memory, wet)
         if layer is not None:
             files[layer.file], shapes = layer.data, layer.told
     seen = tuple(date for date, each in zip(dates, valid, strict=True) if each.any())
@@ -247,24 +257,19 @@ def _interpolated(asset: Asset, target: Raster, rows: Places, columns: Places) -
     return bilinear(read, good, where_rows - top, where_columns - left)
 
 
-def _built_in(cell: Cell, params: CellParams, stack: Values, valid: Valid) -> tuple[list[Band], CellLayer | None]:
-    """Return composite, indices and count, and the layer of water."""
+def _built_in(cell: Cell, params: CellParams, stack: Values, valid: Valid) -> list[Band]:
+    """Return composite, indices and count."""
     image, count = composite(stack, valid, params.stat)
     some = count > 0
     made = [Band(name, image[at], scale=SCALE) for at, name in enumerate(params.bands)]
     by_name = dict(zip(params.bands, image, strict=True))
-    layer = None
     if {"red", "nir"} <= set(params.bands):
-        made.append(Band("ndvi", normalized_difference(by_name["nir"], by_name["red"], some), scale=SCALE))
+        made.append(Band(NDVI, normalized_difference(by_name["nir"], by_name["red"], some), scale=SCALE))
     if {"green", "nir"} <= set(params.bands):
-        ndwi = normalized_difference(by_name["green"], by_name["nir"], some)
-        made.append(Band("ndwi", ndwi, scale=SCALE))
-        wet = (ndwi != NODATA) & (ndwi > params.water / SCALE)
-        shapes = outlines(wet, cell.raster, cell.anchor)
-        layer = _layer(cell, WATER, shapes, at_border(shapes, cell.raster.bounds))
+        made.append(Band(NDWI, normalized_difference(by_name["green"], by_name["nir"], some), scale=SCALE))
     if {"red", "nir"} <= set(params.bands):
         made.append(Band("ndvi_change", _change(cell.later, params, stack, valid), scale=SCALE))
-    return [*made, Band(COUNT, count, mean=False)], layer
+    return [*made, Band(COUNT, count, mean=False)]
 
 
 def _change(later: int, params: CellParams, stack: Values, valid: Valid) -> Values:
@@ -291,24 +296,61 @@ class CellLayer:
     told: dict[str, Any]
 
 
-def _layer(
-    cell: Cell, name: str, shapes: NDArray[np.object_], border: NDArray[np.bool_], **more: Sequence[Any]
-) -> CellLayer:
-    number = len(shapes)
-    moved = to_degrees(shapes, cell.zone)
-    columns = {
-        "zone": np.full(number, cell.zone, np.int32),
-        "cell": [cell.name] * number,
-        "area_m2": areas(moved),
-        "border": border,
-        **more,
-    }
-    return CellLayer(f"{name}.parquet", layer_bytes(shapes, columns, cell.zone), contents(moved[~border], border))
+def _wet(least: float, images: Sequence[Band]) -> Valid | None:
+    """Return where water is; None if there is no index that says so."""
+    found = next((np.asarray(band.image, np.int16) for band in images if band.name == NDWI), None)
+    return None if found is None else (found != NODATA) & (found > least / SCALE)
+
+
+def _water_layer(cell: Cell, memory: int, wet: Valid) -> CellLayer:
+    """Return the outlines of water.
+
+    Raises
+    ------
+    InputError
+        Those of one area would not fit into the memory that a worker may have.
+    """
+    corners = lattice(cell.raster, cell.anchor)
+    drawn = outlines_in_parts(wet, corners, memory - WORKER_BYTES)
+    parts: Iterable[Part] = ((shapes, at_border(shapes, cell.raster.bounds), {}) for shapes in drawn)
+    try:
+        return _layer(cell, WATER, parts, ["Polygon"] if wet.any() else [], extent(wet, corners))
+    except TooSpeckled as error:
+        raise InputError(
+            f"water of cell {cell.name} is too speckled for workers of {memory / 1e6:,.0f} MB: {error}; raise "
+            "--memory-mb or --water, take smaller cells by --cell, or leave out green, without which nothing is drawn"
+        ) from None
 
 
 def _features_layer(cell: Cell, features: list[tuple[Any, str]]) -> CellLayer | None:
     if not features:
         return None
     shapes = np.array([shape for shape, _ in features], object)
-    border = np.zeros(len(features), bool)
-    return _layer(cell, FEATURES, shapes, border, properties=[properties for _, properties in features])
+    part = (shapes, np.zeros(len(shapes), bool), {"properties": [properties for _, properties in features]})
+    kinds = sorted({shape.geom_type for shape in shapes})
+    return _layer(cell, FEATURES, [part], kinds, shapely.total_bounds(shapes).tolist())
+
+
+Part = tuple[NDArray[np.object_], Valid, dict[str, Any]]
+"""Shapes, which of them reach the cell's border, and what else is beside them."""
+
+
+def _layer(cell: Cell, name: str, parts: Iterable[Part], kinds: list[str], box: list[float] | None) -> CellLayer:
+    """Return shapes as a layer; each part is packed before the next one is asked for."""
+    told: list[dict[str, Any]] = []
+
+    def tables() -> Iterator[Any]:
+        for shapes, border, more in parts:
+            moved = to_degrees(shapes, cell.zone)
+            told.append(contents(moved[~border], border))
+            columns = {
+                "zone": np.full(len(shapes), cell.zone, np.int32),
+                "cell": [cell.name] * len(shapes),
+                "area_m2": areas(moved),
+                "border": border,
+            }
+            del moved
+            yield layer_table(shapes, {**columns, **more})
+
+    data = b"".join(layer_stream(tables(), kinds, box, cell.zone))
+    return CellLayer(f"{name}.parquet", data, together(told))

@@ -12,7 +12,7 @@ from typing import Any
 
 from apps._frame.stored import Stored, find_inputs
 from apps.satellite.formats.landsat import METADATA
-from apps.satellite.formats.stac import resolve
+from apps.satellite.formats.stac import resolve, spellings
 from core import FanfoldError, InputError
 from core.storage import process_storage, split_address
 
@@ -133,15 +133,32 @@ def _links(content: Any, base: str, kind: str) -> list[str]:
 
 def _headed(address: str) -> Stored:
     """Return a document that something leads to; a missing one is found missing when it is opened."""
-    root, key = split_address(address)
-    storage = process_storage(root)
     try:
-        info = storage.head(key)
+        return object_at(address)
     except ConnectionError:
         raise
     except (FanfoldError, OSError):
-        return Stored(storage.address, key, 0, "missing")
-    return Stored(storage.address, info.key, info.size, info.etag)
+        root, key = split_address(address)
+        return Stored(process_storage(root).address, key, 0, "missing")
+
+
+def object_at(address: str) -> Stored:
+    """Return the object at an address of metadata, which may be written with percent signs.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+    for place in spellings(address):
+        root, key = split_address(place)
+        storage = process_storage(root)
+        try:
+            info = storage.head(key)
+        except FileNotFoundError:
+            continue
+        return Stored(storage.address, info.key, info.size, info.etag)
+    raise FileNotFoundError(address)
 
 
 def _grouped(files: Iterable[Stored]) -> Iterator[Candidate]:

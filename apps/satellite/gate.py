@@ -11,6 +11,7 @@ import numpy as np
 
 from apps._frame.stored import Stored
 from apps.satellite.cog import Band, cog_bytes
+from apps.satellite.dataset import object_at
 from apps.satellite.formats.draft import Claim, Draft
 from apps.satellite.formats.sentinel2 import FIRST_WITH_OFFSET, OFFSET
 from apps.satellite.params import Params
@@ -18,7 +19,6 @@ from apps.satellite.rasters import HEADER, gdal, opened, tiles
 from apps.satellite.records import Asset, Rejected, Scene, with_warning
 from apps.satellite.science.grid import Raster
 from apps.satellite.science.reflectance import SATURATED
-from core.storage import process_storage, split_address
 
 EARTH_RADIUS = (6_300_000.0, 6_400_000.0)
 """Metres between which semi-major axes of ellipsoids of the earth lie."""
@@ -114,13 +114,10 @@ def _found(name: str, claim: Claim) -> Stored:
     """Return the object of an asset with its size and tag."""
     if claim.stored is not None:
         return claim.stored
-    root, key = split_address(claim.href)
-    storage = process_storage(root)
     try:
-        info = storage.head(key)
+        return object_at(claim.href)
     except FileNotFoundError:
         raise Rejected(f"{name} is missing: there is no {claim.href}") from None
-    return Stored(storage.address, info.key, info.size, info.etag)
 
 
 def _compare_checksum(name: str, told: str, source: Stored) -> None:

@@ -65,6 +65,13 @@ def contents(moved: NDArray[np.object_], border: NDArray[np.bool_]) -> dict[str,
     return {"inner": len(moved), "border": int(border.sum()), "box": [float(side) for side in box]}
 
 
+def together(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `contents` would say of several parts of a layer."""
+    boxes = np.array([part["box"] for part in parts if part["box"]])
+    box = [*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist()] if len(boxes) else []
+    return {**{kind: sum(part[kind] for part in parts) for kind in ("inner", "border")}, "box": box}
+
+
 @dataclass(frozen=True, slots=True)
 class Borders:
     """A task: the layers of a block.

@@ -31,7 +31,7 @@ from apps.satellite.layers import assembled, parts_of, sort_part
 from apps.satellite.maps import pictures
 from apps.satellite.merging import Borders, Layer, merge, merge_all
 from apps.satellite.params import Params
-from apps.satellite.planning import Layout, Zone, check_day, lay_out, read_zones
+from apps.satellite.planning import MB, Layout, Zone, check_day, lay_out, read_zones
 from apps.satellite.records import (
     ACCEPTED,
     DAMAGED,
@@ -174,7 +174,7 @@ def _cells(session: Session, opened: Run, stages: Stages, params: Params, job: J
     reached = session.executor.reaches(opened.storage)
     chosen = CellParams(
         params.bands, params.stat, params.resample, params.scl_invalid, params.water, job.function,
-        opened.address if reached else None,
+        params.memory_mb * MB, opened.address if reached else None,
     )  # fmt: skip
     stage = Stage("cell", layout.cells, compute_cell, chosen, codec=CODEC, options={"retries": RETRIES})
     damaged_cells(session.executor, opened, stage, reached)

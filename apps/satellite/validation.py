@@ -18,7 +18,7 @@ from apps.satellite.science.composite import composite
 from apps.satellite.science.geodesy import areas, to_degrees
 from apps.satellite.science.grid import Raster
 from apps.satellite.science.reflectance import NODATA, SCALE, normalized_difference, to_reflectance
-from apps.satellite.science.shapes import joined, outlines
+from apps.satellite.science.shapes import joined, lattice, outlines
 from core import TaskError
 
 SPHERE_AREA = 510_065_621_724_088.0
@@ -59,13 +59,13 @@ def _index() -> Check:
 def _shapes() -> Check:
     inside = np.random.default_rng(3).random((SIDE, SIDE)) < 0.55
     raster = Raster(500_000, 5_000_000, 10, 10, SIDE, SIDE)
-    whole = outlines(inside, raster)
+    whole = outlines(inside, lattice(raster))
     half = SIDE // 2
     parts = []
     for row in (0, half):
         for column in (0, half):
             part = Raster(raster.left + 10 * column, raster.top - 10 * row, 10, 10, half, half)
-            parts.append(outlines(inside[row : row + half, column : column + half], part))
+            parts.append(outlines(inside[row : row + half, column : column + half], lattice(part)))
     made, _ = joined(np.concatenate(parts))
     same = {shapely.normalize(each).wkb for each in whole} == {shapely.normalize(each).wkb for each in made}
     found = f"{len(made)} shapes, {'the same' if same else 'others'}"

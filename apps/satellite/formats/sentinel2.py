@@ -27,6 +27,8 @@ MANIFEST = "manifest.safe"
 SHA3_256 = "1620"
 """How a multihash of SHA3-256 begins; source: the multicodec table."""
 
+UNCHECKED = "its manifest has no SHA3-256, so nothing says whether its images are whole"
+
 _DATATAKE = re.compile(r"GS2[A-D]_(\d{8}T\d{6})_\d+_N(\d\d\.\d\d)")
 _PRODUCT = re.compile(r"S2[A-D]_MSIL\d[AC]_(\d{8}T\d{6})_N(\d\d)(\d\d)_R\d{3}_T(\w{5})_(\d{8}T\d{6})")
 _STRIP = re.compile(r"_S(\d{8}T\d{6})")
@@ -127,12 +129,13 @@ def read_safe(
         claims[band] = _claim(files, own, tile, sums, scale=scale, offset=offset, nodata=nodata)
     mask = _claim(files, "SCL", tile, sums, scale=None, offset=None, nodata=None)
     platform = f"sentinel-2{name[2:3].lower()}"
+    unchecked = () if sums else (UNCHECKED,)
     # Two editions may be of one second; the names of their products then differ alone.
     version = (baseline, _text(product, "GENERATION_TIME"), known.get("generated", ""))
     place = f"{known.get('tile', name)} {known.get('strip', '')}".strip()
     return Draft(
         name.removesuffix(".SAFE"), source, written(start), platform, f"{platform} {start:%Y%m%dT%H%M%S}", place,
-        version, claims, mask, SCL, True, baseline,
+        version, claims, mask, SCL, True, baseline, unchecked,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 from apps.satellite.formats import landsat, sentinel2
 from apps.satellite.formats.draft import Claim, Draft, utc, written
@@ -22,6 +23,9 @@ NOT_DATA = {"visual", "overview", "thumbnail", "metadata", "preview"}
 """Roles, and keys, of assets that show a picture and do not hold what was measured."""
 APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 """What providers say who have added the offset of Sentinel-2 to the numbers."""
+
+GDAL_PLACES = {"/vsis3/": "s3://", "/vsicurl/": ""}
+"""How addresses in GDAL's file systems begin, and how they do elsewhere."""
 
 Item = Mapping[str, Any]
 
@@ -225,7 +229,10 @@ class _Common:
         """Return the address of an asset; a relative one is beside the item, in the item's own storage."""
         if not isinstance(href, str) or not href:
             raise Rejected(f"asset {key} has no href")
-        return resolve(href, self._base)
+        place = resolve(href, self._base)
+        if place.startswith("/vsi"):
+            raise Rejected(f"{href} is an address that GDAL alone knows; write s3://, https:// or a path")
+        return place
 
 
 def base_of(item: Item, place: str) -> str:
@@ -237,18 +244,35 @@ def base_of(item: Item, place: str) -> str:
 
 
 def addresses(item: Item, base: str) -> list[str]:
-    """Return where the assets of an item are, whatever it may be."""
+    """Return where the assets of an item may be, whatever it may be."""
     assets = item.get("assets")
     found = assets.values() if isinstance(assets, Mapping) else ()
     hrefs = (each.get("href") for each in found if isinstance(each, Mapping))
-    return [resolve(href, base) for href in hrefs if isinstance(href, str)]
+    return [place for href in hrefs if isinstance(href, str) for place in spellings(resolve(href, base))]
+
+
+def spellings(address: str) -> list[str]:
+    """Return an address as it is written and, if that differs, with its percent signs decoded (RFC 3986)."""
+    return list(dict.fromkeys((address, unquote(address))))
 
 
 def resolve(href: str, base: str) -> str:
-    """Return an address that may be relative to another."""
+    """Return an address that may be relative to another, or one of GDAL's.
+
+    One of a bucket is in the same service as an item that is in one whose address says which.
+    """
     if href.startswith("file:/") and not href.startswith("file://"):
         return href.removeprefix("file:")  # RFC 8089 has this form too
+    if href.startswith("file://localhost/"):
+        return href.replace("localhost", "", 1)
+    for own, place in GDAL_PLACES.items():
+        if href.startswith(own):
+            href = place + href.removeprefix(own)
     if "://" in href or href.startswith("/"):
+        scheme, _, rest = href.partition("://")
+        told = split_address(base)[0].partition("?")
+        if base.startswith(f"{scheme}://") and told[1] and scheme in ("s3", "cos") and "?" not in rest:
+            return f"{href}?{told[2]}"
         return href
     root, key = split_address(base)
     return join_address(root, posixpath.normpath(posixpath.join(posixpath.dirname(key), href)))

@@ -98,5 +98,5 @@ def cells_of(site: Site, side: int) -> tuple[Any, CellParams, int]:
                     for down in range(rows.start // file.rows, -(-rows.stop // file.rows))
                     for right in range(columns.start // file._columns, -(-columns.stop // file._columns))
                 )
-    chosen = CellParams(params.bands, params.stat, params.resample, params.scl_invalid, params.water, None)
+    chosen = CellParams(params.bands, params.stat, params.resample, params.scl_invalid, params.water, None, 2 << 30)
     return layout.cells, chosen, needed

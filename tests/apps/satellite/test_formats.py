@@ -161,6 +161,8 @@ def test_a_manifest_that_agrees_and_sums_that_are_not_trusted_let_a_product_pass
     status, _, err = main("run", "--input", place, "--output", tmp_path / "run", "--bands", "red,nir")
 
     assert (status, err) == (0, "")
+    (row,) = rows_of(tmp_path / "run").values()
+    assert ("nothing says whether its images are whole" in row["warnings"]) == (name == "MD5")
     assert (pixels(tmp_path / "run", "red")[16:128, :128] == images["red"].astype(int)[16:] + 3).all()
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 
-from apps.satellite.formats.stac import read_item
+from apps.satellite.formats.stac import read_item, resolve
 from apps.satellite.geoparquet import read_layer
 from apps.satellite.science.geodesy import degrees
 from tests.apps.satellite.conftest import Site, flat, noisy, pixels, rows_of
@@ -239,3 +240,40 @@ def test_an_index_that_is_the_threshold_is_not_water(site: Site, main: Any, tmp_
 
     (shape,), _ = read_layer((tmp_path / "run/index/water.parquet").read_bytes())
     assert shape.bounds[1] == pytest.approx(degrees(32632, 500_000, 5_000_000 - 320)[1], abs=1e-5)
+
+
+NAMES = ["my red.tif", "red+1.tif", "red#1.tif", "red?1.tif", "r\u00f6t.tif", "100%.tif", "red%20raw.tif"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("spelling", ["as it is", "percent-encoded"])
+@pytest.mark.parametrize("kind", ["relative", "path", "file://"])
+def test_an_image_of_any_name_is_found_however_its_item_spells_it(
+    name: str, spelling: str, kind: str, site: Site, main: Any, tmp_path: Path
+) -> None:
+    begin = {"relative": "./", "path": f"{site.folder}/one/", "file://": f"file://{site.folder}/one/"}[kind]
+    site.scene("one", flat(64), assets={"red": {"href": begin + (name if spelling == "as it is" else quote(name))}})
+    (site.folder / "one/red.tif").rename(site.folder / "one" / name)
+
+    status, _, err = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run")
+
+    assert (status, [row["reason"] for row in rows_of(tmp_path / "run").values()]) == (0, [""]), err
+
+
+@pytest.mark.parametrize("begin", ["s3://scenes/", "/vsis3/scenes/", ""])
+def test_addresses_of_buckets_in_items_are_of_the_service_that_the_item_is_in(begin: str) -> None:
+    base = "s3://scenes/one/item.json?endpoint=http://127.0.0.1:9000"
+
+    found = resolve(f"{begin}one/red.tif" if begin else "red.tif", base)
+
+    assert found == "s3://scenes/one/red.tif?endpoint=http://127.0.0.1:9000"
+    assert resolve("/vsicurl/https://host/a.tif?sig=1", base) == "https://host/a.tif?sig=1"
+    assert resolve("s3://other/a.tif", "/folder/item.json") == "s3://other/a.tif"
+
+
+def test_an_address_that_gdal_alone_knows_is_refused_with_what_to_write(site: Site, main: Any, tmp_path: Path) -> None:
+    site.scene("one", flat(64), assets={"red": {"href": "/vsigs/bucket/red.tif"}})
+
+    main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run")
+
+    assert "write s3://, https:// or a path" in rows_of(tmp_path / "run")["one.json"]["reason"]

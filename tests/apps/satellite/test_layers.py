@@ -23,7 +23,7 @@ from apps.satellite.layers import assembled, parts_of, sort_part
 from apps.satellite.merging import Layer, contents, merge, merge_all
 from apps.satellite.science.geodesy import areas, hilbert_distances, middles, to_degrees
 from apps.satellite.science.grid import Grid, Raster
-from apps.satellite.science.shapes import at_border, outlines
+from apps.satellite.science.shapes import at_border, lattice, outlines
 from core import open_storage
 
 ZONE, SIDE = 32632, 16
@@ -48,7 +48,7 @@ class Place:
 
     def layer(self, x: int, y: int, raster: Raster, inside: NDArray[np.bool_]) -> Layer:
         """Write the layer of a cell, as its task does."""
-        shapes = outlines(inside, raster, ANCHOR)
+        shapes = outlines(inside, lattice(raster, ANCHOR))
         border, moved = at_border(shapes, raster.bounds), to_degrees(shapes, ZONE)
         columns = {
             "zone": np.full(len(shapes), ZONE, np.int32), "cell": [f"{x}_{y}"] * len(shapes),
@@ -90,7 +90,7 @@ def test_shapes_joined_block_by_block_are_those_of_the_whole(tmp_path: Path, pix
 
     grid = Grid(ZONE, *ANCHOR, pixel, pixel, SIDE)
     corner = grid.raster(-3, 2)
-    expected = outlines(inside, Raster(corner.left, corner.top, pixel, pixel, 9 * SIDE, 6 * SIDE))
+    expected = outlines(inside, lattice(Raster(corner.left, corner.top, pixel, pixel, 9 * SIDE, 6 * SIDE)))
     found = np.concatenate([shapes_of(each) for each in made])
     assert len(found) == len(expected)
     assert all(shapely.is_valid(found))

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from pickle import dumps
 
 import numpy as np
 import pytest
 
 from apps.satellite.science.grid import cell_memory
+from benchmarks.satellite import CHOSEN, laid_out
 from tests.apps.satellite.conftest import Site, noisy
 from tests.apps.satellite.test_killed import ROOT
 from tests.servers.processes import peaks_until_done
@@ -69,3 +71,21 @@ def test_the_driver_holds_no_more_shapes_of_many_cells_than_of_few(tmp_path: Pat
 
     assert shapes[1] > 150_000
     assert drivers[1] - drivers[0] < FLAT + PER_CELL * (24 * 24 - 8 * 8)
+
+
+@pytest.mark.parametrize("pattern", ["every other pixel", "an eighth of the pixels", "half of the pixels"])
+def test_a_worker_takes_what_the_model_says_however_speckled_water_is(tmp_path: Path, pattern: str) -> None:
+    site, places = Site(tmp_path / "scenes"), np.add.outer(np.arange(CELL), np.arange(CELL))
+    chance = np.random.default_rng(1).random((CELL, CELL))
+    wet = {"every other pixel": places % 2 == 0, "an eighth of the pixels": chance < WET}.get(pattern, chance < 0.5)
+    nir = np.where(wet, 300, 3000).astype(np.uint16)
+    site.scene("one", {**dict.fromkeys(("blue", "green", "red"), np.full_like(nir, 900)), "nir": nir})
+    (cell,) = laid_out(f"{site.folder}/", CELL).cells
+    task = f"compute_cell(*pickle.loads({dumps((cell, CHOSEN))!r}))"
+    code = f"import pickle; from apps.satellite.cells import compute_cell; {task}"
+
+    worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    peak, _ = peaks_until_done(worker)
+
+    assert worker.returncode == 0
+    assert peak <= 1.15 * cell_memory(CELL, 1, 4)

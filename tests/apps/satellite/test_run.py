@@ -16,8 +16,8 @@ from apps.satellite import demo
 from apps.satellite.geoparquet import read_layer
 from apps.satellite.science.geodesy import areas, to_degrees
 from apps.satellite.science.grid import Raster
-from apps.satellite.science.shapes import outlines
-from tests.apps.satellite.conftest import Site, flat, noisy, pixels, rows_of
+from apps.satellite.science.shapes import lattice, outlines
+from tests.apps.satellite.conftest import Main, Site, flat, noisy, pixels, rows_of
 
 FILE = """
 import numpy as np
@@ -95,7 +95,7 @@ def test_water_of_the_example_is_one_layer_with_its_area_on_the_ellipsoid(exampl
     assert len(large) == 4  # a lake and a river in each of two zones
     for zone in demo.CORNERS:
         here = [at for at in large if columns["zone"][at] == zone]
-        truth = outlines(demo.truth(zone).water, Raster(*demo.CORNERS[zone], 10, 10, demo.SIDE, demo.SIDE))
+        truth = outlines(demo.truth(zone).water, lattice(Raster(*demo.CORNERS[zone], 10, 10, demo.SIDE, demo.SIDE)))
         expected = areas(to_degrees(truth, zone)).sum()
         assert sum(columns["area_m2"][at] for at in here) == pytest.approx(expected, rel=0.02)
     assert all(shapely.is_valid(shapes))
@@ -400,3 +400,17 @@ def test_validate_agrees_with_itself(main: Any) -> None:
     status, out, _ = main("validate", "--json")
 
     assert (status, json.loads(out)["failed"]) == (0, 0)
+
+
+def test_water_whose_outline_does_not_fit_into_a_worker_is_refused_with_a_way_out(main: Main, site: Site) -> None:
+    nir = np.full((512, 512), 300, np.uint16)
+    nir[1::2, 1::2] = 3000  # one area of water with 65,536 holes
+    site.scene("one", flat(512) | {"nir": nir})
+
+    status, _, error = main(
+        "run", "--input", f"{site.folder}/", "--output", site.folder.parent / "run", "--cell", 512, "--memory-mb", 256
+    )
+
+    assert status != 0
+    assert "32632/0_-1 is too speckled for workers of 256 MB: the outline of one area takes 99 MB" in error
+    assert "raise --memory-mb or --water" in error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import shapely
@@ -24,7 +22,15 @@ from apps.satellite.science.reflectance import (
     to_reflectance,
 )
 from apps.satellite.science.resampling import bilinear, nearest, taken
-from apps.satellite.science.shapes import at_border, joined, outlines
+from apps.satellite.science.shapes import (
+    TooSpeckled,
+    at_border,
+    extent,
+    joined,
+    lattice,
+    outlines,
+    outlines_in_parts,
+)
 from apps.satellite.science.zonal import added, zonal_sums
 
 RASTER = Raster(500_000, 5_000_000, 10, 10, 64, 64)
@@ -246,11 +252,11 @@ def test_bilinear_values_lie_between_and_need_all_four_pixels() -> None:
 def test_outlines_joined_over_borders_are_those_of_the_whole(seed: int, part: float) -> None:
     inside = np.random.default_rng(seed).random((48, 48)) < part
     pieces = []
-    whole = outlines(inside, replace(RASTER, width=48, height=48))
+    whole = outlines(inside, lattice(RASTER))
     for row in range(0, 48, 16):
         for column in range(0, 48, 16):
             here = Raster(RASTER.left + 10 * column, RASTER.top - 10 * row, 10, 10, 16, 16)
-            shapes = outlines(inside[row : row + 16, column : column + 16], here)
+            shapes = outlines(inside[row : row + 16, column : column + 16], lattice(here))
             border = at_border(shapes, here.bounds)
             pieces.append((shapes[border], shapes[~border]))
 
@@ -259,6 +265,35 @@ def test_outlines_joined_over_borders_are_those_of_the_whole(seed: int, part: fl
 
     assert {shapely.normalize(each).wkb for each in all_made} == {shapely.normalize(each).wkb for each in whole}
     assert shapely.is_valid(all_made).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), part=st.floats(0.0, 1.0), pixel=st.sampled_from([10.0, 0.6, 1 / 3]))
+def test_outlines_drawn_a_few_at_a_time_are_those_of_the_whole(seed: int, part: float, pixel: float) -> None:
+    inside = np.random.default_rng(seed).random((48, 32)) < part
+    inside[:, 5:9] |= part > 0.5  # an area of more runs than are drawn at a time
+    corners = lattice(Raster(500_000.1, 5_000_000.7, pixel, pixel, 32, 48), (499_000.1, 5_001_000.7))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("apps.satellite.science.shapes.RUNS", 12)
+        parts = list(outlines_in_parts(inside, corners, 1 << 30))
+
+    whole, made = outlines(inside, corners), np.concatenate(parts)
+    assert len(parts) > 3 or part < 0.1 or part > 0.5
+    assert sorted(each.wkb for each in made) == sorted(each.wkb for each in whole)
+    assert extent(inside, corners) == (shapely.total_bounds(whole).tolist() if inside.any() else None)
+
+
+def test_an_area_whose_outline_takes_more_memory_than_there_is_is_refused() -> None:
+    inside = np.ones((64, 64), bool)
+    inside[1::2, 1::2] = False
+    corners = lattice(RASTER)
+
+    with pytest.raises(TooSpeckled, match="the outline of one area takes 2 MB"):
+        list(outlines_in_parts(inside, corners, 1_000_000))
+    (shapes,) = outlines_in_parts(inside, corners, 2_000_000)
+
+    assert len(shapes[0].interiors) == 31 * 31
 
 
 def test_an_area_is_that_of_the_ellipsoid_and_not_of_the_plane() -> None:

@@ -119,7 +119,7 @@ def test_a_scene_replaced_while_cells_read_it_is_a_row_and_no_mixture(scenes, tm
     before = bucket.get(key)
     bucket.put(key, bucket.get("scenes/33TTM/20240405T101601/red.tif"))
 
-    chosen = CellParams(params.bands, params.stat, params.resample, params.scl_invalid, params.water, None)
+    chosen = CellParams(params.bands, params.stat, params.resample, params.scl_invalid, params.water, None, 2 << 30)
     done = compute_cell(replace(cell, zones=()), chosen)["done"]
     bucket.put(key, before)
 
