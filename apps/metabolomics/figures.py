@@ -109,7 +109,7 @@ def fdr_png(fdr: Array, level: float) -> bytes:
     if fdr.size:
         values, counts = np.unique(fdr, return_counts=True)
         axes.step([0.0, *values, level], [0, *np.cumsum(counts), fdr.size], where="post", color=BLUE, linewidth=1.8)
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="y", integer=True)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     else:
         _say_nothing(axes)
