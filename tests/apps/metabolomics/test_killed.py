@@ -14,13 +14,25 @@ from pathlib import Path
 
 import pytest
 
-from apps.metabolomics.__main__ import APP
 from tests.apps.metabolomics.planted import FORMULAS, MANY, write_database, write_dataset
 from tests.servers.processes import workers_of
 
 ROOT = Path(__file__).parents[3]
-TABLES = ("annotations.csv", "all_ions.parquet")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+TABLES = ("annotations.csv", "all_ions.parquet", "molecules.parquet")
 COMMAND = ("annotate", "spots.imzML", "--db", "molecules.tsv", "--output", "killed")
+IN_PARTS = """
+import sys
+from apps.metabolomics import formulas
+from apps.metabolomics.__main__ import APP
+from apps.metabolomics.databases import cutting
+
+cutting.LOOK, cutting.cuts.__defaults__ = 1000, (2000,)
+formulas.DEALT_BYTES, formulas.UNITED_ROWS = 0, 80
+if __name__ == "__main__":
+    sys.exit(APP.main(sys.argv[1:]))
+"""
+"""The application, which reads and unites small databases by as many tasks as large ones."""
 
 Started = Callable[[], subprocess.Popen[str]]
 
@@ -33,7 +45,8 @@ def undisturbed(tmp_path_factory) -> Path:
     write_dataset(dataset, noise=1500)
     write_database(database, [*FORMULAS, *MANY])
     places = ["--output", str(folder / "whole"), "--cache", str(folder / "apart")]
-    assert APP.main(["annotate", dataset, "--db", str(database), *places, "--compute", "serial", "--quiet"]) == 0
+    in_order = ["annotate", dataset, "--db", str(database), *places, "--compute", "serial", "--quiet"]
+    subprocess.run([sys.executable, "-c", IN_PARTS, *in_order], env=ENVIRONMENT, check=True)
     return folder
 
 
@@ -48,12 +61,10 @@ def whole(undisturbed, tmp_path, monkeypatch) -> dict[str, bytes]:
 
 @pytest.fixture
 def started(tmp_path) -> Started:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "apps.metabolomics", *COMMAND, "--compute", "process", "--workers", "2", "--quiet"],
-            cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-c", IN_PARTS, *COMMAND, "--compute", "process", "--workers", "2", "--quiet"],
+            cwd=tmp_path, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     return start
@@ -112,8 +123,8 @@ def test_two_runs_at_once_make_one_index(whole, tmp_path):
 
     drivers = [
         subprocess.Popen(
-            [sys.executable, "-m", "apps.metabolomics", "spots.imzML", "--db", database, "--output", run, "--quiet"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", IN_PARTS, "spots.imzML", "--db", database, "--output", run, "--quiet"],
+            env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
         )
         for run, database in runs.items()
     ]  # fmt: skip
