@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from apps.metabolomics.databases import Molecule, find_molecules
-from apps.metabolomics.parquet_pieces import read_parquet
+from apps.metabolomics.molecules import Named, decode_molecules
+from apps.metabolomics.parquet_pieces import encode_table, read_parquet
 from apps.metabolomics.pictures import Field, normalised
 from apps.metabolomics.result import FIGURES, IonImage, IonImages, open_all_ions, read_accepted
 from apps.metabolomics.science.images import ImageSet
@@ -85,7 +83,7 @@ class Annotated:
     field: Field
     tic: NDArray[np.float64]
     ions: pa.Table
-    molecules: Mapping[str, Sequence[tuple[str, Molecule]]]
+    molecules: Mapping[str, Sequence[Named]]
     images: IonImages
     storage: Storage
 
@@ -158,48 +156,13 @@ class Annotated:
 
 def encode_pixels(pixels: NDArray[np.int32], tic: NDArray[np.float64]) -> bytes:
     """Write which pixels have a spectrum, and their total ion current."""
-    return _parquet(pa.table({"pixel": pa.array(pixels, pa.int32()), "tic": pa.array(tic, pa.float64())}))
+    return encode_table(pa.table({"pixel": pa.array(pixels, pa.int32()), "tic": pa.array(tic, pa.float64())}))
 
 
-def encode_molecules(databases: Iterable[tuple[str, str]], formulas: Sequence[str]) -> bytes:
-    """Write the molecules of the accepted formulas, so that a report needs no database.
-
-    Parameters
-    ----------
-    databases : iterable of (name, address)
-    formulas : sequence of str
-        Canonical ones.
-    """
-    rows = [
-        (name, molecule)
-        for name, address in databases
-        for molecules in find_molecules(address, formulas).values()
-        for molecule in molecules
-    ]
-    columns = {
-        "database": [name.encode("utf-8", "surrogateescape") for name, _ in rows],
-        "formula": [molecule.formula.encode() for _, molecule in rows],
-        "name": [molecule.name.encode("utf-8", "surrogateescape") for _, molecule in rows],
-        "id": [molecule.id.encode("utf-8", "surrogateescape") for _, molecule in rows],
-    }
-    return _parquet(pa.table({name: pa.array(values, pa.binary()) for name, values in columns.items()}))
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
-
-
-def _decode_molecules(data: bytes) -> dict[str, list[tuple[str, Molecule]]]:
-    table = read_parquet(data)
-    columns = [
-        [value.decode("utf-8", "surrogateescape") for value in table.column(name).to_pylist()]
-        for name in ("database", "formula", "name", "id")
-    ]
-    found: dict[str, list[tuple[str, Molecule]]] = {}
-    for database, formula, name, identity in zip(*columns, strict=True):
-        found.setdefault(formula, []).append((database, Molecule(formula, name, identity)))
+def _molecules_of(data: bytes) -> dict[str, list[Named]]:
+    found: dict[str, list[Named]] = {}
+    for database, molecule in decode_molecules(data):
+        found.setdefault(molecule.formula, []).append((database, molecule))
     return found
 
 
@@ -240,5 +203,5 @@ def of_storage(storage: Storage, figures: Mapping[str, Any], level: float) -> An
     field = Field(int(figures["width"]), int(figures["height"]), pixels.column("pixel").to_numpy())
     return Annotated(
         figures, field, pixels.column("tic").to_numpy(), read_accepted(storage, level),
-        _decode_molecules(storage.get(MOLECULES)), IonImages(storage), storage,
+        _molecules_of(storage.get(MOLECULES)), IonImages(storage), storage,
     )  # fmt: skip

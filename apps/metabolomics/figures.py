@@ -21,6 +21,8 @@ SIZE, DPI, FONT = (5.6, 3.9), 130, 10
 """Inches, and dots an inch: twice what a phone is wide; points."""
 PLACE = (0.15, 0.13, 0.81, 0.78)
 """Left, bottom, width and height of the axes, as shares: to be asked where labels end costs more than to draw them."""
+PLACE_BESIDE, PLACE_BAR = (0.15, 0.13, 0.66, 0.78), (0.83, 0.13, 0.025, 0.78)
+"""The same of axes beside a colour bar, and of the bar, which has labels of its own on its right."""
 BLUE, RED, GREY, INK = "#1f5f99", "#b3382c", "#9aa5b1", "#1b2733"
 BINS = 50
 SCORE_EDGES: NDArray[np.float64] = np.linspace(0.0, 1.0, BINS + 1)
@@ -85,26 +87,34 @@ def scores_png(scores: Scores) -> bytes:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         axes.yaxis.set_minor_formatter(lambda value, _: "")
-        axes.legend(frameon=False, loc="upper right")
+        axes.set_ylim(top=1)
+        axes.legend(frameon=False, loc="upper center")  # scores gather at both ends
+    else:
+        _say_nothing(axes)
     axes.set_xlim(0, 1)
     return _png(figure)
 
 
-def fdr_png(fdr: Array) -> bytes:
+def fdr_png(fdr: Array, level: float) -> bytes:
     """Draw how many annotations there are up to each false discovery rate.
 
     Parameters
     ----------
     fdr : float64[n]
         Of the annotations.
+    level : float
+        Up to which there are annotations.
     """
     axes, figure = _axes("false discovery rate", "annotations", "Annotations by false discovery rate")
     if fdr.size:
         values, counts = np.unique(fdr, return_counts=True)
-        axes.step([0.0, *values], [0, *np.cumsum(counts)], where="post", color=BLUE, linewidth=1.8)
+        axes.step([0.0, *values, level], [0, *np.cumsum(counts), fdr.size], where="post", color=BLUE, linewidth=1.8)
+        axes.locator_params(axis="y", integer=True)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
+    else:
+        _say_nothing(axes)
     axes.set_ylim(bottom=0)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, level)
     return _png(figure)
 
 
@@ -122,9 +132,14 @@ def mass_error_png(mz: Array, error: Array, msm: Array, recalibration: Sequence[
     known = np.flatnonzero(~np.isnan(error))
     if known.size:
         thin = known[:: -(-known.size // MOST_POINTS)]
-        points = axes.scatter(mz[thin], error[thin], s=9, c=msm[thin], cmap="viridis", vmin=0, vmax=1, linewidth=0)
-        figure.colorbar(points, ax=axes, label="MSM", fraction=0.05, pad=0.02)
+        axes.set_position(PLACE_BESIDE)
+        points = axes.scatter(mz[thin], error[thin], s=12, c=msm[thin], cmap="viridis", vmin=0, vmax=1, linewidth=0)
+        bar = figure.colorbar(points, cax=figure.add_axes(PLACE_BAR))
+        bar.set_label("MSM", fontsize=FONT)
+        bar.ax.tick_params(labelsize=FONT - 1)
         axes.axhline(0.0, color=INK, linewidth=0.7)
+    else:
+        _say_nothing(axes)
     if known.size >= NEEDS:
         order = known[np.argsort(mz[known], kind="stable")]
         half = min(MEDIAN_WINDOW, known.size) // 2
@@ -175,6 +190,13 @@ def _axes(x: str, y: str, title: str) -> tuple[Axes, Figure]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=FONT - 1)
     return axes, figure
+
+
+def _say_nothing(axes: Axes) -> None:
+    """Say in place of numbers that would mean nothing that there are none."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, "none to show", transform=axes.transAxes, ha="center", color=GREY, fontsize=FONT)
 
 
 def _png(figure: Figure) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -12,11 +13,12 @@ from apps._frame.run import Run
 from apps._frame.stages import Stage
 from apps._frame.tables import counted, facts_text
 from apps.metabolomics import indexing, rendering
-from apps.metabolomics.annotated import MOLECULES, PIXELS, encode_molecules, encode_pixels
-from apps.metabolomics.databases.tables import SHIPPED
+from apps.metabolomics.annotated import MOLECULES, PIXELS, encode_pixels
 from apps.metabolomics.demonstration import truth_text
+from apps.metabolomics.formulas import Source
 from apps.metabolomics.join import read_table
 from apps.metabolomics.library import KINDS
+from apps.metabolomics.molecules import encode_molecules, find_all
 from apps.metabolomics.parquet_pieces import parquet_pieces
 from apps.metabolomics.parts import stored
 from apps.metabolomics.result import ALL_IONS, ION_IMAGES, ions_schema, read_accepted
@@ -48,21 +50,20 @@ def render_all(work: Work, opened: Run, found: Annotated) -> tuple[dict[str, Any
     return {**totals, "levels": levels}, images
 
 
-def write_context(work: Work, opened: Run, mask: np.ndarray[Any, Any] | None) -> None:
+def write_context(work: Work, opened: Run, mask: np.ndarray[Any, Any] | None, databases: Sequence[Source]) -> None:
     """Write which pixels have a spectrum, and the molecules of the accepted formulas.
 
     Parameters
     ----------
     mask : bool[pixels that have a spectrum], optional
         Those of them that count.
+    databases : sequence of Source
     """
     pixels, tic = indexing.read_tic(work.dataset.address)
     kept = slice(None) if mask is None else mask
     opened.storage.put(PIXELS, encode_pixels(pixels[kept], tic[kept]))
     formulas = read_accepted(opened.storage, work.params.fdr).column("formula").unique().to_pylist()
-    names = [each["name"] for each in work.patterns.facts["databases"]]
-    databases = zip(names, work.params.db or [str(SHIPPED)], strict=True)
-    opened.storage.put(MOLECULES, encode_molecules(databases, formulas))
+    opened.storage.put(MOLECULES, encode_molecules(find_all(work.stages, databases, formulas)))
 
 
 def figures_of(work: Work, found: Annotated, rendered: dict[str, Any]) -> dict[str, Any]:

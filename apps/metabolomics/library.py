@@ -6,10 +6,9 @@ adducts, losses and modifications, and the instrument: every dataset that is ann
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from apps._frame import Session
+from apps._frame.manifest import exists
 from apps._frame.run import Run
 from apps._frame.stages import Stage, TaskOutput
 from apps._frame.stored import Stored, find_inputs, sha256
@@ -24,11 +24,10 @@ from apps.metabolomics import runs
 from apps.metabolomics.cache import CACHE, entry, sealed, unsealed
 from apps.metabolomics.databases import SHIPPED, cuts, names_of
 from apps.metabolomics.databases.tables import SHIPPED_NAME
-from apps.metabolomics.formulas import TASKS, about_database, read_rows, unite
+from apps.metabolomics.formulas import TASKS, Chunk, Formulas, Place, Source, find_formulas
 from apps.metabolomics.indexing import refuse_unreachable
 from apps.metabolomics.modifiers import Chemistry, chemistry
 from apps.metabolomics.params import MoleculeParams
-from apps.metabolomics.parts import stored
 from apps.metabolomics.science.centroids import Instrument, patterns_of_counts
 from apps.metabolomics.science.decoys import decoys
 from apps.metabolomics.science.elements import isotope_table
@@ -36,7 +35,7 @@ from apps.metabolomics.science.formulas import parse_formula
 from apps.metabolomics.science.ions import ion_counts
 from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
-from core.storage import join_address, process_storage
+from core.storage import Storage, join_address, process_storage
 
 ALGORITHM = 3
 """To be raised when the same databases give other patterns."""
@@ -84,14 +83,6 @@ class Merging:
     n_peaks: int
     width: int
     address: str = field(compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Formulas of one task: lines of an object; `first` is the place of the first one among all."""
-
-    first: int
-    object: Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +241,7 @@ class Patterns:
         self._made = _chemistry(params)
         refuse_unreachable(session, opened.storage, "the cache")
         self._stages = session.stages(self._run, list(names))
-        self._found: dict[str, Any] | None = None
+        self._found: Formulas | None = None
 
     def __enter__(self) -> Patterns:
         self._run.__enter__()
@@ -264,24 +255,13 @@ class Patterns:
         if not self._run.finished:
             self._formulas()
 
-    def _formulas(self) -> dict[str, Any]:
+    def _formulas(self) -> Formulas:
         if self._found is None:
             a_formula = self._made.n_targets + len(self._made.decoy_place) * min(
                 self._params.decoys, self._made.candidates
             )
-            names = names_of(self._params.db) if self._params.db else [SHIPPED_NAME]
-            places = [self._seen(each) for each in self._params.db] or [""]
-            ranges = [cuts(each, self._inputs[given].size) for each, given in zip(places, self._inputs, strict=True)]
-            tasks = [(place, *each) for place, some in zip(places, ranges, strict=True) for each in some]
-            read = iter([*self._stages.run(Stage("rows", tasks, read_rows)).values()])
-            found = [list(islice(read, len(some))) for some in ranges]
-            about = [
-                about_database(*each) for each in zip(self._params.db or [SHIPPED_NAME], names, found, strict=True)
-            ]
-            parts = tuple(tuple(stored(self._run.address, one) for one in each) for each in found)
-            united = self._stages.run(Stage("formulas", [(parts, self._params.decoy_seed)], unite, a_formula)).value(0)
-            told = zip(about, united.pop("counts"), strict=True)
-            self._found = {**united, "databases": [{**each, "formulas": count} for each, count in told]}
+            sources = sources_of(self._session, self._run.storage, self._params, self._inputs)
+            self._found = find_formulas(self._stages, self._run.address, sources, self._params.decoy_seed, a_formula)
         return self._found
 
     def build(self) -> Library:
@@ -295,32 +275,53 @@ class Patterns:
     def _build(self) -> None:
         params, address = self._params, self._run.address
         found = self._formulas()
-        chunks = [Chunk(each["first"], stored(address, each)) for each in found["parts"]]
-        computed = self._stages.run(Stage("centroids", chunks, compute_patterns, Patterning(params, found["width"])))
+        computed = self._stages.run(Stage("centroids", found.chunks, compute_patterns, Patterning(params, found.width)))
         written = runs.gathered(address, computed.values())
         totals = {name: written.totals[name] for name in KINDS}
         if totals["ions"] == totals["decoys"]:
             raise InputError(
-                f"none of the {found['formulas']:,} formulas makes an ion with these adducts, losses and "
+                f"none of the {found.count:,} formulas makes an ion with these adducts, losses and "
                 "modifications; check --adducts, --neutral-losses and --chem-mods"
             )
         ranges = runs.cut(written.counts, min(max(totals["ions"] / TASKS, SEGMENT_IONS[0]), SEGMENT_IONS[1]))
-        merging = Merging(written.objects, params.n_peaks, found["width"], address)
+        merging = Merging(written.objects, params.n_peaks, found.width, address)
         merged = self._stages.run(Stage("ions", runs.parts_of(computed.values(), ranges), merge, merging))
-        facts = {**totals, "formulas": found["formulas"], "databases": found["databases"]}
+        facts = {**totals, "formulas": found.count, "databases": found.databases}
         library = {"facts": facts, "segments": list(merged.values()), "counts": runs.pack(written.counts)}
         self._run.publish({LIBRARY: sealed(library)})
 
-    def _seen(self, address: str) -> str:
-        """Return where workers find a database: a copy beside the library, if they do not see the file itself."""
-        stored = self._inputs[address]
-        if self._session.executor.reaches(process_storage(stored.address)):
-            return stored.url
-        name = stored.key.rpartition("/")[2]
-        key = f"{DATABASES}{sha256(stored.tag.encode())[7:15]}/{name}"
-        with process_storage(stored.address).get_stream(stored.key) as source:
-            self._run.storage.put(key, iter(lambda: source.read(8 << 20), b""))
-        return join_address(self._run.address, key)
+
+def sources_of(session: Session, beside: Storage, params: MoleculeParams, inputs: Mapping[str, Stored]) -> list[Source]:
+    """Return the databases of a run as tasks read them.
+
+    Parameters
+    ----------
+    session : Session
+    beside : Storage
+        Of the library: where a copy is put of what workers do not see.
+    params : MoleculeParams
+    inputs : mapping
+        What ``database_inputs`` returned.
+    """
+    if not params.db:
+        shipped = inputs[SHIPPED_NAME]
+        return [Source(SHIPPED_NAME, SHIPPED_NAME, shipped.size, [("", 0, None)])]
+    sources = []
+    for (given, found), name in zip(inputs.items(), names_of(params.db), strict=True):
+        place = found.url if session.executor.reaches(process_storage(found.address)) else _copied(found, beside)
+        parts: list[Place] = [(place, *each) for each in cuts(place, found.size)]
+        sources.append(Source(given, name, found.size, parts))
+    return sources
+
+
+def _copied(database: Stored, beside: Storage) -> str:
+    """Return the address of a copy of a database, made unless it is there."""
+    name = database.key.rpartition("/")[2]
+    key = f"{DATABASES}{sha256(database.tag.encode())[7:15]}/{name}"
+    if not exists(beside, key):
+        with process_storage(database.address).get_stream(database.key) as source:
+            beside.put(key, iter(lambda: source.read(8 << 20), b""))
+    return join_address(beside.address, key)
 
 
 def library_run(session: Session, address: str, params: MoleculeParams, inputs: dict[str, Stored]) -> Run:

@@ -36,6 +36,11 @@ def three_digits(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
+def rate(fdr: float) -> str:
+    """Write a false discovery rate, which is never 0."""
+    return f"{100 * fdr:.2g}%" if fdr < 0.1 else f"{fdr:.0%}"
+
+
 def key_of(number: int) -> str:
     """Return the key of an annotation's panel, by its rank from 0."""
     return f"ion-{number + 1}"
@@ -92,10 +97,10 @@ def _facts_of(each: Annotation) -> list[tuple[str, str]]:
     if len(each.molecules) > LISTED_NAMES:
         names.append(f"and {len(each.molecules) - LISTED_NAMES:,} more")
     product = f"{three_digits(each.chaos)} chaos x {each.spatial:.3f} spatial x {each.spectral:.3f} spectral"
-    error = "" if each.mass_error is None else f"{each.mass_error:+.2f} ppm"
+    error = "" if each.mass_error is None else f"{each.mass_error:+z.2f} ppm"
     rows = [
         ("MSM", f"{each.msm:.4f} = {product}"),
-        ("False discovery rate", f"{each.fdr:.2%}"),
+        ("False discovery rate", rate(each.fdr)),
         ("Formula, adduct", ", ".join(filter(None, [each.formula, each.chem_mod, each.neutral_loss, each.adduct]))),
         ("Mass error", error),
         ("Molecules", "; ".join(names)),

@@ -1,4 +1,4 @@
-"""Parquet, read from memory, and handed on while it is written, so that a large table is never in memory whole."""
+"""Parquet, in memory, and handed on while it is written, so that a large table is never in memory whole."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ class _Pieces(io.RawIOBase):
     def take(self) -> bytes:
         taken, self._waiting = b"".join(self._waiting), []
         return taken
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """Return a small table as Parquet."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
 
 
 def read_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:

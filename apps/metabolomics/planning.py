@@ -10,11 +10,13 @@ from tempfile import TemporaryDirectory
 from apps._frame import Session
 from apps._frame.manifest import exists
 from apps._frame.plan import Plan, StagePlan
+from apps._frame.stored import Stored
 from apps._frame.tables import counted, size_text
 from apps.metabolomics import blocks, formulas, indexing, library
 from apps.metabolomics.cache import cache_address, entry
-from apps.metabolomics.databases import read_databases, shipped, unique_formulas
+from apps.metabolomics.databases import cuts, read_databases, shipped, unique_formulas
 from apps.metabolomics.databases.cutting import PART
+from apps.metabolomics.databases.lines import GZIP
 from apps.metabolomics.demonstration import demonstrated
 from apps.metabolomics.imzml import open_dataset
 from apps.metabolomics.imzml.pair import find_pair
@@ -22,16 +24,17 @@ from apps.metabolomics.library import database_inputs
 from apps.metabolomics.modifiers import chemistry
 from apps.metabolomics.params import Params
 from core import open_storage
+from core.storage import process_storage
 
 SCAN_SECONDS = 8e-6
 """CPU of one spectrum's place in the .imzML. This one and those below: measured on one core of a 2020s server, at
 10 to 40 million peaks and 46,000 to 460,000 ions."""
 MAP_SECONDS, REDUCE_SECONDS = 1.2e-7, 9e-8
 """Of one peak."""
-ROW_SECONDS, UNITE_SECONDS = 4e-6, 7e-7
+ROW_SECONDS, UNITE_SECONDS = 4e-6, 4e-7
 """Of one row of a database: to read it, and to unite its formula with others."""
-PATTERN_SECONDS, SORT_SECONDS = 1.7e-5, 7e-7
-"""Of one ion."""
+FORMULA_SECONDS, PATTERN_SECONDS, SORT_SECONDS = 1.2e-4, 1.2e-5, 7e-7
+"""Of one formula, and of one ion: to compute its pattern, and to sort it."""
 ION_SECONDS, TOUCH_SECONDS, READ_SECONDS = 8e-6, 2.5e-9, 3e-8
 """Scoring: of an ion, of a peak in its windows, and of a peak that is fetched."""
 CHAOS_SECONDS = 9e-8
@@ -48,6 +51,10 @@ ION_RUN_BYTES, ION_BYTES, ROW_BYTES = 80, 50, 130
 """Of an ion in a sorted run, in a segment of patterns, and in the table of all ions."""
 DATABASE_ROW_BYTES, UNIQUE = 60, 5.5
 """Of a row of a database; rows that share a formula, in a database of 100 million."""
+ROW_FORMULAS, FORMULA_BYTES = 1.2, 16
+"""Rows of 64 MB of it that share a formula; bytes of a formula."""
+COMPRESSION = 5
+"""Bytes of a table for each that it is compressed to, about."""
 MZ_SPAN = math.log(1000 / 100)
 """Of the m/z of peaks, taken to be from 100 to 1000."""
 WORKER_BYTES = 2 << 30
@@ -65,8 +72,8 @@ class Sizes:
     Attributes
     ----------
     spectra, peaks : int
-    rows, formulas : int
-        Of the databases.
+    rows, formulas, tables : int
+        Of the databases, which are read in so many parts.
     indexed, prepared : bool
         Whether index or library are there already.
     stated : bool
@@ -77,6 +84,7 @@ class Sizes:
     peaks: int
     rows: int
     formulas: int
+    tables: int
     indexed: bool = False
     prepared: bool = False
     stated: bool = False
@@ -114,8 +122,9 @@ def ions_a_formula(params: Params) -> int:
 
 def stated_sizes(params: Params) -> Sizes:
     """Return the sizes that the parameters state."""
-    rows = params.plan_rows
-    return Sizes(params.plan_spectra, int((params.plan_size or 0) / PEAK_BYTES), rows, _unique(rows), stated=True)
+    rows, peaks = params.plan_rows, int((params.plan_size or 0) / PEAK_BYTES)
+    tables = parts(rows * DATABASE_ROW_BYTES, (PART, PART), 1)
+    return Sizes(params.plan_spectra, peaks, rows, _unique(rows), tables, stated=True)
 
 
 def found_sizes(session: Session, params: Params) -> Sizes:
@@ -129,7 +138,8 @@ def found_sizes(session: Session, params: Params) -> Sizes:
         params.source, z=params.z, allow_truncated=params.allow_truncated, ignore_uuid=params.ignore_uuid,
         centroid=params.centroid,
     )  # fmt: skip
-    size = sum(each.size for each in databases.values())
+    tables = [cuts(each.url, each.size) for each in databases.values()] if params.db else [[(0, None)]]
+    size = sum(table_bytes(each) for each in databases.values())
     if size <= EXACT_BYTES:
         found = read_databases(list(databases)) if params.db else (shipped(),)
         rows, unique = sum(each.rows for each in found), len(unique_formulas(found))
@@ -137,26 +147,35 @@ def found_sizes(session: Session, params: Params) -> Sizes:
         rows = size // DATABASE_ROW_BYTES
         unique = _unique(rows)
     there = exists(open_storage(index), indexing.INDEX), exists(open_storage(patterns), library.LIBRARY)
-    return Sizes(dataset.n_spectra, dataset.n_peaks, rows, unique, *there)
+    return Sizes(dataset.n_spectra, dataset.n_peaks, rows, unique, sum(map(len, tables)), *there)
+
+
+def table_bytes(database: Stored) -> int:
+    """Return the bytes of a database, about, where it is compressed."""
+    begin = (database.data or process_storage(database.address).get(database.key, 0, len(GZIP)))[: len(GZIP)]
+    return database.size * (COMPRESSION if begin == GZIP else 1)
 
 
 def stage_plans(params: Params, sizes: Sizes, ions: int) -> Iterator[StagePlan]:
     """Yield what each stage would have to do."""
-    peaks = sizes.peaks
+    peaks, tables = sizes.peaks, sizes.tables
     maps = parts(peaks * PEAK_BYTES, indexing.TASK_BYTES, indexing.TASKS)
     reduces = parts(peaks, indexing.SEGMENT_PEAKS, indexing.TASKS)
     if not sizes.indexed:
         yield _stage("offsets", 1, sizes.spectra * SCAN_SECONDS, gets=sizes.spectra // 20_000 + 2, puts=maps,
                      bytes_in=sizes.spectra * 800)  # fmt: skip
     if not sizes.prepared:
-        chunks = parts(ions, formulas.TASK_IONS, formulas.TASKS)
         merges = parts(ions, library.SEGMENT_IONS, formulas.TASKS)
-        tables = parts(sizes.rows * DATABASE_ROW_BYTES, (PART, PART), 1)
+        lists = sizes.rows / ROW_FORMULAS * FORMULA_BYTES
+        unites = 1 if params.decoy_seed == "metaspace" else math.ceil(sizes.rows / formulas.UNITED_ROWS)
+        a_share, a_formula = math.ceil(sizes.formulas / unites), ions // sizes.formulas
+        chunks = unites * math.ceil(a_share / formulas.chunk_formulas(a_share, a_formula, unites))
         yield _stage("rows", tables, sizes.rows * ROW_SECONDS, gets=3 * tables, puts=2 * tables,
-                     bytes_in=sizes.rows * DATABASE_ROW_BYTES)  # fmt: skip
-        yield _stage("formulas", 1, sizes.rows * UNITE_SECONDS, gets=tables, puts=chunks)
-        yield _stage("centroids", chunks, ions * PATTERN_SECONDS, gets=chunks, puts=chunks,
-                     bytes_out=ions * ION_RUN_BYTES)  # fmt: skip
+                     bytes_in=sizes.rows * DATABASE_ROW_BYTES, bytes_out=lists)  # fmt: skip
+        yield _stage("formulas", unites, sizes.rows * UNITE_SECONDS, gets=tables * unites, puts=chunks,
+                     bytes_in=lists, bytes_out=sizes.formulas * FORMULA_BYTES)  # fmt: skip
+        yield _stage("centroids", chunks, sizes.formulas * FORMULA_SECONDS + ions * PATTERN_SECONDS, gets=chunks,
+                     puts=chunks, bytes_out=ions * ION_RUN_BYTES)  # fmt: skip
         yield _stage("ions", merges, ions * SORT_SECONDS, gets=chunks * merges, puts=merges,
                      bytes_in=ions * ION_RUN_BYTES, bytes_out=ions * ION_BYTES)  # fmt: skip
     if not sizes.indexed:
@@ -168,8 +187,8 @@ def stage_plans(params: Params, sizes: Sizes, ions: int) -> Iterator[StagePlan]:
     touches = ions * params.n_peaks * window
     fetched = peaks * READ_AMPLIFICATION
     seconds = ions * ION_SECONDS + touches * TOUCH_SECONDS + fetched * READ_SECONDS
-    each = parts(ions * blocks.ION_TOUCHES + touches, blocks.BLOCK_TOUCHES, blocks.TASKS)
-    number = max(each, math.ceil(params.n_peaks * peaks / blocks.BLOCK_PEAKS), math.ceil(ions / blocks.BLOCK_IONS))
+    work = shares(ions * blocks.ION_TOUCHES + touches, blocks.BLOCK_TOUCHES, blocks.TASKS)
+    number = math.ceil(work + params.n_peaks * peaks / blocks.BLOCK_PEAKS + ions / blocks.BLOCK_IONS)
     requests = number * (4 + params.n_peaks * (2 + math.ceil(reduces / number)))
     scored = int(ions * WITH_IMAGES)
     yield _stage("score", number, seconds, gets=requests, puts=number,
@@ -185,11 +204,18 @@ def stage_plans(params: Params, sizes: Sizes, ions: int) -> Iterator[StagePlan]:
                  bytes_in=scored * share * 20 * groups)  # fmt: skip
     yield _stage("render", number, scored * RENDER_SECONDS, gets=4 * number, puts=2 * number,
                  bytes_in=scored * ROW_BYTES, bytes_out=scored * ROW_BYTES)  # fmt: skip
+    yield _stage("molecules", tables, sizes.rows * ROW_SECONDS, gets=3 * tables,
+                 bytes_in=sizes.rows * DATABASE_ROW_BYTES)  # fmt: skip
 
 
 def parts(total: float, bounds: Sequence[int], tasks: int) -> int:
     """Return into how many tasks something is cut, as the stages do it."""
-    return max(1, math.ceil(total / min(max(total / tasks, bounds[0]), bounds[1])))
+    return max(1, math.ceil(shares(total, bounds, tasks)))
+
+
+def shares(total: float, bounds: Sequence[int], tasks: int) -> float:
+    """Return how many times the share of one task something is."""
+    return total / min(max(total / tasks, bounds[0]), bounds[1])
 
 
 def _stage(

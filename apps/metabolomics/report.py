@@ -28,7 +28,7 @@ from apps.metabolomics import figures as charts
 from apps.metabolomics.annotated import Annotated
 from apps.metabolomics.annotations import Annotation, Annotations
 from apps.metabolomics.drawing import Drawn
-from apps.metabolomics.panels import Alike, colocalized, key_of, name_of, panels_of, three_digits
+from apps.metabolomics.panels import Alike, colocalized, key_of, name_of, panels_of, rate, three_digits
 from apps.metabolomics.pictures import coloured_png, levels, rgb_png, side_by_side, significant
 from apps.metabolomics.result import IonImage
 
@@ -117,7 +117,7 @@ def _cards(run: Annotated, shown: Sequence[Annotation]) -> Cards:
     if np.isfinite(error).any():
         middle = float(np.nanmedian(error))
         spread = float(np.nanmedian(np.abs(error - middle)))
-        cards.append(Card("Median mass error", f"{middle:+.2f} ppm", f"half of them within {spread:.2f} of it"))
+        cards.append(Card("Median mass error", f"{middle:+z.2f} ppm", f"half of them within {spread:.2f} of it"))
     if shown:
         cards.append(Card("Best score", f"{shown[0].msm:.3f}", f"{name_of(shown[0])}"))
     return Cards(cards)
@@ -163,8 +163,8 @@ def _table(run: Annotated, shown: Sequence[Annotation], count: int) -> Table:
     rows = (
         [
             Link(each.ion, f"#{key_of(each.number)}") if each.number < SHOWN else each.ion, name_of(each),
-            f"{each.mz:.4f}", f"{each.msm:.3f}", f"{each.fdr:.1%}", f"{each.spatial:.3f}", f"{each.spectral:.3f}",
-            three_digits(each.chaos), "–" if each.mass_error is None else f"{each.mass_error:+.2f}",
+            f"{each.mz:.4f}", f"{each.msm:.3f}", rate(each.fdr), f"{each.spatial:.3f}", f"{each.spectral:.3f}",
+            three_digits(each.chaos), "–" if each.mass_error is None else f"{each.mass_error:+z.2f}",
             significant(each.max_intensity), str(len(each.isomers)), str(len(each.isobars)),
         ]
         for each in shown
@@ -185,10 +185,10 @@ def _charts(run: Annotated) -> Figures:
     left = f" {scores.unscored:,} that could not reach the level were not scored to the end." if scores.unscored else ""
     total = IonImage(run.field.pixels, run.tic)
     pictures = [
-        Picture(charts.fdr_png(run.column("fdr")), "Annotations by false discovery rate"),
+        Picture(charts.fdr_png(run.column("fdr"), float(run.figures["fdr"])), "Annotations by false discovery rate"),
         Picture(
             charts.scores_png(scores), "Distributions of the scores of targets and decoys",
-            f"Of {scores.ions[0]:,} targets and {scores.ions[1]:,} decoys with images.{left}",
+            f"Of {counted(scores.ions[0], 'target')} and {counted(scores.ions[1], 'decoy')} with images.{left}",
         ),
         Picture(
             charts.mass_error_png(

@@ -26,9 +26,9 @@ from apps.metabolomics.pictures import Field
 from apps.metabolomics.regions import read_regions
 from apps.metabolomics.result import FIGURES, ION_IMAGES
 from apps.metabolomics.scoring import Work, matching_of, recalibrated, score_all
-from core import ConfigError, InputError
+from core import ConfigError, InputError, open_storage
 
-STAGES = ("score", "chaos", "fdr", "calibrate", "render", "draw")
+STAGES = ("score", "chaos", "fdr", "calibrate", "render", "molecules", "draw")
 RESULTS = (*publishing.RESULTS, FIGURES)
 
 
@@ -77,7 +77,8 @@ def annotate(
     if params.recalibrate:
         found = recalibrated(work, found)
     rendered, tags = finishing.render_all(work, opened, found)
-    finishing.write_context(work, opened, mask)
+    sources = library.sources_of(session, open_storage(patterns.address), params, databases)
+    finishing.write_context(work, opened, mask, sources)
     library.refuse_changed(params, databases)
     return finishing.figures_of(work, found, rendered), drawing.by_tasks(work.stages, opened.address, tags)
 

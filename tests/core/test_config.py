@@ -163,6 +163,12 @@ def test_a_malformed_address_in_a_setting_names_the_setting(here: Path, monkeypa
         load_config()
 
 
+def test_a_file_with_a_byte_order_mark_is_read(here: Path) -> None:
+    (here / "fanfold.toml").write_bytes(b"\xef\xbb\xbfworkers = 3\n")
+
+    assert load_config().workers == 3
+
+
 def test_malformed_toml_is_named_with_its_line(here: Path) -> None:
     (here / "fanfold.toml").write_text("workers = \n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,8 @@ class UniqueTexts:
         return self._kept
 
     def _merge(self) -> None:
+        if not self._fresh:
+            return
         self._kept = pa.chunked_array([self._kept, *self._fresh]).unique()
         self._fresh, self._count = [], 0
 
@@ -139,8 +141,18 @@ class Part:
     reasons: dict[str, int]
 
 
-def read_part(address: str, start: int = 0, stop: int | None = None) -> Part:
+def read_part(
+    address: str, start: int = 0, stop: int | None = None, spill: Callable[[Any], object] | None = None
+) -> Part:
     """Read what stands between two places of a database that ``cuts`` has given; all of it unless given.
+
+    Parameters
+    ----------
+    address : str
+    start, stop : int
+    spill : callable, optional
+        Gets the unique formulas whenever there are so many that they should not stay in memory, and those that are
+        left at the end; a formula may come again. The part that is returned then has none.
 
     Raises
     ------
@@ -160,7 +172,13 @@ def read_part(address: str, start: int = 0, stop: int | None = None) -> Part:
         if len(batch) >= REMEMBERED:
             formulas.add(batch)
             batch = []
+            if spill and len(formulas.array()) >= REMEMBERED:
+                spill(formulas.array())
+                formulas = UniqueTexts()
     formulas.add(batch)
+    if spill and len(formulas.array()):
+        spill(formulas.array())
+        formulas = UniqueTexts()
     return Part(formulas.array(), rows, next(counter) - 1, tuple(rejected), dict(reasons.most_common()))
 
 
@@ -233,14 +251,24 @@ def unique_formulas(databases: Sequence[Database]) -> Any:
     return formulas.array()
 
 
-def find_molecules(address: str, wanted: Collection[str]) -> dict[str, list[Molecule]]:
-    """Read a database again and return its molecules of some formulas, those in canonical form, in the file's order.
+def find_molecules(
+    address: str, wanted: Collection[str], start: int = 0, stop: int | None = None
+) -> dict[str, list[Molecule]]:
+    """Read a part of a database again, or all of it, for its molecules of some formulas, in the file's order.
 
     What is named twice alike is returned once.
+
+    Parameters
+    ----------
+    address : str
+    wanted : collection of str
+        Formulas in canonical form.
+    start, stop : int
+        As of ``read_part``.
     """
     formulas = set(wanted)
     found: dict[str, dict[Molecule, None]] = {}
-    for cells in _molecule_rows(address, itertools.count(1)):
+    for cells in _molecule_rows(address, itertools.count(1), start, stop):
         if isinstance(cells, Molecule) and cells.formula in formulas:
             found.setdefault(cells.formula, {})[cells] = None
     return {formula: list(molecules) for formula, molecules in found.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from core import InputError
 
 ANGSTROM = 0.1
 """In nm."""
+
+_NO_NUMBER = re.compile(r'<(\w+) [^<>]*"[-+]?(?:nan|inf|infinity)"[^<>]*>', re.I)
+_TYPE = re.compile(r'type="(\w+)"')
 
 
 def read_files(addresses: Sequence[str]) -> dict[str, bytes]:
@@ -79,6 +83,26 @@ def coordinates(data: bytes, where: str) -> FloatArray:
     if not found:
         raise InputError(f"{where} has no line that begins with ATOM: expected a PDB file, not compressed, nor mmCIF")
     return np.array(found) * ANGSTROM
+
+
+def check_numbers(system: str, positions: FloatArray, where: str) -> None:
+    """Refuse a system in XML, or positions in it, with what is no finite number: its minimisation would never end.
+
+    Raises
+    ------
+    InputError
+        The message shows the first.
+    """
+    if (found := _NO_NUMBER.search(system)) is not None:
+        force = system.rindex("<Force ", 0, found.start()) if "<Force " in system[: found.start()] else 0
+        kind = _TYPE.search(system, force)
+        number = system.count(f"<{found[1]} ", force, found.end())
+        raise InputError(
+            f"{where} or its parameters have a value that is no finite number: {found[1].lower()} {number} of "
+            f"{kind[1] if kind else 'the system'} is {found[0]}; mend the file"
+        )
+    if (missing := np.flatnonzero(~np.isfinite(positions).all(axis=1))).size:
+        raise InputError(f"{where}: the position of atom {missing[0] + 1} is no finite number; mend its coordinates")
 
 
 def unit_cell(data: bytes) -> str:

@@ -176,7 +176,14 @@ def _charmm(given: System, seed: int) -> Molecule:
             )
         for atom in psf.atom_list:
             kind = parameters.atom_types_str[atom.attype]
-            kind.atomic_number = app.element.Element.getByMass(atom.mass).atomic_number
+            element = app.element.Element.getByMass(atom.mass)
+            if element is None:
+                raise InputError(
+                    f"{given.psf}: atom {atom.idx + 1}, {atom.name} of {atom.residue.resname} {atom.residue.idx}, has "
+                    f"a mass of {atom.mass._value:g}, which no element has; lone pairs and Drude particles are not "
+                    "supported"
+                )
+            kind.atomic_number = element.atomic_number
             kind.mass = atom.mass
         system = psf.createSystem(parameters, **boxes.nonbonded(given).keywords(app))
     positions = coordinates(pdb, given.pdb)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from apps.protein_remd.engines import Exploded, FloatArray, Schedule, Snapshot, Trace, boxes, described, solvents
+from apps.protein_remd.engines.files import check_numbers
 from apps.protein_remd.engines.molecules import load, molecule
 from apps.protein_remd.params import MD
 from apps.protein_remd.system import System
@@ -44,8 +45,12 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
     app, unit = openmm.app, openmm.unit
     found = molecule(system, md.seed, md.pressure)
     made = found.system
+    xml = openmm.XmlSerializer.serialize(made)
+    check_numbers(xml, found.positions, system.psf or system.prmtop or system.pdb or system.sequence)
     start = _minimised(openmm, made, found.positions)
-    platform = system.platform if system.platform != "fastest" else _fastest(openmm, system, made, md, start)
+    platform = (
+        system.platform if system.platform != "fastest" else _fastest(system, made.getNumParticles(), xml, md, start)
+    )
     topology = io.StringIO()
     app.PDBFile.writeFile(found.topology, start * unit.nanometer, topology, keepIds=True)
     array = io.BytesIO()
@@ -69,7 +74,7 @@ def prepare(system: System, md: MD) -> dict[str, bytes]:
     if cautions:
         facts["cautions"] = cautions
     return {
-        "system.xml": openmm.XmlSerializer.serialize(made).encode(),
+        "system.xml": xml.encode(),
         # The first line has the day on which it was written.
         "topology.pdb": topology.getvalue().partition("\n")[2].encode(),
         "start.npy": array.getvalue(),
@@ -98,12 +103,11 @@ def _minimised(openmm: Any, system: Any, positions: Any) -> FloatArray:
     return np.array(found.value_in_unit(openmm.unit.nanometer))
 
 
-def _fastest(openmm: Any, given: System, system: Any, md: MD, start: FloatArray) -> str:
+def _fastest(given: System, particles: int, xml: str, md: MD, start: FloatArray) -> str:
     """Return the platform on which a few steps take the least CPU."""
-    if system.getNumParticles() > FEW or given.threads > 1:
+    if particles > FEW or given.threads > 1:
         return "CPU"
     taken = {}
-    xml = openmm.XmlSerializer.serialize(system)
     for name in ("Reference", "CPU"):
         simulation = Simulation(xml, start, name, 1, md.timestep, md.friction)
         snapshot = simulation.start(300.0, 1)

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from apps.metabolomics.annotated import MOLECULES, PIXELS, Annotated, encode_molecules, encode_pixels, read_run
+from apps.metabolomics.annotated import MOLECULES, PIXELS, Annotated, encode_pixels, read_run
+from apps.metabolomics.databases import Molecule
+from apps.metabolomics.molecules import encode_molecules
 from apps.metabolomics.result import ALL_IONS, FIGURES, ION_IMAGES, IonImage, encode_images, ions_schema
 from core import open_storage
 
@@ -78,11 +80,9 @@ def made_run(
     peaks = [sum(row[f"mz_{peak}"] is not None for peak in range(PEAKS)) for row in accepted]
     found = ((row["ion"], spots(width, height, pixels, at)[: peaks[at]]) for at, row in enumerate(accepted))
     storage.put(f"{ION_IMAGES}000.parquet", encode_images(found))
-    database = tmp_path / f"{name}.tsv"
-    lines = [f"M{at}\tmolecule {at}\t{row['formula']}" for at, row in enumerate(rows)]
-    database.write_text("\n".join(["id\tname\tformula", *lines]))
-    formulas = [row["formula"] for row in accepted]
-    storage.put(MOLECULES, encode_molecules([("made", str(database))], formulas))
+    formulas = {row["formula"] for row in accepted}
+    molecules = [Molecule(row["formula"], f"molecule {at}", f"M{at}") for at, row in enumerate(rows)]
+    storage.put(MOLECULES, encode_molecules(("made", each) for each in molecules if each.formula in formulas))
     said = {
         "dataset": name, "width": width, "height": height, "fdr": level, "ppm": 3.0, "formulas": count,
         "databases": [{"name": "made", "rows": count, "formulas": count, "rejected": 0}],

@@ -93,6 +93,8 @@ def test_every_way_of_storing_is_read(tmp_path: Path, packed: bool, continuous: 
     assert read_peaks(dataset) == as_peaks(slow_reader(path))
     assert dataset.continuous == continuous
     assert dataset.mz_type == mz
+    [(start, stop)] = tasks(dataset, 1 << 30)
+    assert read_spectra(dataset.between(start, stop), start, stop).mz.dtype == mz
 
 
 def test_tasks_of_any_size_give_the_same_peaks(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_what_is_in_the_cache_is_not_planned_again(annotate, planted):
     found = annotate("annotate", planted[0], "--db", planted[1], "--polarity", "+", "--dry-run")
 
     assert [each["name"] for each in found["stages"]] == [
-        "rows", "formulas", "centroids", "ions", "score", "chaos", "fdr", "render",
+        "rows", "formulas", "centroids", "ions", "score", "chaos", "fdr", "render", "molecules",
     ]  # fmt: skip
 
 

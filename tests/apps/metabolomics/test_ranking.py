@@ -78,7 +78,7 @@ def test_a_decoy_in_the_bin_of_an_unknown_target_may_be_below_it():
     group = np.array([1, 0])
     known, unknown = ranking.histograms(bound[:1], group[:1], GROUPS), ranking.histograms(bound[1:], group[1:], GROUPS)
 
-    settled = ranking.is_settled(unknown[0], unknown[1], known[0], known[1], 20, 0.08)
+    settled = ranking.is_settled(unknown[0], unknown[1], known[0], known[1], 20, 0.04)
 
-    assert fdr(bound[1:], bound[:1], 20)[0] <= 0.08
+    assert fdr(bound[1:], bound[:1], 20)[0] <= 0.04
     assert not settled

@@ -14,9 +14,10 @@ import pytest
 
 from apps._frame.publishing import Content
 from apps._frame.report import FOLDER
-from apps.metabolomics import publishing, report
+from apps.metabolomics import figures, publishing, report
 from apps.metabolomics.annotated import Annotated, read_run
 from apps.metabolomics.annotations import COLUMNS, Annotations
+from apps.metabolomics.panels import rate
 from apps.metabolomics.publishing import RESULTS, files
 from apps.metabolomics.result import encode_images
 from core import InputError
@@ -306,3 +307,59 @@ def test_equal_runs_give_equal_files(make_run: MakeRun) -> None:
 
 def test_annotations_know_their_dataset(make_run: MakeRun) -> None:
     assert Annotations(make_run(dataset="a brain")).dataset == "a brain"
+
+
+def drawn(monkeypatch: pytest.MonkeyPatch, draw: Callable[[], bytes]) -> Any:
+    kept: list[Any] = []
+    encode = figures._png
+    monkeypatch.setattr(figures, "_png", lambda figure: kept.append(figure) or encode(figure))
+    draw()
+    return kept[0]
+
+
+NONE, ONE, MANY = np.empty(0), np.array([400.0]), np.linspace(100, 900, 500)
+
+
+@pytest.mark.parametrize("mz", [NONE, ONE, np.array([100.0, 300.0, 310.5]), MANY], ids=len)
+def test_nothing_that_is_written_on_a_chart_is_cut_off(monkeypatch: pytest.MonkeyPatch, mz: Any) -> None:
+    edge = np.zeros(figures.BINS, np.int64)
+    edge[-1] = mz.size
+    scores = figures.Scores(edge, 0 * edge, (mz.size, 0), 0)
+    for draw in (
+        lambda: figures.mass_error_png(mz, mz / 100 - 5, mz / 1000),
+        lambda: figures.fdr_png(mz / 9000, 0.1),
+        lambda: figures.scores_png(scores),
+    ):
+        figure = drawn(monkeypatch, draw)
+
+        width, height = figure.get_size_inches()
+        box = figure.get_tightbbox()
+        assert 0 <= box.x0 <= box.x1 <= width
+        assert 0 <= box.y0 <= box.y1 <= height
+
+
+def test_the_colours_of_mass_errors_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = drawn(monkeypatch, lambda: figures.mass_error_png(MANY, MANY / 900, MANY / 900))
+
+    assert [axes.get_ylabel() for axes in figure.axes] == ["mass error, ppm", "MSM"]
+
+
+def test_charts_of_nothing_say_so_and_have_no_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = drawn(monkeypatch, lambda: figures.fdr_png(NONE, 0.1))
+
+    [axes] = figure.axes
+    assert [each.get_text() for each in axes.texts] == ["none to show"]
+    assert not len(axes.get_xticks()) + len(axes.get_yticks())
+
+
+def test_annotations_are_counted_up_to_the_level_asked_for_in_whole_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = drawn(monkeypatch, lambda: figures.fdr_png(np.array([0.02]), 0.1))
+
+    [line] = figure.axes[0].lines
+    assert (line.get_xdata().tolist(), line.get_ydata().tolist()) == ([0.0, 0.02, 0.1], [0, 1, 1])
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_yticks())
+
+
+@pytest.mark.parametrize(("fdr", "written"), [(0.00013, "0.013%"), (0.025, "2.5%"), (0.5, "50%"), (1.0, "100%")])
+def test_a_rate_is_never_written_as_none(fdr: float, written: str) -> None:
+    assert rate(fdr) == written

@@ -102,6 +102,14 @@ def test_both_ends_of_a_window_are_inside() -> None:
     assert found.n_pixels.tolist() == [[2, 2]]
 
 
+def test_both_ends_of_the_window_of_an_image_are_inside() -> None:
+    mz = np.array([99.0, 100.0, 101.0, 101.5])
+
+    pixels, _ = image(mz, np.arange(4, dtype=np.int32), np.ones(4, dtype=np.float32), 100.0, 101.0)
+
+    assert pixels.tolist() == [1, 2]
+
+
 def test_a_perfect_pattern_counts_as_none_as_in_the_engine() -> None:
     found = score(np.array([100.0]), np.array([3], dtype=np.int32), np.ones(1, dtype=np.float32), [100.0, 0.0])
     assert found.usable.tolist() == [False]

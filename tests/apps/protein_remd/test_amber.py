@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from apps.protein_remd.params import MD
 from apps.protein_remd.system import System
 from core import InputError
 from tests.apps.protein_remd import amber_files
@@ -12,6 +13,7 @@ from tests.apps.protein_remd import amber_files
 pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
 
 from apps.protein_remd.engines.molecules import FORCE_FIELDS, molecule  # noqa: E402
+from apps.protein_remd.engines.openmm import prepare  # noqa: E402
 
 
 @pytest.fixture
@@ -97,6 +99,16 @@ def test_a_campaign_from_amber_files(amber, remd, figures, tmp_path):
     assert remd("run", "--prmtop", "mine.prmtop", "--inpcrd", "mine.inpcrd", *few) == 0
 
     assert figures("verify", "a")["problems"] == []
+
+
+def test_positions_that_are_no_numbers_are_refused_before_a_minimisation_that_never_ends(amber, tmp_path):
+    amber()
+    lines = (tmp_path / "mine.inpcrd").read_text().splitlines(True)
+    lines[2] = f"{'NaN':>12}{lines[2][12:]}"
+    (tmp_path / "mine.inpcrd").write_text("".join(lines))
+
+    with pytest.raises(InputError, match=r"mine.prmtop: the position of atom 1 is no finite number; mend"):
+        prepare(System(prmtop=str(tmp_path / "mine.prmtop"), inpcrd=str(tmp_path / "mine.inpcrd")), MD())
 
 
 def test_coordinates_of_another_molecule_than_the_prmtop_are_refused_with_both_counts(amber, tmp_path):

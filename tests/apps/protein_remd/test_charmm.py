@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from apps.protein_remd.engines import toppar
+from apps.protein_remd.params import MD
 from apps.protein_remd.system import System
 from core import InputError
 
 pytest.importorskip("openmm", reason="needs OpenMM: pip install 'fanfold[remd]'")
 
 from apps.protein_remd.engines.molecules import molecule  # noqa: E402
+from apps.protein_remd.engines.openmm import prepare  # noqa: E402
 
 RTF = """* Topology of two atoms.
 *
@@ -63,6 +65,7 @@ TWO = "".join(
     f"ATOM  {n:5d}  {name:<3} XYZ A   1    {x:8.3f}{0.0:8.3f}{0.0:8.3f}\n"
     for n, (name, x) in enumerate([("N", 0.0), ("H", 1.0)], 1)
 )
+FIRST = 'particle 1 of NonbondedForce is <Particle .*q="NaN"'
 
 
 @pytest.fixture
@@ -105,6 +108,32 @@ def test_a_list_of_files_stands_for_the_files_that_it_lists(charmm, text):
     assert made.system.getNumConstraints() == direct.system.getNumConstraints() == 1
     assert "two.psf" in made.about["inputs"]
     assert len(made.about["inputs"]) == (3 if "stream" in text else 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        ("two.psf", "-0.300000", "      nan", rf"two.psf or its parameters have a value .*: {FIRST}.*; mend"),
+        ("toppar/par_two.prm", "-0.046", "nan", "particle 2 of NonbondedForce is <Particle eps=.NaN"),
+        ("toppar/par_two.prm", "0.997", "inf", "no finite number"),
+    ],
+)
+def test_what_is_no_number_is_refused_before_a_minimisation_that_never_ends(charmm, name, old, new, said):
+    path = charmm.folder / name
+    path.write_text(path.read_text().replace(old, new, 1))
+    given = {"psf": str(charmm.folder / "two.psf"), "pdb": str(charmm.folder / "two.pdb")}
+    parameters = tuple(str(charmm.folder / f"toppar/{each}") for each in ("top_two.rtf", "par_two.prm"))
+
+    with pytest.raises(InputError, match=said):
+        prepare(System(**given, parameters=parameters, solvent="vacuum"), MD())
+
+
+@pytest.mark.parametrize("mass", [" 0.0000", "    nan"])
+def test_an_atom_whose_mass_no_element_has_is_named(charmm, mass):
+    (charmm.folder / "two.psf").write_text(PSF.replace("14.0070", mass))
+
+    with pytest.raises(InputError, match=r"two.psf: atom 1, N of XYZ 1, has a mass of (0|nan), which no element has"):
+        charmm("toppar/top_two.rtf", "toppar/par_two.prm")
 
 
 def test_coordinates_in_another_order_or_of_another_molecule_are_refused_by_their_bonds(charmm):
