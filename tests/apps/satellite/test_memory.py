@@ -15,7 +15,7 @@ import pytest
 from apps.satellite.science.grid import cell_memory
 from benchmarks.satellite import CHOSEN, laid_out
 from tests.apps.satellite.conftest import Site, noisy
-from tests.apps.satellite.test_killed import ROOT
+from tests.servers.held import ROOT
 from tests.servers.processes import peaks_until_done
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.apps.satellite.conftest import Site, noisy
-from tests.apps.satellite.test_killed import ROOT, published
+from tests.apps.satellite.test_killed import published
 from tests.servers.disks import remount
+from tests.servers.held import ROOT
 
 READER = {"AWS_PROFILE": "reader", "AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
 
