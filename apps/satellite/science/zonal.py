@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from apps.satellite.science.grid import Raster
 
+STEP = 2.0**-20
+"""Pixels to which corners are rounded: those of two zones, and where these cross a row, then differ by no last bit."""
+
 Sums = dict[str, list[int]]
 """By band: number of valid pixels, their sum, least and greatest, in steps as stored."""
 
@@ -18,7 +21,7 @@ Sums = dict[str, list[int]]
 def zonal_sums(
     bands: Mapping[str, NDArray[np.int16]], nodata: int, zones: Sequence[Any], raster: Raster
 ) -> dict[int, Sums]:
-    """Return the sums of the pixels whose centre is within each zone.
+    """Return the sums of the pixels whose centre is within each zone, or on its left or upper sides.
 
     Parameters
     ----------
@@ -31,33 +34,50 @@ def zonal_sums(
     dict
         Sums by the number of each zone that has a pixel here.
     """
-    from affine import Affine
-    from rasterio.features import rasterize
-
     area = shapely.box(*raster.bounds)
-    here = [number for number, zone in enumerate(zones) if zone.intersects(area)]
     made: dict[int, Sums] = {}
-    for number in here:
-        rows, columns = _window(zones[number].bounds, raster)
-        if rows.start >= rows.stop or columns.start >= columns.stop:
+    for number, zone in enumerate(zones):
+        if not zone.intersects(area):
             continue
-        left, top = raster.left + columns.start * raster.x_size, raster.top - rows.start * raster.y_size
-        shift = Affine(raster.x_size, 0.0, left, 0.0, -raster.y_size, top)
-        shape = (rows.stop - rows.start, columns.stop - columns.start)
-        inside = rasterize([zones[number]], shape, transform=shift, dtype="uint8").astype(bool)
+        rows, columns, inside = _pixels_within(zone, raster)
         if inside.any():
             made[number] = {name: _sums(image[rows, columns][inside], nodata) for name, image in bands.items()}
     return made
 
 
-def _window(bounds: Sequence[float], raster: Raster) -> tuple[slice, slice]:
-    left, bottom, right, top = bounds
-    columns = np.array([left - raster.left, right - raster.left]) / raster.x_size
-    rows = np.array([raster.top - top, raster.top - bottom]) / raster.y_size
-    first = np.clip(np.floor([rows[0], columns[0]]), 0, None).astype(int)
-    return slice(first[0], min(int(np.ceil(rows[1])), raster.height)), slice(
-        first[1], min(int(np.ceil(columns[1])), raster.width)
-    )
+def _pixels_within(zone: Any, raster: Raster) -> tuple[slice, slice, NDArray[np.bool_]]:
+    """Return the rows and columns that a zone has pixels in, and which of these have their centre in it.
+
+    Along a row, each side that is crossed changes from outside to inside or back. A side reaches from its upper end,
+    which is of it, to its lower one, which is not, and a centre on it is right of it: so a centre on a side that two
+    zones share is in one of them, that right of it or below.
+    """
+    begin, end = _sides(zone, raster)
+    first, last = (np.clip(np.ceil(each[:, 1] - 0.5), 0, raster.height).astype(np.intp) for each in (begin, end))
+    crossed = last - first
+    if not crossed.any():
+        return slice(0, 0), slice(0, 0), np.zeros((0, 0), bool)
+    side = np.repeat(np.arange(len(crossed)), crossed)
+    row = np.arange(len(side)) - np.repeat(np.cumsum(crossed) - crossed - first, crossed)
+    begin, end = begin[side], end[side]
+    along = (row + 0.5 - begin[:, 1]) / (end[:, 1] - begin[:, 1])
+    places = begin[:, 0] + along * (end[:, 0] - begin[:, 0])
+    column = np.clip(np.ceil(np.rint(places / STEP) * STEP - 0.5), 0, raster.width).astype(np.intp)
+    rows, columns = slice(row.min(), row.max() + 1), slice(column.min(), column.max())
+    changes = np.zeros((rows.stop - rows.start, columns.stop - columns.start + 1), bool)
+    np.logical_xor.at(changes, (row - rows.start, column - columns.start), True)
+    return rows, columns, np.logical_xor.accumulate(changes, axis=1)[:, :-1]
+
+
+def _sides(zone: Any, raster: Raster) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the upper and lower ends of the sides of a zone, as columns and rows from the raster's corner."""
+    rings = shapely.get_rings(shapely.get_parts(zone))
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    places = (points - [raster.left, raster.top]) / [raster.x_size, -raster.y_size]
+    places = np.rint(places / STEP) * STEP
+    begin, end = places[:-1][np.diff(ring) == 0], places[1:][np.diff(ring) == 0]
+    down = (begin[:, 1] <= end[:, 1])[:, None]
+    return np.where(down, begin, end), np.where(down, end, begin)
 
 
 def _sums(pixels: NDArray[np.int16], nodata: int) -> list[int]:

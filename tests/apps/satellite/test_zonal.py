@@ -153,6 +153,59 @@ def test_zones_that_share_sides_count_each_pixel_once() -> None:
     assert sum(each["a"][0] for each in sums.values()) == 64 * 64
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["one way", "other way"])
+@pytest.mark.parametrize("slope", [0.0, 1.0, -1.0, 0.5], ids=lambda each: f"slope {each}")
+def test_centres_on_a_side_that_two_zones_share_are_in_one_of_them(slope: float, turned: bool) -> None:
+    """Sides through centres of pixels, level, upright and oblique; corners of a zone may stand either way round."""
+    raster = Raster(LEFT, TOP, 10, 10, 64, 64)
+    places = [-100.0, 85.0, 245.0, 405.0, 740.0]
+    zones = [
+        shapely.transform(shapely.box(left, low, right, high, ccw=turned == bool((left + low) % 20)), lambda points: (
+            np.column_stack([LEFT + points[:, 0] + slope * points[:, 1], TOP - 640 + points[:, 1]])))
+        for left, right in zip([-900.0, *places[1:-1]], [*places[1:-1], 1600.0], strict=True)
+        for low, high in zip(places, places[1:], strict=False)
+    ]  # fmt: skip
+    weights = np.random.default_rng(5).integers(1, 9000, (64, 64)).astype(np.int16)
+
+    sums = zonal_sums({"a": weights}, -32768, zones, raster)
+
+    assert sum(each["a"][0] for each in sums.values()) == 64 * 64
+    assert sum(each["a"][1] for each in sums.values()) == weights.sum()
+
+
+def test_a_centre_on_a_side_is_in_the_zone_right_of_it_or_below() -> None:
+    raster = Raster(0, 40, 10, 10, 4, 4)
+    numbers = np.arange(16, dtype=np.int16).reshape(4, 4)
+    zone = shapely.box(5, 5, 25, 25)  # through centres of columns 0 and 2, rows 1 and 3
+
+    sums = zonal_sums({"a": numbers}, -32768, [zone], raster)
+
+    assert sums[0]["a"] == [4, int(numbers[1:3, :2].sum()), 4, 9]
+
+
+def test_fields_along_centres_of_pixels_add_up_to_the_whole_over_all_cells(
+    site: Site, main: Any, tmp_path: Path
+) -> None:
+    """Their corners are in degrees, so in the coordinates of a cell they differ by rounding from where centres are."""
+    site.scene("one", noisy(1))
+    middles = [LEFT + 10 * each + 5 for each in (-1, 20, 64, 90, 128)]
+    lower = [TOP - 10 * each - 5 for each in (-1, 31, 63, 64, 128)]
+    fields = {}
+    for x in range(4):
+        for y in range(4):
+            corners = shapely.box(middles[x], lower[y + 1], middles[x + 1], lower[y], ccw=(x + y) % 2 == 0)
+            fields[f"{x} {y}"] = shapely.transform(corners, lambda points: np.column_stack(degrees(ZONE, *points.T)))
+    write_zones(tmp_path / "zones.geojson", fields)
+
+    status, _, err = main(
+        "run", "--input", f"{site.folder}/", "--output", tmp_path / "run", "--zones", tmp_path / "zones.geojson",
+        "--cell", 64,
+    )  # fmt: skip
+
+    assert status == 0, err
+    assert sum(int(row["red_pixels"]) for row in table(tmp_path / "run").values()) == 128 * 128
+
+
 FUNCTION = """
 import numpy as np
 
