@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from apps._frame.stored import Stored
+from apps._frame.tables import counted
 from apps.satellite.cog import Band, cog_bytes
 from apps.satellite.dataset import object_at
 from apps.satellite.formats.draft import Claim, Draft
 from apps.satellite.formats.sentinel2 import FIRST_WITH_OFFSET, OFFSET
+from apps.satellite.headers import Header, first_line, header_of, placed
 from apps.satellite.params import Params
-from apps.satellite.rasters import HEADER, gdal, opened, tiles
+from apps.satellite.rasters import HEADER, gdal, opened
 from apps.satellite.records import Asset, Rejected, Scene, with_warning
-from apps.satellite.science.grid import Raster
 from apps.satellite.science.reflectance import SATURATED
 
-EARTH_RADIUS = (6_300_000.0, 6_400_000.0)
-"""Metres between which semi-major axes of ellipsoids of the earth lie."""
-LARGEST_TILE = 64 << 20
-"""Pixels of a tile or strip at most; one that claims more is there to fill a worker's memory."""
 SAMPLE = 256
 """Pixels a side of the windows in which dark pixels are looked for."""
+USUAL_NUMBERS = ("uint16", "int16")
+"""What products of level 2 of Sentinel-2 and Landsat are in, for which their usual scales are."""
+COMMON_NAMES = frozenset(
+    "coastal blue green green05 yellow red rededge rededge071 rededge075 rededge078 nir nir08 nir09 cirrus swir16 "
+    "swir22 lwir lwir11 lwir12".split()
+)
+"""Of bands; source: the electro-optical extension of STAC, version 2."""
 DARK = 0.01
 """Reflectance by which the darkest hundredth of a band may lie below 0, or short of what an offset adds."""
 HASHED = 4 << 20
@@ -34,22 +37,6 @@ _HASHES = {"1220": "sha256", "1620": "sha3_256"}
 
 Keep = Callable[[str, bytes], str]
 """Writes an object beside the output of a task, by name; returns its key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a raster says of itself."""
-
-    raster: Raster
-    epsg: int
-    dtype: str
-    nodata: float | None
-    count: int
-    is_tiff: bool
-    is_tiled: bool
-    fast: bool
-    scales: tuple[float, ...]
-    offsets: tuple[float, ...]
 
 
 def admit(draft: Draft, params: Params, keep: Keep | None) -> Scene:
@@ -97,16 +84,18 @@ def _asset(name: str, claim: Claim, params: Params, keep: Keep | None, *, is_mas
         claim = replace(claim, index=1)
     elif checksum:
         _compare_checksum(name, checksum, source)
-    header = _header(name, source)
+    header = header_of(name, source)
     _compare(name, claim, header)
     if params.strict and not header.is_tiled:
         raise Rejected(f"{name} is in strips, and --strict wants cloud-optimized GeoTIFF")
     if is_mask:
         return Asset(source, claim.index, header.raster, header.dtype, fast=header.fast), header.epsg
+    _compare_kind(name, claim, header)
     nodata = _nodata(name, claim, header, params)
     scale, offset = _calibration(name, claim, header, params)
     return Asset(
-        source, claim.index, header.raster, header.dtype, scale, offset, nodata, header.fast
+        source, claim.index, header.raster, header.dtype, scale, offset, nodata, header.fast and not header.masked,
+        header.masked,
     ), header.epsg  # fmt: skip
 
 
@@ -137,63 +126,12 @@ def _compare_checksum(name: str, told: str, source: Stored) -> None:
         )
 
 
-def _header(name: str, source: Stored) -> Header:
-    """Read a header, and refuse what no pixel can be placed by."""
-    from rasterio.errors import RasterioError
-
-    try:
-        with gdal(source) as dataset:
-            return _placed(name, source, dataset)
-    except RasterioError as error:
-        raise Rejected(f"{name} cannot be read as a raster: {_first_line(error)}") from None
-
-
-def _placed(name: str, source: Stored, dataset: Any) -> Header:
-    transform, crs = dataset.transform, dataset.crs
-    if crs is None:
-        points = " but ground control points" if dataset.gcps[0] else ""
-        raise Rejected(f"{name} has no reference system{points}")
-    if transform.b or transform.d:
-        raise Rejected(f"{name} is rotated")
-    if transform.e >= 0 or transform.a <= 0:
-        raise Rejected(f"{name} is not north up")
-    epsg = _projected(name, crs)
-    blocks = dataset.block_shapes[0]
-    if blocks[0] * blocks[1] > LARGEST_TILE:
-        raise Rejected(f"{name} has tiles of {blocks[0]:,} by {blocks[1]:,} pixels")
-    is_tiff = dataset.driver in ("GTiff", "COG")
-    found = tiles(source) if is_tiff else None
-    if found is not None and found.end > source.size:
-        raise Rejected(f"{name} is truncated: {source.size:,} bytes of at least {found.end:,}")
-    raster = Raster(transform.c, transform.f, transform.a, -transform.e, dataset.width, dataset.height)
-    return Header(
-        raster, epsg, str(dataset.dtypes[0]), dataset.nodata, dataset.count, is_tiff,
-        found is not None and found.is_tiled, found is not None and found.fast, dataset.scales, dataset.offsets,
-    )  # fmt: skip
-
-
-def _projected(name: str, crs: Any) -> int:
-    from pyproj import CRS
-    from pyproj.exceptions import CRSError
-
-    try:
-        known = CRS.from_wkt(crs.to_wkt())
-    except CRSError as error:
-        raise Rejected(f"{name} has a reference system that PROJ does not know: {_first_line(error)}") from None
-    if known.ellipsoid is None or not EARTH_RADIUS[0] < known.ellipsoid.semi_major_metre < EARTH_RADIUS[1]:
-        raise Rejected(f"{name} is not of the earth ({known.name})")
-    if known.is_geographic:
-        raise Rejected(f"{name} is in degrees ({known.name}); cells are squares of metres")
-    epsg = crs.to_epsg() or known.to_epsg()
-    if epsg is None or not known.is_projected or known.axis_info[0].unit_conversion_factor != 1:
-        raise Rejected(f"{name} is in {known.name}, which is no system of EPSG in metres")
-    return int(epsg)
-
-
 def _compare(name: str, claim: Claim, header: Header) -> None:
     """Refuse a header that is not what metadata say of it."""
     if claim.index > header.count:
         raise Rejected(f"{name} is said to be band {claim.index}, and the file has {header.count}")
+    if claim.bands is not None and claim.bands != header.count:
+        raise Rejected(f"{name} is in a file of {counted(header.count, 'band')}, and is said to be of {claim.bands}")
     if claim.epsg is not None and claim.epsg != header.epsg:
         raise Rejected(f"{name} is in EPSG:{header.epsg}, and said to be in EPSG:{claim.epsg}")
     shape = (header.raster.height, header.raster.width)
@@ -208,6 +146,18 @@ def _compare(name: str, claim: Claim, header: Header) -> None:
         )
 
 
+def _compare_kind(name: str, claim: Claim, header: Header) -> None:
+    """Refuse a band whose numbers are not what a band's are, or that the file itself calls by the name of another."""
+    described = header.descriptions[claim.index - 1]
+    if header.dtype.startswith("complex"):
+        raise Rejected(f"{name} has complex numbers, which are no reflectance")
+    if header.palettes[claim.index - 1]:
+        raise Rejected(f"{name} has a table of colours: its numbers stand for classes, not for reflectance")
+    same = described.startswith(name) or name.startswith(described)
+    if claim.bands is not None and {name, described} <= COMMON_NAMES and not same:
+        raise Rejected(f"band {claim.index} of the file calls itself {described}, and is said to be {name}")
+
+
 def _corner(transform: tuple[float, ...]) -> str:
     return f"{transform[2]:g}, {transform[5]:g} (pixels of {transform[0]:g})"
 
@@ -219,7 +169,12 @@ def _nodata(name: str, claim: Claim, header: Header, params: Params) -> float | 
     if told is not None and own is not None and told != own and not (np.isnan(told) and np.isnan(own)):
         raise Rejected(f"{name} has {own:g} for no data, and is said to have {told:g}")
     found = own if told is None else told
-    if found is None and not header.dtype.startswith("float"):
+    if header.is_sparse and found != (own or 0):
+        raise Rejected(
+            f"{name} leaves tiles out, which are read as {own or 0:g}, and {'NaN' if found is None else f'{found:g}'} "
+            "stands for no data; write that into the file as its no-data value"
+        )
+    if found is None and not header.masked and not header.dtype.startswith("float"):
         raise Rejected(f"nothing says which number of {name} stands for no data; give --nodata")
     if found is not None and not _may_be(found, header.dtype):
         raise Rejected(f"{name} has numbers of {header.dtype}, and none can be {found:g} for no data; give --nodata")
@@ -236,6 +191,11 @@ def _may_be(number: float, dtype: str) -> bool:
 
 def _calibration(name: str, claim: Claim, header: Header, params: Params) -> tuple[float, float]:
     """Return scale and offset: those of flags, else of metadata, which the header must not contradict."""
+    if claim.is_usual and params.scale is None and header.dtype not in USUAL_NUMBERS:
+        raise Rejected(
+            f"{name} has numbers of {header.dtype}, and the scale of these products is that of 16-bit integers; give "
+            "--scale and --offset"
+        )
     own_scale, own_offset = header.scales[claim.index - 1], header.offsets[claim.index - 1]
     scale = _agreed(name, "scale", (params.scale, claim.scale), None if own_scale == 1 else own_scale)
     offset = _agreed(name, "offset", (params.offset, claim.offset), None if own_offset == 0 else own_offset)
@@ -276,7 +236,7 @@ def _member(name: str, claim: Claim, source: Stored, length: int = -1) -> tuple[
         with opened(source) as file, ZipFile(file) as archive, archive.open(claim.member) as member:
             return member.read(length), archive.getinfo(claim.member).file_size
     except (BadZipFile, KeyError, EOFError, ValueError) as error:
-        raise Rejected(f"{name} cannot be unpacked: {_first_line(error)}") from None
+        raise Rejected(f"{name} cannot be unpacked: {first_line(error)}") from None
 
 
 def _converted(name: str, claim: Claim, source: Stored, checksum: str, keep: Keep) -> Stored:
@@ -294,10 +254,12 @@ def _converted(name: str, claim: Claim, source: Stored, checksum: str, keep: Kee
         _compare_checksum(name, checksum, source)
     try:
         with gdal(source, HASHED) as dataset:
-            header = _placed(name, source, dataset)
+            header = placed(name, source, dataset)
+            if header.masked:
+                raise Rejected(f"{name} is JPEG 2000 with a mask of its own; make a GeoTIFF of it")
             image = dataset.read(claim.index)
     except RasterioError as error:
-        raise Rejected(f"{name} cannot be decoded: {_first_line(error)}") from None
+        raise Rejected(f"{name} cannot be decoded: {first_line(error)}") from None
     written = cog_bytes([Band(name, image, mean=False)], header.raster, header.epsg, header.nodata)
     tag = f"sha256:{hashlib.sha256(written).hexdigest()}"
     return Stored("", keep(f"{name}.tif", written), len(written), tag, written)
@@ -352,7 +314,3 @@ def _darkest(asset: Asset) -> float | None:
     valid = np.concatenate([np.empty(0), *found])
     valid = valid[np.isfinite(valid)]
     return float(np.percentile(valid, 1)) if valid.size else None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from apps._frame.stored import Stored
 from apps.satellite.records import Asset
+from apps.satellite.science.reflectance import SATURATED
 from core.storage import process_storage
 
 HEADER = 64 << 10
@@ -144,7 +145,29 @@ def read_window(asset: Asset, rows: tuple[int, int], columns: tuple[int, int]) -
     with gdal(asset.source) as dataset:
         window = Window.from_slices(rows, columns)
         found: NDArray[np.generic] = dataset.read(asset.index, window=window)
-        return found
+        return found if not asset.masked else _masked(found, dataset, asset.index, window)
+
+
+def has_mask(dataset: Any) -> bool:
+    """Whether a mask within a file, or a band of transparency, says where it has no data."""
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    return ColorInterp.alpha in dataset.colorinterp or MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+
+
+def _masked(found: NDArray[np.generic], dataset: Any, index: int, window: Any) -> NDArray[np.generic]:
+    """Return numbers as floats that have them exactly, NaN where the file's mask is 0, or they mean saturation."""
+    from rasterio.enums import ColorInterp
+
+    colours = dataset.colorinterp
+    if ColorInterp.alpha in colours:
+        shown = dataset.read(colours.index(ColorInterp.alpha) + 1, window=window)
+    else:
+        shown = dataset.read_masks(index, window=window)
+    hidden = (shown == 0) | (found == SATURATED if found.dtype == np.uint16 else False)
+    numbers = found.astype(np.float32 if found.dtype.itemsize <= 2 else np.float64)
+    numbers[hidden] = np.nan
+    return numbers
 
 
 def read_parts(
@@ -189,8 +212,10 @@ class Tiles:
     ----------
     fast : bool
         Whether `read` can read them: tiles of integers, deflated, packed by zstd or plain, by predictor 1 or 2.
-    end : int
-        Bytes that the file must have at least.
+    start, end : int
+        Where its first tile begins, and bytes that the file must have at least.
+    is_sparse : bool
+        Whether tiles are left out.
     is_tiled : bool
     rows : int
         Of pixels in a tile.
@@ -215,8 +240,10 @@ class Tiles:
             self._columns: int = page.tilewidth if self.is_tiled else 0
         self._shape = (self.rows, self._columns, 1 if self._planar else self._samples)
         self._size = math.prod(self._shape) * self._dtype.itemsize
-        pairs = zip(self._offsets, self._counts, strict=True)
+        pairs = [(start, length) for start, length in zip(self._offsets, self._counts, strict=True) if length]
         self.packed = sum(self._counts) // self._samples
+        self.is_sparse = not all(self._counts)
+        self.start = min((start for start, _ in pairs), default=self._source.size)
         self.end = max((start + length for start, length in pairs), default=0)
         self.fast = (
             self.is_tiled
@@ -226,7 +253,7 @@ class Tiles:
             and self._dtype.byteorder != ">"
             and bits == 8 * self._dtype.itemsize
             and bits <= 32
-            and (all(self._counts) or not missing)  # tiles that are left out are no data, which is 0 unless named
+            and (not self.is_sparse or not missing)  # tiles that are left out are no data, which is 0 unless named
         )
 
     def read(self, index: int, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.generic]:

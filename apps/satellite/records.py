@@ -39,6 +39,8 @@ class Asset:
     nodata : float or None
     fast : bool
         Whether its tiles can be decoded without GDAL.
+    masked : bool
+        Whether the file itself says by a mask where it has no data.
     """
 
     source: Stored
@@ -49,6 +51,7 @@ class Asset:
     offset: float = 0.0
     nodata: float | None = None
     fast: bool = False
+    masked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

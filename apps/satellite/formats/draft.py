@@ -22,8 +22,12 @@ class Claim:
         Path within a zip archive, if the object is one.
     index : int
         Which band of the file, from 1.
+    bands : int
+        How many the file has.
     scale, offset : float
         Reflectance is ``scale * number + offset``.
+    is_usual : bool
+        Whether the scale is not said, and is the usual one of such products.
     shape : tuple of int
         Height and width.
     transform : tuple of float
@@ -36,8 +40,10 @@ class Claim:
     stored: Stored | None = None
     member: str = ""
     index: int = 1
+    bands: int | None = None
     scale: float | None = None
     offset: float | None = None
+    is_usual: bool = False
     nodata: float | None = None
     epsg: int | None = None
     shape: tuple[int, int] | None = None

@@ -104,7 +104,7 @@ def _sentinel2(draft: Draft, properties: Item) -> Draft:
                 f"{band}: an offset of {offset:g} is given, and said to be applied already; --offset decides"
             )
         nodata = sentinel2.NODATA if claim.nodata is None else claim.nodata
-        made[band] = replace(claim, scale=scale, offset=offset, nodata=nodata)
+        made[band] = replace(claim, scale=scale, offset=offset, nodata=nodata, is_usual=claim.scale is None)
     tile = str(properties.get("s2:mgrs_tile") or _grid_code(properties) or known.get("tile", draft.name))
     start = known.get("start") or re.sub(r"\D", "", draft.when[:10]) + "T" + re.sub(r"\D", "", draft.when[11:19])
     strip = known.get("strip") or draft.when
@@ -129,6 +129,7 @@ def _landsat(draft: Draft, properties: Item) -> Draft:
                 scale=landsat.SCALE if claim.scale is None else claim.scale,
                 offset=landsat.OFFSET if claim.offset is None else claim.offset,
                 nodata=landsat.FILL if claim.nodata is None else claim.nodata,
+                is_usual=claim.scale is None,
             )
             for band, claim in draft.bands.items()
         }
@@ -206,6 +207,7 @@ class _Common:
         return Claim(
             href=self._resolved(asset.get("href"), key),
             index=at + 1,
+            bands=max(1, len(bands), len(rasters) if isinstance(rasters, list) else 0),
             scale=_number(said("scale", "raster:scale"), f"{key}: scale"),
             offset=_number(said("offset", "raster:offset"), f"{key}: offset"),
             nodata=_number(said("nodata", "nodata"), f"{key}: nodata"),

@@ -36,6 +36,12 @@ def degrees(epsg: int, x: Any, y: Any) -> tuple[Any, Any]:
     return longitude, latitude
 
 
+def from_degrees_at(epsg: int, longitude: Any, latitude: Any) -> tuple[Any, Any]:
+    """Return places in a zone by longitude and latitude (WGS 84); infinite where it has none."""
+    x, y = _from_degrees(epsg).transform(longitude, latitude)
+    return x, y
+
+
 def to_degrees(shapes: Any, epsg: int) -> Any:
     """Return shapes of a zone in longitude and latitude (WGS 84), cut where they cross 180 degrees.
 
@@ -67,7 +73,7 @@ def _cut(shape: Any) -> Any:
 def from_degrees(shapes: NDArray[np.object_], epsg: int) -> NDArray[np.object_]:
     """Return shapes in longitude and latitude in the coordinates of a zone."""
     moved: NDArray[np.object_] = shapely.transform(
-        shapes, lambda points: np.column_stack(_from_degrees(epsg).transform(*points.T))
+        shapes, lambda points: np.column_stack(from_degrees_at(epsg, *points.T))
     )
     return moved
 
