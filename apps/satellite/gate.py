@@ -163,21 +163,26 @@ def _corner(transform: tuple[float, ...]) -> str:
 
 
 def _nodata(name: str, claim: Claim, header: Header, params: Params) -> float | None:
-    if params.nodata is not None:
-        return params.nodata
     told, own = claim.nodata, header.nodata
-    if told is not None and own is not None and told != own and not (np.isnan(told) and np.isnan(own)):
+    if params.nodata is not None:
+        found: float | None = params.nodata
+    elif told is not None and own is not None and told != own and not (np.isnan(told) and np.isnan(own)):
         raise Rejected(f"{name} has {own:g} for no data, and is said to have {told:g}")
-    found = own if told is None else told
-    if header.is_sparse and found != (own or 0):
+    else:
+        found = own if told is None else told
+        if found is None and not header.masked and not header.dtype.startswith("float"):
+            raise Rejected(f"nothing says which number of {name} stands for no data; give --nodata")
+        if found is not None and not _may_be(found, header.dtype):
+            raise Rejected(
+                f"{name} has numbers of {header.dtype}, and none can be {found:g} for no data; give --nodata"
+            )
+    left_out = 0.0 if own is None else own
+    if header.is_sparse and found != left_out and not np.isnan(left_out):
+        words = "NaN" if found is None else f"{found:g}"
         raise Rejected(
-            f"{name} leaves tiles out, which are read as {own or 0:g}, and {'NaN' if found is None else f'{found:g}'} "
-            "stands for no data; write that into the file as its no-data value"
+            f"{name} leaves tiles out, which are read as {left_out:g}, and {words} stands for no data; write that into "
+            "the file as its no-data value"
         )
-    if found is None and not header.masked and not header.dtype.startswith("float"):
-        raise Rejected(f"nothing says which number of {name} stands for no data; give --nodata")
-    if found is not None and not _may_be(found, header.dtype):
-        raise Rejected(f"{name} has numbers of {header.dtype}, and none can be {found:g} for no data; give --nodata")
     return found
 
 
