@@ -7,18 +7,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from apps.satellite.cells import CellParams, compute_cell
 from apps.satellite.dataset import find
 from apps.satellite.ingest import ingest
+from apps.satellite.merging import merge_all
 from apps.satellite.params import Params
 from apps.satellite.planning import lay_out
 from apps.satellite.rasters import tiles
 from apps.satellite.records import scene_from
 from apps.satellite.science.resampling import nearest
 from core.storage.clients import spent
-from tests.apps.satellite.conftest import Site, noisy
+from tests.apps.satellite.conftest import Site, flat, noisy
 from tests.apps.satellite.test_formats import safe
 
 __all__ = ["safe"]
@@ -66,6 +68,28 @@ def test_a_dry_run_counts_requests_and_bytes_as_cells_then_make_them(site: Site,
     assert told["tasks"] == len(cells) == 4
     assert told["gets"] == pytest.approx(requests, rel=0.5)
     assert told["bytes_in"] == pytest.approx(read, rel=0.5)
+
+
+def test_a_dry_run_counts_the_joins_of_a_run_whose_cells_all_have_shapes_at_their_borders(
+    site: Site, main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apps.satellite import stages
+
+    wet = np.indices((320, 320)).sum(0) % 4 < 2
+    site.scene("one", {**flat(320), "nir": np.where(wet, 100, 3000)})
+    site.scene("two", {**flat(128), "nir": np.where(wet, 100, 3000)[:128, :128]}, epsg=32633)
+    told = planned(main, "--input", f"{site.folder}/", "--cell", 64)
+    made: list[int] = []
+
+    def counted(layers: Any, address: str, run: Any) -> Any:
+        return merge_all(layers, address, lambda tasks: made.append(len(tasks)) or run(tasks))  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(stages, "merge_all", counted)
+    status, _, err = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run", "--cell", 64)
+
+    assert status == 0, err
+    assert len(made) > 1
+    assert told["merge"]["tasks"] == sum(made)
 
 
 def test_cells_read_little_more_than_the_tiles_that_they_need(site: Site) -> None:
