@@ -171,8 +171,11 @@ def _list(arguments: argparse.Namespace) -> int:
         except ComputeError as error:
             return {"error": str(error)}
 
+    # One image may have many names.
+    images = {runtime.image.ident: runtime for runtime in found}
     with ThreadPoolExecutor(_ASKED_TOGETHER) as threads:
-        versions = list(threads.map(asked, found))
+        told_by = dict(zip(images, threads.map(asked, images.values()), strict=True))
+    versions = [told_by[runtime.image.ident] for runtime in found]
     if arguments.json:
         pairs = zip(found, versions, strict=True)
         print(json.dumps({"runtimes": [_row_object(runtime, told) for runtime, told in pairs]}, indent=2))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from core.images.spec import (
     BASE,
     OPTIONAL_FILES,
     PREFIX,
+    BuildFile,
     RuntimeSpec,
     build_arguments,
     content,
@@ -32,6 +33,9 @@ LABEL = "fanfold.runtime"
 """Label that every runtime's image carries, with its name."""
 
 LATEST = "latest"
+
+PACKAGES = "packages"
+"""Stage of the base's Dockerfile that has all but the product, whose sources change most often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +73,34 @@ def _built(spec: RuntimeSpec, engine: Engine, show: bool) -> str:
     reference = f"{spec.repository}:{content_tag(spec, files)}"
     if any(reference in image.names for image in list_images(engine, LABEL)):
         return reference
-    arguments = {"BASE": spec.base, **build_arguments(spec)}
+    arguments: dict[str, str] = {}
     if spec.name != BASE:
         # Further packages are the base's to install, in versions that agree with those of the runtime above it.
         pinned = spec.source / "runtimes" / spec.name / "requirements.txt"
         below = replace(spec, name=BASE, registry="", arguments={}, constraints=spec.requirements and pinned)
         arguments["CORE"] = _built(below, engine, show)
-    else:
-        arguments |= {name: file for name, file in OPTIONAL_FILES.items() if file in files}
+        if engine.kind != "docker":
+            # Its builder takes no image by its identifier; without this argument all is there, in layers of this build's own.
+            arguments["PACKAGES"] = _build_files(below, content(below), engine, {}, [], show, target=PACKAGES)
+    _build_files(spec, files, engine, arguments, [reference], show)
+    return reference
+
+
+def _build_files(
+    spec: RuntimeSpec,
+    files: Mapping[str, BuildFile],
+    engine: Engine,
+    arguments: Mapping[str, str],
+    names: Sequence[str],
+    show: bool,
+    target: str = "",
+) -> str:
+    given = {"BASE": spec.base, **build_arguments(spec), **arguments}
+    given |= {name: file for name, file in OPTIONAL_FILES.items() if file in files and spec.name == BASE}
     with tempfile.TemporaryDirectory(prefix="fanfold-build-") as folder:
         write_files(Path(folder), files)
-        build_image(engine, Path(folder), f"runtimes/{spec.name}/Dockerfile", arguments, [reference], show=show)
-    return reference
+        dockerfile = f"runtimes/{spec.name}/Dockerfile"
+        return build_image(engine, Path(folder), dockerfile, given, names, target=target, show=show)
 
 
 def runtimes(engine: Engine) -> list[Runtime]:

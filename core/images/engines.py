@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -74,9 +75,16 @@ def find_engine(command: str | None = None) -> Engine:
 
 
 def build_image(
-    engine: Engine, context: Path, dockerfile: str, arguments: Mapping[str, str], names: Sequence[str], *, show: bool
-) -> None:
-    """Build an image.
+    engine: Engine,
+    context: Path,
+    dockerfile: str,
+    arguments: Mapping[str, str],
+    names: Sequence[str],
+    *,
+    target: str = "",
+    show: bool,
+) -> str:
+    """Build an image; returns its identifier.
 
     Parameters
     ----------
@@ -88,6 +96,8 @@ def build_image(
         Build arguments.
     names : sequence of str
         Every ``repository:tag`` to give to the image.
+    target : str
+        Stage to end with, if it is not the last.
     show : bool
         Pass what the engine says on to standard error; otherwise it is kept for the message of a failure.
     """
@@ -99,7 +109,11 @@ def build_image(
         command += ["--build-arg", f"{name}={value}"]
     for name in names:
         command += ["--tag", name]
-    _call(engine, *command, str(context), show=show)
+    if target:
+        command += ["--target", target]
+    with tempfile.NamedTemporaryFile("r", prefix="fanfold-image-") as ident:
+        _call(engine, *command, "--iidfile", ident.name, str(context), show=show)
+        return Path(ident.name).read_text().strip()
 
 
 def list_images(engine: Engine, label: str) -> list[Image]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -16,8 +17,8 @@ from core import __version__
 from core.cli.images import backend_hook
 from core.cli.main import main
 from core.compute import base
-from core.errors import ComputeError, ConfigError, VersionMismatch
-from core.images.build import Runtime, check_runtime
+from core.errors import ComputeError, ConfigError, InputError, VersionMismatch
+from core.images.build import Runtime, build, check_runtime
 from core.images.engines import Engine, Image, build_image, find_engine, list_images
 from core.images.spec import (
     PINNED_PYTHON,
@@ -239,6 +240,23 @@ def test_an_image_that_is_deleted_while_others_are_listed_is_left_out(program, t
     assert image.names == ("fanfold-base:1",)
 
 
+def test_an_image_with_several_names_is_asked_once_for_its_versions(program, tmp_path, capsys):
+    names = '["fanfold-base:1", "fanfold-base:2", "registry.example/team/fanfold-base:2"]'
+    row = f'[{{"Id": "b", "RepoTags": {names}, "Size": 5, "Created": "2026-01-01T00:00:00Z"}}]'
+    program(
+        "podman",
+        f'[ $1 = run ] && {{ echo asked >>{tmp_path}/asked; echo \'{{"python": "3.11"}}\'; exit; }}\n'
+        f"[ $1 = --version ] && echo podman\n[ $2 = ls ] && echo b\n[ $2 != inspect ] || echo '{row}'",
+    )
+
+    status = main(["runtime", "list", "--engine", "podman", "--json"])
+
+    listed = json.loads(capsys.readouterr().out)["runtimes"]
+    assert status == 0
+    assert [row["versions"] for row in listed] == [{"python": "3.11"}] * 3
+    assert (tmp_path / "asked").read_text() == "asked\n"
+
+
 def test_a_build_that_says_why_it_ends_is_believed_before_its_engine(program, tmp_path):
     program("podman", "echo STEP 1 >&2; echo fanfold: the pins clash >&2; echo Error: exit status 1 >&2; exit 1")
 
@@ -315,16 +333,15 @@ def environment(folder: Path, packages: dict[str, str]) -> Path:
     return folder
 
 
-def checked(filled: Path, below: Path) -> subprocess.CompletedProcess[str]:
-    command = ["sh", ROOT / "runtimes/base/check_pins.sh", f"{sys.prefix}/bin/pip", filled, below / "lib"]
+def checked(filled: Path) -> subprocess.CompletedProcess[str]:
+    command = ["sh", ROOT / "runtimes/base/check_pins.sh", f"{sys.prefix}/bin/pip", filled]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_pins_that_clash_with_the_clients_numpy_are_said_in_one_sentence(tmp_path):
-    below = environment(tmp_path / "below", {"numpy-1.26.4": "", "fanfold-0.1.0": "absent"})
-    filled = environment(tmp_path / "filled", {"cv-4.14": "numpy>=2", "skimage-0.26": "numpy>=1.24"})
+    packages = {"numpy-1.26.4": "", "fanfold-0.1.0": "absent", "cv-4.14": "numpy>=2", "skimage-0.26": "numpy>=1.24"}
 
-    done = checked(filled, below)
+    done = checked(environment(tmp_path / "filled", packages))
 
     assert done.returncode == 1
     [sentence] = done.stderr.splitlines()
@@ -332,10 +349,9 @@ def test_pins_that_clash_with_the_clients_numpy_are_said_in_one_sentence(tmp_pat
 
 
 def test_pins_that_fit_end_no_build(tmp_path):
-    below = environment(tmp_path / "below", {"numpy-2.4.6": "", "fanfold-0.1.0": "absent"})
-    filled = environment(tmp_path / "filled", {"cv-4.14": "numpy>=2"})
+    filled = environment(tmp_path / "filled", {"numpy-2.4.6": "", "fanfold-0.1.0": "absent", "cv-4.14": "numpy>=2"})
 
-    assert checked(filled, below).returncode == 0
+    assert checked(filled).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -347,8 +363,29 @@ def test_the_base_brings_the_python_of_the_client(python, base):
 
 
 def test_the_dockerfiles_begin_with_the_pinned_python():
-    for path in ROOT.glob("runtimes/*/Dockerfile"):
-        assert f"ARG BASE={PINNED_PYTHON}\n" in path.read_text()
+    texts = {path.parent.name: path.read_text() for path in ROOT.glob("runtimes/*/Dockerfile")}
+
+    assert re.findall(r"^ARG BASE=(.*)", texts["base"], re.MULTILINE) == [PINNED_PYTHON]
+    assert {found for text in texts.values() for found in re.findall(r"^ARG BASE=(.*)", text, re.M)} == {PINNED_PYTHON}
+
+
+@pytest.mark.parametrize(("engine", "takes"), [("podman", True), ("buildah", True), ("docker", False)])
+def test_a_runtime_begins_with_the_packages_of_the_base_where_the_engine_takes_an_image_by_identifier(
+    spec, program, tmp_path, engine, takes
+):
+    program(
+        engine,
+        f'echo "$@" >>{tmp_path}/asked\n[ $1 = images ] && echo "[]"\n'
+        'while [ $# -gt 0 ]; do [ "$1" != --iidfile ] || echo sha256:abc >"$2"; shift; done',
+    )
+
+    with pytest.raises(InputError, match="there is no runtime"):
+        build(spec, Engine(engine, engine))
+
+    builds = [line for line in (tmp_path / "asked").read_text().splitlines() if line.startswith("build")]
+    assert ["--target packages" in line for line in builds] == ([False, True, False] if takes else [False, False])
+    assert ("--build-arg PACKAGES=sha256:abc" in builds[-1]) == takes
+    assert "--build-arg CORE=fanfold-base:" in builds[-1]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,19 @@ def test_an_image_says_what_it_is_and_runs_as_no_user_of_the_host(containers, na
     assert image["Healthcheck"]["Test"] == ["CMD", "python", "/opt/fanfold/health.py"]
 
 
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_a_change_of_the_sources_leaves_the_layers_of_packages_as_they_are(containers, name):
+    layers = {
+        each: json.loads(containers.podman("image", "inspect", containers.runtime(each)).stdout)[0]["RootFS"]["Layers"]
+        for each in ("base", name)
+    }
+
+    packages, product = layers["base"][:-1], layers["base"][-1]
+
+    assert layers[name][: len(packages)] == packages
+    assert product not in layers[name][: len(packages) + 1]
+
+
 def test_an_image_runs_under_any_user_number_with_nothing_but_its_temporary_folder(containers):
     image = containers.runtime("base")
 

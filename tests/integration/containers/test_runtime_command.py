@@ -138,7 +138,7 @@ def test_an_image_of_another_version_is_refused_with_the_command_that_mends_it(c
     name = f"fanfold-old-{tmp_path.name.replace('_', '-')}"
     (tmp_path / "Dockerfile").write_text(
         f"FROM {current}\nUSER 0\n"
-        "RUN find /opt/fanfold/lib -path '*/core/version.py' -exec sed -i 's/\"[0-9.]*\"/\"0.0.9\"/' {} +\n"
+        "RUN find /opt/product -path '*/core/version.py' -exec sed -i 's/\"[0-9.]*\"/\"0.0.9\"/' {} +\n"
         "USER 10001:0\n"
     )
     containers.podman("build", "--tag", f"{name}:1", str(tmp_path))
