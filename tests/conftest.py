@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import logging
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.servers.processes import end_with_parent
 
 pytest_plugins = [
     "tests.servers.containers",
@@ -43,7 +44,6 @@ LONG = ("integration", "ecosystem", "benchmarks", "notebooks", "killed")
 
 S3_KEY, S3_SECRET = "fanfold-test-key", "fanfold-test-secret-9d41c7"
 S3_START = 60.0
-PR_SET_PDEATHSIG = 1
 LOG_LEVEL = logging.getLogger().level
 """Before any test."""
 
@@ -112,7 +112,7 @@ class S3Server:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, cwd=self.folder, env=environment, preexec_fn=_end_with_parent
+                self.command, stdout=log, stderr=log, cwd=self.folder, env=environment, preexec_fn=end_with_parent
             )
         client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1")
         deadline = time.monotonic() + S3_START
@@ -216,11 +216,6 @@ def s3_environment(request: pytest.FixtureRequest) -> None:
     """Start the S3 server, if there is one, before servers that keep the environment they were started with."""
     with contextlib.suppress(pytest.skip.Exception):
         request.getfixturevalue("s3_server")
-
-
-def _end_with_parent() -> None:
-    """Have this process killed when the tests are, even if they are killed themselves."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:

@@ -101,9 +101,7 @@ def unite(part: runs.Part, params: Uniting, output: TaskOutput) -> dict[str, Any
     formulas = everything.array()
     if params.sort:
         formulas = formulas.take(pa.compute.sort_indices(formulas))
-    # All shares together are to make as many tasks as one would.
-    each = len(formulas) * params.a_formula // max(1, TASKS // params.tasks)
-    size = max(1, min(max(each, TASK_IONS[0]), TASK_IONS[1]) // params.a_formula)
+    size = chunk_formulas(len(formulas), params.a_formula, params.tasks)
     parts, width = [], 1
     for first in range(0, len(formulas), size):
         lines = formulas.slice(first, size).to_pylist()
@@ -111,6 +109,21 @@ def unite(part: runs.Part, params: Uniting, output: TaskOutput) -> dict[str, Any
         data = "\n".join(lines).encode()
         parts.append({"first": first, **put_part(output, f"{first:09d}", data)})
     return {"parts": parts, "formulas": len(formulas), "width": width, "counts": counts}
+
+
+def chunk_formulas(formulas: int, a_formula: int, shares: int) -> int:
+    """Return how many formulas a task of ``centroids`` gets.
+
+    Parameters
+    ----------
+    formulas : int
+        Of one of the shares, which are to make as many tasks together as one would.
+    a_formula : int
+        Ions that a formula has.
+    shares : int
+    """
+    each = formulas * a_formula // max(1, TASKS // shares)
+    return max(1, min(max(each, TASK_IONS[0]), TASK_IONS[1]) // a_formula)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ SCAN_SECONDS = 8e-6
 10 to 40 million peaks and 46,000 to 460,000 ions."""
 MAP_SECONDS, REDUCE_SECONDS = 1.2e-7, 9e-8
 """Of one peak."""
-ROW_SECONDS, UNITE_SECONDS = 4e-6, 7e-7
+ROW_SECONDS, UNITE_SECONDS = 4e-6, 4e-7
 """Of one row of a database: to read it, and to unite its formula with others."""
 FORMULA_SECONDS, PATTERN_SECONDS, SORT_SECONDS = 1.2e-4, 1.2e-5, 7e-7
 """Of one formula, and of one ion: to compute its pattern, and to sort it."""
@@ -51,7 +51,7 @@ ION_RUN_BYTES, ION_BYTES, ROW_BYTES = 80, 50, 130
 """Of an ion in a sorted run, in a segment of patterns, and in the table of all ions."""
 DATABASE_ROW_BYTES, UNIQUE = 60, 5.5
 """Of a row of a database; rows that share a formula, in a database of 100 million."""
-ROW_FORMULAS, FORMULA_BYTES = 1.6, 23
+ROW_FORMULAS, FORMULA_BYTES = 1.2, 16
 """Rows of 64 MB of it that share a formula; bytes of a formula."""
 COMPRESSION = 5
 """Bytes of a table for each that it is compressed to, about."""
@@ -165,10 +165,11 @@ def stage_plans(params: Params, sizes: Sizes, ions: int) -> Iterator[StagePlan]:
         yield _stage("offsets", 1, sizes.spectra * SCAN_SECONDS, gets=sizes.spectra // 20_000 + 2, puts=maps,
                      bytes_in=sizes.spectra * 800)  # fmt: skip
     if not sizes.prepared:
-        chunks = parts(ions, formulas.TASK_IONS, formulas.TASKS)
         merges = parts(ions, library.SEGMENT_IONS, formulas.TASKS)
         lists = sizes.rows / ROW_FORMULAS * FORMULA_BYTES
-        unites = math.ceil(sizes.rows / formulas.UNITED_ROWS)
+        unites = 1 if params.decoy_seed == "metaspace" else math.ceil(sizes.rows / formulas.UNITED_ROWS)
+        a_share, a_formula = math.ceil(sizes.formulas / unites), ions // sizes.formulas
+        chunks = unites * math.ceil(a_share / formulas.chunk_formulas(a_share, a_formula, unites))
         yield _stage("rows", tables, sizes.rows * ROW_SECONDS, gets=3 * tables, puts=2 * tables,
                      bytes_in=sizes.rows * DATABASE_ROW_BYTES, bytes_out=lists)  # fmt: skip
         yield _stage("formulas", unites, sizes.rows * UNITE_SECONDS, gets=tables * unites, puts=chunks,
@@ -186,8 +187,8 @@ def stage_plans(params: Params, sizes: Sizes, ions: int) -> Iterator[StagePlan]:
     touches = ions * params.n_peaks * window
     fetched = peaks * READ_AMPLIFICATION
     seconds = ions * ION_SECONDS + touches * TOUCH_SECONDS + fetched * READ_SECONDS
-    each = parts(ions * blocks.ION_TOUCHES + touches, blocks.BLOCK_TOUCHES, blocks.TASKS)
-    number = max(each, math.ceil(params.n_peaks * peaks / blocks.BLOCK_PEAKS), math.ceil(ions / blocks.BLOCK_IONS))
+    work = shares(ions * blocks.ION_TOUCHES + touches, blocks.BLOCK_TOUCHES, blocks.TASKS)
+    number = math.ceil(work + params.n_peaks * peaks / blocks.BLOCK_PEAKS + ions / blocks.BLOCK_IONS)
     requests = number * (4 + params.n_peaks * (2 + math.ceil(reduces / number)))
     scored = int(ions * WITH_IMAGES)
     yield _stage("score", number, seconds, gets=requests, puts=number,
@@ -209,7 +210,12 @@ def stage_plans(params: Params, sizes: Sizes, ions: int) -> Iterator[StagePlan]:
 
 def parts(total: float, bounds: Sequence[int], tasks: int) -> int:
     """Return into how many tasks something is cut, as the stages do it."""
-    return max(1, math.ceil(total / min(max(total / tasks, bounds[0]), bounds[1])))
+    return max(1, math.ceil(shares(total, bounds, tasks)))
+
+
+def shares(total: float, bounds: Sequence[int], tasks: int) -> float:
+    """Return how many times the share of one task something is."""
+    return total / min(max(total / tasks, bounds[0]), bounds[1])
 
 
 def _stage(

@@ -136,7 +136,10 @@ def last_round(storage: Storage) -> int:
         missing = min(set(range(1, numbers[-1])) - set(numbers))
         if exists(storage, record_key(missing)):
             return last_round(storage)  # committed while a long folder was listed, which is not done at one moment
-        raise InputError(f"{join_address(storage.address, record_key(missing))} is missing, and later rounds are there")
+        raise InputError(
+            f"{join_address(storage.address, record_key(missing))} is missing, and later rounds are there; restore it, "
+            "or begin a new run"
+        )
     return len(numbers)
 
 

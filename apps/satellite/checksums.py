@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from apps._frame.manifest import STAGES
 from apps._frame.run import Run
-from apps._frame.stages import Stage
+from apps._frame.stages import PART, Stage
 from apps._frame.stored import REFERENCE, VALUE, look_up
 from apps._frame.tables import json_text
 from apps.satellite.cells import CELLS, CODEC, DONE
@@ -116,9 +117,7 @@ def _read(storage: Storage, name: str) -> bytes | None:
 
 def damaged_cells(executor: FunctionExecutor, opened: Run, stage: Stage, reached: bool) -> None:
     """Look at the files of cells that an earlier process has finished, and forget those that are damaged."""
-    bases = stage.bases()
-    there = {info.key for info in opened.storage.list(f"{bases[0].rpartition('/')[0]}/")} if bases else set()
-    finished = [base for base in bases if {f"{base}{VALUE}", f"{base}{REFERENCE}"} & there]
+    finished, _ = _finished(opened, stage)
     if not finished:
         return
     records = [CODEC.decode(look_up(opened.storage, base).read()) for base in finished]
@@ -131,6 +130,19 @@ def damaged_cells(executor: FunctionExecutor, opened: Run, stage: Stage, reached
         whole = [is_whole(done, opened.address) for _, done in written]
     broken = [finished[at] for (at, _), good in zip(written, whole, strict=True) if not good]
     opened.storage.delete([f"{base}{end}" for base in broken for end in (VALUE, REFERENCE)])
+
+
+def lost_layers(opened: Run, stage: Stage, name: str) -> None:
+    """Forget tasks that an earlier process has finished, and whose object beside the record is no longer there."""
+    finished, there = _finished(opened, stage)
+    lost = [base for base in finished if f"{base}{PART}{name}" not in there]
+    opened.storage.delete([f"{base}{end}" for base in lost for end in (VALUE, REFERENCE)])
+
+
+def _finished(opened: Run, stage: Stage) -> tuple[list[str], set[str]]:
+    """Return which tasks are finished, by what their keys begin with, and all keys of their stage."""
+    there = {info.key for info in opened.storage.list(f"{STAGES}{stage.name}/")}
+    return [base for base in stage.bases() if {f"{base}{VALUE}", f"{base}{REFERENCE}"} & there], there
 
 
 def is_whole(done: Mapping[str, Any], address: str) -> bool:

@@ -24,6 +24,8 @@ from apps.satellite.science.geodesy import HILBERT_ORDER, hilbert_distances, mid
 
 PART_BYTES = 512 << 10
 """Of layers as they are packed, from which the shapes of a part come; small ones take forty times that in memory."""
+SORTED = "part.parquet"
+"""What a task writes beside its record."""
 MARGIN = 1e-6
 """Degrees around a layer: its shapes have their places there, whatever machine computes them again."""
 
@@ -106,7 +108,7 @@ def sort_part(part: Part, output: TaskOutput) -> dict[str, Any]:
     out = pa.BufferOutputStream()
     pq.write_table(table, out, compression="zstd")
     data = out.getvalue().to_pybytes()
-    key = output.put("part.parquet", data)
+    key = output.put(SORTED, data)
     return {
         "key": key,
         "size": len(data),

@@ -21,6 +21,8 @@ from apps.satellite.science.geodesy import areas, middles, to_degrees
 from apps.satellite.science.grid import Bounds
 from apps.satellite.science.shapes import at_border, joined
 
+SHAPES = "shapes.parquet"
+"""What a task writes beside its record."""
 BLOCK = 4
 """Cells, or blocks of them, along each side of a block."""
 
@@ -108,7 +110,7 @@ def merge(task: Borders, output: TaskOutput) -> dict[str, Any]:
         "border": border,
     }
     data = layer_bytes(made, told, task.zone)
-    key = output.put("shapes.parquet", data)
+    key = output.put(SHAPES, data)
     return {"key": key, "size": len(data), "tag": sha256(data), "told": contents(moved, border)}
 
 

@@ -22,14 +22,14 @@ from apps._frame.stored import Stored, sha256
 from apps._frame.tables import counted, json_text
 from apps.satellite import catalog, demo, report
 from apps.satellite.cells import CELLS, CODEC, FEATURES, WATER, CellParams, compute_cell, write_files
-from apps.satellite.checksums import CHECKSUMS, MANIFEST_CHECKSUM, damaged_cells, with_checksums
+from apps.satellite.checksums import CHECKSUMS, MANIFEST_CHECKSUM, damaged_cells, lost_layers, with_checksums
 from apps.satellite.dataset import BESIDE, READERS, Candidate, find
 from apps.satellite.estimate import plan_of
 from apps.satellite.function import UserFunction, load
 from apps.satellite.ingest import ingest
-from apps.satellite.layers import assembled, parts_of, sort_part
+from apps.satellite.layers import SORTED, assembled, parts_of, sort_part
 from apps.satellite.maps import pictures
-from apps.satellite.merging import Borders, Layer, merge, merge_all
+from apps.satellite.merging import SHAPES, Borders, Layer, merge, merge_all
 from apps.satellite.params import Params
 from apps.satellite.planning import MB, Layout, Zone, check_day, lay_out, read_zones
 from apps.satellite.records import (
@@ -218,10 +218,14 @@ def _shapes(
         return None
 
     def joined(tasks: Sequence[Borders]) -> Outputs:
-        return stages.run(Stage("merge", tasks, merge, options={"retries": RETRIES}))
+        stage = Stage("merge", tasks, merge, options={"retries": RETRIES})
+        lost_layers(opened, stage, SHAPES)
+        return stages.run(stage)
 
     whole = merge_all(layers, opened.address, joined)
-    parts = list(stages.run(Stage("publish", parts_of(whole), sort_part, options={"retries": RETRIES})).values())
+    sorting = Stage("publish", parts_of(whole), sort_part, options={"retries": RETRIES})
+    lost_layers(opened, sorting, SORTED)
+    parts = list(stages.run(sorting).values())
     expected, found = sum(each.told["inner"] for each in whole), sum(each["shapes"] for each in parts)
     if expected != found:
         raise FanfoldError(

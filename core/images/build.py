@@ -80,7 +80,7 @@ def _built(spec: RuntimeSpec, engine: Engine, show: bool) -> str:
         below = replace(spec, name=BASE, registry="", arguments={}, constraints=spec.requirements and pinned)
         arguments["CORE"] = _built(below, engine, show)
         if engine.kind != "docker":
-            # Its builder takes no image by its identifier; without this argument all is there, in layers of this build's own.
+            # Its builder takes no image by its identifier; without this, layers are this build's own.
             arguments["PACKAGES"] = _build_files(below, content(below), engine, {}, [], show, target=PACKAGES)
     _build_files(spec, files, engine, arguments, [reference], show)
     return reference

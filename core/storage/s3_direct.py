@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections import defaultdict, deque
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -57,6 +58,8 @@ class Direct:
         self._session, self._client, self._tokens = session, client, tokens
         self._routes: dict[tuple[str, str], Route] = {}
         self._idle: dict[tuple[str, str], deque[HTTPConnection]] = defaultdict(deque)
+        # Its connections, not itself: nothing else ends them when it is let go.
+        weakref.finalize(self, _end, self._idle).atexit = False
         self._signed = threading.local()
         for operation in ("GetObject", "HeadObject", "PutObject"):
             client.meta.events.register_last(f"before-sign.s3.{operation}", self._note)
@@ -147,7 +150,7 @@ class Direct:
             # A service that refuses a body may close before it has read all; its answer is there all the same.
             with suppress(BrokenPipeError):
                 connection.request(method, path, body, headers)
-            return Received(idle, connection, connection.getresponse())
+            return Received(self, idle, connection, connection.getresponse())
         except (OSError, HTTPException) as error:
             if connection is not None:
                 connection.close()
@@ -167,10 +170,12 @@ class Direct:
 
 
 class Received:
-    """An answer being read, after which its connection waits for the next request."""
+    """An answer being read, after which its connection waits for the next request of whoever asked for it."""
 
-    def __init__(self, idle: deque[HTTPConnection], connection: HTTPConnection, response: HTTPResponse) -> None:
-        self._idle, self._connection, self.response = idle, connection, response
+    def __init__(
+        self, owner: Direct, idle: deque[HTTPConnection], connection: HTTPConnection, response: HTTPResponse
+    ) -> None:
+        self._owner, self._idle, self._connection, self.response = owner, idle, connection, response
 
     def read(self, amount: int | None = None) -> bytes:
         """Return the next bytes, or all that are left."""
@@ -191,6 +196,12 @@ class Received:
         if not self.response.isclosed():
             self.response.close()
             self._connection.close()
+
+
+def _end(idle: dict[tuple[str, str], deque[HTTPConnection]]) -> None:
+    for connections in idle.values():
+        for connection in connections:
+            connection.close()
 
 
 def _waiting(idle: deque[HTTPConnection]) -> HTTPConnection | None:

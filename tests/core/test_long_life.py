@@ -8,6 +8,7 @@ import sys
 import threading
 import tracemalloc
 from collections import Counter
+from typing import TypeVar
 
 import pytest
 
@@ -19,12 +20,19 @@ from core.job.durable import DurableJob
 from core.job.history import JobHistory
 from core.types import Usage
 
+T = TypeVar("T")
+
 
 def living() -> Counter[str]:
     """Count the objects of the product's own classes."""
     gc.collect()
     kinds = [type(thing) for thing in gc.get_objects()]
     return Counter(kind.__qualname__ for kind in kinds if str(kind.__module__).startswith("core."))
+
+
+def instances(kind: type[T]) -> list[T]:
+    """Return what there is of a class, without a look through weak proxies, whose objects may be gone."""
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), kind)]
 
 
 def grown(before: Counter[str]) -> dict[str, int]:
@@ -105,7 +113,7 @@ def test_a_hundred_jobs_with_failures_and_logs_leave_no_object(executor):
 
 def test_futures_that_are_held_keep_results_and_logs_and_no_job(executor):
     gc.collect()
-    others = {id(thing): thing for thing in gc.get_objects() if isinstance(thing, DirectJob)}
+    others = {id(thing): thing for thing in instances(DirectJob)}
     futures = [executor.submit(chatty, number) for number in range(50)]
     listed = executor.map(chatty, range(1, 5))
     executor.wait([*futures, *listed], timeout=60)
@@ -114,7 +122,7 @@ def test_futures_that_are_held_keep_results_and_logs_and_no_job(executor):
 
     gc.collect()
 
-    assert not [thing for thing in gc.get_objects() if isinstance(thing, DirectJob) and id(thing) not in others]
+    assert not [thing for thing in instances(DirectJob) if id(thing) not in others]
     assert [len(future.result()) for future in listed] == [1000] * 4
     assert all(future.log.startswith("said said") for future in [*futures, *listed])
     assert isinstance(futures[5].exception(), ValueError)
@@ -127,7 +135,7 @@ def test_a_durable_job_that_has_ended_keeps_what_removing_it_takes(tmp_path):
         assert [len(result) for result in futures.results(60)] == [1000] * 4
         executor.map(abs, [1]).results(60)
 
-        jobs = [thing for thing in gc.get_objects() if isinstance(thing, DurableJob)]
+        jobs = instances(DurableJob)
 
         assert len(jobs) == 2
         assert all(job.record.call == b"" and job.record.inputs == [] and job.costs == [] for job in jobs)

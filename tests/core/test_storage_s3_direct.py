@@ -1,6 +1,7 @@
 """Reads and short writes that go past boto3: what services make of them, and what is left to boto3."""
 
 import datetime
+import gc
 import itertools
 import json
 import multiprocessing
@@ -221,6 +222,27 @@ def test_a_connection_that_the_server_has_closed_is_replaced_without_an_error(se
 
     assert asked.requests == len(service.seen) == service.connections() == 3
     assert not any(service.by_boto3())
+
+
+@pytest.mark.filterwarnings("error::ResourceWarning", "error::pytest.PytestUnraisableExceptionWarning")
+def test_a_storage_that_is_let_go_ends_its_connections_whoever_still_reads(service):
+    storage = open_storage(f"s3://bucket?endpoint=http://{service.address}&anonymous=true")
+    service.answers += [(200, {}, b"content")] * 3
+    for _ in range(2):
+        storage.get("key")
+    stream = storage.get_stream("key")
+
+    del storage
+    s3_client.connection.cache_clear()
+    gc.collect()
+    read = stream.read() + stream.read()
+    stream = None
+    gc.collect()
+
+    assert read == b"content"
+    assert stream is None
+    for _ in range(service.connections()):
+        assert service.ended.acquire(timeout=60)
 
 
 def test_threads_share_connections_and_mix_nothing_up(used, sent_by_boto3):

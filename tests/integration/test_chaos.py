@@ -19,12 +19,17 @@ MOST_KILLS = 30
 """More than a machine with nothing else to do needs; a busy one must come to an end too."""
 
 
-def make_slow_square():
-    """Return a function that travels by value: a worker that must import this file first would never get to run it."""
+def make_slow_square(held):
+    """Return a function that waits half-way as long as there is a file.
+
+    It travels by value: a worker that must import this test first would never get to run it.
+    """
 
     def slow_square(x):
         import time
 
+        while x == 500 and held.exists():
+            time.sleep(0.002)
         end = time.monotonic() + 0.002
         while time.monotonic() < end:
             pass
@@ -45,13 +50,16 @@ def test_killing_a_worker_every_tenth_of_a_second_loses_and_repeats_no_result(du
                 pids = [worker.pid for worker in list(backend._table.workers.values()) if worker.pid]
                 os.kill(chance.choice(pids), signal.SIGKILL)
                 killed.append(1)
+                held.unlink(missing_ok=True)
 
+    held = tmp_path / "held"
+    held.touch()
     settings = {"durable": durable, "storage": f"file://{tmp_path}", "retries": 10, "listeners": [heard.append]}
     with FunctionExecutor("process", workers=2, **settings) as executor:
         killer = threading.Thread(target=kill, args=(executor._backend,))
         killer.start()
         try:
-            results = executor.map(make_slow_square(), range(1000)).results(120)
+            results = executor.map(make_slow_square(held), range(1000)).results(120)
         finally:
             stop.set()
             killer.join()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.processes import end_with_parent
+
 START = 90.0
 
 
@@ -61,7 +63,9 @@ class DaskCluster:
         environment = {**os.environ, "PYTHONPATH": root, "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
         with open(self.folder / "log", "ab") as log:
             command = [sys.executable, "-m", "dask", *arguments]
-            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment, start_new_session=True, preexec_fn=end_with_parent
+            )
             self.processes.append(process)
 
     def stop(self) -> None:

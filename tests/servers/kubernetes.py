@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
@@ -20,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.servers.processes import end_with_parent
+
 START = 120.0
 PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl")
 BINARIES = os.environ.get("KUBERNETES_BIN", "")
@@ -30,7 +31,6 @@ HOW = (
 )
 ADMIN, LIMITED = "admin-of-this-test-run", "limited-in-this-test-run"
 NAMESPACE = "science"
-PR_SET_PDEATHSIG = 1
 
 
 class Cluster:
@@ -180,11 +180,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def end_with_parent() -> None:
-    """Have this process killed when the tests are, even if they are killed themselves."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

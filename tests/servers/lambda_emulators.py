@@ -7,7 +7,6 @@ and the form of errors.
 
 from __future__ import annotations
 
-import ctypes
 import http.client
 import importlib.util
 import json
@@ -30,6 +29,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.servers.processes import end_with_parent
 
 START = 60.0
 LARGEST = 6 * 1024 * 1024
@@ -81,7 +82,7 @@ class Emulator:
         command += [sys.executable, "-m", "awslambdaric", self.handler]
         with open(self.folder / f"{self.port}.log", "ab") as log:
             self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent
+                command, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent
             )
         deadline = time.monotonic() + START
         while True:
@@ -254,10 +255,6 @@ def _handler_of(service: EmulatedLambda) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
 
     return Handler
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+PR_SET_PDEATHSIG = 1
+"""Source: Linux, include/uapi/linux/prctl.h."""
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the tests are, even if they are killed themselves."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that one has started and that have not ended."""
+    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for text in found for child in text.split()]
 
 
 def workers_of(pid: int) -> list[int]:

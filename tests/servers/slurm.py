@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import getpass
 import os
 import shutil
@@ -17,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.processes import end_with_parent
+
 START = 60.0
 NODES = ("n1", "n2", "n3")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo")
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-PR_SET_PDEATHSIG = 1
 
 CONFIGURATION = """
 ClusterName=fanfold
@@ -167,11 +167,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def end_with_parent() -> None:
-    """Have this process killed when the tests are, even if they are killed themselves."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

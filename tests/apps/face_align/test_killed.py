@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,17 @@ Crops = Callable[[Path], dict[str, bytes]]
 
 DRIVER = """
 import sys
-from apps.face_align import align, batches
+from pathlib import Path
+from apps.face_align import align, aligning, batches
 from core import FunctionExecutor
+from tests.apps.face_align.test_killed import commits, held
 
 batches.BATCH_SECONDS = (0.0, 0.0)
-with FunctionExecutor(workers=2) as executor:
+aligning.decode = held(lambda: len(commits(Path(sys.argv[2]))) >= int(sys.argv[3]))
+with FunctionExecutor("process?start=fork", workers=2) as executor:
     align(sys.argv[1], sys.argv[2], executor=executor)
 """
+"""Its tasks wait once there are so many commits: whenever it is killed then, it is half-way."""
 ROOT = Path(__file__).parents[3]
 
 
@@ -44,6 +49,17 @@ def commits(folder: Path) -> set[str]:
     return {path.name for path in (folder / STAGES / "align").glob("*.out")} if folder.exists() else set()
 
 
+def held(waits: Callable[[], bool]) -> Callable[..., images.Image]:
+    """Return a decoder that waits as long as something is so."""
+
+    def decode(content: bytes, *limits: Any) -> images.Image:
+        while waits():
+            time.sleep(0.01)
+        return images.decode(content, *limits)
+
+    return decode
+
+
 def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
     batch: Batch, tmp_path: Path, serial: FunctionExecutor, crops_in: Crops
 ) -> None:
@@ -52,10 +68,13 @@ def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     for goal in (4, 9, 14, 19):
-        driver = subprocess.Popen([sys.executable, "-c", DRIVER, source, target], env=environment, cwd=tmp_path)
+        command = [sys.executable, "-c", DRIVER, source, target, str(goal)]
+        driver = subprocess.Popen(command, env=environment, cwd=tmp_path)
         deadline = time.monotonic() + 120
-        while len(commits(target)) < goal and driver.poll() is None:
+        while len(commits(target)) < goal:
+            assert driver.poll() is None
             assert time.monotonic() < deadline
+            time.sleep(0.01)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
         assert len(commits(target)) >= goal
@@ -82,11 +101,12 @@ def stable(look: Callable[[], set[str]]) -> set[str]:
 
 
 def test_workers_killed_at_random_change_nothing(
-    batch: Batch, tmp_path: Path, serial: FunctionExecutor, crops_in: Crops
+    batch: Batch, tmp_path: Path, serial: FunctionExecutor, crops_in: Crops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = batch(24, empty__png=b"")
     whole = align(source, tmp_path / "whole", executor=serial)
-    chance, stop, killed = random.Random(3), threading.Event(), 0
+    chance, stop, killed, enough = random.Random(3), threading.Event(), 0, tmp_path / "enough"
+    monkeypatch.setattr(aligning, "decode", held(lambda: len(commits(tmp_path / "faces")) > 11 and not enough.exists()))
 
     def kill(executor: FunctionExecutor) -> None:
         nonlocal killed
@@ -95,10 +115,12 @@ def test_workers_killed_at_random_change_nothing(
                 continue  # the workers may not have been started
             pids = [worker.pid for worker in list(executor._backend._table.workers.values()) if worker.pid]  # type: ignore[attr-defined]
             if pids:
-                os.kill(chance.choice(pids), signal.SIGKILL)
-                killed += 1
+                with suppress(ProcessLookupError):  # one has ended
+                    os.kill(chance.choice(pids), signal.SIGKILL)
+                    killed += 1
+                    enough.touch()
 
-    with FunctionExecutor(workers=2) as executor:
+    with FunctionExecutor("process?start=fork", workers=2) as executor:
         killer = threading.Thread(target=kill, args=(executor,))
         killer.start()
         result = align(source, tmp_path / "faces", executor=executor)

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.apps.metabolomics.planted import FORMULAS, MANY, write_database, write_dataset
-from tests.servers.processes import workers_of
+from tests.servers.held import await_count, hold_after, kill_held, start_held
+from tests.servers.processes import children
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 TABLES = ("annotations.csv", "all_ions.parquet", "molecules.parquet")
 COMMAND = ("annotate", "spots.imzML", "--db", "molecules.tsv", "--output", "killed")
-IN_PARTS = """
-import sys
-from apps.metabolomics import formulas
-from apps.metabolomics.__main__ import APP
-from apps.metabolomics.databases import cutting
-
-cutting.LOOK, cutting.cuts.__defaults__ = 1000, (2000,)
-formulas.DEALT_BYTES, formulas.UNITED_ROWS = 0, 80
-if __name__ == "__main__":
-    sys.exit(APP.main(sys.argv[1:]))
-"""
-"""The application, which reads and unites small databases by as many tasks as large ones."""
-
-Started = Callable[[], subprocess.Popen[str]]
+IN_PARTS = "tests.apps.metabolomics.in_parts"
+EVERYTHING = 1 << 20
+"""More outputs than there are."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +33,7 @@ def undisturbed(tmp_path_factory) -> Path:
     write_database(database, [*FORMULAS, *MANY])
     places = ["--output", str(folder / "whole"), "--cache", str(folder / "apart")]
     in_order = ["annotate", dataset, "--db", str(database), *places, "--compute", "serial", "--quiet"]
-    subprocess.run([sys.executable, "-c", IN_PARTS, *in_order], env=ENVIRONMENT, check=True)
+    subprocess.run([sys.executable, "-m", IN_PARTS, *in_order], env=ENVIRONMENT, check=True)
     return folder
 
 
@@ -59,61 +46,33 @@ def whole(undisturbed, tmp_path, monkeypatch) -> dict[str, bytes]:
     return tables(undisturbed / "whole")
 
 
-@pytest.fixture
-def started(tmp_path) -> Started:
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", IN_PARTS, *COMMAND, "--compute", "process", "--workers", "2", "--quiet"],
-            cwd=tmp_path, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    return start
-
-
 def tables(run: str | Path) -> dict[str, bytes]:
     return {name: Path(run, name).read_bytes() for name in TABLES}
 
 
-def written() -> set[str]:
-    folders = [each for place in ("killed", "metabolomics-cache") for each in os.walk(place)]
-    files = [os.path.join(folder, name) for folder, _, names in folders for name in names]
-    return {file for file in files if "/stages/" in file or file.endswith(".parquet")}
+def test_a_driver_killed_again_and_again_leaves_the_tables_of_an_undisturbed_one(whole, tmp_path):
+    for most in (3, 8, 14, 19, 40, 70):  # of 74 outputs: rows, formulas, centroids, the index, scores, molecules
+        driver = start_held(IN_PARTS, tmp_path / "count", most, *COMMAND, cwd=tmp_path)
+        kill_held(driver, tmp_path / "count", most)
+        assert not Path("killed/result.json").exists()
+    last = start_held(IN_PARTS, tmp_path / "count", EVERYTHING, *COMMAND, cwd=tmp_path)
+    said = last.communicate(timeout=250)
 
-
-def wait_for_more(seen: set[str], more: int, process: subprocess.Popen[str]) -> None:
-    """Wait until there are so many objects more than were seen before, or the process has ended."""
-    begun, deadline = len(seen), time.monotonic() + 120
-    while len(seen) < begun + more and process.poll() is None:
-        seen |= written()
-        assert time.monotonic() < deadline
-
-
-def test_a_driver_killed_again_and_again_leaves_the_tables_of_an_undisturbed_one(whole, started):
-    rng, seen, kills = random.Random(11), set[str](), 0
-    while not Path("killed/result.json").exists():
-        driver = started()
-        wait_for_more(seen, rng.randint(4, 60), driver)
-        kills += driver.poll() is None
-        driver.send_signal(signal.SIGKILL)
-        said = driver.communicate()
-        assert kills < 40, said
-
-    assert kills >= 3
+    assert last.returncode == 0, said
     assert tables("killed") == whole
 
 
-def test_workers_killed_while_it_runs_change_nothing(whole, started):
-    driver, seen, kills = started(), set[str](), 0
-    for more in (4, 12, 12):
-        wait_for_more(seen, more, driver)
-        below = workers_of(driver.pid)
-        if below:
-            os.kill(max(below), signal.SIGKILL)
-            kills += 1
+def test_workers_killed_while_it_runs_change_nothing(whole, tmp_path):
+    count = tmp_path / "count"
+    driver = start_held(IN_PARTS, count, 4, *COMMAND, cwd=tmp_path)
+    for most, more in ((4, 16), (16, 28), (28, EVERYTHING)):
+        await_count(driver, count, most)
+        (forkserver,) = children(driver.pid)
+        os.kill(max(children(forkserver)), signal.SIGKILL)
+        hold_after(count, more)
     said = driver.communicate(timeout=200)
 
     assert driver.returncode == 0, said
-    assert kills > 0
     assert tables("killed") == whole
 
 
@@ -123,7 +82,7 @@ def test_two_runs_at_once_make_one_index(whole, tmp_path):
 
     drivers = [
         subprocess.Popen(
-            [sys.executable, "-c", IN_PARTS, "spots.imzML", "--db", database, "--output", run, "--quiet"],
+            [sys.executable, "-m", IN_PARTS, "spots.imzML", "--db", database, "--output", run, "--quiet"],
             env=ENVIRONMENT, stderr=subprocess.PIPE, text=True,
         )
         for run, database in runs.items()

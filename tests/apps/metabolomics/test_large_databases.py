@@ -168,5 +168,5 @@ def test_a_dry_run_tells_the_tasks_of_a_database_that_is_read_in_parts(
     annotate(*ANNOTATE, "run")
 
     said = {each["name"]: each["tasks"] for each in planned["stages"]}
-    told = ("rows", "formulas", "ions", "molecules")
+    told = ("rows", "formulas", "centroids", "ions", "molecules")
     assert {name: said[name] for name in told} == {name: tasks[name] for name in told}

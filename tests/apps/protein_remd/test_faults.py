@@ -307,7 +307,10 @@ def test_a_lost_record_in_the_middle_is_named(remd, tmp_path, capsys):
 
     for command in ("status", "verify", "report"):
         assert remd(command, "a") == 2
-        assert "rounds/00000002.json is missing, and later rounds are there" in capsys.readouterr().err
+        assert (
+            "rounds/00000002.json is missing, and later rounds are there; restore it, or begin"
+            in capsys.readouterr().err
+        )
 
 
 def test_a_record_that_is_committed_while_records_are_listed_is_not_missing(remd, tmp_path, monkeypatch):

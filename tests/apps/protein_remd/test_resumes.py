@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from apps.protein_remd import resumes
 from apps.protein_remd.science.exchange import Attempt
@@ -61,12 +62,21 @@ def test_a_resume_is_noted_beside_the_records_which_are_those_of_an_undisturbed_
     assert [path.name for path in (tmp_path / "a" / "resumes").iterdir()] == ["00000020.json"]
     assert not (tmp_path / "whole" / "resumes").exists()
     assert history(tmp_path / "a") == history(tmp_path / "whole")
-    for command in ("status", "analyze"):
-        found = figures(command, "a")["resumes"]
-        assert [(one["after"], one["pair"], one["before"][1], one["since"][1]) for one in found] == [
-            (20, 0, 10, 10), (20, 1, 10, 10),
-        ]  # fmt: skip
     assert figures("status", "whole")["resumes"] == []
+
+
+@pytest.mark.parametrize("command", ["status", "analyze"])
+def test_swaps_before_and_after_a_resume_are_told(remd, figures, command):
+    if command == "analyze":
+        pytest.importorskip("pymbar", reason="needs pymbar: pip install 'fanfold[remd]'")
+    remd("run", *HARMONIC, "--rounds", "20", "--output", "a")
+    remd("resume", "a", "--rounds", "40")
+
+    found = figures(command, "a")["resumes"]
+
+    assert [(one["after"], one["pair"], one["before"][1], one["since"][1]) for one in found] == [
+        (20, 0, 10, 10), (20, 1, 10, 10),
+    ]  # fmt: skip
 
 
 def test_a_run_begun_anew_forgets_where_it_was_taken_up(remd, tmp_path):

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apps._frame.manifest import STAGES
 from core import FunctionExecutor
 from tests.apps.satellite.conftest import Site, noisy
-
-ROOT = Path(__file__).parents[3]
+from tests.servers.held import kill_held, start_held
 
 
 def published(run: Path) -> dict[str, bytes]:
     files = (path for path in sorted(run.rglob("*")) if path.is_file() and ".run" not in path.parts)
     return {str(path.relative_to(run)): path.read_bytes() for path in files if not path.name.startswith("manifest.")}
-
-
-def commits(run: Path) -> int:
-    return len(list((run / STAGES / "cell").glob("*.out"))) if run.exists() else 0
 
 
 def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
@@ -35,20 +24,21 @@ def test_a_driver_killed_again_and_again_leaves_what_an_undisturbed_one_does(
         site.scene(f"s{date}", noisy(date, 192), when=f"2024-06-0{date}T10:00:00Z", epsg=epsg)
     arguments = ["run", "--input", f"{site.folder}/", "--cell", "64"]
     assert drawing_main(*arguments, "--output", tmp_path / "whole")[0] == 0
-    target, environment = tmp_path / "run", {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "apps.satellite", *arguments, "--output", str(target), "--workers", "2", "--quiet"]
+    target, count = tmp_path / "run", tmp_path / "count"
 
-    for goal in (2, 11):  # of 18 cells
-        driver = subprocess.Popen(command, env=environment, cwd=tmp_path)
-        deadline = time.monotonic() + 120
-        while commits(target) < goal and driver.poll() is None:
-            assert time.monotonic() < deadline
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-    last = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    for most in (5, 15):  # of 3 scenes and 18 cells
+        driver = start_held("apps.satellite.__main__", count, most, *arguments, "--output", str(target), cwd=tmp_path)
+        kill_held(driver, count, most)
+        assert not (target / "result.json").exists()
+    last = start_held("apps.satellite.__main__", count, 1000, *arguments, "--output", str(target), cwd=tmp_path)
+    said = last.communicate(timeout=200)
 
-    assert last.returncode == 0, last.stderr
+    assert last.returncode == 0, said
     assert published(target) == published(tmp_path / "whole")
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_a_cell_that_was_damaged_meanwhile_is_computed_again(
@@ -58,9 +48,6 @@ def test_a_cell_that_was_damaged_meanwhile_is_computed_again(
         site.scene(f"s{date}", noisy(date), when=f"2024-06-0{date + 1}T10:00:00Z")
     arguments = ("run", "--input", f"{site.folder}/", "--cell", 64)
     main(*arguments, "--output", tmp_path / "whole")
-
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr("apps.satellite.stages._publish", full_disk)
@@ -72,6 +59,27 @@ def test_a_cell_that_was_damaged_meanwhile_is_computed_again(
 
     status, _, err = main("resume", tmp_path / "run")
 
+    assert status == 0, err
+    assert published(tmp_path / "run") == published(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("stage", "following"), [("merge", "parts_of"), ("publish", "_publish")])
+def test_shapes_that_were_lost_meanwhile_are_computed_again(
+    stage: str, following: str, site: Site, main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.scene("one", noisy(1))
+    arguments = ("run", "--input", f"{site.folder}/", "--cell", 64)
+    main(*arguments, "--output", tmp_path / "whole")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"apps.satellite.stages.{following}", full_disk)
+        main(*arguments, "--output", tmp_path / "run")
+    written = list((tmp_path / "run").rglob(f"{stage}/*.parquet"))
+    for path in written:
+        path.unlink()
+    status, _, err = main("resume", tmp_path / "run")
+
+    assert written
     assert status == 0, err
     assert published(tmp_path / "run") == published(tmp_path / "whole")
 

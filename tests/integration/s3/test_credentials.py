@@ -26,7 +26,7 @@ def identities(s3_server, tmp_path, monkeypatch):
     file.with_name("config").write_text("[profile renewed]\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(file.with_name("config")))
     become("owner")
-    open_storage("s3://readable").put("there", b"content")
+    open_storage("s3://readable/credentials").put("there", b"content")
     return become
 
 
@@ -34,7 +34,7 @@ def identities(s3_server, tmp_path, monkeypatch):
 def address(request, proxy):
     """Return an address whose service no other test has asked, with the proxy that counts its requests."""
     profile = "&profile=renewed" if request.param == "file" else ""
-    return f"s3://readable?endpoint={proxy.endpoint}{profile}"
+    return f"s3://readable/credentials?endpoint={proxy.endpoint}{profile}"
 
 
 def test_renewed_credentials_are_used_after_one_refusal(identities, address, proxy):
@@ -125,10 +125,10 @@ def test_a_client_lent_to_a_function_is_renewed_after_the_function_was_refused(i
     identities("reader")
     storage = open_storage(address)
     with pytest.raises(ClientError, match="AccessDenied"):
-        storage.lent_client().put_object(Bucket="readable", Key="new", Body=b"1")
+        storage.lent_client().put_object(Bucket="readable", Key="credentials/new", Body=b"1")
     identities("owner")
 
-    storage.lent_client().put_object(Bucket="readable", Key="new", Body=b"1")
+    storage.lent_client().put_object(Bucket="readable", Key="credentials/new", Body=b"1")
     storage.delete(["new"])
 
 

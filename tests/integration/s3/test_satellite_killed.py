@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ pytest.importorskip("rasterio", reason="needs rasterio: pip install '.[satellite
 
 from apps.satellite import demo  # noqa: E402
 from tests.apps.satellite.conftest import put_files  # noqa: E402
+from tests.servers.held import kill_held, start_held  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 SOURCES = "s3://fanfold/satellite-scenes"
@@ -28,9 +27,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def run_of(source: str, zones: str, output: str) -> list[str]:
-    return command(
-        "run", "--input", source, "--zones", zones, "--cell", "128", "--output", output, "--workers", "2", "--quiet"
-    )
+    return ["run", "--input", source, "--zones", zones, "--cell", "128", "--output", output]
 
 
 def named_by_content(place: str) -> dict[str, bytes]:
@@ -51,17 +48,18 @@ def scenes(s3_server, tmp_path_factory) -> Path:
 def test_drivers_killed_in_a_bucket_leave_what_an_undisturbed_one_does_in_a_folder(scenes, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     whole = run_of(f"{scenes}/scenes/", f"{scenes}/{demo.ZONES}", str(tmp_path / "whole"))
-    subprocess.run(whole, env=environment, check=True, timeout=200)
+    subprocess.run(command(*whole, "--workers", "2", "--quiet"), env=environment, check=True, timeout=200)
     place = "s3://fanfold/satellite-run"
     storage = open_storage(place)
 
-    for goal in (4, 30):
-        driver = subprocess.Popen(run_of(f"{SOURCES}/scenes/", f"{SOURCES}/{demo.ZONES}", place), env=environment)
-        deadline = time.monotonic() + 120
-        while sum(1 for _ in storage.list(".run/stages/cell/")) < goal and driver.poll() is None:
-            assert time.monotonic() < deadline
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
+    for most in (10, 36):  # scenes and cells
+        flags = run_of(f"{SOURCES}/scenes/", f"{SOURCES}/{demo.ZONES}", place)
+        kill_held(
+            start_held("apps.satellite.__main__", tmp_path / "count", most, *flags, cwd=tmp_path),
+            tmp_path / "count",
+            most,
+        )
+        assert not list(storage.list("result.json"))
     last = subprocess.run(
         command("resume", place, "--quiet"), env=environment, capture_output=True, text=True, timeout=200
     )
