@@ -1,4 +1,4 @@
-"""Compile every kernel for what stages call it with: ``python -m apps.metabolomics.science.kernels``.
+"""Compile every kernel for what stages call it with: ``python -m apps.metabolomics.precompile``.
 
 An image that does so when it is built spares each of its containers the time.
 """
