@@ -135,15 +135,24 @@ class ObjectHandle:
     def _unpacked(self) -> io.BufferedReader:
         if self.partition.is_cut:
             check_cut(self.key)
-            return self._new_stream()
-        return unpacked(self.key, self._new_stream())
+        stream = self._new_stream()
+        stream.peek(1)  # with the first bytes come the headers
+        if self.partition.data is None and (coding := self._source_storage.codings.get(self.key)):
+            raise InputError(
+                f"{self.key!r} is stored with the Content-Encoding {ascii(coding[:40])}, which lines() and text() do "
+                "not unpack; use read() or data_stream, or store it as it is"
+            )
+        return stream if self.partition.is_cut else unpacked(self.key, stream)
+
+    @property
+    def _source_storage(self) -> Storage:
+        return self._storage or process_storage(self.partition.address)
 
     def _new_stream(self) -> io.BufferedReader:
         partition = self.partition
         if partition.data is not None:
             return io.BufferedReader(cast(Any, io.BytesIO(partition.data)))
-        storage = self._storage or process_storage(partition.address)
-        source = Source(storage, partition.key, partition.size, partition.etag)
+        source = Source(self._source_storage, partition.key, partition.size, partition.etag)
         return io.BufferedReader(_stream(source, partition))
 
 

@@ -18,6 +18,13 @@ RESERVED_PREFIX = ".fanfold-tmp-"
 """File names with this beginning are objects half written; no key may contain such a segment."""
 
 
+CODINGS = (
+    "aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "x-compress", "x-gzip",
+    "zstd",
+)  # fmt: skip
+"""Content encodings. Source: IANA's HTTP Content Coding Registry."""
+
+
 @runtime_checkable
 class Storage(Protocol):
     """Objects by key below one address. Every method may be called from several threads.
@@ -35,6 +42,8 @@ class Storage(Protocol):
         What this object has asked of the storage so far, for statistics and the bill.
     left_out : dict
         How many things were not listed so far, by what they are.
+    codings : dict
+        Content encodings of objects read so far that their first bytes do not tell, by key; see `sealed_coding`.
     """
 
     address: str
@@ -43,6 +52,7 @@ class Storage(Protocol):
     bytes_in: int
     bytes_out: int
     left_out: dict[str, int]
+    codings: dict[str, str]
 
     def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
         """Return bytes ``[start, end)``, cut at the object's end; ``ObjectChanged`` if it no longer has tag `etag`."""
@@ -145,6 +155,16 @@ def check_given(key: str) -> None:
 def count_left_out(counts: dict[str, int], what: str) -> None:
     """Count something that is not listed, for whoever listed to be told."""
     counts[what] = counts.get(what, 0) + 1
+
+
+def sealed_coding(told: str) -> str:
+    """Return a Content-Encoding as its header tells it, empty if objects so encoded are as they seem.
+
+    Those of one layer of gzip or zstd are: the first bytes tell it. What is no coding at all, such as ``utf-8`` or
+    ``aws-chunked``, which writers leave there by mistake, says nothing of the content.
+    """
+    layers = [name for each in told.split(",") if (name := each.strip().lower()) in CODINGS]
+    return told.strip() if layers and layers not in ([each] for each in ("gzip", "x-gzip", "zstd")) else ""
 
 
 def check_range(start: int, end: int | None) -> None:

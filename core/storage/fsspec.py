@@ -86,6 +86,7 @@ class FsspecStorage:
         self._root = f"{root.rstrip('/')}/".removeprefix("/" if self._archive else "")
         self.requests = self.bytes_in = self.bytes_out = 0
         self.left_out: dict[str, int] = {}
+        self.codings: dict[str, str] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         return FsspecStorage, (self.address,)

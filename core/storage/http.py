@@ -94,6 +94,7 @@ class HttpStorage:
         self.address = address.rstrip("/")
         self.requests = self.bytes_in = self.bytes_out = 0
         self.left_out: dict[str, int] = {}
+        self.codings: dict[str, str] = {}
         self._copy: _Copy | None = None
 
     def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:

@@ -68,6 +68,7 @@ class LocalStorage:
         self.address = f"file://{self._root}"
         self.requests = self.bytes_in = self.bytes_out = 0
         self.left_out: dict[str, int] = {}
+        self.codings: dict[str, str] = {}
 
     def get(self, key: str, start: int = 0, end: int | None = None, *, etag: str = "") -> bytes:
         """Return bytes ``[start, end)`` of an object."""

@@ -36,6 +36,7 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 10, 60
 _ANSWERS = {
     "ETag": "etag",
     "ContentRange": "content-range",
+    "ContentEncoding": "content-encoding",
     "ChecksumCRC32": "x-amz-checksum-crc32",
     "ServerSideEncryption": "x-amz-server-side-encryption",
     "SSECustomerAlgorithm": "x-amz-server-side-encryption-customer-algorithm",

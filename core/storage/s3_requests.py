@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from core.errors import StorageError, StorageUnavailable
-from core.storage.base import check_content_range, count_left_out, exists_already, object_changed
+from core.storage.base import check_content_range, count_left_out, exists_already, object_changed, sealed_coding
 from core.storage.s3_client import Connection, connection, header_of, parse, turn
 from core.storage.s3_direct import Direct
 from core.storage.s3_errors import Damaged, is_ambiguous, is_gone, is_past_end, is_precondition
@@ -36,6 +36,7 @@ class Bucket:
         self._service, self.bucket, self.prefix, self.address = parse(address)
         self.requests = self.bytes_in = self.bytes_out = 0
         self.left_out: dict[str, int] = {}
+        self.codings: dict[str, str] = {}
 
     @property
     def client(self) -> Any:
@@ -111,6 +112,10 @@ class Bucket:
         except ValueError as error:
             response["Body"].close()
             raise StorageError(f"object {key!r} in {self.address} cannot be read: {error}") from None
+        if coding := sealed_coding(response.get("ContentEncoding") or ""):
+            self.codings[key] = coding
+        else:
+            self.codings.pop(key, None)
         return response
 
     def write(self, key: str, nonce: str, if_absent: bool, request: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def container_engine(folder: Path) -> Iterator[Containers]:
         if tried.returncode:
             pytest.skip(f"podman cannot run containers here: {tried.stderr.strip()}")
         yield engine
-        engine.podman("image", "prune", "--force", "--filter", "until=48h")
+        engine.podman("image", "prune", "--force", "--filter", "until=12h")
         engine.podman(
             *("image", "prune", "--all", "--force", "--filter", "label=fanfold.runtime", "--filter", "until=2h")
         )

@@ -7,6 +7,7 @@ import http.client
 import itertools
 import os
 import pickle
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -224,3 +225,54 @@ def _make_many(server, folder, count):
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(make, [range(first, count, 4) for first in range(4)]))
+
+
+ENCODED = zlib.compress(b"".join(b"%d,%d\n" % (row, row * row) for row in range(4000)))
+
+
+def upload_encoded(name, coding):
+    """Put an object as other software does, which says in a header how it has packed it."""
+    storage = open_storage("s3://fanfold/encoded")
+    names = {"Bucket": "fanfold", "Key": f"encoded/{name}"}
+    storage.lent_client().put_object(**names, Body=ENCODED, ContentEncoding=coding)
+    return f"s3://fanfold/encoded/{name}"
+
+
+@pytest.mark.parametrize("coding", ["deflate", "br", "gzip, br"])
+@pytest.mark.parametrize("repeated", [False, True])  # the second request is no longer boto3's
+def test_lines_of_an_object_packed_by_its_header_alone_are_refused(s3_server, coding, repeated):
+    address = upload_encoded("a.csv", coding)
+    chunks = list(partition(find_objects(address), Chunks(bytes=5000)))
+    assert len(chunks) > 1
+    for chunk in [*partition(find_objects(address)), *chunks] * (1 + repeated):
+        for read in ("lines", "text"):
+            with pytest.raises(InputError, match=rf"a.csv' is stored with the Content-Encoding '{coding}'"):
+                next(iter(getattr(open_handle(chunk), read)()))
+
+
+def test_an_object_packed_by_its_header_alone_is_read_raw(s3_server):
+    (whole,) = partition(find_objects(upload_encoded("raw.csv", "deflate")))
+
+    assert open_handle(whole).read() == ENCODED
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "aws-chunked", "base64", "identity"])
+def test_what_is_no_packing_says_nothing_of_an_object(s3_server, coding):
+    open_storage("s3://fanfold").lent_client().put_object(
+        Bucket="fanfold", Key="encoded/plain.csv", Body=b"a\nb\n", ContentEncoding=coding
+    )
+    (whole,) = partition(find_objects("s3://fanfold/encoded/plain.csv"))
+
+    assert list(open_handle(whole).lines()) == [b"a\n", b"b\n"]
+
+
+def test_an_object_that_is_stored_plain_again_has_lines(s3_server):
+    storage = open_storage("s3://fanfold/encoded")
+    (before,) = partition(find_objects(upload_encoded("again.csv", "br")))
+    reader = open_storage("s3://fanfold")
+    with pytest.raises(InputError, match="Content-Encoding"):
+        open_handle(before, reader).lines()
+    storage.put("again.csv", b"a\n")
+    (after,) = partition(find_objects("s3://fanfold/encoded/again.csv"))
+
+    assert list(open_handle(after, reader).lines()) == [b"a\n"]
