@@ -206,6 +206,11 @@ def _calibration(name: str, claim: Claim, header: Header, params: Params) -> tup
     offset = _agreed(name, "offset", (params.offset, claim.offset), None if own_offset == 0 else own_offset)
     if scale is None:
         raise Rejected(f"nothing says what reflectance a step of {name} is; give --scale (and --offset)")
+    if offset is None and claim.needs_offset:
+        raise Rejected(
+            f"neither an offset nor a processing baseline is given of {name}, so reflectance would be a guess; give "
+            "--offset"
+        )
     return scale, offset or 0.0
 
 

@@ -28,6 +28,8 @@ class Claim:
         Reflectance is ``scale * number + offset``.
     is_usual : bool
         Whether the scale is not said, and is the usual one of such products.
+    needs_offset : bool
+        Whether some such products have an offset, so that it is not 0 where nothing says it.
     shape : tuple of int
         Height and width.
     transform : tuple of float
@@ -44,6 +46,7 @@ class Claim:
     scale: float | None = None
     offset: float | None = None
     is_usual: bool = False
+    needs_offset: bool = False
     nodata: float | None = None
     epsg: int | None = None
     shape: tuple[int, int] | None = None

@@ -35,27 +35,20 @@ _STRIP = re.compile(r"_S(\d{8}T\d{6})")
 _TILE = re.compile(r"(?:^|_)T?(\d{2}[C-X][A-Z]{2})(?=_|$)")
 
 
-def offset_of(baseline: str, applied: bool) -> float:
+def offset_of(baseline: str, applied: bool) -> float | None:
     """Return the offset of reflectance by processing baseline, where metadata do not say it themselves.
 
     Parameters
     ----------
     baseline : str
-        Such as ``05.09``.
+        Such as ``05.09``; without it the offset is not known, and None.
     applied : bool
         Whether the provider says that it has been added to the numbers already.
-
-    Raises
-    ------
-    Rejected
-        The baseline is not known, so neither is the offset.
     """
     try:
         number = float(baseline)
     except ValueError:
-        raise Rejected(
-            "neither an offset nor a processing baseline is given, so reflectance would be a guess; give --offset"
-        ) from None
+        return None
     return 0.0 if number < FIRST_WITH_OFFSET or applied else OFFSET
 
 
@@ -111,9 +104,9 @@ def read_safe(
     ids = [] if granule is None else [granule.get("datastripIdentifier", ""), granule.get("granuleIdentifier", "")]
     known = identify([*ids, name])
     scale = 1 / float(_text(product, "BOA_QUANTIFICATION_VALUE"))
-    offsets = {each.get("band_id"): float(each.text or 0) for each in product.iter("BOA_ADD_OFFSET")}
-    if not offsets and offset_of(baseline, False):
-        raise Rejected(f"baseline {baseline} has an offset, and MTD_MSIL2A.xml does not say which")
+    told = {each.get("band_id"): (each.text or "").strip() for each in product.iter("BOA_ADD_OFFSET")}
+    offsets = {each: float(text) for each, text in told.items() if text}
+    unsaid = None if told else offset_of(baseline, False)
     special = {
         _text(each, "SPECIAL_VALUE_TEXT"): float(_text(each, "SPECIAL_VALUE_INDEX"))
         for each in product.iter("Special_Values")
@@ -125,8 +118,10 @@ def read_safe(
         if band not in BANDS:
             raise Rejected(f"Sentinel-2 has no band {band!r}; it has {', '.join(BANDS)}")
         own, number = BANDS[band]
-        offset = offsets.get(str(number), 0.0) * scale
-        claims[band] = _claim(files, own, tile, sums, scale=scale, offset=offset, nodata=nodata)
+        offset = offsets.get(str(number), 0.0 if unsaid == 0 else None)
+        if offset is None:
+            raise Rejected(f"baseline {baseline} may have an offset, and MTD_MSIL2A.xml does not say which {band} has")
+        claims[band] = _claim(files, own, tile, sums, scale=scale, offset=offset * scale, nodata=nodata)
     mask = _claim(files, "SCL", tile, sums, scale=None, offset=None, nodata=None)
     platform = f"sentinel-2{name[2:3].lower()}"
     unchecked = () if sums else (UNCHECKED,)

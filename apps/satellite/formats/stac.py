@@ -27,6 +27,10 @@ APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 GDAL_PLACES = {"/vsis3/": "s3://", "/vsicurl/": ""}
 """How addresses in GDAL's file systems begin, and how they do elsewhere."""
 
+HARMONIZED = re.compile(r"HLS\.[LS]30\.")
+"""How names begin of what is made of the products of a mission on another grid, with scale and no data in its files and
+no offset (Harmonized Landsat and Sentinel-2 user guide, version 2)."""
+
 Item = Mapping[str, Any]
 
 
@@ -65,6 +69,8 @@ def read_item(item: Item, base: str, wanted: Iterable[str], masked: bool) -> Dra
         name, base, written(when), platform, f"{platform} {written(when)}", name, (str(properties.get("updated", "")),),
         bands, mask, kind,
     )  # fmt: skip
+    if HARMONIZED.match(name):
+        return draft
     if platform.startswith("sentinel-2"):
         return _sentinel2(draft, properties)
     if platform.startswith("landsat"):
@@ -104,7 +110,9 @@ def _sentinel2(draft: Draft, properties: Item) -> Draft:
                 f"{band}: an offset of {offset:g} is given, and said to be applied already; --offset decides"
             )
         nodata = sentinel2.NODATA if claim.nodata is None else claim.nodata
-        made[band] = replace(claim, scale=scale, offset=offset, nodata=nodata, is_usual=claim.scale is None)
+        made[band] = replace(
+            claim, scale=scale, offset=offset, nodata=nodata, is_usual=claim.scale is None, needs_offset=True
+        )
     tile = str(properties.get("s2:mgrs_tile") or _grid_code(properties) or known.get("tile", draft.name))
     start = known.get("start") or re.sub(r"\D", "", draft.when[:10]) + "T" + re.sub(r"\D", "", draft.when[11:19])
     strip = known.get("strip") or draft.when

@@ -110,6 +110,24 @@ def test_a_safe_product_is_read_with_the_offset_of_each_band(
     assert row["version"] == "05.10 2024-06-01T13:00:00.000Z 20240601T130000"
 
 
+@pytest.mark.parametrize(
+    ("baseline", "offset"),
+    [("05.10", ""), ("05.10", '<BOA_ADD_OFFSET band_id="3"></BOA_ADD_OFFSET>'), ("unknown", "")],
+    ids=["no element", "an empty one", "no baseline either"],
+)
+def test_a_safe_product_that_does_not_say_the_offset_of_a_band_is_rejected(
+    safe: Any, tmp_path: Path, main: Any, baseline: str, offset: str
+) -> None:
+    place, _ = safe
+    others = "" if baseline == "unknown" else '<BOA_ADD_OFFSET band_id="0">-1000</BOA_ADD_OFFSET>'
+    (place / "MTD_MSIL2A.xml").write_text(MTD.format(baseline=baseline, offsets=others + offset))
+
+    main("run", "--input", f"{place.parent}/", "--output", tmp_path / "run", "--bands", "red")
+
+    (row,) = rows_of(tmp_path / "run").values()
+    assert (row["status"], "does not say which red has" in row["reason"]) == ("rejected", True), row
+
+
 def write_manifest(place: Path, kind: str, name: str) -> None:
     """Write a product's manifest, with a checksum of each of its files."""
     streams = "".join(

@@ -197,6 +197,15 @@ def test_a_baseline_that_is_not_known_is_rejected_and_not_guessed_from_the_date(
     assert "neither an offset nor a processing baseline" in rejected(site, main)
 
 
+def test_an_offset_that_a_flag_says_needs_no_baseline(site: Site, main: Any, tmp_path: Path) -> None:
+    site.scene("one", flat(), properties={"s2:processing_baseline": None})
+
+    status, _, err = main("run", "--input", f"{site.folder}/", "--output", tmp_path / "run", "--offset", "-0.01")
+
+    assert status == 0, err
+    assert pixels(tmp_path / "run", "red")[0, 0] == 600
+
+
 @pytest.mark.parametrize(
     ("properties", "asset", "expected"),
     [

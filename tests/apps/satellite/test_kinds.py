@@ -368,3 +368,30 @@ def test_a_range_of_time_is_dated_by_its_begin(
 
     (row,) = rows_of(tmp_path / "run").values()
     assert (row["status"], row["when"][:10]) == (status, "2024-05-01" if status == "accepted" else "")
+
+
+def test_harmonized_scenes_of_both_missions_have_the_scale_of_their_files_and_no_offset(
+    tmp_path: Path, main: Any
+) -> None:
+    import rasterio
+
+    for at, (name, platform) in enumerate((("S30", "sentinel-2b"), ("L30", "landsat-8"))):
+        image = np.full((1, SIDE, SIDE), 1000 * (at + 1), np.int16)
+        image[0, :, 64 * at : 64 * at + 40] = -9999
+        path = raster(tmp_path / f"in/{name}/B04.tif", image, nodata=-9999)
+        with rasterio.open(path, "r+") as dataset:
+            dataset.scales = (1e-4,)
+        found = {
+            "type": "Feature", "stac_version": "1.0.0", "id": f"HLS.{name}.T32TQR.2024153T100031.v2.0", "links": [],
+            "geometry": None,
+            "properties": {"datetime": f"2024-06-0{at + 1}T10:00:00Z", "platform": platform, "proj:epsg": 32632},
+            "assets": {"B04": {"href": "B04.tif", "eo:bands": [{"name": "B04", "common_name": "red"}]}},
+        }  # fmt: skip
+        (tmp_path / f"in/{name}/x.json").write_text(json.dumps(found))
+
+    status, _, err = main(
+        "run", "--input", f"{tmp_path}/in/", "--output", tmp_path / "run", "--bands", "red", "--mask", "none"
+    )
+
+    assert status == 0, err
+    assert pixels(tmp_path / "run", "red")[0, [0, 50, 70, 120]].tolist() == [2000, 1500, 1000, 1500]
