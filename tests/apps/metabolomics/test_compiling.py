@@ -41,7 +41,7 @@ def test_a_build_compiles_all_that_an_annotation_needs(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     write_database(tmp_path / "molecules.tsv")
     run = [sys.executable, "-m", "apps.metabolomics"]
-    subprocess.run([run[0], "-m", "apps.metabolomics.precompile"], check=True, env=environment)
+    subprocess.run([run[0], "-m", "apps.metabolomics.precompile"], check=True, env=environment, cwd=tmp_path)
     before = kernels(tmp_path / "cache")
     for mz in ("f4", "f8"):
         write_dataset(str(tmp_path / f"{mz}.imzML"), mz=mz)

@@ -191,6 +191,19 @@ def test_the_demonstration_faces_have_the_same_bytes_in_a_container_and_here(con
     assert _images(tmp_path / "there" / "faces") == crops
 
 
+def test_kernels_of_the_image_are_used_and_not_compiled_again(containers):
+    image = containers.runtime("metabolomics")
+    module = ["--entrypoint=python", image, "-m", "apps.metabolomics.precompile"]
+
+    brought = containers.podman("run", *CONFINED, "--env=NUMBA_DEBUG_CACHE=1", *module)
+    other = containers.podman("run", *CONFINED, "--env=NUMBA_DEBUG_CACHE=1", "--env=NUMBA_CPU_NAME=host", *module)
+
+    assert brought.returncode == 0, brought.stderr
+    assert "data loaded from" in brought.stdout
+    assert "data saved to" not in brought.stdout
+    assert "data saved to" in other.stdout, "numba no longer says so"
+
+
 def test_annotations_have_the_same_bytes_in_a_container_and_here(containers, tmp_path):
     image = containers.runtime("metabolomics")
     (tmp_path / "there").mkdir()
