@@ -31,6 +31,7 @@ MANY = 1000
 """Inputs that a manifest names one by one at most."""
 Manifest = dict[str, Any]
 _KINDS = {"app": str, "command": str, "params": dict, "inputs": dict, "results": list, "versions": dict, "created": str}
+DAMAGED = f" (if a run was here, its {MANIFEST} is damaged: restore it, for --overwrite discards what was done)"
 _REMEDY = "choose another --output, or add --overwrite to start anew"
 
 
@@ -103,7 +104,10 @@ def read_manifest(address: str) -> Manifest:
     ConfigError
         There is none.
     """
-    found = find_manifest(open_storage(address))
+    storage = open_storage(address)
+    found = find_manifest(storage)
+    if found is None and exists(storage, MANIFEST):
+        raise ConfigError(f"there is no run in {address}: its {MANIFEST} is damaged, or none of a run; restore it")
     if found is None:
         raise ConfigError(f"there is no run in {address}: it has no {MANIFEST} of one; check the address")
     return found

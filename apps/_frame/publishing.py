@@ -83,6 +83,12 @@ def drop_staging(folder: Path | None, staging: str) -> None:
             (folder / staging).parent.rmdir()
 
 
+def staged_before(folder: Path | None, staging: str) -> list[str]:
+    """Return the prefixes, below one, of what processes have written beside its place up to now."""
+    found = folder / staging if folder is not None else None
+    return [f"{staging}{name}/" for name in os.listdir(found)] if found is not None and found.is_dir() else []
+
+
 def _flush(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:

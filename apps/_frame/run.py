@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from apps._frame.manifest import (
     CLAIMS,
+    DAMAGED,
     LEASE,
     MANIFEST,
     NOTES,
@@ -29,7 +30,7 @@ from apps._frame.manifest import (
     new_manifest,
     tags_of,
 )
-from apps._frame.publishing import Content, drop_staging, write_results
+from apps._frame.publishing import Content, drop_staging, staged_before, write_results
 from core import ConfigError, FanfoldError, open_storage
 from core.storage import Holder, LeaseLock, PreconditionFailed, StorageError, check_put_if_absent
 
@@ -122,6 +123,7 @@ class Run:
         self.storage = open_storage(self.given)
         self.address = self.storage.address
         self.resumed = self.finished = self.kept = False
+        self._changed, self._left_staged = "", list[str]()
         self.note = ""
         self._params, self._say = params, say
         self._overwrite, self._fresh, self._published = overwrite, True, False
@@ -242,6 +244,7 @@ class Run:
         """Take back that the run is finished, as there is more to be done than was asked for when it was."""
         self.storage.delete([self._manifest["results"][-1]])
         self.finished = False
+        self._tell_changed()
 
     def remember(self, facts: Mapping[str, Any]) -> None:
         """Write into the manifest, under ``found``, what has been found out once and holds for the whole run."""
@@ -310,7 +313,8 @@ class Run:
 
     def _tidy(self) -> None:
         """Remove what nobody needs once the results are there."""
-        drop_staging(self.folder, STAGING)
+        for left in self._left_staged:
+            drop_staging(self.folder, left)
         if not self._manifest.get("keep_stages"):
             self.storage.delete([*self._keys(STAGES), *self._keys(NOTES)])
 
@@ -340,6 +344,8 @@ class Run:
 
     def _write_or_go_on(self, before: Manifest | None) -> None:
         self._fresh = before is None
+        # Those that come later may be of a driver that holds this one for dead, as clocks may differ.
+        self._left_staged = staged_before(self.folder, STAGING)
         if self._overwrite:
             self._clear(before)
         elif before is not None:
@@ -349,12 +355,17 @@ class Run:
             if self._manifest != before:
                 self._write_manifest()  # so that `resume` goes on to what was asked for last
             self.resumed, self.finished = True, exists(self.storage, before["results"][-1])
+            self._changed = changed_versions(before, versions)
             if self.finished:
                 self._tidy()  # whoever finished it may have been killed before
-            elif changed := changed_versions(before, versions):
-                self._say(f"run {self.given} was begun with {changed}; what was committed stays as it is")
+            else:
+                self._tell_changed()
             return
         self._write_manifest(if_absent=not self._overwrite)
+
+    def _tell_changed(self) -> None:
+        if self._changed:
+            self._say(f"run {self.given} was begun with {self._changed}; what was committed stays as it is")
 
     def _write_manifest(self, *, if_absent: bool = False) -> None:
         self.storage.put(MANIFEST, (json.dumps(self._manifest, indent=2) + "\n").encode(), if_absent=if_absent)
@@ -381,6 +392,7 @@ class Run:
             raise ConfigError(
                 f"{self.given} has {there[0]}{more}, which no run of {self._manifest['app']} wrote and which this one "
                 "would replace; choose another place with --output, or add --overwrite"
+                + (DAMAGED * (MANIFEST in there))
             )
 
     def _there(self, names: Sequence[str]) -> list[str]:

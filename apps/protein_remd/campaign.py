@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from apps._frame.stored import Stored
+from apps._frame.tables import counted
 from apps.protein_remd.costs import Ledger
 from apps.protein_remd.engines import Schedule, Snapshot, bundle_hash, engine_named
 from apps.protein_remd.leftovers import left_behind, state_keys
@@ -97,7 +98,15 @@ def prepare(storage: Storage, params: Params) -> tuple[Setup, Mapping[str, bytes
     ConfigError, InputError
         The system cannot be prepared.
     """
-    if (setup := read_setup(storage)) is None:
+    setup = read_setup(storage)
+    if setup is None and (rounds := last_round(storage)):
+        setup = read_setup(storage)  # another driver may have begun the campaign between the two
+        if setup is None:
+            raise InputError(
+                f"{join_address(storage.address, SETUP)} is missing, and {counted(rounds, 'round')} of what it was "
+                "prepared for are there; restore it, or begin a new run"
+            )
+    if setup is None:
         engine = engine_named(params.system.engine)
         files = engine.prepare(params.system, params.md)
         warm = engine.open_system(files)

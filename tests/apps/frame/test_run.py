@@ -679,6 +679,31 @@ def test_a_run_that_goes_on_with_other_releases_says_so(place: str) -> None:
     assert "was begun with numpy 2.0 and goes on with 2.1; what was committed stays" in said[0]
 
 
+def test_a_finished_run_that_is_extended_with_other_releases_says_so(place: str) -> None:
+    said: list[str] = []
+    finish(place, versions={"numpy": "2.0"})
+
+    with begin(place, versions={"numpy": "2.1"}, say=said.append) as run:
+        assert said == []
+        run.reopen()
+
+    assert len(said) == 1
+    assert "was begun with numpy 2.0 and goes on with 2.1; what was committed stays" in said[0]
+
+
+def test_a_manifest_that_was_cut_is_named_before_what_was_done_is_discarded(place: str) -> None:
+    break_off(place, commit)
+    storage = open_storage(place)
+    cut = storage.get(MANIFEST)[:100]
+    storage.put(MANIFEST, cut)
+
+    with pytest.raises(ConfigError, match=r"manifest\.json is damaged: restore it, for --overwrite discards"):
+        begin(place).__enter__()
+    with pytest.raises(ConfigError, match=r"there is no run in .*: its manifest\.json is damaged, or none of a run"):
+        read_manifest(place)
+    assert storage.get(MANIFEST) == cut
+
+
 def test_a_manifest_says_what_a_resumed_run_needs(place: str) -> None:
     finish(place, inputs={"a.csv": "1"}, versions={"numpy": "2.0"})
 

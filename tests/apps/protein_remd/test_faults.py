@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -390,3 +391,19 @@ def test_a_state_that_was_lost_or_damaged_and_deleted_is_computed_again(remd, tm
     assert remd("resume", "a", "--rounds", "5") == 0
 
     assert history(tmp_path / "a") == history(tmp_path / "whole")
+
+
+def test_rounds_whose_prepared_system_is_gone_are_not_gone_on_with(remd, tmp_path, capsys):
+    remd("run", *HARMONIC, "--rounds", "3", "--output", "a")
+    shutil.rmtree(tmp_path / "a" / "bundle")
+    before = history(tmp_path / "a")
+    capsys.readouterr()
+
+    status = remd("resume", "a", "--rounds", "6")
+
+    assert status == 2
+    assert (
+        "setup.json is missing, and 3 rounds of what it was prepared for are there; restore it"
+        in capsys.readouterr().err
+    )
+    assert history(tmp_path / "a") == before
