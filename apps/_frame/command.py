@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from apps._frame.interrupts import deferred_interrupts, forget_unhandled_interrupt
 from apps._frame.params import EXECUTION, MISSING, Common, add_flags, build, read_file, setting, text
 from apps._frame.session import Session, resume_command
 from apps._frame.tables import counted, facts_text, for_terminal, json_text
@@ -168,6 +169,7 @@ class App:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
         except KeyboardInterrupt:
+            forget_unhandled_interrupt()
             words = "nothing was written" if session is None else session.last_words()
             print(file=sys.stderr)  # the terminal has shown ^C
             return self._end(f"interrupted; {words}", INTERRUPTED, session, argv)
@@ -343,7 +345,8 @@ def _loaded(target: Callable[..., Any] | str) -> Callable[..., Any]:
     if not isinstance(target, str):
         return target
     module, _, name = target.partition(":")
-    loaded: Callable[..., Any] = getattr(import_module(module), name)
+    with deferred_interrupts():
+        loaded: Callable[..., Any] = getattr(import_module(module), name)
     return loaded
 
 

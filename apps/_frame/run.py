@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from apps._frame.interrupts import deferred_interrupts
 from apps._frame.manifest import (
     CLAIMS,
     DAMAGED,
@@ -197,11 +198,12 @@ class Run:
         """
         self._working = self._working or working
         if self._stop is None:
-            self._stop = threading.Event()
-            self._renewal = threading.Thread(
-                target=self._renew_until, args=(self._stop,), daemon=True, name="fanfold-lease"
-            )
-            self._renewal.start()
+            with deferred_interrupts():  # or the thread may be made and not begun, which nobody can wait for
+                self._stop = threading.Event()
+                self._renewal = threading.Thread(
+                    target=self._renew_until, args=(self._stop,), daemon=True, name="fanfold-lease"
+                )
+                self._renewal.start()
 
     def check(self, note: str = "") -> None:
         """Say what is being done, and make sure that this process still drives the run.
