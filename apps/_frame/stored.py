@@ -127,6 +127,20 @@ def find_inputs(address: str, leave_out: str = "") -> list[Stored]:
     return inputs
 
 
+def find_input(address: str) -> Stored:
+    """Return the one object at an address.
+
+    Raises
+    ------
+    InputError
+        There is none, or it is a folder or prefix.
+    """
+    found = find_inputs(address)[0]
+    if found.key != split_address(address)[1]:
+        raise InputError(f"{address} is a folder; give one file in it, such as {found.url}")
+    return found
+
+
 def _outside(inputs: list[Stored], source: str, place: str) -> list[Stored]:
     """Return the inputs that are not below a place within their source."""
     (source, _, _), (place, _, _) = source.partition("?"), place.partition("?")

@@ -19,7 +19,7 @@ from apps._frame import Session
 from apps._frame.manifest import exists
 from apps._frame.run import Run
 from apps._frame.stages import Stage, TaskOutput
-from apps._frame.stored import Stored, find_inputs, sha256
+from apps._frame.stored import Stored, find_input, sha256
 from apps.metabolomics import runs
 from apps.metabolomics.cache import CACHE, entry, sealed, unsealed
 from apps.metabolomics.databases import SHIPPED, cuts, names_of
@@ -193,10 +193,10 @@ def database_inputs(params: MoleculeParams) -> dict[str, Stored]:
     Raises
     ------
     InputError
-        One is not there.
+        One is not there, or is a folder.
     """
     if params.db:
-        return {address: find_inputs(address)[0] for address in params.db}
+        return {address: find_input(address) for address in params.db}
     # By its content, since it lies elsewhere on every machine.
     data = SHIPPED.read_bytes()
     return {SHIPPED_NAME: Stored("", SHIPPED.name, len(data), sha256(data), data)}

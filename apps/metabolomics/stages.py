@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from apps._frame import Session
 from apps._frame.run import Run
-from apps._frame.stored import Stored, find_inputs, sha256
+from apps._frame.stored import Stored, find_input, sha256
 from apps._frame.tables import json_text
 from apps.metabolomics import drawing, finishing, indexing, library, publishing
 from apps.metabolomics.annotated import of_storage
@@ -46,7 +46,7 @@ def run(session: Session, params: Params) -> None:
         chemistry(params)  # an adduct that is wrong is told before any work
     inputs = indexing.tags_of(files) | library.tags_of(databases)
     if params.mask:
-        inputs[params.mask] = find_inputs(params.mask)[0].tag
+        inputs[params.mask] = find_input(params.mask).tag
     with session.open_run(RESULTS, inputs=inputs, keeps=(ION_IMAGES,)) as opened:
         if not opened.finished:
             opened.claim(finishing.KEPT)

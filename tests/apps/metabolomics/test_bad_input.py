@@ -66,6 +66,18 @@ def test_a_database_that_is_not_there(annotate, planted):
     assert "absent.tsv" in refused(annotate, planted[0], "--db", "absent.tsv")
 
 
+@pytest.mark.parametrize("flag", ["--db", "--mask"])
+def test_a_folder_is_not_taken_for_its_first_file(annotate, planted, flag, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in ("first.tsv", "second.tsv"):
+        write_database(tmp_path / "folder" / name, FORMULAS)
+
+    error = refused(annotate, planted[0], "--db", planted[1], flag, "folder")
+
+    assert "folder is a folder; give one file in it, such as" in error
+    assert "first.tsv" in error
+
+
 def test_a_database_without_a_formula_that_can_be_read(annotate, planted, tmp_path):
     write_database(tmp_path / "bad.tsv", ["R2", "X", "C6H12O6n"])
 
