@@ -41,8 +41,8 @@ _SPLIT_TOKEN = re.compile(r"[0-9]\s+[0-9]|[A-Za-z]\s+[a-z]|\[\s*[0-9]+\s+")
 _CHARGE = re.compile(r"[+\-−–⁺⁻]")
 _COMPANION = re.compile(r"[1-9][0-9]*(?:H2O|HF|HCl|HBr|HI|HNO3|H2SO4|H3PO4|NH3|CH4O|CH3OH|C2H6O|C2H5OH)")
 """What crystallises with a molecule and is written behind a full stop with its number."""
-_WORDS = frozenset({"ND", "TBC", "TBD", "UNKNOWN"})
-"""Words of tables that are made of symbols of elements."""
+_WORDS = frozenset({"INF", "ND", "NaN", "TBC", "TBD", "UNK", "UNKNOWN"})
+"""Words of tables that are made of symbols of elements; pandas and spreadsheets write NaN for an empty cell."""
 _HYDROGEN = {"D": "[2H]", "T": "[3H]"}
 
 
