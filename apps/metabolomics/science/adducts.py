@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from apps.metabolomics.science.elements import isotope_table
 from apps.metabolomics.science.formulas import Composition, FormulaError, parse_formula
 
 MAX_CHARGE = 8
@@ -148,12 +149,15 @@ def _charge(text: str, adduct: str, sign: int) -> int:
 
 def _term(formula: str, whole: str) -> tuple[int, Composition]:
     """Read ``2H`` or ``NH4`` as a number of times a formula; `whole` is what it stands in, for messages."""
-    match = re.match(r"[0-9]+", formula)
-    times = int(match[0]) if match else 1
+    match = re.match(r"([0-9]+)([A-Z][a-z]?)?", formula)
+    times = int(match[1]) if match else 1
     try:
         if not times:
             raise FormulaError("a count of zero")
-        return times, parse_formula(formula[match.end() :] if match else formula)
+        # Nobody means fifteen NH4; 2H and 3H are hydrogens, as in [M+2H]2+.
+        if match and match[2] != "H" and (label := f"[{times}{match[2]}]") in isotope_table():
+            raise FormulaError(f"{match[0]} may be a label or a count; write isotope labels as {label}")
+        return times, parse_formula(formula[match.end(1) :] if match else formula)
     except FormulaError as error:
         raise FormulaError(f"{whole!r} is not understood: {error}") from None
 
