@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from apps.metabolomics.imzml import terms
 from apps.metabolomics.imzml.elements import Elements, find_elements
-from apps.metabolomics.imzml.layout import MAX_PACKING, Layout, check_layout, repaired
+from apps.metabolomics.imzml.layout import MAX_PACKING, UUID_BYTES, Layout, check_layout, repaired
 from apps.metabolomics.imzml.offsets import Table
 from apps.metabolomics.imzml.pair import Blob
 from apps.metabolomics.imzml.quirks import Quirk, spectra_named
@@ -170,6 +171,8 @@ def place(
     sizes[~whole] = 0
     _check_packing(source, plain, sizes, packed, numbers)
     found = Rows(numbers, _of(table.positions, rows), lengths[:, 0].copy(), offsets, sizes, codes)
+    if table.header.first(table.header.content, terms.CONTINUOUS):
+        _check_mode(source, ibd, found)
     found = _without_beyond(source, ibd, found, allow_truncated, quirks)
     there = found if (found.lengths > 0).all() else found.take(np.flatnonzero(found.lengths > 0))
     laid = Layout(source, there.offsets, there.sizes, there.numbers, ibd.size)
@@ -254,6 +257,20 @@ def _check_packing(
         raise InputError(
             f"{source}: spectrum {int(numbers[row]):,} is said to have {int(plain[row, column]):,} bytes in "
             f"{int(sizes[row, column]):,} compressed ones, which zlib cannot do; export the file again"
+        )
+
+
+def _check_mode(source: str, ibd: Blob, rows: Rows) -> None:
+    """Refuse offsets that give each spectrum m/z of its own where the .ibd has one array for all: misread."""
+    there = rows.lengths > 0
+    offsets, sizes = rows.offsets[there], rows.sizes[there]
+    alike = len(sizes) > 1 and bool((sizes[:, 0] == sizes[0, 0]).all())
+    if not alike or len(np.unique(offsets[:, 0])) == 1:
+        return
+    if ibd.size == UUID_BYTES + int(sizes[0, 0]) + int(sizes[:, 1].sum()):
+        raise InputError(
+            f"{source}: its offsets give each spectrum m/z of its own, but {ibd.name} has exactly the bytes of one m/z "
+            "array for all (continuous); export the file again"
         )
 
 

@@ -306,6 +306,16 @@ def test_wherever_an_ibd_is_cut_off_the_spectra_before_are_read(tmp_path: Path, 
         assert read_peaks(dataset) == as_peaks(each for each, end in zip(whole, ends, strict=True) if end <= cut)
 
 
+def test_offsets_of_another_mode_than_the_ibd_has_are_not_read_as_a_truncated_one(tmp_path: Path) -> None:
+    said = '<cvParam accession="IMS:1000030" name="continuous"/>'
+    pair = Pair([Peaks(i, 1, np.linspace(100, 200, 20), np.arange(1.0, 21)) for i in range(6)], mz="f4", content=said)
+    path = pair.write(tmp_path)  # with m/z of its own for each spectrum
+    pair.continuous = True
+    (tmp_path / "made.ibd").write_bytes(pair.binary()[0])
+
+    refused(path, "m/z of its own, but made.ibd has exactly the bytes of one m/z array", allow_truncated=True)
+
+
 def test_an_ibd_of_which_nothing_is_left_is_refused_in_any_case(tmp_path: Path) -> None:
     path = Pair().write(tmp_path)
     (tmp_path / "made.ibd").write_bytes(UUID)
