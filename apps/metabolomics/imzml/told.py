@@ -17,6 +17,8 @@ from apps.metabolomics.imzml.quirks import Quirk
 from apps.metabolomics.imzml.rows import Rows
 from apps.metabolomics.imzml.spectrum import whole_number
 
+ENOUGH_LINES = 3
+"""Rows or columns from which a common distance between them is no chance."""
 NAMES = {"+": "positive", "-": "negative"}
 
 
@@ -132,9 +134,10 @@ def grid_quirks(header: Header, grid: Grid, rows: Rows) -> list[Quirk]:
                 "positions decide",
             )
         )
-    repeats = len(grid.pixel) - len(np.unique(grid.pixel))
+    pixel, counts = np.unique(grid.pixel, return_counts=True)
+    quirks += _apart(*np.divmod(pixel, grid.width))
+    repeats = len(grid.pixel) - len(pixel)
     if repeats:
-        pixel, counts = np.unique(grid.pixel, return_counts=True)
         first = int(pixel[np.argmax(counts > 1)])
         y, x = divmod(first, grid.width)
         quirks.append(
@@ -150,6 +153,16 @@ def grid_quirks(header: Header, grid: Grid, rows: Rows) -> list[Quirk]:
             Quirk("no-z", f"{missing:,} spectra have no z, as others do", "they count as of the slice", missing)
         )
     return quirks
+
+
+def _apart(y: NDArray[np.int32], x: NDArray[np.int32]) -> list[Quirk]:
+    """Say where no two pixels are neighbours, as when positions are lengths."""
+    steps = [(int(np.gcd.reduce(at)), name) for at, name in ((x, "x"), (y, "y")) if len(np.unique(at)) >= ENOUGH_LINES]
+    apart = [f"{step:,} apart in {name}" for step, name in steps if step > 1]
+    if not apart:
+        return []
+    remedy = "scores take pixels without neighbours for noise: if positions are lengths, number the pixels instead"
+    return [Quirk("apart", f"positions stand {' and '.join(apart)}", remedy)]
 
 
 def continuous_quirk(header: Header, continuous: bool, spectra: int) -> list[Quirk]:

@@ -544,6 +544,21 @@ def test_positions_are_counted_from_the_first_pixel(tmp_path: Path, origin: tupl
     assert dataset.mask.tolist() == [0, 1, 3, 8, 9, 11]
 
 
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [((50, 50), "stand 50 apart in x and 50 apart in y"), ((1, 3), "stand 3 apart in y"), ((1, 1), ""), ((0, 1), "")],
+)
+def test_positions_that_leave_room_between_all_pixels_are_said(
+    tmp_path: Path, step: tuple[int, int], words: str
+) -> None:
+    dataset = open_dataset(
+        Pair([Peaks(7 + x * step[0], y * step[1]) for x in range(3) for y in range(4)]).write(tmp_path)
+    )
+
+    said = [quirk.sentence for quirk in dataset.quirks if quirk.code == "apart"]
+    assert said == ([f"positions {words}"] if words else [])
+
+
 def test_the_count_of_pixels_in_the_header_is_not_believed(tmp_path: Path) -> None:
     settings = '<cvParam accession="IMS:1000042" value="9"/><cvParam accession="IMS:1000043" value="9"/>'
 
