@@ -33,18 +33,24 @@ def read_label_image(address: str) -> NDArray[Any]:
         raise InputError(f"there is no image at {address}; check the address") from None
     try:
         found = np.load(io.BytesIO(data), allow_pickle=False) if data.startswith(b"\x93NUMPY") else _pillow(data)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # whatever a damaged or outsized image makes two libraries raise
         raise InputError(f"{address} is no image of regions ({error}); give a grey PNG or a .npy array") from None
     if found.ndim != 2 or not (np.issubdtype(found.dtype, np.integer) or found.dtype == bool):
         kind = f"{' x '.join(map(str, found.shape))} of {found.dtype}"
         raise InputError(f"{address} is {kind}; regions are whole numbers in an image of one channel")
-    return found.astype(np.int64)
+    found = found.astype(np.int64)
+    if found.min(initial=0) < 0:
+        raise InputError(f"{address} has values below 0; regions are the numbers from 1 on, and 0 is for none")
+    return found
 
 
 def _pillow(data: bytes) -> NDArray[Any]:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    return np.asarray(Image.open(io.BytesIO(data)))
+    try:
+        return np.asarray(Image.open(io.BytesIO(data)))
+    except UnidentifiedImageError:
+        raise ValueError("of no format that is known") from None
 
 
 def read_regions(address: str, field: Field) -> NDArray[np.int64]:

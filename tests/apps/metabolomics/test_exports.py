@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from apps.metabolomics.__main__ import main
 from apps.metabolomics.annotated import Annotated
@@ -132,15 +133,19 @@ def test_regions_are_read_from_a_png(make_run: MakeRun, tmp_path: Path) -> None:
         (np.ones((12, 9), int), "has 9 x 12 pixels, the dataset 12 x 9"),
         (np.ones((9, 12)), "regions are whole numbers"),
         (np.ones((9, 12, 3), int), "regions are whole numbers"),
+        (np.where(np.arange(108).reshape(9, 12) < 50, -1, 2), "values below 0"),
         (None, "no image of regions"),
+        (b"\x93NUMPY\x01\x00\x08\x00{'a':(((", "no image of regions"),
     ],
 )
 def test_regions_that_do_not_fit_are_refused(
-    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], regions: np.ndarray | None, said: str
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], regions: np.ndarray | bytes | None, said: str
 ) -> None:
     place = tmp_path / "regions.npy"
     if regions is None:
         place.write_text("no image")
+    elif isinstance(regions, bytes):
+        place.write_bytes(regions)
     else:
         np.save(place, regions)
     run = make_run(count=2)
@@ -150,6 +155,18 @@ def test_regions_that_do_not_fit_are_refused(
     assert status == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_an_image_too_large_to_be_unpacked_is_refused(
+    make_run: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    Image.fromarray(np.ones((9, 12), np.uint8)).save(tmp_path / "regions.png")
+
+    status = main(["export", address(make_run(count=2)), "--regions", str(tmp_path / "regions.png")])
+
+    assert status == 2
+    assert "no image of regions" in capsys.readouterr().err
 
 
 def test_a_file_that_is_there_is_replaced_only_when_asked(
