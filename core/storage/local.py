@@ -182,6 +182,7 @@ class LocalStorage:
         path = self._path(key)
         try:
             if name and not if_absent:
+                _refuse_special(path)
                 os.replace(name, path)
             else:
                 _link(file, name, path, if_absent)
@@ -311,6 +312,7 @@ def _link(file: io.FileIO, name: str, path: str, if_absent: bool) -> None:
     except FileExistsError:
         if if_absent or os.path.isdir(path):
             raise
+    _refuse_special(path)
     between = _temporary(folder)
     link(between)
     try:
@@ -345,6 +347,14 @@ def _etag(status: os.stat_result) -> str:
 
 def _conflict(path: str) -> StorageError:
     return StorageError(f"cannot write {path}: a name cannot be a file and a folder at once; choose another key")
+
+
+def _refuse_special(path: str) -> None:
+    """Refuse to put a file in the place of what is no file, such as ``/dev/stdout``."""
+    with suppress(OSError):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise StorageError(f"cannot write {path}: it is a device or a pipe, not a file; choose another place")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

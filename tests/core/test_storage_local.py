@@ -211,6 +211,24 @@ def test_a_name_cannot_be_a_file_and_a_folder(storage):
     assert [info.key for info in storage.list()] == ["file", "folder/file"]
 
 
+@pytest.mark.parametrize("nameless", [True, False])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_or_device_is_not_replaced(storage, tmp_path, monkeypatch, linked, nameless):
+    storage.put("file", b"")
+    pipe = tmp_path / "store" / "pipe"
+    os.mkfifo(tmp_path / "elsewhere" if linked else pipe)
+    if linked:
+        pipe.symlink_to(tmp_path / "elsewhere")
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE")
+
+    with pytest.raises(StorageError, match="a device or a pipe"):
+        storage.put("pipe", b"data")
+
+    assert pipe.is_fifo()
+    assert files(tmp_path / "store") == ["file", "pipe"]
+
+
 def test_a_key_too_long_for_the_file_system_is_refused(storage):
     with pytest.raises(InputError, match="choose a shorter key"):
         storage.put("x" * 300, b"")
