@@ -29,6 +29,8 @@ from core import __version__
 KEPT = (ALL_IONS, PIXELS, MOLECULES)
 """Written before the results that are made of them."""
 ROW_GROUP = 65_536
+NOTED = 160
+"""Letters of the reason why a row was left out, which may quote a long cell."""
 _DATASET = ("width", "height", "n_spectra", "peaks", "dropped", "quirks")
 
 
@@ -103,10 +105,21 @@ def notes_of(work: Work, found: Annotated) -> list[str]:
     ]
     # Its remedy was given, else it would have been refused.
     quirks = [f"{each['sentence']}; {each['remedy']}." for each in facts["quirks"] if each["code"] != "no-polarity"]
-    notes = [*quirks, *(f"{number:,} {what}." for number, what in numbers if number)]
+    left_out = [_left_out(each) for each in work.patterns.facts["databases"] if each["rejected"]]
+    notes = [*quirks, *(f"{number:,} {what}." for number, what in numbers if number), *left_out]
     if work.params.recalibrate and not found.matching.shift:
         notes.append("The m/z scale was left as it is: too few ions are certain, or the scale has no error to be seen.")
     return notes
+
+
+def _left_out(database: dict[str, Any]) -> str:
+    first, rejected = database["examples"][0], database["rejected"]
+    reason = first["reason"]
+    reason = reason if len(reason) <= NOTED else f"{reason[: NOTED - 1]}…"
+    return (
+        f"{rejected:,} of {database['rows'] + rejected:,} rows of the database {database['name']} were left out, the "
+        f"first: line {first['line']:,}, {reason}."
+    )
 
 
 def versions() -> dict[str, str]:

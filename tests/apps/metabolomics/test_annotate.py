@@ -217,3 +217,12 @@ def test_ions_of_a_single_isotope_peak_are_counted_with_the_reason_why_they_have
     (note,) = [note for note in found["notes"] if "single isotope peak" in note]
     assert note.startswith(f"{found['ions']['single']} ions (decoys among them)")
     assert "single isotope peak" in (tmp_path / "run/report.html").read_text()
+
+
+def test_rows_of_a_database_that_are_left_out_are_noted(annotate, planted, tmp_path):
+    write_database(tmp_path / "some.tsv", [*FORMULAS, "C6H12O6+", "R2"])
+
+    found = annotate(planted[0], "--db", "some.tsv", "--output", "run", "--images", "none")
+
+    (note,) = [note for note in found["notes"] if "some" in note]
+    assert note.startswith("2 of 14 rows of the database some were left out, the first: line 14, formula 'C6H12O6+'")
