@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar, cast
 
 from apps.metabolomics.params import DEFAULT_ADDUCTS, MoleculeParams
-from apps.metabolomics.science.adducts import NOTHING, Adduct, Change, parse_adduct, parse_modification
+from apps.metabolomics.science.adducts import NOTHING, Adduct, Change, normalised, parse_adduct, parse_modification
 from apps.metabolomics.science.decoys import decoy_adduct, decoy_candidates
 from apps.metabolomics.science.formulas import FormulaError
 from core import ConfigError
@@ -85,7 +86,8 @@ def chemistry(params: MoleculeParams) -> Chemistry:
     Raises
     ------
     ConfigError
-        An adduct, a loss or a modification is not understood, or an adduct is of the other polarity.
+        An adduct, a loss or a modification is not understood, an adduct is of the other polarity, or two ways lead to
+        ions of one name.
     """
     polarity = cast(Literal["+", "-"], params.polarity)
     names = params.adducts or DEFAULT_ADDUCTS[polarity]
@@ -114,6 +116,7 @@ def chemistry(params: MoleculeParams) -> Chemistry:
     for base in range(len(bases)):
         for adduct in targets:
             add(base, adduct, decoy=False)
+    _refuse_two_ways([modifier.suffix for modifier in found])
     places: dict[int, int] = {}
     for base in range(len(bases)):
         for kind in kinds:
@@ -124,12 +127,22 @@ def chemistry(params: MoleculeParams) -> Chemistry:
     return Chemistry(tuple(found), tuple(changes), tuple(targets), places, len(elements))
 
 
+def _refuse_two_ways(suffixes: Sequence[str]) -> None:
+    """Refuse modifiers whose ions have one name: what is told by ion would be of both."""
+    twice = next((suffix for suffix, count in Counter(suffixes).items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"--adducts, --neutral-losses and --chem-mods make {twice} in two ways; leave one of them out, so that "
+            "each ion is looked for once"
+        )
+
+
 def _changes(flag: str, texts: Sequence[str]) -> list[tuple[str, Change]]:
     found = [("", NOTHING)]
     for text in texts:
         change = _understood(flag, partial(parse_modification, text))
         if all(change != before for _, before in found):
-            found.append(("".join(text.split()), change))
+            found.append(("".join(normalised(text).split()), change))
     return found
 
 

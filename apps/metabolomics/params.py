@@ -132,7 +132,7 @@ class Params(MoleculeParams, ReadingParams):
     """Which dataset, which molecules, and everything that determines what is found."""
 
     ppm: float = setting(
-        3.0, number(0, 1000, open_ends=True), "parts per million between 0 and 1000",
+        3.0, number(0, 1000, open_ends=True), "parts per million above 0 and below 1000",
         "half width of the window around each m/z", "PPM",
     )  # fmt: skip
     min_px: int = setting(

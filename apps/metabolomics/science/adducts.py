@@ -96,7 +96,7 @@ def parse_adduct(text: str, polarity: Literal["+", "-"]) -> Adduct:
         The adduct is not understood, its charge is of the other polarity, or it changes nothing.
     """
     sign = 1 if polarity == "+" else -1
-    plain = _normalised(text)
+    plain = normalised(text)
     multiplier, charge, body = 1, sign, plain
     bracketed = _BRACKETED.fullmatch(plain)
     if bracketed is not None:
@@ -128,7 +128,7 @@ def _terms(text: str) -> list[tuple[str, str]] | None:
     return terms if "".join(mark + formula for mark, formula in terms) == text else None
 
 
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
     """Take spaces away around signs and brackets, and write minus signs as hyphens."""
     return re.sub(r"\s*([+\-\[\]])\s*", r"\1", text.strip().replace("−", "-").replace("–", "-"))
 
@@ -193,7 +193,7 @@ def parse_modification(text: str) -> Change:
     FormulaError
         It is not understood, or changes nothing.
     """
-    terms = _terms(_normalised(text))
+    terms = _terms(normalised(text))
     if not terms:
         raise FormulaError(f"modification {text!r} is not understood; write it as -H2O or +C2H2O")
     losses, gains = [[_term(formula, text) for mark, formula in terms if mark == wanted] for wanted in "-+"]

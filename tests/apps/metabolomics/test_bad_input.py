@@ -62,6 +62,16 @@ def test_ions_that_are_none(annotate, planted, flag, value, words):
     assert not Path("metabolomics-cache").exists()
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [("--adducts", "+H,-H2O+H", "--neutral-losses", "-H2O"), ("--chem-mods", "-H2O", "--neutral-losses", "−H2O")],
+)
+def test_ions_of_one_name_in_two_ways_are_refused(annotate, planted, flags):
+    error = refused(annotate, planted[0], "--db", planted[1], "--polarity", "+", *flags)
+
+    assert "-H2O+H in two ways" in error
+
+
 def test_a_database_that_is_not_there(annotate, planted):
     assert "absent.tsv" in refused(annotate, planted[0], "--db", "absent.tsv")
 
