@@ -15,6 +15,10 @@ SHARE = 0.5
 """Share of spacings alike from which points are those of a profile; of independent ones it is a ninth."""
 FEW = 20
 """Points below which nothing is told."""
+GAP = 3.0
+"""Spacings of the points around it beyond which a spacing is a gap, where what was low has been cut away."""
+ROW = 25
+"""Spacings of points in even rows of which the median is the spacing of a profile there."""
 
 
 def is_profile(mz: FloatArray, intensity: FloatArray) -> bool | None:
@@ -33,15 +37,14 @@ def is_profile(mz: FloatArray, intensity: FloatArray) -> bool | None:
     spacing = spacing[spacing > 0]
     if len(spacing) < FEW:
         return None
-    alike = np.abs(np.diff(spacing)) <= LIKE * np.minimum(spacing[1:], spacing[:-1])
-    return bool(alike.mean() >= SHARE)
+    return bool(_alike(spacing[:-1], spacing[1:]).mean() >= SHARE)
 
 
 def pick_peaks(mz: FloatArray, intensity: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the peaks of a spectrum in profile mode: each local maximum, with the apex of the Gaussian through it.
 
-    A Gaussian is told by three points: a parabola in the logarithm of intensity. A maximum beside a zero keeps its
-    own m/z and intensity.
+    A Gaussian is told by three points: a parabola in the logarithm of intensity. A maximum beside a zero or a gap, or
+    between unlike spacings, keeps its own m/z and intensity.
 
     Parameters
     ----------
@@ -52,8 +55,10 @@ def pick_peaks(mz: FloatArray, intensity: FloatArray) -> tuple[NDArray[np.float6
     -------
     mz, intensity : float64 array, shape (peaks,)
     """
-    x = np.asarray(mz, np.float64)
-    y = np.concatenate([[0.0], np.maximum(np.asarray(intensity, np.float64), 0.0), [0.0]])
+    x, inner = np.asarray(mz, np.float64), np.maximum(np.asarray(intensity, np.float64), 0.0)
+    gaps = _gaps(x)
+    x, inner = np.insert(x, gaps + 1, (x[gaps] + x[gaps + 1]) / 2), np.insert(inner, gaps + 1, 0.0)
+    y = np.concatenate([[0.0], inner, [0.0]])
     # The first point of a flat top is the maximum.
     after = _next_different(y)
     top = np.flatnonzero((y[1:-1] > y[:-2]) & (y[1:-1] > after[1:-1]))
@@ -61,7 +66,7 @@ def pick_peaks(mz: FloatArray, intensity: FloatArray) -> tuple[NDArray[np.float6
     smooth = (y[top] > 0) & (y[top + 2] > 0)
     at = top[smooth]
     left, right = x[at - 1] - x[at], x[at + 1] - x[at]
-    spaced = (left < 0) & (right > 0)
+    spaced = (left < 0) & (right > 0) & _alike(-left, right)
     at, left, right = at[spaced], left[spaced], right[spaced]
     down_left, down_right = np.log(y[at] / y[at + 1]), np.log(y[at + 2] / y[at + 1])
     # log y = a d**2 + b d with d the distance from the maximum
@@ -73,6 +78,21 @@ def pick_peaks(mz: FloatArray, intensity: FloatArray) -> tuple[NDArray[np.float6
     centre[which] += shift
     height[which] *= np.exp(np.where(bent, -a * shift * shift, 0.0))
     return centre, height
+
+
+def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray(np.abs(other - one) <= LIKE * np.minimum(one, other))
+
+
+def _gaps(x: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return behind which points of a profile others are missing."""
+    spacing = np.diff(x)
+    rows = np.flatnonzero(_alike(spacing[:-1], spacing[1:]) & (spacing[1:] > 0))
+    if not len(rows):
+        return np.empty(0, np.intp)
+    parts = np.array_split(rows, max(1, len(rows) // ROW))
+    usual = np.interp(x[:-1], [np.median(x[part]) for part in parts], [np.median(spacing[part]) for part in parts])
+    return np.flatnonzero(spacing > GAP * usual)
 
 
 def _next_different(y: NDArray[np.float64]) -> NDArray[np.float64]:

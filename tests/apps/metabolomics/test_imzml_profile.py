@@ -68,6 +68,34 @@ def test_flat_tops_edges_and_lone_points_are_peaks_once() -> None:
     assert height == pytest.approx([5.0, 2.0, 7.0, 3.0])
 
 
+def test_points_beyond_a_gap_are_of_another_peak() -> None:
+    hill = [1.0, 2.0, 4.0, 8.0, 4.0, 2.0, 1.0]
+    runs = [(0, hill), (100, [5.0, 9.0]), (200, [7.0]), (300, [6.5]), (400, hill), (430, [9.0, 5.0]), (500, hill)]
+    mz = np.concatenate([100 + 0.01 * (start + np.arange(len(run))) for start, run in runs])
+
+    centre, height = pick_peaks(mz, np.concatenate([run for _, run in runs]))
+
+    assert centre == pytest.approx([100.03, 101.01, 102.0, 103.0, 104.03, 104.3, 105.03])
+    assert height == pytest.approx([8.0, 9.0, 7.0, 6.5, 8.0, 9.0, 8.0])
+
+
+def test_a_profile_of_which_what_is_low_was_cut_away_has_the_peaks_of_the_whole() -> None:
+    generator = np.random.default_rng(4)
+    mz = 200 * np.exp(np.arange(60_000) * 5e-6)
+    centres, heights = mz[100::200] * (1 + generator.uniform(-2e-6, 2e-6, 300)), generator.lognormal(5, 1.5, 300)
+    near = np.exp(-0.5 * ((mz[:, None] / centres - 1) / 7e-6) ** 2)
+    intensity = near @ heights
+    kept = intensity > 12
+    assert is_profile(mz[kept], intensity[kept])
+
+    centre, height = pick_peaks(mz[kept], intensity[kept])
+
+    found = np.array([intensity[np.abs(mz / each - 1) < 1e-5].max() > 12 for each in centres])
+    assert len(centre) == found.sum()
+    assert np.abs(centre / centres[found] - 1).max() < 5e-6
+    assert (height / heights[found]).max() < 1.001
+
+
 def test_a_flat_profile_and_an_empty_one_have_no_peaks() -> None:
     assert [len(each) for each in pick_peaks(np.arange(9.0), np.zeros(9))] == [0, 0]
     assert [len(each) for each in pick_peaks(np.empty(0), np.empty(0))] == [0, 0]
