@@ -147,9 +147,10 @@ def _quoted(
 
 
 def _too_many(cells: list[str], layout: Layout) -> str:
+    named = ", or name the first column too (in R: col.names=NA)" if len(cells) == layout.width + 1 else ""
     return (
         f"has {len(cells)} cells where the first line names {layout.width}; "
-        f"put a text that has {SEPARATORS.get(layout.separator, 'separators')} in it between quotes"
+        f"put a text that has {SEPARATORS.get(layout.separator, 'separators')} in it between quotes{named}"
     )
 
 

@@ -205,8 +205,8 @@ def _lengths(source: str, table: Table, rows: NDArray[np.intp], numbers: NDArray
     absent = (lengths < 0).any(axis=1)
     if absent.any():
         raise InputError(
-            f"{source}: {spectra_named(numbers[absent])} do not tell the length of an array (IMS:1000103); export the "
-            "file again"
+            f"{source}: the length of an array (IMS:1000103) is not told for {spectra_named(numbers[absent])}; export "
+            "the file again"
         )
     differ = lengths[:, 0] != lengths[:, 1]
     if differ.any():
@@ -224,8 +224,8 @@ def _check_offsets(
     absent = whole & (offsets == ABSENT).any(axis=1)
     if absent.any():
         raise InputError(
-            f"{source}: {spectra_named(numbers[absent])} do not tell the offset of an array (IMS:1000102); if this is "
-            "an mzML file with its data inside, export it as imzML"
+            f"{source}: the offset of an array (IMS:1000102) is not told for {spectra_named(numbers[absent])}; if this "
+            "is an mzML file with its data inside, export it as imzML"
         )
 
 

@@ -142,6 +142,13 @@ def test_a_comma_within_a_name_without_quotes_shifts_no_column_in_silence(tmp_pa
     assert "quotes" in database.rejected[0].reason
 
 
+def test_rows_with_a_cell_before_the_first_column_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "r.tsv").write_text("name\tformula\n1\tglucose\tC6H12O6\n2\talanine\tC3H7NO2\n")
+
+    with pytest.raises(InputError, match="line 2, has 3 cells where the first line names 2.*col.names=NA"):
+        read_database(str(tmp_path / "r.tsv"))
+
+
 @pytest.mark.parametrize(
     ("content", "names"),
     [
