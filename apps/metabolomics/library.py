@@ -37,7 +37,7 @@ from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import Storage, join_address, process_storage
 
-ALGORITHM = 4
+ALGORITHM = 5
 """To be raised when the same databases give other patterns."""
 STAGES = ("rows", "formulas", "centroids", "ions")
 KINDS = ("ions", "decoys", "impossible", "endless", "single")

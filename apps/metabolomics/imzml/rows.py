@@ -171,8 +171,7 @@ def place(
     sizes[~whole] = 0
     _check_packing(source, plain, sizes, packed, numbers)
     found = Rows(numbers, _of(table.positions, rows), lengths[:, 0].copy(), offsets, sizes, codes)
-    if table.header.first(table.header.content, terms.CONTINUOUS):
-        _check_mode(source, ibd, found)
+    _check_mode(source, ibd, found, table.header.first(table.header.content, terms.CONTINUOUS) is not None)
     found = _without_beyond(source, ibd, found, allow_truncated, quirks)
     there = found if (found.lengths > 0).all() else found.take(np.flatnonzero(found.lengths > 0))
     laid = Layout(source, there.offsets, there.sizes, there.numbers, ibd.size)
@@ -260,18 +259,23 @@ def _check_packing(
         )
 
 
-def _check_mode(source: str, ibd: Blob, rows: Rows) -> None:
-    """Refuse offsets that give each spectrum m/z of its own where the .ibd has one array for all: misread."""
+def _check_mode(source: str, ibd: Blob, rows: Rows, continuous: bool) -> None:
+    """Refuse offsets of one m/z array for all where the .ibd has one for each spectrum, and the other way round."""
     there = rows.lengths > 0
     offsets, sizes = rows.offsets[there], rows.sizes[there]
-    alike = len(sizes) > 1 and bool((sizes[:, 0] == sizes[0, 0]).all())
-    if not alike or len(np.unique(offsets[:, 0])) == 1:
+    if len(np.unique(offsets[:, 1])) < max(2, len(sizes)) or (sizes[:, 0] != sizes[0, 0]).any():
         return
-    if ibd.size == UUID_BYTES + int(sizes[0, 0]) + int(sizes[:, 1].sum()):
-        raise InputError(
-            f"{source}: its offsets give each spectrum m/z of its own, but {ibd.name} has exactly the bytes of one m/z "
-            "array for all (continuous); export the file again"
-        )
+    one, each = (UUID_BYTES + int(mz) + int(sizes[:, 1].sum()) for mz in (sizes[0, 0], sizes[:, 0].sum()))
+    shared = bool((offsets[:, 0] == offsets[0, 0]).all())
+    if shared and ibd.size == each:
+        told, found = "all spectra one m/z array", "one for each"
+    elif continuous and not shared and ibd.size == one:
+        told, found = "each spectrum m/z of its own", "one m/z array for all (continuous)"
+    else:
+        return
+    raise InputError(
+        f"{source}: its offsets give {told}, but {ibd.name} has exactly the bytes of {found}; export the file again"
+    )
 
 
 def _without_beyond(source: str, ibd: Blob, rows: Rows, allow_truncated: bool, quirks: list[Quirk]) -> Rows:

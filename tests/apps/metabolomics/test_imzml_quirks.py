@@ -316,6 +316,14 @@ def test_offsets_of_another_mode_than_the_ibd_has_are_not_read_as_a_truncated_on
     refused(path, "m/z of its own, but made.ibd has exactly the bytes of one m/z array", allow_truncated=True)
 
 
+def test_offsets_of_one_mz_array_are_not_believed_where_the_ibd_has_one_for_each_spectrum(tmp_path: Path) -> None:
+    spectra = [Peaks(i, 1, (100.0 + i, 200.0, 300.0 - i)) for i in range(4)]
+    path = Pair(spectra, continuous=True).write(tmp_path)
+    (tmp_path / "made.ibd").write_bytes(Pair(spectra).binary()[0])
+
+    refused(path, "all spectra one m/z array, but made.ibd has exactly the bytes of one for each")
+
+
 def test_an_ibd_of_which_nothing_is_left_is_refused_in_any_case(tmp_path: Path) -> None:
     path = Pair().write(tmp_path)
     (tmp_path / "made.ibd").write_bytes(UUID)
