@@ -7,6 +7,7 @@ of tags.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, SURE_DIGITS, Spectr
 
 LONGEST = 1 << 14
 """Bytes of a spectrum that is learnt, at most: to compile it takes a microsecond a byte."""
+MOST = 1 << 10
+"""Spectra that are cut at once, at most: until they are numbers, their texts take memory."""
 _NONE = np.empty((0, len(FIELDS)), np.int64)
 
 
@@ -77,7 +80,7 @@ def learn(spectrum: Spectrum, text: bytes, tail: bytes, shape: int) -> Template 
 
 
 def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int64], int]:
-    """Cut the numbers out of all spectra from a place on that are like the template.
+    """Cut the numbers out of the spectra from a place on that are like the template, `MOST` at once.
 
     Parameters
     ----------
@@ -90,7 +93,7 @@ def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int
     numbers : int64 array, shape (spectra, 9)
         In the order of `FIELDS`.
     stop : int
-        Where the first spectrum begins that is not like it, or is not whole.
+        Where the next spectrum begins; without any before it, it is not like the template, or not whole.
     """
     if template.pattern is None:
         if not _is_alike(template.literals, buffer, start):
@@ -98,18 +101,16 @@ def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int
         template.pattern = _compiled(template)
     found: list[bytes] = []
     begins = [start]
-    while (spectrum := template.pattern.match(buffer, begins[-1])) is not None:
+    while len(begins) <= MOST and (spectrum := template.pattern.match(buffer, begins[-1])) is not None:
         found += spectrum.groups()
         begins.append(spectrum.end())
     if len(begins) == 1:
         return _NONE, start
-    values, wrong = _numbers(found)
-    width = len(template.fields)
-    count = len(begins) - 1 if wrong is None else wrong // width
+    numbers, width = _numbers(found), len(template.fields)
+    count = len(numbers) // width if width else len(begins) - 1
     rows = np.empty((count, len(FIELDS)), np.int64)
     rows[:] = template.constants
-    if width:
-        rows[:, template.fields] = np.array(values[: count * width], np.int64).reshape(-1, width)
+    rows[:, template.fields] = numbers[: count * width].reshape(count, width)
     return rows, begins[count]
 
 
@@ -135,14 +136,12 @@ def _compiled(template: Template) -> re.Pattern[bytes]:
     return re.compile(text)
 
 
-def _numbers(texts: list[bytes]) -> tuple[list[int], int | None]:
-    """Return the numbers that texts stand for, and the place of the first that stands for none, where they end."""
-    if all(map(bytes.isdigit, texts)) and max(map(len, texts), default=0) <= SURE_DIGITS:
-        return list(map(int, texts)), None
+def _numbers(texts: list[bytes]) -> NDArray[np.int64]:
+    """Return the numbers that texts stand for, as far as each stands for one."""
+    if texts and all(map(bytes.isdigit, texts)) and max(map(len, texts)) <= SURE_DIGITS:
+        return np.fromstring(b",".join(texts), np.int64, sep=",")
     numbers: list[int] = []
-    for place, text in enumerate(texts):
-        try:
+    with suppress(ValueError):
+        for text in texts:
             numbers.append(whole_number(text))
-        except ValueError:
-            return numbers, place
-    return numbers, None
+    return np.array(numbers, np.int64)
