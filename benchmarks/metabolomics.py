@@ -24,7 +24,6 @@ from apps.metabolomics.synth_params import Specification
 from benchmarks._measure import isolated, machine, table
 
 PIXELS, PEAKS = 20_000, 4_000
-QUICK = (1_600, 500)
 MOLECULES = 5_000
 CASES = ("first", "another database", "again")
 GOAL = 1.8
@@ -74,15 +73,18 @@ def main() -> int:
         prog="python -m benchmarks.metabolomics", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--repetitions", type=int, default=3, help="of each flow, in turn (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="a smaller dataset: the command's start weighs more")
+    parser.add_argument(
+        "--pixels", type=int, default=PIXELS,
+        help=f"of the dataset, each of {PEAKS:,} peaks; the fewer, the more the command's start weighs "
+        f"(default: {PIXELS:,})",
+    )  # fmt: skip
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for one measurement (default: 1800)")
     arguments = parser.parse_args()
-    pixels, peaks = QUICK if arguments.quick else (PIXELS, PEAKS)
     best: dict[tuple[str, int], Flow] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         dataset = str(folder / "made.imzML")
-        generate(dataset, Specification(pixels=pixels, peaks=float(peaks), molecules=MOLECULES))
+        generate(dataset, Specification(pixels=arguments.pixels, peaks=float(PEAKS), molecules=MOLECULES))
         databases = addresses(dataset)["database"], other_database(folder / "other.tsv")
         for repetition in range(arguments.repetitions):
             for workers in (1, 2):

@@ -56,6 +56,12 @@ class Scores:
     unscored: int
 
 
+def warm_up() -> None:
+    """Load what draws the charts while others work: a second of a whole annotation otherwise."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+
 def read_scores(storage: Storage) -> Scores:
     """Count the ions of a run by their scores, a row group in memory at a time."""
     counts = np.zeros((2, BINS), np.int64)
@@ -180,7 +186,7 @@ def spectrum_svg(mz: Array, theory: Array, measured: Array) -> bytes:
 
 
 def _axes(x: str, y: str, title: str) -> tuple[Axes, Figure]:
-    from matplotlib.figure import Figure  # a quarter of a second, spent while tasks draw
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE, dpi=DPI, facecolor="white")
     axes = figure.add_axes(PLACE)

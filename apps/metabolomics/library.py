@@ -37,7 +37,7 @@ from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import Storage, join_address, process_storage
 
-ALGORITHM = 3
+ALGORITHM = 4
 """To be raised when the same databases give other patterns."""
 STAGES = ("rows", "formulas", "centroids", "ions")
 KINDS = ("ions", "decoys", "impossible", "endless", "single")
@@ -51,6 +51,8 @@ KEPT: Any = {"results": (LIBRARY,), "keeps": (PATTERNS, DATABASES)}
 SEGMENT_IONS = (1 << 13, 1 << 18)
 """Ions of one segment of patterns, likewise: 20 MB at most before they are packed."""
 SLICE_IONS = 8_192
+BATCH_IONS = 1 << 14
+"""Of which patterns are computed together: each call lists the isotopologues of all elements anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,31 @@ class Patterning:
     width: int
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Ions of one charge.
+
+    Attributes
+    ----------
+    rows : int64 array, shape (n,)
+        Which formula each is made of.
+    modifiers : uint16 array, shape (n,)
+    elements : tuple of str
+        e of them.
+    atoms : int32 array, shape (n, e)
+    charge : int
+    impossible : int
+        Formulas that have not the atoms that the ion would lose.
+    """
+
+    rows: NDArray[np.int64]
+    modifiers: NDArray[np.uint16]
+    elements: tuple[str, ...]
+    atoms: NDArray[np.int32]
+    charge: int
+    impossible: int
+
+
 def record_type(n_peaks: int, width: int) -> np.dtype[Any]:
     """Return the type of an ion in a run."""
     peaks = [("mz", "<f8", (n_peaks,)), ("theory", "<f8", (n_peaks,))]
@@ -104,23 +131,19 @@ def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> di
     molecules = params.molecules
     formulas = chunk.object.read().decode().split("\n")
     made = _chemistry(molecules)
-    columns, atoms = atom_matrix(formulas, made)
     names = np.array(formulas, f"S{params.width}")
     instrument = instrument_of(molecules)
     found, impossible, endless, single = [], 0, 0, 0
-    for rows, modifier in ions_of(formulas, chunk.first, made, molecules):
-        counts, possible = ion_counts(atoms[rows], columns, *made.changes[modifier])
-        impossible += int(len(rows) - np.count_nonzero(possible))
-        counts, rows = counts[possible], rows[possible]
-        if not len(rows):
-            continue
-        pattern = patterns_of_counts(columns, counts, made.modifiers[modifier].charge, instrument, molecules.n_peaks)
+    for batch in compose(formulas, chunk.first, made, molecules):
+        impossible += batch.impossible
+        pattern = patterns_of_counts(batch.elements, batch.atoms, batch.charge, instrument, molecules.n_peaks)
         kept = pattern.count > 0
         single += int(np.count_nonzero(pattern.count == 1))
-        endless += int(len(rows) - np.count_nonzero(kept))
+        endless += int(np.count_nonzero(~kept))
         records = np.empty(int(np.count_nonzero(kept)), record_type(molecules.n_peaks, params.width))
         records["mz"], records["theory"] = pattern.mz[kept], pattern.intensity[kept]
-        records["count"], records["modifier"], records["formula"] = pattern.count[kept], modifier, names[rows[kept]]
+        records["count"], records["modifier"] = pattern.count[kept], batch.modifiers[kept]
+        records["formula"] = names[batch.rows[kept]]
         found.append(records)
     ions = np.concatenate(found) if found else np.empty(0, record_type(molecules.n_peaks, params.width))
     ions = ions[np.argsort(ions["mz"][:, 0], kind="stable")]
@@ -130,6 +153,39 @@ def compute_patterns(chunk: Chunk, params: Patterning, output: TaskOutput) -> di
         "decoys": int(np.count_nonzero(decoy)), "ions": len(ions),
     }  # fmt: skip
     return {**runs.put_run(output, ions, np.ascontiguousarray(ions["mz"][:, 0])), "totals": totals}
+
+
+def compose(formulas: Sequence[str], first: int, made: Chemistry, molecules: MoleculeParams) -> Iterator[Batch]:
+    """Yield the ions of some formulas by modifiers, in their order, as many together as `BATCH_IONS`.
+
+    Parameters
+    ----------
+    formulas : sequence of str
+    first : int
+        Formulas of the database before these.
+    made : Chemistry
+    molecules : MoleculeParams
+    """
+    elements, atoms = atom_matrix(formulas, made)
+    held: list[tuple[NDArray[np.int64], NDArray[np.int32]]] = []
+    places: list[int] = []
+    asked = ions = 0
+
+    def batch() -> Batch:
+        rows, counts = (np.concatenate(each) for each in zip(*held, strict=True))
+        modifiers = np.repeat(np.array(places, np.uint16), [len(each) for each, _ in held])
+        return Batch(rows, modifiers, elements, counts, made.modifiers[places[0]].charge, asked - len(rows))
+
+    for rows, modifier in ions_of(formulas, first, made, molecules):
+        if held and (ions >= BATCH_IONS or made.modifiers[modifier].charge != made.modifiers[places[0]].charge):
+            yield batch()
+            held, places, asked, ions = [], [], 0, 0
+        counts, possible = ion_counts(atoms[rows], elements, *made.changes[modifier])
+        held.append((rows[possible], counts[possible]))
+        places.append(modifier)
+        asked, ions = asked + len(rows), ions + len(held[-1][0])
+    if held:
+        yield batch()
 
 
 def ions_of(
@@ -157,7 +213,8 @@ def atom_matrix(formulas: Sequence[str], made: Chemistry) -> tuple[tuple[str, ..
     """Lay formulas out as counts of atoms, with a column for whatever a modifier brings too."""
     compositions = [parse_formula(formula) for formula in formulas]
     brought = {name for mod, loss, adduct in made.changes for each in (mod, loss, adduct.change) for name in each}
-    columns = tuple(name for name in isotope_table() if name in brought or any(name in each for each in compositions))
+    occur = brought.union(*compositions)
+    columns = tuple(name for name in isotope_table() if name in occur)
     places = {name: at for at, name in enumerate(columns)}
     atoms = np.zeros((len(formulas), len(columns)), np.int32)
     for row, composition in enumerate(compositions):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from apps._frame.stages import Stage, Stages
 from apps._frame.stored import Codec, Stored
-from apps.metabolomics import join, ranking, rendering
+from apps.metabolomics import figures, join, ranking, rendering
 from apps.metabolomics.blocks import blocks_of
 from apps.metabolomics.indexing import DatasetIndex
 from apps.metabolomics.library import Library
@@ -105,7 +105,7 @@ def score_all(work: Work, matching: join.Matching) -> Annotated:
     params, made = work.params, work.made
     charge = min(abs(each.charge) for each in made.modifiers)
     blocks = blocks_of(work.dataset.counts, work.patterns.counts, params.ppm, params.n_peaks, charge)
-    outputs = work.stages.run(Stage("score", blocks, join.score, matching))
+    outputs = work.stages.run(Stage("score", blocks, join.score, matching), meanwhile=figures.warm_up)
     ions, pixels, counts = [], [], {"scored": 0, "touches": 0}
     bounds = np.zeros((matching.n_groups, ranking.SCORE_BINS), np.int64)
     for each in outputs.values():

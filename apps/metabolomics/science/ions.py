@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +60,16 @@ def ion_counts(
     possible = np.ones(len(molecules), dtype=np.bool_)
     atoms = molecules
     for change, times in ((modification, 1), (neutral_loss, 1), (adduct.change, adduct.multiplier)):
-        loss, net = (
-            np.array([held.get(name, 0) for name in elements], dtype=np.int32) for held in (change.loss, change)
-        )
+        loss, net = (_counted(held, elements) for held in (change.loss, change))
         atoms = atoms * np.int32(times)
         possible &= (atoms >= loss).all(axis=1)
         atoms = atoms + net
         possible &= atoms.any(axis=1)
     return atoms, possible
+
+
+def _counted(change: Mapping[str, int], elements: Sequence[str]) -> NDArray[np.int32]:
+    counts = np.zeros(len(elements), np.int32)
+    for name, count in change.items():
+        counts[elements.index(name)] = count
+    return counts

@@ -18,6 +18,8 @@ REACH = 6.0
 """Standard deviations between an isotopologue and the point where the grid takes the next one's width."""
 NEGLIGIBLE = 9.0
 """Standard deviations beyond which a Gaussian counts as nothing (exp(-40))."""
+SHORT = 3
+"""Points of a piece of the grid up to which a Gaussian's recurrence costs more than the Gaussian at each of them."""
 HALF_WINDOW = 7
 """Grid points on each side of a maximum that its centroid is the mean of: 15 in all."""
 MARGIN = HALF_WINDOW + 3
@@ -209,7 +211,7 @@ def _sample(
     low = mz[first] - MARGIN * ratio * width[first]
     high = mz[stop - 1] + MARGIN * ratio * width[stop - 1]
     damping = math.exp(-ratio * ratio)
-    points = 0
+    points, nearest = 0, first
     while piece < size and start[piece] <= high:
         sigma = width[piece]
         step = ratio * sigma
@@ -224,7 +226,17 @@ def _sample(
             grid[points] = origin + (points - here) * step
             value[points] = 0.0
             points += 1
-        for k in range(first, stop):
+        while nearest < stop and mz[nearest] < origin - NEGLIGIBLE * sigma:
+            nearest += 1
+        beyond = origin + (points - here) * step + NEGLIGIBLE * sigma
+        for k in range(nearest, stop):
+            if mz[k] > beyond:
+                break
+            if points - here <= SHORT:
+                for point in range(here, points):
+                    distance = (grid[point] - mz[k]) / sigma
+                    value[point] += share[k] * math.exp(-0.5 * distance * distance)
+                continue
             offset = (mz[k] - origin) / sigma
             begin = max(0, int(math.ceil((offset - NEGLIGIBLE) / ratio)))
             finish = min(points - here, int(math.floor((offset + NEGLIGIBLE) / ratio)) + 1)
