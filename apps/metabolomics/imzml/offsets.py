@@ -6,6 +6,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ FORGET = 32
 RELEARN = 256
 """Such spectra after which one is parsed to learn a template, since all that follow may be written alike."""
 MAX_SHAPES = 4096
+BLOCK = 4096
+"""Spectra whose numbers are checked and stored together, at least."""
 MAX_POSITION = 2**31 - 1
 MAX_LENGTH = 2**31 - 1
 LONGEST_TAG = 64
@@ -71,27 +74,28 @@ class _Rows:
     source: str
     blocks: list[tuple[NDArray[np.generic], ...]] = field(default_factory=list)
     pending: array[int] = field(default_factory=lambda: array("q"))
-    codes: list[int] = field(default_factory=list)
+    codes: array[int] = field(default_factory=lambda: array("H"))
     count: int = 0
 
     def add_row(self, numbers: Iterable[int], code: int) -> None:
         self.pending.extend(numbers)
-        self.codes.append(code)
-        self.count += 1
-        if len(self.codes) >= 4096:
-            self.flush()
+        self._added(1, code)
 
     def add_block(self, numbers: NDArray[np.int64], code: int) -> None:
-        if len(numbers):
+        self.pending.frombytes(numbers.tobytes())
+        self._added(len(numbers), code)
+
+    def _added(self, count: int, code: int) -> None:
+        self.codes.extend(repeat(code, count))
+        self.count += count
+        if len(self.codes) >= BLOCK:
             self.flush()
-            self._keep(numbers, np.full(len(numbers), code, np.uint16), self.count)
-            self.count += len(numbers)
 
     def flush(self) -> None:
-        if self.pending:
-            numbers = np.array(self.pending).reshape(-1, len(FIELDS))
-            self._keep(numbers, np.array(self.codes, np.uint16), self.count - len(numbers))
-            self.pending, self.codes = array("q"), []
+        if self.codes:
+            numbers = np.frombuffer(self.pending, np.int64).reshape(-1, len(FIELDS))
+            self._keep(numbers, np.frombuffer(self.codes, np.uint16), self.count - len(numbers))
+            self.pending, self.codes = array("q"), array("H")
 
     def _keep(self, numbers: NDArray[np.int64], codes: NDArray[np.uint16], before: int) -> None:
         absent = numbers == ABSENT

@@ -1,10 +1,13 @@
 """A spectrum learnt as a template: what never changes is compared, what may change is cut out.
 
-Exporters write all spectra alike, so that comparing a few hundred bytes replaces the parsing of dozens of tags.
+Exporters write all spectra alike, so that one regular expression over a whole spectrum replaces the parsing of dozens
+of tags.
 """
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,39 +15,43 @@ from numpy.typing import NDArray
 
 from apps.metabolomics.imzml.spectrum import ABSENT, FIELDS, SURE_DIGITS, Spectrum, whole_number
 
+LONGEST = 1 << 14
+"""Bytes of a spectrum that is learnt, at most: to compile it takes a microsecond a byte."""
+MOST = 1 << 10
+"""Spectra that are cut at once, at most: until they are numbers, their texts take memory."""
+_NONE = np.empty((0, len(FIELDS)), np.int64)
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(slots=True, eq=False)
 class Template:
     """The text of a spectrum with holes.
 
     Parameters
     ----------
-    head : bytes
-        What stands before the first hole.
-    parts : tuple of (bytes, bytes, int, bool)
-        Of each hole the quote that ends it, what follows it (with that quote) and its length, and whether it is a
-        number that is needed.
-    fields : tuple of int
-        Which number each needed hole is.
+    literals : list of bytes
+        What stands before, between and behind the holes. Each that follows a hole begins with the quote that ends it.
+    holes : list of (int or None)
+        Which number each hole is; None for one that is not needed.
+    fields : list of int
+        Which number each hole is that is needed.
     constants : int64 array, shape (9,)
         Numbers of every spectrum of this template; `ABSENT` where a hole has it, or none.
     shape : int
         Code of its shape.
-    tags, entities : int
-        How many ``<`` and ``&`` one spectrum has. More of them stand in a hole, where they cannot be.
+    pattern : compiled regular expression or None
+        Compiled when a spectrum is met that is written like it: that takes as long as parsing a few.
     """
 
-    head: bytes
-    parts: tuple[tuple[bytes, bytes, int, bool], ...]
-    fields: tuple[int, ...]
+    literals: list[bytes]
+    holes: list[int | None]
+    fields: list[int]
     constants: NDArray[np.int64]
     shape: int
-    tags: int
-    entities: int
+    pattern: re.Pattern[bytes] | None = None
 
 
 def learn(spectrum: Spectrum, text: bytes, tail: bytes, shape: int) -> Template | None:
-    """Return the template of a spectrum, None where its numbers cannot be cut out.
+    """Return the template of a spectrum, None where its numbers cannot be cut out, or it is too long.
 
     Parameters
     ----------
@@ -56,37 +63,24 @@ def learn(spectrum: Spectrum, text: bytes, tail: bytes, shape: int) -> Template 
     shape : int
         Code of its shape.
     """
-    if spectrum.repeats:
+    if spectrum.repeats or len(text) > LONGEST:
         return None
     holes = spectrum.holes()
     if not holes:
         return None
     begin = spectrum.begin
-    literals, fields, needed = [], [], []
-    constants = np.array(spectrum.numbers, np.int64)
-    ends = [hole[0] - begin for hole in holes[1:]]
-    for (_, stop, number), following in zip(holes, [*ends, len(text)], strict=True):
-        literals.append(text[stop - begin : following])
-        needed.append(number is not None)
-        if number is not None:
-            fields.append(number)
-            constants[number] = ABSENT
+    edges = [0, *(edge - begin for hole in holes for edge in hole[:2]), len(text)]
+    literals = [text[start:stop] for start, stop in zip(edges[::2], edges[1::2], strict=True)]
     literals[-1] += tail
-    head = text[: holes[0][0] - begin]
-    fixed = head + b"".join(literals)
-    return Template(
-        head,
-        tuple((each[:1], each, len(each), number) for each, number in zip(literals, needed, strict=True)),
-        tuple(fields),
-        constants,
-        shape,
-        fixed.count(b"<"),
-        fixed.count(b"&"),
-    )
+    numbers = [number for _, _, number in holes]
+    fields = [number for number in numbers if number is not None]
+    constants = np.array(spectrum.numbers, np.int64)
+    constants[fields] = ABSENT
+    return Template(literals, numbers, fields, constants, shape)
 
 
 def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int64], int]:
-    """Cut the numbers out of all spectra from a place on that are like the template.
+    """Cut the numbers out of the spectra from a place on that are like the template, `MOST` at once.
 
     Parameters
     ----------
@@ -99,57 +93,55 @@ def match(template: Template, buffer: bytes, start: int) -> tuple[NDArray[np.int
     numbers : int64 array, shape (spectra, 9)
         In the order of `FIELDS`.
     stop : int
-        Where the first spectrum begins that is not like it, or is not whole.
+        Where the next spectrum begins; without any before it, it is not like the template, or not whole.
     """
-    find, begins_with = buffer.find, buffer.startswith
-    head, parts, width = template.head, template.parts, len(template.fields)
-    head_length = len(head)
+    if template.pattern is None:
+        if not _is_alike(template.literals, buffer, start):
+            return _NONE, start
+        template.pattern = _compiled(template)
     found: list[bytes] = []
-    begins: list[int] = []
-    add, begin = found.append, start
-    while begins_with(head, begin):
-        place = begin + head_length
-        for quote, literal, length, needed in parts:
-            end = find(quote, place)
-            if end < 0 or not begins_with(literal, end):
-                break
-            if needed:
-                add(buffer[place:end])
-            place = end + length
-        else:
-            begins.append(begin)
-            begin = place
-            continue
-        break
-    count = len(begins)
-    if not count:
-        return np.empty((0, len(FIELDS)), np.int64), start
-    del found[count * width :]
-    begins.append(begin)
-    values, wrong = _numbers(found)
-    if wrong is not None:
-        count = wrong // width
-    stop = begins[count]
-    if (
-        buffer.count(b"<", start, stop) != count * template.tags
-        or buffer.count(b"&", start, stop) != count * template.entities
-    ):
-        count, stop = 0, start
-    numbers = np.empty((count, len(FIELDS)), np.int64)
-    numbers[:] = template.constants
-    if width:
-        numbers[:, list(template.fields)] = np.array(values[: count * width], np.int64).reshape(-1, width)
-    return numbers, stop
+    begins = [start]
+    while len(begins) <= MOST and (spectrum := template.pattern.match(buffer, begins[-1])) is not None:
+        found += spectrum.groups()
+        begins.append(spectrum.end())
+    if len(begins) == 1:
+        return _NONE, start
+    numbers, width = _numbers(found), len(template.fields)
+    count = len(numbers) // width if width else len(begins) - 1
+    rows = np.empty((count, len(FIELDS)), np.int64)
+    rows[:] = template.constants
+    rows[:, template.fields] = numbers[: count * width].reshape(count, width)
+    return rows, begins[count]
 
 
-def _numbers(texts: list[bytes]) -> tuple[list[int], int | None]:
-    """Return the numbers that texts stand for, and the place of the first that stands for none, where they end."""
-    if all(map(bytes.isdigit, texts)) and max(map(len, texts), default=0) <= SURE_DIGITS:
-        return list(map(int, texts)), None
+def _is_alike(literals: list[bytes], buffer: bytes, start: int) -> bool:
+    """Tell whether a spectrum has the literals of a template, whatever is in its holes."""
+    if not buffer.startswith(literals[0], start):
+        return False
+    place = start + len(literals[0])
+    for literal in literals[1:]:
+        place = buffer.find(literal[:1], place)
+        if place < 0 or not buffer.startswith(literal, place):
+            return False
+        place += len(literal)
+    return True
+
+
+def _compiled(template: Template) -> re.Pattern[bytes]:
+    # No tag and no entity can be in a hole.
+    text = re.escape(template.literals[0])
+    for number, literal in zip(template.holes, template.literals[1:], strict=True):
+        hole = b"[^<&" + literal[:1] + b"]*+"
+        text += (hole if number is None else b"(" + hole + b")") + re.escape(literal)
+    return re.compile(text)
+
+
+def _numbers(texts: list[bytes]) -> NDArray[np.int64]:
+    """Return the numbers that texts stand for, as far as each stands for one."""
+    if texts and all(map(bytes.isdigit, texts)) and max(map(len, texts)) <= SURE_DIGITS:
+        return np.fromstring(b",".join(texts), np.int64, sep=",")
     numbers: list[int] = []
-    for place, text in enumerate(texts):
-        try:
+    with suppress(ValueError):
+        for text in texts:
             numbers.append(whole_number(text))
-        except ValueError:
-            return numbers, place
-    return numbers, None
+    return np.array(numbers, np.int64)

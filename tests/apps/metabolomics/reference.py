@@ -80,7 +80,9 @@ def pattern_reference(
             left = right = i
             while left > max(0, i - 7) and heights[left - 1] < heights[left]:
                 left -= 1
-            while right < min(len(grid) - 1, i + 7) and heights[right + 1] <= heights[right]:
+            last = min(len(grid) - 1, i + 7)
+            # The lowest point of a valley is no part of the peak before it, but of the one behind it, as in ims-cpp.
+            while right < last and (right + 1 == last or heights[right + 2] <= heights[right + 1]):
                 right += 1
             window = range(left, right + 1)
             found.append((sum(grid[j] * heights[j] for j in window) / sum(heights[j] for j in window), heights[i]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apps.metabolomics.science.centroids import Instrument, patterns, patterns_of_counts, windows
@@ -45,6 +45,7 @@ def test_patterns_are_those_that_metaspace_computes_with_on_every_row(shared_dat
     st.sampled_from([4_000, 20_000, 140_000]),
     st.sampled_from([1, -1, 2]),
 )
+@example({"H": 3, "O": 4, "S": 1, "Cl": 6, "Se": 6, "[13C]": 3}, "fticr", 4_000, 2)  # a valley near its maximum
 def test_patterns_are_those_of_a_walk_over_the_whole_grid(
     atoms: dict[str, int], kind: str, resolving_power: float, charge: int
 ) -> None:
