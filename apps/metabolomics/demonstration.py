@@ -46,8 +46,8 @@ def compared(storage: Storage, params: Params) -> list[dict[str, Any]]:
     except InputError:
         return []
     ions = read_accepted(storage, params.fdr)
-    plain = [not (mod or loss) for mod, loss in zip(*_columns(ions, "chemMod", "neutralLoss"), strict=True)]
-    rows = zip(*_columns(ions.filter(plain), "formula", "adduct", "fdr"), strict=True)
+    columns = (ions.column(name).to_pylist() for name in ("formula", "adduct", "fdr", "chemMod", "neutralLoss"))
+    rows = [(formula, adduct, fdr) for formula, adduct, fdr, *other in zip(*columns, strict=True) if not any(other)]
     return [asdict(each) for each in assess(planted, rows, [level for level in LEVELS if level <= params.fdr])]
 
 
@@ -64,7 +64,3 @@ def truth_text(found: list[dict[str, Any]]) -> str:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
-
-
-def _columns(table: Any, *names: str) -> list[list[Any]]:
-    return [table.column(name).to_pylist() for name in names]

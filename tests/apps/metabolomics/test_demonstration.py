@@ -40,3 +40,12 @@ def test_a_table_beside_it_that_is_called_so_but_is_none_is_no_truth(annotate, p
     Path("spots-truth.csv").write_text("formula,seen\n" + "".join(f"{each},yes\n" for each in PLANTED))
 
     assert annotate(planted[0], "--db", planted[1], "--output", "run")["truth"] == []
+
+
+def test_where_nothing_is_annotated_nothing_of_the_specimen_was_found(annotate):
+    annotate("synth", "made", "--pixels", 64, "--peaks", 20, "--molecules", 30, "--planted", 3, "--unknown", 10)
+    Path("other.tsv").write_text("formula\nC60H50Br9\n")
+
+    found = annotate("annotate", "made.imzML", "--db", "other.tsv", "--polarity", "+", "--fdr", 0.1, "--output", "run")
+
+    assert [(each["level"], each["annotated"], each["right"]) for each in found["truth"]] == [(0.05, 0, 0), (0.1, 0, 0)]
