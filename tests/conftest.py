@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers.ports import free_port
 from tests.servers.processes import end_with_parent
 
 pytest_plugins = [
@@ -192,7 +192,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         )
     )
     ports = {
-        name: _free_port()
+        name: free_port()
         for name in ("s3.port", "s3.port.grpc", "master.port", "master.port.grpc")
         + ("volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
     }
@@ -216,9 +216,3 @@ def s3_environment(request: pytest.FixtureRequest) -> None:
     """Start the S3 server, if there is one, before servers that keep the environment they were started with."""
     with contextlib.suppress(pytest.skip.Exception):
         request.getfixturevalue("s3_server")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -162,6 +162,10 @@ class LeaseLock:
             self._held.owner, self._held.token, self._held.since, time.time() + LEASE, note[:LONGEST_NAME]
         )
         self._storage.put(self._key(self._number), _written(self._held))
+        if any(number > self._number for _, number in self._objects()):
+            # Another took it between the look and the write; when it is released, this would be taken for a holder.
+            self._storage.delete([self._key(self._number)])
+            return False
         return True
 
     def release(self) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.ports import free_port
+
 numbers = itertools.count()
 
 START = 90.0
@@ -80,7 +82,7 @@ class Ceph:
 
         for name in ("mon", "mgr", "osd", "rgw", "run", "log"):
             (self.folder / name).mkdir()
-        fsid, monitor, gateway = str(uuid.uuid4()), _free_port(), _free_port()
+        fsid, monitor, gateway = str(uuid.uuid4()), free_port(), free_port()
         self.endpoint = f"http://127.0.0.1:{gateway}"
         (self.folder / "ceph.conf").write_text(
             CEPH_CONFIGURATION.format(fsid=fsid, folder=self.folder, monitor=monitor, gateway=gateway)
@@ -176,7 +178,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         pytest.skip("needs Azurite: npm install -g azurite")
     from azure.storage.blob import BlobServiceClient
 
-    port = _free_port()
+    port = free_port()
     account = "AccountName=devstoreaccount1;AccountKey=" + base64.b64encode(b"fanfold" * 9).decode()
     where = f"DefaultEndpointsProtocol=http;{account};BlobEndpoint=http://127.0.0.1:{port}/devstoreaccount1"
     options = ["--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--skipApiVersionCheck"]
@@ -212,9 +214,3 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

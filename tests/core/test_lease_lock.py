@@ -137,6 +137,29 @@ def test_who_was_taken_for_dead_hears_so_when_it_renews(storage: Storage, monkey
     assert heir.last().note == "still at it"  # type: ignore[union-attr]
 
 
+def test_who_was_held_up_while_it_renewed_hears_that_another_has_taken_the_lock(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper, heir = LeaseLock(storage, "lease/"), LeaseLock(storage, "lease/")
+    sleeper.take()
+    put, is_held_up = storage.put, True
+
+    def put_late(*args: Any, **options: Any) -> Any:
+        nonlocal is_held_up
+        if is_held_up:
+            is_held_up = False
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, "owner_lives", lambda name: False)
+                heir.take("at work")
+        return put(*args, **options)
+
+    monkeypatch.setattr(storage, "put", put_late)
+
+    assert not sleeper.renew()
+    heir.release()
+    assert list(storage.list()) == []
+
+
 def test_who_was_held_up_between_looking_and_writing_takes_no_lock_that_another_has(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,8 @@ from core.compute.remote.http import HttpBackend
 from core.errors import WorkerDied
 from core.settings import ExecutorConfig, parse_address
 from core.worker.http import Handler
-from tests.servers.http import TOKEN, HttpWorker, free_port
+from tests.servers.http import TOKEN, HttpWorker
+from tests.servers.ports import free_port
 
 PAGE = b"<!DOCTYPE html>\n<html><head><title>\n Sign in\n</title></head><body>\n<p>Who are you?</p></body></html>"
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers.ports import free_port
 from tests.servers.processes import end_with_parent
 
 START = 120.0
@@ -174,12 +174,6 @@ class Cluster:
 
 def find(program: str) -> str:
     return shutil.which(program, path=SEARCHED) or program
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from tests.servers.containers import Containers
-from tests.servers.kubernetes import ADMIN, NAMESPACE, SEARCHED, START, Cluster, find, free_port
+from tests.servers.kubernetes import ADMIN, NAMESPACE, SEARCHED, START, Cluster, find
+from tests.servers.ports import free_port
 
 NODE = "node"
 PAUSE = "localhost/fanfold-test-pause:1"

@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 
 from core.worker.http import WHISK_END
-from tests.servers.http import free_port
+from tests.servers.ports import free_port
 
 KEY = "23bc46b1-71f6:whisk-secret-aa71"
 NAMESPACE = "guest"

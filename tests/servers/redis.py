@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.http import free_port
+from tests.servers.ports import free_port
 
 PASSWORD = "redis-secret-71ac0e"
 START = 30.0

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.ports import free_port
 from tests.servers.processes import end_with_parent
 
 START = 60.0
@@ -161,12 +162,6 @@ class Slurm:
 
 def find(program: str) -> str:
     return shutil.which(program, path=SEARCHED) or program
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

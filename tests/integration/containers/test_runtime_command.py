@@ -16,7 +16,7 @@ from core.errors import VersionMismatch
 from core.images.build import LATEST, check_runtime, find_runtime, runtime_versions
 from core.images.engines import find_engine
 from tests.servers.containers import CONTAINER_TOOLS, Containers
-from tests.servers.http import free_port
+from tests.servers.ports import free_port
 
 PACKAGE = "iniconfig"
 """A small package without dependencies that no runtime has."""
