@@ -33,7 +33,7 @@ from apps.metabolomics.segments import Segment, put_segment, segment
 from core import ConfigError, InputError
 from core.storage import NotFound, process_storage
 
-ALGORITHM = 4
+ALGORITHM = 5
 """To be raised when the same files give another index."""
 STAGES = ("offsets", "ds-map", "ds-reduce")
 SEGMENTS = "segments/"

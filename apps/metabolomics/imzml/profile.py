@@ -17,6 +17,9 @@ FEW = 20
 """Points below which nothing is told."""
 GAP = 3.0
 """Spacings of the points around it beyond which a spacing is a gap, where what was low has been cut away."""
+WIDEST, WIDEST_SHARE = 0.5, 2e-4
+"""Da, and share of m/z, beyond both of which a spacing is a gap whatever is around it. Ion traps and quadrupoles record
+ten points a Da or more; in a flight time of 50 µs a step of 4 ns or less is 1.6e-4 of m/z (m grows as t**2)."""
 ROW = 25
 """Spacings of points in even rows of which the median is the spacing of a profile there."""
 
@@ -87,12 +90,12 @@ def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.b
 def _gaps(x: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return behind which points of a profile others are missing."""
     spacing = np.diff(x)
+    usual: NDArray[np.float64] | float = np.inf
     rows = np.flatnonzero(_alike(spacing[:-1], spacing[1:]) & (spacing[1:] > 0))
-    if not len(rows):
-        return np.empty(0, np.intp)
-    parts = np.array_split(rows, max(1, len(rows) // ROW))
-    usual = np.interp(x[:-1], [np.median(x[part]) for part in parts], [np.median(spacing[part]) for part in parts])
-    return np.flatnonzero(spacing > GAP * usual)
+    if len(rows):
+        parts = np.array_split(rows, max(1, len(rows) // ROW))
+        usual = np.interp(x[:-1], [np.median(x[part]) for part in parts], [np.median(spacing[part]) for part in parts])
+    return np.flatnonzero(spacing > np.minimum(GAP * usual, np.maximum(WIDEST, WIDEST_SHARE * x[:-1])))
 
 
 def _next_different(y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -60,11 +60,11 @@ def test_few_points_tell_nothing() -> None:
 
 def test_flat_tops_edges_and_lone_points_are_peaks_once() -> None:
     intensity = np.array([5.0, 1.0, 0.0, 2.0, 2.0, 2.0, 1.0, 0.0, 7.0, 0.0, 1.0, 3.0])
-    mz = np.arange(12.0) + 100
+    mz = 0.01 * np.arange(12.0) + 100
 
     centre, height = pick_peaks(mz, intensity)
 
-    assert centre.round().tolist() == [100.0, 103.0, 108.0, 111.0]
+    assert centre.round(2).tolist() == [100.0, 100.03, 100.08, 100.11]
     assert height == pytest.approx([5.0, 2.0, 7.0, 3.0])
 
 
@@ -94,6 +94,19 @@ def test_a_profile_of_which_what_is_low_was_cut_away_has_the_peaks_of_the_whole(
     assert len(centre) == found.sum()
     assert np.abs(centre / centres[found] - 1).max() < 5e-6
     assert (height / heights[found]).max() < 1.001
+
+
+def test_points_that_lie_too_far_apart_for_one_peak_are_peaks_each() -> None:
+    mz = np.array([171.15, 186.96, 188.18, 190.06, 191.11, 196.08, 201.11, 205.08, 210.13])
+    isotopes = 600.3 + 1.00335 * np.arange(6)
+    linear = 10_000 + 0.9 * np.arange(9)  # a time-of-flight instrument without a reflector
+
+    assert [each.tolist() for each in pick_peaks(mz, np.arange(9.0) + 1)] == [
+        mz.tolist(),
+        (np.arange(9.0) + 1).tolist(),
+    ]
+    assert pick_peaks(isotopes, np.array([2.0, 100.0, 70.0, 30.0, 8.0, 1.0]))[0].tolist() == isotopes.tolist()
+    assert len(pick_peaks(linear, np.array([1.0, 2, 4, 8, 9, 8, 4, 2, 1]))[0]) == 1
 
 
 def test_a_flat_profile_and_an_empty_one_have_no_peaks() -> None:
