@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 
 
 @contextmanager
@@ -35,6 +37,18 @@ def deferred_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if asked:
             raise KeyboardInterrupt
+
+
+def preload(*modules: str) -> Callable[[], None]:
+    """Return what imports modules, if they are installed, while others work; Ctrl-C waits until that is done."""
+
+    def load() -> None:
+        with deferred_interrupts():
+            for name in modules:
+                if find_spec(name.partition(".")[0]) is not None:
+                    import_module(name)
+
+    return load
 
 
 def forget_unhandled_interrupt() -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from apps._frame.content import code_version, content_of
-from apps._frame.interrupts import deferred_interrupts
 from apps._frame.manifest import STAGES
 from apps._frame.run import Run
 from apps._frame.stored import JSON, REFERENCE, VALUE, Codec, Stored, commit, look_up, sha256
@@ -221,7 +220,7 @@ class Stages:
         go_on : bool
             Leave out tasks that fail, and say so in the outputs, instead of raising the first failure.
         meanwhile : callable, optional
-            Work of the driver that can be done while the tasks run, such as imports; Ctrl-C waits for its end.
+            Work of the driver that can be done while the tasks run.
 
         Raises
         ------
@@ -239,8 +238,7 @@ class Stages:
         self._run.check(f"{label}: {done:,} of {len(first):,}")
         with self._together(label, len(first), done), self._started(stage, bases, missing) as futures:
             if meanwhile is not None:
-                with deferred_interrupts():
-                    meanwhile()
+                meanwhile()
             for place, at in enumerate(missing):
                 try:
                     found[bases[at]] = self._settled(bases[at], futures[place].result())

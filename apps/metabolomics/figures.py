@@ -56,12 +56,6 @@ class Scores:
     unscored: int
 
 
-def warm_up() -> None:
-    """Load what draws the charts while others work: a second of a whole annotation otherwise."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
-
-
 def read_scores(storage: Storage) -> Scores:
     """Count the ions of a run by their scores, a row group in memory at a time."""
     counts = np.zeros((2, BINS), np.int64)

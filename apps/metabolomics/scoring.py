@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from apps._frame.interrupts import preload
 from apps._frame.stages import Stage, Stages
 from apps._frame.stored import Codec, Stored
-from apps.metabolomics import figures, join, ranking, rendering
+from apps.metabolomics import join, ranking, rendering
 from apps.metabolomics.blocks import blocks_of
 from apps.metabolomics.indexing import DatasetIndex
 from apps.metabolomics.library import Library
@@ -29,6 +30,8 @@ MOST_CONFIDENT = 20_000
 ROUNDS = 2
 """Times that the m/z scale is learnt: windows cut off the errors by which it is learnt first."""
 
+DRAWING = preload("matplotlib.figure", "matplotlib.backends.backend_agg")
+"""Loads what charts need, while the workers score: a second of a whole annotation otherwise."""
 RATES = Codec(rendering.encode_rates, rendering.decode_rates)
 Shift = tuple[tuple[float, float], ...]
 
@@ -105,7 +108,7 @@ def score_all(work: Work, matching: join.Matching) -> Annotated:
     params, made = work.params, work.made
     charge = min(abs(each.charge) for each in made.modifiers)
     blocks = blocks_of(work.dataset.counts, work.patterns.counts, params.ppm, params.n_peaks, charge)
-    outputs = work.stages.run(Stage("score", blocks, join.score, matching), meanwhile=figures.warm_up)
+    outputs = work.stages.run(Stage("score", blocks, join.score, matching), meanwhile=DRAWING)
     ions, pixels, counts = [], [], {"scored": 0, "touches": 0}
     bounds = np.zeros((matching.n_groups, ranking.SCORE_BINS), np.int64)
     for each in outputs.values():

@@ -96,13 +96,13 @@ def judged(params: BacktestParams, history: Any, starts: tuple[int, ...], mapped
 def backtest(session: Session, params: BacktestParams) -> None:
     """Run the backtest command."""
     from apps.montecarlo import backtest_report
-    from apps.montecarlo.mapping import in_run
+    from apps.montecarlo.mapping import DRAWING, in_run
     from apps.montecarlo.stages import show, tags
 
     history, starts = load(params)
     with session.open_run(backtest_report.RESULTS, inputs=tags(history)) as kept:
         if not kept.finished:
-            mapped = in_run(session, kept, ["windows", "days"], backtest_report.warm_up)
+            mapped = in_run(session, kept, ["windows", "days"], DRAWING)
             kept.publish(backtest_report.run_files(judged(params, history, starts, mapped), params))
         shown = kept.figures()
     show(session, shown, backtest_report.as_text)

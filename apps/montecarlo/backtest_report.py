@@ -112,11 +112,6 @@ def run_files(figures: dict[str, Any], params: BacktestParams) -> dict[str, Cont
     }
 
 
-def warm_up() -> None:
-    """Load what drawing needs, while the workers simulate."""
-    import apps.montecarlo.drawing  # noqa: F401
-
-
 def report(figures: dict[str, Any], params: BacktestParams, pictures: Mapping[str, bytes]) -> Report:
     """Return what the report says."""
     window = figures["calibration"]

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from apps._frame import Session
+from apps._frame.interrupts import preload
 from apps._frame.run import Run
 from apps._frame.stages import Stage
 from apps._frame.stored import JSON, Codec
 from core import FunctionExecutor
 
+DRAWING = preload("apps.montecarlo.drawing")
+"""Loads what charts need, while the workers simulate."""
 Mapped = Callable[..., Iterator[Any]]
 """Runs the map job `name`, `fn` of each of `tasks` and `params`, with a `codec` for what is returned (JSON unless
 given); yields what each task returned, one in memory at a time."""

@@ -91,12 +91,12 @@ def run(params: OptionParams, mapped: Mapped) -> dict[str, Any]:
 def option(session: Session, params: OptionParams) -> None:
     """Run the option command."""
     from apps.montecarlo import option_report
-    from apps.montecarlo.mapping import in_run
+    from apps.montecarlo.mapping import DRAWING, in_run
     from apps.montecarlo.stages import show
 
     with session.open_run(option_report.RESULTS) as kept:
         if not kept.finished:
-            found = run(params, in_run(session, kept, ["price"], option_report.warm_up))
+            found = run(params, in_run(session, kept, ["price"], DRAWING))
             kept.publish(option_report.run_files(found, params))
         shown = kept.figures()
     show(session, shown, option_report.as_text)

@@ -90,11 +90,6 @@ def run_files(figures: dict[str, Any], params: OptionParams) -> dict[str, Conten
     }
 
 
-def warm_up() -> None:
-    """Load what drawing needs, while the workers simulate."""
-    import apps.montecarlo.drawing  # noqa: F401
-
-
 def report(figures: dict[str, Any], params: OptionParams, pictures: Mapping[str, bytes]) -> Report:
     """Return what the report says."""
     name = f"{figures['kind'].capitalize()} {figures['right']}"

@@ -43,14 +43,6 @@ def terminal(figures: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def warm_up() -> None:
-    """Load what drawing and writing need, while the workers simulate."""
-    import apps.montecarlo.plots  # noqa: F401
-
-    if find_spec("pyarrow") is not None:
-        import pyarrow.parquet  # noqa: F401
-
-
 def run_files(result: Result, figures: dict[str, Any]) -> dict[str, Content]:
     """Return every result of the run by name."""
     from apps.montecarlo.plots import fan_png, histogram_png

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from apps._frame import Session
+from apps._frame.interrupts import preload
 from apps._frame.stored import Codec, sha256
 from apps.montecarlo.mapping import Mapped, in_run, on_executor
 from apps.montecarlo.params import Params
@@ -223,7 +224,7 @@ def forecast(session: Session, params: Params) -> None:
             split = layout(prepared.spec, workers, params.invocations).ranges
             ranges = [(first, count) for first, count in kept.remembered("ranges", split)]
             names = ["simulate", "refine"] if params.refine else ["simulate"]
-            mapped = in_run(session, kept, names, report.warm_up)
+            mapped = in_run(session, kept, names, preload("apps.montecarlo.plots", "pyarrow.parquet"))
             result = compute(prepared, ranges, mapped, workers, started)
             kept.publish(report.run_files(result, result_object(result)))
         figures = kept.figures()

@@ -54,12 +54,12 @@ def run(params: ValidateParams, mapped: Mapped) -> dict[str, Any]:
 
 def validate(session: Session, params: ValidateParams) -> int:
     """Run the validate command; returns 1 if anything is off."""
-    from apps.montecarlo.mapping import in_run
+    from apps.montecarlo.mapping import DRAWING, in_run
     from apps.montecarlo.stages import show
 
     with session.open_run(RESULTS) as kept:
         if not kept.finished:
-            kept.publish(run_files(run(params, in_run(session, kept, ["check"], warm_up)), params))
+            kept.publish(run_files(run(params, in_run(session, kept, ["check"], DRAWING)), params))
         figures = kept.figures()
     show(session, figures, as_text)
     return 0 if figures["agree"] == len(figures["checks"]) else 1
@@ -99,11 +99,6 @@ def verdict(figures: dict[str, Any]) -> str:
 def as_text(figures: dict[str, Any]) -> str:
     """Return what is printed when everything was checked."""
     return "\n\n".join([check_table(figures).text(), textwrap.fill(verdict(figures), tables.NOTE_WIDTH)])
-
-
-def warm_up() -> None:
-    """Load what drawing needs, while the workers simulate."""
-    import apps.montecarlo.drawing  # noqa: F401
 
 
 def run_files(figures: dict[str, Any], params: ValidateParams) -> dict[str, Content]:
